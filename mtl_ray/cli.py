@@ -1,0 +1,188 @@
+"""The command line: `mtl-ray VERB EXPERIMENT.yaml [--set dotted.path=value ...] [--json FILE]`."""
+
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mtl_ray.errors import InputError
+from mtl_ray.experiment import Experiment, load
+
+app = typer.Typer(
+    help="Distributed training of multi-task recommenders that solve the cold-start problem.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+File = Annotated[str, typer.Argument(help="Experiment file (YAML).", metavar="EXPERIMENT")]
+Set = Annotated[list[str], typer.Option("--set", help="Override a setting: dotted.path=value.", metavar="PATH=VALUE")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result for machines to this file.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; exit 0 success, 1 the work failed, 2 bad input, 130 interrupted."""
+    # Warnings of the libraries are for developers; ours about MLflow are shown as one line.
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app(args=arguments, standalone_mode=False)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except typer._click.exceptions.ClickException as error:  # pyright: ignore[reportAttributeAccessIssue]
+        print(f"error: {error.format_message()}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (KeyboardInterrupt, typer.Abort):
+        raise SystemExit(130) from None
+    except Exception as error:
+        for cause in _causes(error):
+            if isinstance(cause, InputError):
+                print(f"error: {cause}", file=sys.stderr)
+                raise SystemExit(2) from None
+        raise
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    causes = []
+    while error is not None and error not in causes:
+        causes.append(error)
+        error = getattr(error, "cause", None) or error.__cause__
+    return causes
+
+
+@app.command()
+def check(
+    experiment: Annotated[str | None, typer.Argument(help="Experiment file (YAML).", metavar="EXPERIMENT")] = None,
+    changes: Set = [],  # noqa: B006 - typer reads the default, nobody changes it
+    json_schema: Annotated[bool, typer.Option("--json-schema", help="Print the JSON Schema of the file.")] = False,
+    json_file: Json = None,
+) -> None:
+    """Validate the experiment file and print the plan; nothing is prepared or trained."""
+    if json_schema:
+        print(json.dumps(Experiment.model_json_schema(), indent=2))
+        return
+    if experiment is None:
+        raise InputError("check: expected an experiment file, or --json-schema")
+    from mtl_ray.plan import plan  # noqa: PLC0415 - torch is slow to load and `--json-schema` needs none
+
+    result = plan(load(experiment, changes))
+    for line in result.lines():
+        console.print(line, highlight=False, markup=False)
+    _write(json_file, result.numbers())
+
+
+@app.command()
+def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None:  # noqa: B006
+    """Make the encoded data set: read, validate, split, fit on train, encode, write."""
+    from mtl_ray.data.prepare import prepare as run  # noqa: PLC0415
+    from mtl_ray.session import connect  # noqa: PLC0415
+
+    settings = load(experiment, changes)
+    connect()
+    prepared = run(settings, _say)
+    quality = prepared.quality
+    _say(f"rows: {quality['rows']:,} read, {quality['bad']:,} bad, splits {quality['splits']}")
+    for reason, count in quality["reasons"].items():
+        _say(f"  {count:,} x {reason}")
+    for example in quality["examples"]:
+        _say(f"  e.g. {example}")
+    _say(f"data set: {prepared.folder}")
+    _write(json_file, {"dataset": prepared.folder.location, "quality": quality, "reused": prepared.reused})
+
+
+@app.command()
+def train(
+    experiment: File,
+    changes: Set = [],  # noqa: B006
+    resume: Annotated[str | None, typer.Option(help="Continue this interrupted run.", metavar="RUN")] = None,
+    json_file: Json = None,
+) -> None:
+    """Prepare if needed, train, evaluate on the test rows, log to MLflow and register the model."""
+    settings = load(experiment, changes)
+    from mtl_ray.report import table  # noqa: PLC0415
+    from mtl_ray.train import train as run  # noqa: PLC0415
+
+    trained = run(settings, resume, _say)
+    console.print(table(settings, trained.evaluation, trained.prepared.schema))
+    _say(f"MLflow run: {trained.run_id}")
+    _say(f"model: {trained.model_uri or trained.checkpoint}")
+    _say(f"report: {trained.folder}/report.md")
+    _write(
+        json_file,
+        {
+            "metrics": trained.evaluation.metrics,
+            "constant": trained.evaluation.constant,
+            "run": trained.name,
+            "run_id": trained.run_id,
+            "model_uri": trained.model_uri,
+            "checkpoint": str(trained.checkpoint),
+            "dataset": trained.prepared.folder.location,
+        },
+    )
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
+    dataset: Annotated[str, typer.Argument(help="Prepared data set.", metavar="DATASET")],
+    split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Metrics of a model on a prepared data set, per task and per segment."""
+    from mtl_ray import checkpoint  # noqa: PLC0415
+    from mtl_ray.data.prepare import open_prepared  # noqa: PLC0415
+    from mtl_ray.evaluate import evaluate_checkpoint  # noqa: PLC0415
+    from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
+    from mtl_ray.report import table  # noqa: PLC0415
+    from mtl_ray.session import connect  # noqa: PLC0415
+    from mtl_ray.tracking import default_uri  # noqa: PLC0415
+
+    if split not in ("train", "valid", "test"):
+        raise InputError(f"--split: expected train, valid or test; found {split}")
+    prepared = open_prepared(dataset)
+    folder = checkpoint_folder(model, tracking_uri or default_uri())
+    connect()
+    evaluation = evaluate_checkpoint(folder, prepared, split)
+    console.print(table(checkpoint.load(folder).experiment, evaluation, prepared.schema, split))
+    _write(json_file, {"metrics": evaluation.metrics, "constant": evaluation.constant, "dataset": dataset})
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
+    rows: Annotated[str, typer.Option("--input", help="Raw rows: Parquet or CSV file, folder or glob.")],
+    output: Annotated[str, typer.Option("--output", help="Folder to write predictions to.")],
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Score raw rows, unseen users and items included, through Ray Data."""
+    from mtl_ray.predict import predict as run  # noqa: PLC0415
+    from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
+    from mtl_ray.tracking import default_uri  # noqa: PLC0415
+
+    predicted = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output)
+    _say(f"{predicted.num_rows:,} rows scored: {predicted.folder}")
+    _write(json_file, {"output": predicted.folder.location, "rows": predicted.num_rows})
+
+
+def _say(line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _write(path: Path | None, result: dict[str, Any]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

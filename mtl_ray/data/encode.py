@@ -1,0 +1,246 @@
+"""Raw values to the numbers the model reads; the same code in `prepare`, in scoring and in the registered model.
+
+Knows neither Ray nor the log: it encodes any table of raw columns. Missing columns count as null.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mtl_ray.data.keys import flat, to_keys
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.features import (
+    CategoricalFeature,
+    Feature,
+    IdFeature,
+    MultiCategoricalFeature,
+    NumericFeature,
+    SequenceFeature,
+    TextFeature,
+)
+from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, RegressionTask, Scalar, Task
+from mtl_ray.schema import FIRST, NULL, PADDING, UNKNOWN, FittedFeature, Schema
+
+WORDS = r"[^\p{L}\p{N}]+"
+
+
+class Vocabulary:
+    """The known values of a feature; value i has the embedding row `FIRST + i`."""
+
+    def __init__(self, values: pa.Array, counts: pa.Array) -> None:
+        self.values = values
+        self.counts = counts
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(np.array(self.values.to_pylist(), dtype=object), dtype=object)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def rows(self, keys: pa.Array) -> np.ndarray:
+        """(n,) int32 embedding rows of text keys: NULL for null, UNKNOWN for a value not in the vocabulary."""
+        encoded = keys.dictionary_encode()
+        known = self._positions(encoded.dictionary)
+        rows = np.append(np.where(known < 0, UNKNOWN, known + FIRST), NULL).astype(np.int32)
+        return rows[encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
+
+    def support(self, keys: pa.Array) -> np.ndarray:
+        """(n,) int32 training rows of each key, 0 for an unseen one."""
+        encoded = keys.dictionary_encode()
+        known = self._positions(encoded.dictionary)
+        counts = self.counts.to_numpy(zero_copy_only=False)
+        support = np.append(np.where(known < 0, 0, counts[known] if len(counts) else 0), 0).astype(np.int32)
+        return support[encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
+
+    def _positions(self, values: pa.Array) -> np.ndarray:
+        return self._index.get_indexer(pd.Index(np.array(values.to_pylist(), dtype=object), dtype=object))
+
+
+class Encoder:
+    """Encodes raw columns with what was fitted on the training rows."""
+
+    def __init__(self, experiment: Experiment, schema: Schema, vocabularies: Mapping[str, Vocabulary]) -> None:
+        self.experiment = experiment
+        self.schema = schema
+        self.vocabularies = vocabularies
+
+    def features(self, table: pa.Table) -> dict[str, np.ndarray]:
+        """Encoded inputs by feature name: (n,) or (n, length) int32, (n,) float32 with NaN for null.
+
+        A history is read from the column of its own name: a list of item ids, oldest first; absent means none. The
+        values that go with it are a list of numbers in `NAME.values`, by default unknown (0, the mean).
+
+        Raises:
+            ValueError: a numeric column holds text that is not a number.
+        """
+        encoded = {}
+        for name, feature in self.experiment.features.items():
+            encoded[name] = self.feature(name, column(table, self.experiment, name))
+            if isinstance(feature, SequenceFeature) and feature.values:
+                encoded[f"{name}.values"] = self._sequence_values(name, feature, table)
+        return encoded
+
+    def feature(self, name: str, values: pa.Array) -> np.ndarray:
+        """One input, see `features`."""
+        feature = self.experiment.features[name]
+        match feature:
+            case IdFeature() | CategoricalFeature():
+                return self.vocabularies[name].rows(to_keys(values))
+            case NumericFeature():
+                return _numbers(feature, self.schema.features[name], to_numbers(values))
+            case SequenceFeature():
+                ids = self.vocabularies[feature.of]
+                return _padded(values, ids, feature.max_length, last=True)
+            case MultiCategoricalFeature() | TextFeature():
+                if pa.types.is_dictionary(values.type):
+                    encoded = self.feature(name, values.dictionary)
+                    nothing = self.feature(name, pa.nulls(1, values.type.value_type))
+                    rows = values.indices.fill_null(len(encoded)).to_numpy(zero_copy_only=False)
+                    return np.concatenate([encoded, nothing])[rows]
+                rows = _padded(to_lists(values, feature), self.vocabularies[name], feature.max_length, last=False)
+                rows[:, 0] = np.where(rows[:, 0] == PADDING, NULL, rows[:, 0])
+                return rows
+
+    def _sequence_values(self, name: str, feature: SequenceFeature, table: pa.Table) -> np.ndarray:
+        raw = f"{name}.values"
+        if raw not in table.column_names:
+            return np.zeros((len(table), feature.max_length), np.float32)
+        lists = flat(table.column(raw))
+        if pa.types.is_null(lists.type):
+            lists = lists.cast(pa.list_(pa.float64()))
+        numbers = self.standardised(name, to_numbers(lists.fill_null([]).flatten()))
+        return _last(numbers, lists.fill_null([]), feature.max_length)
+
+    def standardised(self, name: str, numbers: np.ndarray) -> np.ndarray:
+        """(n,) float32: numbers in units of the training rows' deviation from their mean; 0 for NaN."""
+        fitted = self.schema.features[name]
+        return np.nan_to_num((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
+
+    def label(self, name: str, table: pa.Table) -> np.ndarray:
+        """A task's labels: (n,) float32 with NaN (regression, binary), (n,) int32 with -1 (multiclass), or
+        (n, num_labels) int8 with -1 (multilabel) for "no label"."""
+        task = self.experiment.tasks[name]
+        values = flat(table.column(self.experiment.tasks[name].column or name))
+        absent = ~population(task, table)
+        match task:
+            case RegressionTask():
+                return np.where(absent, np.nan, to_numbers(values)).astype(np.float32)
+            case BinaryTask():
+                return np.where(absent, np.nan, to_binary(values, task.positive)).astype(np.float32)
+            case MulticlassTask():
+                classes = pa.array(self.schema.tasks[name].classes, pa.string())
+                found = pc.index_in(to_keys(values), value_set=classes).fill_null(-1).to_numpy(zero_copy_only=False)
+                return np.where(absent, -1, found).astype(np.int32)
+            case MultilabelTask():
+                lists = to_lists(values, task)
+                flags = np.zeros((len(lists), len(self.schema.tasks[name].classes)), np.int8)
+                classes = pa.array(self.schema.tasks[name].classes, pa.string())
+                found = pc.index_in(lists.flatten(), value_set=classes).fill_null(-1).to_numpy(zero_copy_only=False)
+                parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+                flags[parents[found >= 0], found[found >= 0]] = 1
+                flags[absent | np.asarray(lists.is_null())] = -1
+                return flags
+
+
+def column(table: pa.Table, experiment: Experiment, name: str) -> pa.Array:
+    """Raw values of a feature; nulls if the table does not have its column."""
+    feature = experiment.features[name]
+    raw = name if isinstance(feature, SequenceFeature) else feature.column or name
+    if raw not in table.column_names:
+        return pa.nulls(len(table), pa.list_(pa.string()) if isinstance(feature, SequenceFeature) else pa.string())
+    return flat(table.column(raw))
+
+
+def population(task: Task, table: pa.Table) -> np.ndarray:
+    """(n,) bool: the rows on which the task is defined (its `where`)."""
+    inside = np.ones(len(table), bool)
+    for name, values in (task.where or {}).items():
+        allowed = to_keys(pa.array([_text(v) for v in (values if isinstance(values, list) else [values])]))
+        inside &= np.asarray(pc.is_in(to_keys(table.column(name)), value_set=allowed))
+    return inside
+
+
+def to_numbers(values: pa.Array) -> np.ndarray:
+    """(n,) float64, NaN for null. Raises ValueError for text that is not a number."""
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_null(values.type):
+        return np.full(len(values), np.nan)
+    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+        values = values.cast(pa.timestamp("ns")).cast(pa.int64())
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        values = pc.utf8_trim_whitespace(values)
+        values = pc.if_else(pc.equal(values, ""), None, values)
+    return values.cast(pa.float64()).fill_null(math.nan).to_numpy(zero_copy_only=False)
+
+
+def to_binary(values: pa.Array, positive: Scalar | None) -> np.ndarray:
+    """(n,) float64: 1, 0, or NaN for null; without `positive` the values must be 0/1 or true/false."""
+    keys = to_keys(values)
+    if positive is not None:
+        flags = pc.equal(keys, to_keys(pa.array([_text(positive)]))[0])
+    else:
+        flags = pc.is_in(pc.utf8_lower(keys), value_set=pa.array(["1", "true"]))
+    return np.where(np.asarray(keys.is_null()), np.nan, np.asarray(flags.fill_null(False)).astype(np.float64))
+
+
+def to_lists(values: pa.Array, spec: Feature | Task) -> pa.ListArray:
+    """Lists of text keys of a set-valued or text column; null stays null."""
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        lists = values
+    elif isinstance(spec, TextFeature):
+        lists = pc.split_pattern_regex(pc.utf8_lower(values.cast(pa.string())), WORDS)
+    else:
+        lists = pc.split_pattern(values.cast(pa.string()), getattr(spec, "separator", "|"))
+    filled = lists.fill_null([])
+    keys, parents = to_keys(filled.flatten()), pc.list_parent_indices(filled).to_numpy(zero_copy_only=False)
+    kept = np.asarray(keys.is_valid())  # blanks, as in "a||b" or around the punctuation of a title, are no entries
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(parents[kept], minlength=len(lists)))])
+    mask = flat(lists.is_null())
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), keys.filter(pa.array(kept)), mask=mask)
+
+
+def _padded(lists: pa.Array, vocabulary: Vocabulary, length: int, *, last: bool) -> np.ndarray:
+    """(n, length) int32: the first (or last) entries of each list, padded on the right."""
+    if not (pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type)):
+        lists = pa.nulls(len(lists), pa.list_(pa.string()))
+    lists = lists.fill_null([])
+    rows = vocabulary.rows(to_keys(lists.flatten()))
+    if last:
+        return _last(rows, lists, length)
+    sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    return gather(rows, np.cumsum(sizes) - sizes, np.minimum(sizes, length), length)
+
+
+def _last(values: np.ndarray, lists: pa.Array, length: int) -> np.ndarray:
+    """(n, length): the last entries of each list, whose flattened values are `values`, padded on the right."""
+    sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    kept = np.minimum(sizes, length)
+    return gather(values, np.cumsum(sizes) - kept, kept, length)
+
+
+def gather(values: np.ndarray, starts: np.ndarray, sizes: np.ndarray, length: int) -> np.ndarray:
+    """(n, length): row i is `values[starts[i] : starts[i] + sizes[i]]`, padded on the right with 0."""
+    steps = np.arange(length)
+    inside = steps < sizes[:, None]
+    positions = np.where(inside, starts[:, None] + steps, 0)
+    return np.where(inside, values[positions] if len(values) else 0, 0).astype(values.dtype)
+
+
+def _numbers(feature: NumericFeature, fitted: FittedFeature, numbers: np.ndarray) -> np.ndarray:
+    if feature.buckets is None:
+        return ((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
+    buckets = np.searchsorted(np.asarray(fitted.boundaries or ()), numbers, side="right") + FIRST
+    return np.where(np.isnan(numbers), NULL, buckets).astype(np.int32)
+
+
+def _text(value: Scalar) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)

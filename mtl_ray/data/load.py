@@ -1,0 +1,190 @@
+"""An encoded data set as tensors on one worker.
+
+The order of training rows is a function of seed and epoch alone: buckets are permuted, rows are permuted within their
+bucket, and global batch s is rows s * B to (s + 1) * B of that order. A worker owns the rows of some lanes and takes its
+rows of each global batch. So every number of workers sees the same global batches and takes the same number of steps,
+and a run can resume at any step.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.data
+import torch
+from torch import Tensor
+
+from mtl_ray.data.keys import flat
+from mtl_ray.data.storage import Folder
+from mtl_ray.schema import ROW, Schema, SplitName
+
+Batch = dict[str, Tensor]
+Reader = Callable[[Folder, Sequence[str]], Iterator[pa.Table]]
+
+READ_CPUS = 0.1
+"""CPUs that Ray reserves for a read task: small, so that reading is never starved by the workers that wait for it."""
+
+
+def read_with_ray(folder: Folder, files: Sequence[str]) -> Iterator[pa.Table]:
+    """Arrow tables of Parquet files, streamed by Ray Data."""
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    dataset = ray.data.read_parquet(list(files), filesystem=folder.fs, ray_remote_args={"num_cpus": READ_CPUS})
+    yield from dataset.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=2)
+
+
+def read_directly(folder: Folder, files: Sequence[str]) -> Iterator[pa.Table]:
+    """Arrow tables of Parquet files, read in this process."""
+    for file in files:
+        yield pq.read_table(file, filesystem=folder.fs, partitioning=None)
+
+
+@dataclass
+class Shard:
+    """The rows of one split that one worker owns."""
+
+    folder: Folder
+    schema: Schema
+    split: SplitName
+    rank: int
+    world_size: int
+    cache_memory: int
+    """Rows are kept as tensors after the first pass if they take at most so many bytes."""
+    read: Reader = read_with_ray
+    _kept: dict[int, Batch] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.world_size > self.schema.num_lanes:
+            raise ValueError(f"{self.world_size} workers share {self.schema.num_lanes} lanes; set data.lanes higher")
+        self._files: dict[int, list[str]] = {}
+        every = (self.folder / self.split).files(".parquet")
+        self._any_file = every[0] if every else None
+        for path in every:
+            bucket, lane = path.rpartition("/")[2].removesuffix(".parquet").split("-")
+            if int(lane) % self.world_size == self.rank:
+                self._files.setdefault(int(bucket), []).append(path)
+
+    def owns(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) bool: whether each row number is this worker's."""
+        return rows % self.schema.num_lanes % self.world_size == self.rank
+
+    def buckets(self, order: Sequence[int]) -> Iterator[tuple[int, Batch]]:
+        """The worker's rows of each bucket, sorted by row number; buckets in the given order.
+
+        A bucket so small that no row of it is the worker's comes as an empty batch.
+        """
+        missing = [b for b in order if b not in self._kept and b in self._files]
+        stream = self._stream(missing)
+        for bucket in order:
+            if bucket in self._kept:
+                yield bucket, self._kept[bucket]
+            elif bucket in self._files:
+                batch = next(stream)
+                if self._fits(batch):
+                    self._kept[bucket] = batch
+                yield bucket, batch
+            elif self._any_file is not None:
+                schema = pq.read_schema(self._any_file, filesystem=self.folder.fs)
+                yield bucket, to_batch(schema.empty_table())
+
+    def _stream(self, order: Sequence[int]) -> Iterator[Batch]:
+        files = [file for bucket in order for file in self._files[bucket]]
+        sizes = {bucket: sum(self._num_rows(file) for file in self._files[bucket]) for bucket in order}
+        tables = self.read(self.folder, files) if files else iter(())
+        waiting: list[pa.Table] = []
+        for bucket in order:
+            while sum(len(table) for table in waiting) < sizes[bucket]:
+                waiting.append(next(tables))
+            table = pa.concat_tables(waiting)
+            waiting = [table.slice(sizes[bucket])] if len(table) > sizes[bucket] else []
+            yield to_batch(table.slice(0, sizes[bucket]).sort_by(ROW))
+
+    def _num_rows(self, file: str) -> int:
+        return pq.read_metadata(file, filesystem=self.folder.fs).num_rows
+
+    def _fits(self, batch: Batch) -> bool:
+        kept = sum(num_bytes(b) for b in self._kept.values())
+        return kept + num_bytes(batch) <= self.cache_memory
+
+    def training_batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[Batch]:
+        """The worker's part of each global batch of an epoch, from `first_step` on; a part may have no row.
+
+        Args:
+            seed: with `epoch` it decides the order of rows.
+            epoch: number of the epoch.
+            batch_size: rows of a global batch; the last one of an epoch may be smaller.
+            first_step: global batches to leave out, when a run resumes within an epoch.
+        """
+        offsets = self.schema.train_offsets
+        order = np.random.default_rng([seed, epoch]).permutation(len(offsets) - 1).tolist()
+        starts = dict(zip(order, np.cumsum([0] + [offsets[b + 1] - offsets[b] for b in order]).tolist(), strict=False))
+        first_row = first_step * batch_size
+        order = [b for b in order if starts[b] + offsets[b + 1] - offsets[b] > first_row]
+        step, carry = first_step, None
+        for bucket, rows in self.buckets(order):
+            size = offsets[bucket + 1] - offsets[bucket]
+            numbers = offsets[bucket] + np.random.default_rng([seed, epoch, bucket]).permutation(size)
+            places = starts[bucket] + np.arange(size)
+            own = self.owns(numbers) & (places >= first_row)
+            places = places[own]
+            index = torch.from_numpy(np.searchsorted(rows[ROW].numpy(), numbers[own]))
+            last = bucket == order[-1]
+            end = starts[bucket] + size
+            num_steps = -(-end // batch_size) if last else end // batch_size
+            bounds = np.searchsorted(places, np.arange(step, num_steps + 1) * batch_size)
+            for number in range(num_steps - step):
+                part = select(rows, index[bounds[number] : bounds[number + 1]])
+                yield part if carry is None else joined(carry, part)
+                carry = None
+            rest = select(rows, index[bounds[-1] :])
+            carry = rest if carry is None else joined(carry, rest)
+            step = max(step, num_steps)
+
+    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
+        """All rows of the worker, in slices of at most `batch_size`."""
+        for _, rows in self.buckets(sorted(self._files)):
+            for start in range(0, len(rows[ROW]), batch_size):
+                yield {name: column[start : start + batch_size] for name, column in rows.items()}
+
+
+def num_steps(schema: Schema, batch_size: int) -> int:
+    """Optimizer steps of an epoch: the same on every worker."""
+    return -(-schema.num_rows["train"] // batch_size)
+
+
+def to_batch(table: pa.Table) -> Batch:
+    """Columns as tensors: (n,), or (n, length) for fixed-size lists."""
+    batch = {}
+    for name in table.column_names:
+        column = flat(table.column(name))
+        width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
+        values = column.flatten() if width else column
+        array = np.array(values.to_numpy(zero_copy_only=False))  # a copy: torch needs writable memory
+        batch[name] = torch.from_numpy(array.reshape(-1, width) if width else array)
+    return batch
+
+
+def select(batch: Batch, index: Tensor) -> Batch:
+    """The rows at (m,) int64 positions."""
+    return {name: column.index_select(0, index) for name, column in batch.items()}
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    """The rows of two batches, one after the other."""
+    return {name: torch.cat([column, second[name]]) for name, column in first.items()}
+
+
+def num_bytes(batch: Batch) -> int:
+    """Bytes of a batch's tensors."""
+    return sum(column.numel() * column.element_size() for column in batch.values())
+
+
+def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
+    """The batch on a device, its real numbers in `dtype`."""
+    return {
+        name: column.to(device, dtype if column.is_floating_point() else None, non_blocking=True)
+        for name, column in batch.items()
+    }

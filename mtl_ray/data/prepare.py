@@ -1,0 +1,332 @@
+"""`prepare`: raw log to encoded data set, in three passes of Ray Data over pieces that fit in one process.
+
+stage   read, check, deal into buckets of users
+survey  per bucket: join, deduplicate, split, statistics of the training rows
+write   per bucket: histories, encode, write
+"""
+
+import hashlib
+import json
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+
+from mtl_ray.data.bucket import SideTable, load_bucket
+from mtl_ray.data.encode import Encoder, Vocabulary
+from mtl_ray.data.quality import clean_table, log_columns
+from mtl_ray.data.sources import Raw, open_source
+from mtl_ray.data.split import HISTOGRAM_BINS, cuts_from_histogram, declared_cuts, needs_histogram
+from mtl_ray.data.stage import Stage, describe
+from mtl_ray.data.storage import Folder
+from mtl_ray.data.survey import Survey, fitted_features, fitted_tasks, supports, survey, vocabularies
+from mtl_ray.data.write import Writer
+from mtl_ray.errors import InputError
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.data import TimeSplit
+from mtl_ray.schema import SPLITS, Schema
+
+FORMAT = 1
+"""Version of the encoded data set; a new one makes old data sets be prepared anew."""
+
+PIECE_ROWS = 1_000_000
+"""Approximate rows of the log that one task stages."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A finished data set."""
+
+    folder: Folder
+    schema: Schema
+    quality: dict[str, Any]
+    reused: bool
+    """Whether it was there already."""
+
+
+def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: None) -> Prepared:
+    """Make the encoded data set of `experiment`, or find it already made.
+
+    The result is the same whatever the machine and the number of workers. It is written aside and renamed when whole.
+    Users and items tables and vocabularies are held in one process; the log never is.
+
+    Args:
+        experiment: `data`, `features`, `tasks` and `seed` decide the result.
+        report: receives a line of text at each step.
+
+    Raises:
+        InputError: files or columns are missing, the log is empty, or too many rows are bad.
+    """
+    raw = open_source(experiment)
+    target = Folder(experiment.data.output) / _name(experiment, raw)
+    columns = raw_columns(experiment, raw)
+    if target.exists("schema.json"):
+        report(f"data set {target} is already prepared")
+        return open_prepared(target.location)
+    aside = Folder(experiment.data.output).create() / f".{target.location.rpartition('/')[2]}-{uuid.uuid4().hex[:8]}"
+    try:
+        users, items, mended = side_tables(experiment, raw)
+        num_buckets = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
+        report(f"staging {len(raw.chunks)} chunks into {num_buckets} buckets")
+        pieces = _stage(Stage(experiment, columns, num_buckets, aside), raw)
+        staged = _check(experiment, pieces, aside, target)
+        cuts = _cuts(experiment, pieces, aside, num_buckets)
+        buckets = [b for b in range(num_buckets) if (aside / f"staging/{b:05d}").exists()]
+        load = _Loader(experiment, aside, users, items, cuts)
+        report(f"surveying {staged['rows'] - staged['bad']:,} rows")
+        total = reduce(add, _parallel(_Survey(load), buckets))
+        quality = _quality(experiment, staged, total, mended)
+        _refuse(experiment, quality, aside, target)
+        rows = np.stack(total.num_rows)
+        if not rows[:, 0].sum():
+            raise InputError(f"data.split: no training rows are left of {int(rows.sum())}; see the settings of the split")
+        words = vocabularies(experiment, total)
+        schema = Schema(
+            features=fitted_features(experiment, total),
+            tasks=fitted_tasks(experiment, total),
+            num_rows={split: int(rows[:, code].sum()) for code, split in enumerate(SPLITS)},
+            train_offsets=tuple(np.concatenate([[0], np.cumsum(rows[:, 0])]).tolist()),
+            num_lanes=experiment.data.lanes,
+            fingerprint=_fingerprint(experiment, raw),
+            content_hash="",
+            noise_floor=raw.noise_floor,
+        )
+        report(f"encoding {schema.num_rows['train']:,} training rows")
+        offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
+        writer = Writer(Encoder(experiment, schema, words), supports(experiment, total), aside, offsets)
+        digests = list(_parallel(_Write(load, writer, buckets), range(len(buckets))))
+        schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
+        write_vocabularies(aside, words)
+        aside.write_json("quality.json", quality)
+        (aside / "staging").delete()
+        aside.write_text("schema.json", schema.model_dump_json(indent=2))
+        aside.rename(target)
+    except BaseException:
+        aside.delete()
+        raise
+    return Prepared(target, schema, quality, reused=False)
+
+
+def open_prepared(location: str) -> Prepared:
+    """A data set made earlier. Raises InputError if `location` is not one."""
+    folder = Folder(location)
+    if not folder.exists("schema.json"):
+        raise InputError(f"{location}: expected a prepared data set (a folder with schema.json); run `mtl-ray prepare`")
+    schema = Schema.model_validate_json(folder.read_text("schema.json"))
+    return Prepared(folder, schema, folder.read_json("quality.json"), reused=True)
+
+
+def write_vocabularies(folder: Folder, words: dict[str, Vocabulary]) -> None:
+    """Write every vocabulary as rows (feature, value, count) of `vocabulary.parquet`."""
+    tables = [
+        pa.table({"feature": pa.array([name] * len(v), pa.string()), "value": v.values, "count": v.counts})
+        for name, v in words.items()
+    ]
+    folder.write_table("vocabulary.parquet", pa.concat_tables(tables))
+
+
+@dataclass(frozen=True)
+class _Loader:
+    experiment: Experiment
+    folder: Folder
+    users: SideTable | None
+    items: SideTable | None
+    cuts: tuple[float, float] | None
+
+    def __call__(self, bucket: int):
+        staging = self.folder / f"staging/{bucket:05d}"
+        return load_bucket(self.experiment, staging, self.users, self.items, self.cuts)
+
+
+@dataclass(frozen=True)
+class _Survey:
+    load: _Loader
+
+    def __call__(self, bucket: int) -> Survey:
+        loaded = self.load(bucket)
+        result = survey(self.load.experiment, loaded)
+        if len(loaded.duplicates):
+            quarantine = self.load.folder / "quarantine"
+            quarantine.write_table(f"duplicates-{bucket:05d}.parquet", loaded.duplicates)
+            result.duplicates = describe(loaded.duplicates, 5)
+        return result
+
+
+@dataclass(frozen=True)
+class _Write:
+    load: _Loader
+    writer: Writer
+    buckets: Sequence[int]
+
+    def __call__(self, number: int) -> str:
+        return self.writer(number, self.load(self.buckets[number]))
+
+
+@dataclass(frozen=True)
+class _StagePiece:
+    stage: Stage
+    raw_chunks: Sequence[Any]
+    size: int
+
+    def __call__(self, piece: int) -> dict[str, Any]:
+        first = piece * self.size
+        return self.stage(piece, first, self.raw_chunks[first : first + self.size])
+
+
+@dataclass(frozen=True)
+class _Histogram:
+    folder: Folder
+    low: float
+    high: float
+
+    def __call__(self, bucket: int) -> np.ndarray:
+        counts = np.zeros(HISTOGRAM_BINS, np.int64)
+        staging = self.folder / f"staging/{bucket:05d}"
+        for path in staging.files(".parquet"):
+            time = staging.read_table(path.rpartition("/")[2], columns=["time"]).column("time").to_numpy()
+            counts += np.histogram(time, bins=HISTOGRAM_BINS, range=(self.low, self.high))[0]
+        return counts
+
+
+def _parallel(function: Callable[[int], Any], numbers: Sequence[int]) -> Iterator[Any]:
+    """`function` of each number, in parallel over the cluster; results in the order of the numbers."""
+    shared = ray.put(cloudpickle.dumps(function))
+
+    def apply(row: dict[str, Any]) -> dict[str, Any]:
+        call = cloudpickle.loads(ray.get(shared))
+        return {"place": row["place"], "result": cloudpickle.dumps(call(row["number"]))}
+
+    rows = [{"place": place, "number": int(number)} for place, number in enumerate(numbers)]
+    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(apply).take_all()
+    return (cloudpickle.loads(row["result"]) for row in sorted(done, key=lambda row: row["place"]))
+
+
+def _stage(stage: Stage, raw: Raw) -> list[dict[str, Any]]:
+    num_pieces = max(1, min(len(raw.chunks), round(raw.num_rows / PIECE_ROWS)))
+    size = -(-len(raw.chunks) // num_pieces)
+    return list(_parallel(_StagePiece(stage, raw.chunks, size), range(-(-len(raw.chunks) // size))))
+
+
+def _side_table(
+    experiment: Experiment, table: pa.Table | None, key: str, name: str
+) -> tuple[SideTable | None, dict[str, int]]:
+    if table is None:
+        return None, {}
+    clean, mended = clean_table(experiment, table, key, name)
+    return SideTable.of(clean, key), mended
+
+
+def _check(experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, target: Folder) -> dict[str, Any]:
+    reasons: Counter[str] = Counter()
+    for piece in pieces:
+        reasons.update(piece["reasons"])
+    staged = {
+        "rows": sum(piece["rows"] for piece in pieces),
+        "bad": sum(reasons.values()),
+        "reasons": dict(reasons),
+        "examples": [e for piece in pieces for e in piece["examples"]][:5],
+    }
+    if not staged["rows"]:
+        raise InputError("the log is empty: expected at least one row of interactions")
+    _refuse(experiment, {"rows": staged["rows"], **staged}, aside, target)
+    return staged
+
+
+def _refuse(experiment: Experiment, quality: dict[str, Any], aside: Folder, target: Folder) -> None:
+    """Stop if more rows are bad than the experiment allows; the quarantine stays, to be looked at."""
+    bad, rows = quality["bad"], quality["rows"]
+    if bad <= experiment.data.max_bad_share * rows and bad < rows:
+        return
+    rejected = Folder(f"{target.location}.rejected")
+    rejected.delete()
+    (aside / "quarantine").rename(rejected)
+    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in quality["reasons"].items())
+    raise InputError(
+        f"{bad:,} of {rows:,} rows are bad ({bad / rows:.1%}; data.max_bad_share allows "
+        f"{experiment.data.max_bad_share:.1%}): {reasons}; first: {'; '.join(quality['examples'][:3])}; "
+        f"all are in {rejected}"
+    )
+
+
+def _cuts(
+    experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_buckets: int
+) -> tuple[float, float] | None:
+    split = experiment.data.split
+    if not isinstance(split, TimeSplit):
+        return None
+    if not needs_histogram(experiment):
+        return declared_cuts(experiment, any(piece["is_timestamp"] for piece in pieces))
+    low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
+    counts = reduce(add, _parallel(_Histogram(aside, low, high), range(num_buckets)))
+    return cuts_from_histogram(counts, low, high, (split.valid, split.test))
+
+
+def _quality(
+    experiment: Experiment, staged: dict[str, Any], total: Survey, mended: dict[str, int]
+) -> dict[str, Any]:
+    rows = np.stack(total.num_rows).sum(0)
+    reasons = dict(staged["reasons"])
+    if total.num_duplicates:
+        reasons["repeats an earlier row"] = total.num_duplicates
+    constant = [n for n, counts in total.counts.items() if len(counts) < 2]
+    constant += [n for n, moments in total.moments.items() if moments.std == 0]
+    splits = {split: int(rows[code]) for code, split in enumerate(SPLITS)}
+    return {
+        "rows": staged["rows"],
+        "bad": sum(reasons.values()),
+        "reasons": reasons,
+        "examples": staged["examples"] + total.duplicates,
+        "splits": splits,
+        "in_no_split": int(rows[len(SPLITS)]),
+        "mended": mended,
+        "unknown_entities": dict(total.issues),
+        "constant": constant,
+        "label_share": {
+            task: {s: round(total.labels[task, s] / max(1, splits[s]), 6) for s in SPLITS} for task in experiment.tasks
+        },
+    }
+
+
+def _name(experiment: Experiment, raw: Raw) -> str:
+    return f"{experiment.name}-{_fingerprint(experiment, raw)[:12]}"
+
+
+def find_prepared(experiment: Experiment, raw: Raw) -> Prepared | None:
+    """The data set that `prepare` would make, if it is there already."""
+    folder = Folder(experiment.data.output) / _name(experiment, raw)
+    return open_prepared(folder.location) if folder.exists("schema.json") else None
+
+
+def raw_columns(experiment: Experiment, raw: Raw) -> list[str]:
+    """Columns to read from the log. Raises InputError if one that the experiment names is nowhere."""
+    return log_columns(experiment, raw.columns, *(t.column_names if t else () for t in (raw.users, raw.items)))
+
+
+def side_tables(experiment: Experiment, raw: Raw) -> tuple[SideTable | None, SideTable | None, dict[str, int]]:
+    """Users and items table as they are joined, and what had to be mended in them."""
+    users, mended_users = _side_table(experiment, raw.users, experiment.column_of(experiment.user), "users")
+    items, mended_items = _side_table(experiment, raw.items, experiment.column_of(experiment.item), "items")
+    return users, items, {**mended_users, **mended_items}
+
+
+def _fingerprint(experiment: Experiment, raw: Raw) -> str:
+    """Digest of the raw content and of all settings that change the encoded rows."""
+    tree = experiment.model_dump(mode="json", include={"seed", "data", "features", "tasks"})
+    for name in ("raw", "output", "cache", "max_bad_share"):
+        del tree["data"][name]
+    for feature in tree["features"].values():
+        feature.pop("dim")
+    for task in tree["tasks"].values():
+        for name in ("weight", "metrics", "masked_input", "relevant"):
+            task.pop(name, None)
+    text = json.dumps({"format": FORMAT, "raw": raw.fingerprint, **tree}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

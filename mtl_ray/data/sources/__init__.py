@@ -1,0 +1,25 @@
+"""The raw data sets: `open_source` gives the log's chunks and the side tables of the source an experiment names."""
+
+from mtl_ray.data.sources import kuairand, movielens, synthetic, table
+from mtl_ray.data.sources.raw import Chunk, Raw
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.data import KuaiRandSource, MovieLensSource, SyntheticSource, TableSource
+
+__all__ = ["Chunk", "Raw", "open_source"]
+
+
+def open_source(experiment: Experiment) -> Raw:
+    """The raw data of `experiment.data`, not yet read.
+
+    Raises:
+        InputError: files are missing, unreadable or empty, or a download failed.
+    """
+    match experiment.data.source:
+        case SyntheticSource() as source:
+            return synthetic.open_source(source)
+        case MovieLensSource() as source:
+            return movielens.open_source(source, experiment.data)
+        case KuaiRandSource():
+            return kuairand.open_source(experiment.data)
+        case TableSource() as source:
+            return table.open_source(source, experiment.data)

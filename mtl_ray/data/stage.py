@@ -1,0 +1,133 @@
+"""First pass of `prepare`: the log is read once, checked row by row and dealt into buckets of users.
+
+All rows of a user are in one bucket, so later passes see whole histories and every duplicate while holding one bucket
+in memory, however long the log is.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mtl_ray.data.encode import to_numbers
+from mtl_ray.data.keys import flat, hash_keys, mix, to_keys
+from mtl_ray.data.quality import bad_rows
+from mtl_ray.data.sources import Chunk
+from mtl_ray.data.storage import Folder
+from mtl_ray.experiment import Experiment
+
+BUCKET_STREAM = 4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Reads consecutive chunks and writes `staging/BUCKET/PIECE.parquet` and `quarantine/PIECE.parquet`."""
+
+    experiment: Experiment
+    columns: Sequence[str]
+    """Raw columns to keep."""
+    num_buckets: int
+    folder: Folder
+
+    def __call__(self, piece: int, first_chunk: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
+        """Stage one piece of the log; returns its counts: rows, bad rows by reason, first bad rows, time range."""
+        writers: dict[str, pq.ParquetWriter] = {}
+        total, reasons, examples = 0, Counter(), []
+        low, high, is_timestamp = float("inf"), float("-inf"), False
+        for index, chunk in enumerate(chunks, first_chunk):
+            for first_row, table in chunk.read():
+                total += len(table)
+                rows = np.arange(first_row, first_row + len(table))
+                reason = bad_rows(self.experiment, table)
+                good = np.asarray(reason.is_null())
+                if not good.all():
+                    bad = quarantined(table.filter(pa.array(~good)), reason.drop_null(), chunk.file, rows[~good])
+                    self._write(writers, f"quarantine/{piece:06d}.parquet", bad)
+                    reasons.update(reason.drop_null().to_pylist())
+                    if len(examples) < 5:
+                        examples += describe(bad, 5 - len(examples))
+                staged, stamp = self.staged(table, good, chunk.file, rows[good], index)
+                is_timestamp |= stamp
+                if len(staged):
+                    low = min(low, float(staged.column("time").to_numpy().min()))
+                    high = max(high, float(staged.column("time").to_numpy().max()))
+                for bucket, part in self._dealt(staged):
+                    self._write(writers, f"staging/{bucket:05d}/{piece:06d}.parquet", part)
+        for writer in writers.values():
+            writer.close()
+        return {
+            "rows": total,
+            "reasons": dict(reasons),
+            "examples": examples,
+            "low": low,
+            "high": high,
+            "is_timestamp": is_timestamp,
+        }
+
+    def staged(
+        self, table: pa.Table, good: np.ndarray, file: str, rows: np.ndarray, chunk: int
+    ) -> tuple[pa.Table, bool]:
+        """Good rows with their keys, time and place, and whether the time column holds timestamps."""
+        table = table.select(self.columns).filter(pa.array(good))
+        time_column = self.experiment.data.time
+        time, stamp = pa.array(np.zeros(len(table))), False
+        if time_column:
+            values = flat(table.column(time_column))
+            stamp = pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)
+            time = pa.array(to_numbers(values))
+        own = {
+            "user": to_keys(table.column(self.experiment.column_of(self.experiment.user))),
+            "item": to_keys(table.column(self.experiment.column_of(self.experiment.item))),
+            "time": time,
+            "_file": pa.array([file]).take(pa.array(np.zeros(len(table), np.int32))),
+            "_row": pa.array(rows),
+            "_chunk": pa.array(np.full(len(table), chunk, np.int32)),
+        }
+        return pa.table({**own, **{f"raw.{c}": _plain(table.column(c)) for c in self.columns}}), stamp
+
+    def _dealt(self, staged: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+        buckets = (mix(hash_keys(flat(staged.column("user"))), BUCKET_STREAM) % np.uint64(self.num_buckets)).astype(int)
+        order = np.argsort(buckets, kind="stable")
+        staged = staged.take(pa.array(order))
+        bounds = np.searchsorted(buckets[order], np.arange(self.num_buckets + 1))
+        for bucket in range(self.num_buckets):
+            if bounds[bucket + 1] > bounds[bucket]:
+                yield bucket, staged.slice(bounds[bucket], bounds[bucket + 1] - bounds[bucket])
+
+    def _write(self, writers: dict[str, pq.ParquetWriter], name: str, table: pa.Table) -> None:
+        if name not in writers:
+            parent, _, file = name.rpartition("/")
+            folder = (self.folder / parent).create()
+            writers[name] = pq.ParquetWriter(f"{folder.path}/{file}", table.schema, filesystem=folder.fs)
+        writers[name].write_table(table.cast(writers[name].schema))
+
+
+def quarantined(table: pa.Table, reason: pa.Array, file: str | pa.Array, rows: np.ndarray) -> pa.Table:
+    """Bad rows as they stood, all as text, with why and where."""
+    where = {
+        "reason": reason,
+        "file": pa.array([file] * len(table), pa.string()) if isinstance(file, str) else file,
+        "row": pa.array(rows.astype(np.int64)),
+    }
+    return pa.table({**where, **{name: _as_text(flat(table.column(name))) for name in table.column_names}})
+
+
+def describe(bad: pa.Table, limit: int) -> list[str]:
+    """Where the first bad rows are: "u.data row 17: rating is not a number"."""
+    return [f"{row['file']} row {row['row']}: {row['reason']}" for row in bad.slice(0, limit).to_pylist()]
+
+
+def _plain(values: pa.ChunkedArray) -> pa.Array:
+    """Without dictionaries, whose values differ from table to table."""
+    array = flat(values)
+    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    if pa.types.is_nested(values.type):
+        return pa.array([None if v is None else str(v) for v in values.to_pylist()], pa.string())
+    return values.cast(pa.string())

@@ -1,0 +1,77 @@
+"""Files of a data set on any filesystem that pyarrow opens: a local path or a URL."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+
+def absolute(location: str) -> str:
+    """A URL as it is; a local path made absolute, since workers run in other folders."""
+    return location if "://" in location else str(Path(location).expanduser().absolute())
+
+
+class Folder:
+    """A folder given by an absolute path or a URL."""
+
+    def __init__(self, location: str) -> None:
+        self.location = absolute(location).rstrip("/")
+        self.fs, self.path = pafs.FileSystem.from_uri(self.location)
+
+    def __truediv__(self, name: str) -> "Folder":
+        return Folder(f"{self.location}/{name}")
+
+    def __repr__(self) -> str:
+        return self.location
+
+    def create(self) -> "Folder":
+        self.fs.create_dir(self.path, recursive=True)
+        return self
+
+    def exists(self, name: str = "") -> bool:
+        path = f"{self.path}/{name}" if name else self.path
+        return self.fs.get_file_info(path).type != pafs.FileType.NotFound
+
+    def files(self, suffix: str = "") -> list[str]:
+        """Full paths (for this folder's filesystem) of the files directly inside, sorted by name."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True)
+        infos = self.fs.get_file_info(selector)
+        return sorted(i.path for i in infos if i.type == pafs.FileType.File and i.path.endswith(suffix))
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a Parquet file."""
+        self.create()
+        pq.write_table(table, f"{self.path}/{name}", filesystem=self.fs, compression="zstd")
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        return pq.read_table(f"{self.path}/{name}", filesystem=self.fs, columns=columns, partitioning=None)
+
+    def write_text(self, name: str, text: str) -> None:
+        self.create()
+        with self.fs.open_output_stream(f"{self.path}/{name}") as stream:
+            stream.write(text.encode())
+
+    def read_text(self, name: str) -> str:
+        with self.fs.open_input_stream(f"{self.path}/{name}") as stream:
+            return stream.read().decode()
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_text(name, json.dumps(value, indent=2) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read_text(name))
+
+    def delete(self) -> None:
+        if self.exists():
+            self.fs.delete_dir(self.path)
+
+    def rename(self, target: "Folder") -> None:
+        """Give the finished folder its name; a local rename is atomic."""
+        if isinstance(self.fs, pafs.LocalFileSystem):
+            os.replace(self.path, target.path)  # noqa: PTH105 - atomic, for files and folders
+        else:
+            self.fs.move(self.path, target.path)

@@ -1,0 +1,101 @@
+"""Third pass of `prepare`: a bucket's rows encoded and written, the training rows dealt over lanes."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from mtl_ray.data.bucket import Bucket, histories
+from mtl_ray.data.encode import Encoder, Vocabulary, column, to_numbers
+from mtl_ray.data.keys import flat, hash_keys
+from mtl_ray.data.split import TRAIN
+from mtl_ray.data.storage import Folder
+from mtl_ray.experiment.features import SequenceFeature
+from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
+
+RAW_TEST = "raw_test"
+"""Folder with the test rows as a caller of the registered model would send them: raw values, histories as id lists."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes `{train,valid,test}/BUCKET-LANE.parquet` and `raw_test/BUCKET.parquet`."""
+
+    encoder: Encoder
+    supports: Mapping[str, Vocabulary]
+    folder: Folder
+    offsets: Mapping[str, np.ndarray]
+    """By split, the number of the first row of each bucket."""
+
+    def __call__(self, number: int, bucket: Bucket) -> str:
+        """Write bucket `number`; returns the digest of its encoded rows."""
+        experiment = self.encoder.experiment
+        sequences, raw_sequences = self._sequences(bucket)
+        digest = hashlib.sha256()
+        for code, split in enumerate(SPLITS):
+            positions = np.flatnonzero(bucket.split == code)
+            if not len(positions):
+                continue
+            if code == TRAIN:
+                # The stored order is random already, so that a lane is a fair sample of its bucket.
+                positions = np.random.default_rng([experiment.seed, number]).permutation(positions)
+            table = bucket.table.take(pa.array(positions))
+            columns = {ROW: self.offsets[split][number] + np.arange(len(positions))}
+            for name, feature in experiment.features.items():
+                if not isinstance(feature, SequenceFeature):
+                    columns[name] = self.encoder.feature(name, column(table, experiment, name))
+            columns |= {name: values[positions] for name, values in sequences.items()}
+            columns |= {label_column(name): self.encoder.label(name, table) for name in experiment.tasks}
+            columns[USER_SUPPORT] = self.supports[experiment.user].support(flat(table.column("user")))
+            columns[ITEM_SUPPORT] = self.supports[experiment.item].support(flat(table.column("item")))
+            columns[USER_KEY] = hash_keys(flat(table.column("user"))).astype(np.int64)
+            for name in sorted(columns):
+                digest.update(f"{split}/{name}".encode())
+                digest.update(np.ascontiguousarray(columns[name]).tobytes())
+            self._write_lanes(split, number, columns)
+            if split == "test":
+                self._write_raw(number, table, {n: v.take(pa.array(positions)) for n, v in raw_sequences.items()})
+        return digest.hexdigest()
+
+    def _sequences(self, bucket: Bucket) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+        """Encoded and raw histories of every row of the bucket."""
+        experiment = self.encoder.experiment
+        encoded, raw = {}, {}
+        for name, feature in experiment.features.items():
+            if not isinstance(feature, SequenceFeature):
+                continue
+            training_only = experiment.data.split.kind != "time"
+            past = histories(bucket, feature.max_length, training_only=training_only)
+            items = self.encoder.vocabularies[feature.of].rows(flat(bucket.table.column("item")))
+            encoded[name] = past.rows(items, feature.max_length)
+            raw[name] = past.lists(flat(bucket.table.column("item")))
+            if feature.values:
+                numbers = to_numbers(flat(bucket.table.column(feature.values)))
+                values = self.encoder.standardised(name, numbers)
+                encoded[f"{name}.values"] = past.rows(values, feature.max_length)
+                raw[f"{name}.values"] = past.lists(pa.array(numbers))
+        return encoded, raw
+
+    def _write_lanes(self, split: str, number: int, columns: dict[str, np.ndarray]) -> None:
+        lanes = columns[ROW] % self.encoder.schema.num_lanes
+        for lane in range(self.encoder.schema.num_lanes):
+            rows = np.flatnonzero(lanes == lane)
+            if len(rows):
+                table = pa.table({name: to_arrow(values[rows]) for name, values in columns.items()})
+                (self.folder / split).write_table(f"{number:05d}-{lane:03d}.parquet", table)
+
+    def _write_raw(self, number: int, table: pa.Table, histories: dict[str, pa.Array]) -> None:
+        columns = {n: flat(table.column(n)) for n in table.column_names if n not in ("user", "item", "time")}
+        columns = {
+            n: a.cast(a.type.value_type) if pa.types.is_dictionary(a.type) else a for n, a in columns.items()
+        }
+        (self.folder / RAW_TEST).write_table(f"{number:05d}.parquet", pa.table({**columns, **histories}))
+
+
+def to_arrow(values: np.ndarray) -> pa.Array:
+    """(n,) or (n, length) numbers as a column; rows of length > 1 become fixed-size lists."""
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])

@@ -1,0 +1,146 @@
+"""Where the log comes from and how it is split."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from mtl_ray.experiment.section import Section
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class SyntheticSource(Section):
+    """Seeded log with planted truth; see `data/sources/synthetic.py` for the model that generates it."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    num_users: PositiveInt = 2000
+    num_items: PositiveInt = 1000
+    num_interactions: NonNegativeInt = 200_000
+    rank: PositiveInt = 8
+    """Dimension of the planted user and item factors."""
+    content_signal: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the factors' variance that profile and content explain."""
+    task_correlation: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Correlation between the planted affinities of the tasks."""
+    popularity_exponent: Annotated[float, Field(ge=0)] = 1.0
+    """Item popularity is proportional to rank ** -exponent."""
+    new_user_share: Share = 0.15
+    """Share of users that arrive in the last `arrival_window` of the time span."""
+    new_item_share: Share = 0.1
+    arrival_window: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Final part of the time span in which new users and items appear."""
+    label_share: dict[str, Annotated[float, Field(ge=0, le=1)]] = {"click": 1.0, "rating": 0.3, "purchase": 0.5}
+    """Share of rows that carry the label of each task (at random)."""
+    noise: Annotated[float, Field(gt=0)] = 0.5
+    """Standard deviation of the rating's noise."""
+    seed: int = 0
+
+
+class MovieLensSource(Section):
+    """MovieLens 100K or 1M as published: a folder or zip given by `data.raw`, or downloaded when it is not given."""
+
+    kind: Literal["movielens"] = "movielens"
+    variant: Literal["100k", "1m"] = "100k"
+    split: Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"] | None = None
+    """Published split of the 100K data: the log is then its base and test file, for `data.split: {kind: predefined}`."""
+
+
+class KuaiRandSource(Section):
+    """KuaiRand-Pure: a folder with the log (`val.parquet`, `test.parquet`, or the published CSV) and its tables."""
+
+    kind: Literal["kuairand"] = "kuairand"
+
+
+class TableSource(Section):
+    """The user's own log, Parquet or CSV: a file, a folder or a glob, local or any URL that pyarrow opens.
+
+    `data.raw`, when given, is the folder that relative paths start from.
+    """
+
+    kind: Literal["table"] = "table"
+    interactions: str
+    """The log; user and item key columns are those of the `id` features."""
+    users: str | None = None
+    """Table of user attributes, keyed by the user id column."""
+    items: str | None = None
+
+
+Source = Annotated[
+    SyntheticSource | MovieLensSource | KuaiRandSource | TableSource,
+    Field(discriminator="kind"),
+]
+
+
+class RandomSplit(Section):
+    kind: Literal["random"] = "random"
+    valid: Share = 0.1
+    test: Share = 0.1
+
+
+class TimeSplit(Section):
+    """Global cuts in time: train before `valid_from`, test from `test_from` on; or the last shares of the rows."""
+
+    kind: Literal["time"] = "time"
+    valid: Share = 0.1
+    test: Share = 0.1
+    valid_from: float | str | None = None
+    """First instant of the validation rows, in the unit of the time column (or an ISO date); overrides `valid`."""
+    test_from: float | str | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> "TimeSplit":
+        if self.valid_from is not None and self.test_from is None:
+            raise ValueError("expected `test_from` beside `valid_from`; give both, `test_from` alone, or shares")
+        return self
+
+
+class ColdSplit(Section):
+    """Holds out whole users and/or items: all their rows are evaluation rows."""
+
+    kind: Literal["cold"] = "cold"
+    valid_users: Share = 0.1
+    test_users: Share = 0.1
+    valid_items: Share = 0.0
+    test_items: Share = 0.0
+
+
+class PredefinedSplit(Section):
+    """The log says itself: by the values of a column, or by the names of the files."""
+
+    kind: Literal["predefined"] = "predefined"
+    column: str | None = None
+    """Column that names the split; None splits by file name."""
+    train: tuple[str, ...] = ("train",)
+    """Values of the column (or file names) that are training rows."""
+    valid: tuple[str, ...] = ()
+    test: tuple[str, ...] = ("test",)
+    valid_share: Share = 0.0
+    """Share of the training rows to cut out at random for validation, when no value names validation rows."""
+
+
+Split = Annotated[RandomSplit | TimeSplit | ColdSplit | PredefinedSplit, Field(discriminator="kind")]
+
+
+class Data(Section):
+    source: Source
+    """The data set, by name (`source: movielens`) or with its settings (`source: {kind: synthetic, ...}`)."""
+    raw: str | None = None
+    """Where the raw files are: folder, zip or URL."""
+    time: str | None = None
+    """Column of the time of the interaction: a number or a timestamp. Needed by histories and by the time split."""
+    split: Split = RandomSplit()
+    max_bad_share: Share = 0.01
+    """More bad rows than this share stop `prepare`."""
+    output: str = "datasets"
+    """Folder (or URL) under which prepared data sets are kept."""
+    cache: str = "~/.cache/mtl_ray"
+    """Folder for downloaded and unpacked raw files."""
+    lanes: Annotated[int, Field(ge=1, le=256)] = 16
+    """Parts of every bucket's training rows; the most workers that can share them."""
+    bucket_rows: PositiveInt = 250_000
+    """Approximate rows of one bucket of users: the unit of memory, of shuffling and of parallel work."""
+
+    @field_validator("source", "split", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value

@@ -1,0 +1,84 @@
+"""Inputs of the model, each owned by an entity: user, item or context."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from mtl_ray.experiment.section import Section
+
+Entity = Literal["user", "item", "context"]
+
+
+class _Feature(Section):
+    entity: Entity = "context"
+    """Whose property it is; decides what is hidden together when training simulates cold start."""
+    column: str | None = None
+    """Column of the log or of a side table; the feature's own name by default."""
+    dim: PositiveInt | None = None
+    """Width of its embedding; `model.embedding_dim` by default."""
+
+
+class IdFeature(_Feature):
+    """The key of a user or of an item. Exactly one of each is needed."""
+
+    kind: Literal["id"] = "id"
+    entity: Literal["user", "item"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
+    min_count: PositiveInt = 1
+    """Ids with fewer training rows share the "unknown" row of the embedding table."""
+
+
+class CategoricalFeature(_Feature):
+    kind: Literal["categorical"] = "categorical"
+    min_count: PositiveInt = 1
+    """Values with fewer training rows are "unknown"."""
+
+
+class NumericFeature(_Feature):
+    """A number, standardised with the mean and deviation of the training rows, or cut into quantile buckets."""
+
+    kind: Literal["numeric"] = "numeric"
+    buckets: Annotated[int, Field(ge=2, le=1024)] | None = None
+    """Number of quantile buckets, each with an embedding; None keeps the standardised number."""
+
+
+class MultiCategoricalFeature(_Feature):
+    """A set of categories, as a list or as one string with separators."""
+
+    kind: Literal["multi_categorical"] = "multi_categorical"
+    separator: str = "|"
+    max_length: PositiveInt = 8
+    """Values kept per row (the first ones)."""
+    min_count: PositiveInt = 1
+
+
+class TextFeature(_Feature):
+    """A title or other short text, split into lower-case words and numbers."""
+
+    kind: Literal["text"] = "text"
+    max_length: PositiveInt = 10
+    """Words kept per row (the first ones)."""
+    min_count: PositiveInt = 2
+
+
+class SequenceFeature(_Feature):
+    """The user's history: the last items before this row in time, never the row itself nor the future.
+
+    Made by `prepare` from the log. Rows at the same instant do not see each other. Interactions of evaluation rows
+    enter no history, except under the time split, where an earlier evaluation row is known to a later one.
+    """
+
+    kind: Literal["sequence"] = "sequence"
+    entity: Literal["user"] = "user"  # pyright: ignore[reportIncompatibleVariableOverride]
+    of: str
+    """The id feature (of the item) whose values the history holds and whose embedding table it shares."""
+    max_length: PositiveInt = 50
+    """Items kept: the most recent ones, oldest first."""
+    values: str | None = None
+    """Numeric column of the log whose standardised value (e.g. the rating given) weights each item of the history in
+    a second pooled vector."""
+
+
+Feature = Annotated[
+    IdFeature | CategoricalFeature | NumericFeature | MultiCategoricalFeature | TextFeature | SequenceFeature,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,98 @@
+"""How the model is trained, evaluated and tracked."""
+
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from mtl_ray.experiment.section import Section
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Optimizer(Section):
+    kind: Literal["adamw", "adam", "sgd", "adagrad"] = "adamw"
+    lr: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 0.0
+    """Of the dense layers."""
+    embedding_weight_decay: NonNegativeFloat = 0.0
+    """Of the embedding tables."""
+    momentum: Rate = 0.0
+    """SGD only."""
+
+
+class Schedule(Section):
+    """Learning-rate factor: linear warm-up, then decay to `final` over the planned steps."""
+
+    kind: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: NonNegativeInt = 0
+    final: Rate = 0.0
+    """Factor at the last step (linear and cosine)."""
+
+
+class EarlyStopping(Section):
+    metric: str = "valid/loss"
+    """Any key of the metrics, e.g. `valid/rating/rmse` or `valid/click/auc/new_user`."""
+    patience: PositiveInt = 3
+    """Epochs without improvement before the run stops."""
+
+
+class EntityMasking(Section):
+    """Rates, per training row, at which an entity's inputs are hidden; the draws are independent."""
+
+    id: Rate = 0.0
+    """The id alone: an entity that has a history, but whose id was not seen in training."""
+    new: Rate = 0.0
+    """The id and the history: a new entity."""
+    attributes: Rate = 0.0
+    """All attributes: an entity without profile."""
+
+
+class Masking(Section):
+    user: EntityMasking = EntityMasking(new=0.1)
+    item: EntityMasking = EntityMasking(new=0.1)
+
+
+class Training(Section):
+    num_workers: PositiveInt = 1
+    use_gpu: bool = False
+    cpus_per_worker: PositiveFloat = 0.5
+    """CPUs that Ray reserves for a worker; below 1 leaves room for Ray Data on a small machine."""
+    threads_per_worker: PositiveInt | None = None
+    """Torch threads of a worker; by default the machine's cores divided among its workers."""
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 1024
+    """Rows of a global batch: the sum over all workers."""
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    masking: Masking = Masking()
+    clip_norm: PositiveFloat | None = None
+    """Largest norm of the gradient of all parameters."""
+    precision: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    """bfloat16 and float16 are mixed precision (autocast)."""
+    average: Rate = 0.0
+    """Decay per step of the exponential moving average of the weights that is evaluated and kept; 0 turns it off."""
+    early_stopping: EarlyStopping | None = None
+    checkpoint_steps: PositiveInt | None = None
+    """Also write a checkpoint every so many steps within an epoch."""
+    max_failures: NonNegativeInt = 2
+    """Restarts from the last checkpoint after a worker died."""
+    cache_memory: ByteSize = ByteSize(2 * 2**30)
+    """A worker's training rows are kept as tensors if they fit in so many bytes; otherwise they are streamed."""
+    output: str = "runs"
+    """Folder (or URL) of run folders with checkpoints."""
+
+
+class Evaluation(Section):
+    batch_size: PositiveInt = 8192
+    """Rows of a forward pass on one worker."""
+    support_buckets: tuple[PositiveInt, ...] = (1, 5, 20)
+    """Lower ends of the buckets of training interactions: (1, 5, 20) gives 0, 1-4, 5-19, 20+."""
+
+
+class Tracking(Section):
+    uri: str | None = None
+    """MLflow tracking server; SQLite in the working folder by default."""
+    experiment: str | None = None
+    """MLflow experiment; the experiment's name by default."""
+    register_as: str | None = None
+    """Registers the trained model under this name."""

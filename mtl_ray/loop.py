@@ -1,0 +1,199 @@
+"""Plain PyTorch data-parallel training of one worker: one screen a step.
+
+Every random draw is a function of the seed, the epoch, the step and the rank, so a checkpoint holds no generator state
+and a resumed run equals one that was never interrupted.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mtl_ray import checkpoint
+from mtl_ray.balancing import build_balancer, global_value
+from mtl_ray.data.load import Batch, Shard, num_steps, to_device
+from mtl_ray.distributed import rank, sum_over_ranks, world_size
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.training import Optimizer, Schedule
+from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.masks import draw_hidden, trainable
+from mtl_ray.schema import ROW, Schema, label_column
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass
+class Progress:
+    """Where a run is, and what it has reached."""
+
+    epoch: int = 0
+    step: int = 0
+    """Steps done within the epoch."""
+    best: float | None = None
+    best_epoch: int = -1
+    sums: list[float] = field(default_factory=list)
+    """Loss sums of each task, then label counts, since the epoch began."""
+
+
+class Trainer:
+    """The model of one worker with all that moves during training."""
+
+    def __init__(self, experiment: Experiment, schema: Schema, device: torch.device) -> None:
+        training = experiment.training
+        torch.manual_seed(experiment.seed)
+        mixed = training.precision in ("bfloat16", "float16")
+        self.dtype = torch.float32 if mixed else DTYPES[training.precision]
+        self.autocast = torch.autocast(device.type, DTYPES[training.precision]) if mixed else nullcontext()
+        self.experiment, self.schema, self.device = experiment, schema, device
+        self.model = MultiTaskModel(experiment, schema).to(device, self.dtype)
+        self.parallel: nn.Module = self.model
+        if world_size() > 1:
+            self.parallel = DistributedDataParallel(self.model, device_ids=[device] if device.type == "cuda" else None)
+        self.average = None
+        if training.average:
+            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(training.average))
+        self.balancer = build_balancer(experiment).to(device, self.dtype)
+        self.optimizer = build_optimizer(self.model, training.optimizer)
+        total = training.epochs * num_steps(schema, training.batch_size)
+        self.scheduler = LambdaLR(self.optimizer, learning_rate_factor(training.schedule, total))
+        self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
+        self.progress = Progress()
+
+    @property
+    def evaluated(self) -> MultiTaskModel:
+        """The model to evaluate and keep: the averaged one where averaging is on."""
+        return self.model if self.average is None else self.average.module  # pyright: ignore[reportReturnType]
+
+    def step(self, batch: Batch) -> Tensor:
+        """One optimizer step on this worker's part of a global batch.
+
+        Returns:
+            (2T,) the summed loss of each task and its number of labelled rows, over all workers.
+        """
+        seed, progress = self.experiment.seed, self.progress
+        torch.manual_seed(hash((seed, progress.epoch, progress.step, rank())) & 0x7FFF_FFFF_FFFF_FFFF)
+        self.parallel.train()
+        batch = to_device(batch, self.device, self.dtype)
+        hidden = draw_hidden(self.experiment, batch[ROW], seed, progress.epoch)
+        with self.autocast:
+            logits = self.parallel(batch, hidden)
+        sums, counts = [], []
+        for name, task in self.model.tasks.items():
+            label = batch[label_column(name)]
+            mask = task.labelled(label) & trainable(self.experiment, name, hidden, len(batch[ROW])).to(self.device)
+            loss, count = task.loss(logits[name].to(self.dtype), label, mask)
+            sums.append(loss)
+            counts.append(count.to(loss.dtype))
+        local = torch.stack(sums)
+        totals = sum_over_ranks(torch.cat([local.detach(), torch.stack(counts)]))
+        num_labels = totals[len(sums) :].clamp(min=1)
+        losses = global_value(local / num_labels, totals[: len(sums)] / num_labels)
+        # DDP averages gradients over workers; each one's loss is its share of the whole, so they must add up.
+        self.scaler.scale(self.balancer(losses) * world_size()).backward()
+        if self.experiment.training.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.experiment.training.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scheduler.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        progress.step += 1
+        return totals
+
+    def epoch(self, shard: Shard, on_step: Callable[[int, Tensor], None] = lambda *_: None) -> dict[str, float]:
+        """The rest of the current epoch; returns the mean training losses `train/TASK/loss` and `train/loss`."""
+        training, progress = self.experiment.training, self.progress
+        num_tasks = len(self.model.tasks)
+        totals = torch.zeros(2 * num_tasks, dtype=torch.float64, device=self.device)
+        if progress.sums:
+            totals += torch.tensor(progress.sums, dtype=torch.float64, device=self.device)
+        batches = shard.training_batches(self.experiment.seed, progress.epoch, training.batch_size, progress.step)
+        for batch in batches:
+            totals += self.step(batch)
+            progress.sums = []
+            if training.checkpoint_steps and progress.step % training.checkpoint_steps == 0:
+                progress.sums = totals.tolist()
+            on_step(progress.step, totals)
+        progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, []
+        return mean_losses(self.experiment, totals, "train")
+
+    def state(self) -> dict[str, Any]:
+        """All but the evaluated weights: what a resumed run needs."""
+        return {
+            "model": self.model.state_dict() if self.average is not None else None,
+            "num_averaged": None if self.average is None else self.average.n_averaged,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "balancer": self.balancer.state_dict(),
+            "progress": vars(self.progress),
+        }
+
+    def resume(self, folder: Path) -> None:
+        """Continue from a checkpoint folder as if never interrupted."""
+        state = checkpoint.load_trainer(folder)
+        self.evaluated.load_state_dict(checkpoint.load(folder).model.state_dict())
+        if self.average is not None:
+            self.model.load_state_dict(state["model"])
+            self.average.n_averaged.copy_(state["num_averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.balancer.load_state_dict(state["balancer"])
+        self.progress = Progress(**state["progress"])
+
+
+def mean_losses(experiment: Experiment, totals: Tensor, split: str) -> dict[str, float]:
+    """Mean loss of each task that had a label, and their weighted sum, from (2T,) sums and counts."""
+    names = list(experiment.tasks)
+    sums, counts = totals[: len(names)].tolist(), totals[len(names) :].tolist()
+    means = {name: s / c for name, s, c in zip(names, sums, counts, strict=True) if c}
+    weights = experiment.weights()
+    metrics = {f"{split}/{name}/loss": mean for name, mean in means.items()}
+    return {f"{split}/loss": sum(weights[name] * mean for name, mean in means.items()), **metrics}
+
+
+def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """The optimizer, with its own weight decay for embedding tables."""
+    tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    groups = [
+        {
+            "params": [p for p in model.parameters() if id(p) in tables],
+            "weight_decay": settings.embedding_weight_decay,
+        },
+        {"params": [p for p in model.parameters() if id(p) not in tables], "weight_decay": settings.weight_decay},
+    ]
+    match settings.kind:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+        case "adam":
+            return torch.optim.Adam(groups, lr=settings.lr, fused=True)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=True)
+        case "adagrad":
+            return torch.optim.Adagrad(groups, lr=settings.lr)
+
+
+def learning_rate_factor(schedule: Schedule, total: int) -> Callable[[int], float]:
+    """Factor of the learning rate at each of `total` steps: linear warm-up, then decay to `schedule.final`."""
+
+    def factor(step: int) -> float:
+        if step < schedule.warmup_steps:
+            return (step + 1) / schedule.warmup_steps
+        if schedule.kind == "constant":
+            return 1.0
+        done = min(1.0, (step - schedule.warmup_steps) / max(1, total - schedule.warmup_steps))
+        shape = 1 - done if schedule.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+        return schedule.final + (1 - schedule.final) * shape
+
+    return factor

@@ -1,0 +1,155 @@
+"""Metrics of one task per segment, from rows already gathered over ranks: exact, with row counts beside them."""
+
+import torch
+import torchmetrics.functional as tm
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_f1_score, multilabel_auroc
+from torchmetrics.retrieval import RetrievalNormalizedDCG, RetrievalRecall
+
+from mtl_ray.experiment.tasks import METRICS, RegressionTask, Task
+from mtl_ray.schema import Segment
+
+
+def segment_masks(user_support: Tensor, item_support: Tensor, segments: list[Segment]) -> dict[str, Tensor]:
+    """(n,) bool by segment name, from the training interactions of each row's user and item."""
+    masks = {}
+    for segment in segments:
+        mask = torch.ones(len(user_support), dtype=torch.bool)
+        for support, bounds in ((user_support, segment.users), (item_support, segment.items)):
+            if bounds is not None:
+                low, high = bounds
+                mask &= (support >= low) & ((support < high) if high is not None else True)
+        masks[segment.name] = mask
+    return masks
+
+
+def evaluate_task(
+    name: str,
+    task: Task,
+    prediction: Tensor,
+    label: Tensor,
+    mask: Tensor,
+    users: Tensor,
+    segments: dict[str, Tensor],
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Metrics `task/metric[/segment]` and row counts `task/count[/segment]`.
+
+    A metric that a segment does not define (no row, one class only) is left out; the count says why.
+
+    Args:
+        name: the task's name.
+        task: its settings; `metrics` or the defaults of its kind are computed.
+        prediction: (n,) or (n, C) on the natural scale.
+        label: (n,) or (n, C).
+        mask: (n,) bool, rows that have a label.
+        users: (n,) int64 key of each row's user.
+        segments: (n,) bool by segment.
+    """
+    values: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for segment, inside in {"": torch.ones_like(mask), **segments}.items():
+        suffix = f"/{segment}" if segment else ""
+        rows = torch.nonzero(mask & inside)[:, 0]
+        counts[f"{name}/count{suffix}"] = len(rows)
+        for metric in task.metrics or METRICS[task.kind]:
+            value = compute(metric, task, prediction[rows].double(), label[rows], users[rows]) if len(rows) else None
+            if value is not None and value == value:  # not NaN
+                values[f"{name}/{metric}{suffix}"] = value
+    return values, counts
+
+
+def compute(metric: str, task: Task, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
+    """One metric of rows that all have a label; None where it is not defined."""
+    name, _, k = metric.partition("@")
+    match name:
+        case "rmse":
+            return float((prediction - label.double()).square().mean().sqrt())
+        case "mae":
+            return float((prediction - label.double()).abs().mean())
+        case "auc":
+            return _auc(prediction, label)
+        case "gauc":
+            return gauc(prediction, label, users)
+        case "accuracy":
+            return float((prediction.argmax(1) == label).double().mean())
+        case "macro_f1":
+            num_classes = prediction.shape[1]
+            if num_classes < 2:
+                return None
+            return float(multiclass_f1_score(prediction, label.long(), num_classes=num_classes, average="macro"))
+        case "log_loss":
+            return _log_loss(task, prediction, label)
+        case "micro_auc":
+            return _auc(prediction.flatten(), label.flatten())
+        case "macro_auc":
+            both = (label.amax(0) == 1) & (label.amin(0) == 0)
+            if not both.any():
+                return None
+            kept = int(both.sum())
+            if kept == 1:
+                return _auc(prediction[:, both][:, 0], label[:, both][:, 0])
+            return float(multilabel_auroc(prediction[:, both], label[:, both].long(), num_labels=kept, average="macro"))
+        case "ndcg" | "recall":
+            return _ranking(name, int(k), task, prediction, label, users)
+        case _:
+            raise AssertionError(metric)
+
+
+def _auc(score: Tensor, label: Tensor) -> float | None:
+    positive = label > 0.5
+    if positive.all() or not positive.any():
+        return None
+    return float(tm.classification.binary_auroc(score, positive.long()))
+
+
+def _log_loss(task: Task, prediction: Tensor, label: Tensor) -> float:
+    tiny = torch.finfo(torch.float32).tiny
+    if task.kind == "multiclass":
+        return float(-prediction.clamp(min=tiny).log().gather(1, label.long()[:, None]).mean())
+    positive = prediction.clamp(min=tiny).log()
+    negative = (1 - prediction).clamp(min=tiny).log()
+    return float(-torch.where(label > 0.5, positive, negative).mean())
+
+
+def gauc(score: Tensor, label: Tensor, users: Tensor) -> float | None:
+    """AUC within each user, averaged with the user's rows as weights (Zhou et al. 2018, DIN).
+
+    Users whose labels are all equal have no AUC and are left out. Ties count one half.
+    """
+    user = torch.unique(users, return_inverse=True)[1]
+    by_score = torch.argsort(score, stable=True)
+    order = by_score[torch.argsort(user[by_score], stable=True)]
+    user, score, positive = user[order], score[order], (label[order] > 0.5).double()
+    num_users = int(user.max()) + 1
+    start = torch.searchsorted(user, torch.arange(num_users))
+    position = torch.arange(len(user), dtype=torch.float64) - start[user]
+    tied = torch.ones(len(user), dtype=torch.bool)
+    tied[1:] = (user[1:] != user[:-1]) | (score[1:] != score[:-1])
+    group = tied.long().cumsum(0) - 1
+    size = torch.bincount(group).double()
+    rank = torch.zeros_like(size).index_add_(0, group, position) / size + 1
+    zeros = torch.zeros(num_users, dtype=torch.float64)
+    positives = zeros.index_add(0, user, positive)
+    rows = torch.bincount(user, minlength=num_users).double()
+    ranks = zeros.index_add(0, user, positive * rank[group])
+    defined = (positives > 0) & (positives < rows)
+    if not defined.any():
+        return None
+    pairs = (positives * (rows - positives))[defined]
+    auc = (ranks - positives * (positives + 1) / 2)[defined] / pairs
+    return float((auc * rows[defined]).sum() / rows[defined].sum())
+
+
+def _ranking(name: str, k: int, task: Task, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
+    """NDCG@k or recall@k per user over the user's evaluated rows, averaged over users that have a relevant row."""
+    user = torch.unique(users, return_inverse=True)[1]
+    if name == "ndcg":
+        gain = label.double() - label.double().min().clamp(max=0)
+        return float(RetrievalNormalizedDCG(top_k=k, empty_target_action="skip")(prediction, gain, indexes=user))
+    threshold = 0.5
+    if isinstance(task, RegressionTask):
+        threshold = task.relevant if task.relevant is not None else float(label.double().mean())
+    relevant = label >= threshold
+    if not relevant.any():
+        return None
+    return float(RetrievalRecall(top_k=k, empty_target_action="skip")(prediction, relevant, indexes=user))

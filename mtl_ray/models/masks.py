@@ -1,0 +1,80 @@
+"""Masked inputs: training simulates cold start by hiding inputs per row (DropoutNet, Volkovs et al. 2017).
+
+A draw is a function of the seed, the epoch and the row's number, so it depends neither on the batch nor on the number
+of workers, and a resumed run hides what an uninterrupted one would have hidden.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.features import SequenceFeature
+
+Hidden = dict[str, Tensor]
+"""By feature, (B,) bool: whether the input is hidden in the row."""
+
+
+def hidden_by(experiment: Experiment, task: str) -> set[str]:
+    """Inputs that a masked-input task must not see: its own label's and the id of the entity; none for other tasks."""
+    feature = experiment.input_of(task)
+    if not experiment.tasks[task].masked_input or feature is None:
+        return set()
+    return {feature, experiment.user if experiment.features[feature].entity == "user" else experiment.item}
+
+
+def draw_hidden(experiment: Experiment, rows: Tensor, seed: int, epoch: int) -> Hidden:
+    """Which inputs are hidden in training, for rows with the (B,) int64 numbers `rows`."""
+    hidden: Hidden = {}
+    for stream, (rate, names) in enumerate(_rates(experiment)):
+        if rate:
+            draw = uniform(rows, seed, epoch, stream) < rate
+            for name in names:
+                hidden[name] = hidden[name] | draw if name in hidden else draw
+    return hidden
+
+
+def _rates(experiment: Experiment) -> Iterator[tuple[float, set[str]]]:
+    """Each independent draw: its rate and what it hides together."""
+    masking = experiment.training.masking
+    for key, rates in ((experiment.user, masking.user), (experiment.item, masking.item)):
+        entity = experiment.features[key].entity
+        owned = {n: f for n, f in experiment.features.items() if f.entity == entity and n != key}
+        history = {n for n, f in owned.items() if isinstance(f, SequenceFeature)}
+        yield rates.id, {key}
+        yield rates.new, {key} | history
+        yield rates.attributes, set(owned) - history
+    for name, task in experiment.tasks.items():
+        yield task.masked_input, hidden_by(experiment, name)
+
+
+def trainable(experiment: Experiment, task: str, hidden: Hidden, size: int) -> Tensor:
+    """(size,) bool: rows on which the task may learn; for a masked-input task those that hide what it must not see."""
+    mask = torch.ones(size, dtype=torch.bool)
+    for name in hidden_by(experiment, task):
+        mask = mask.to(hidden[name].device) & hidden[name] if name in hidden else torch.zeros_like(mask)
+    return mask
+
+
+def uniform(rows: Tensor, seed: int, epoch: int, stream: int) -> Tensor:
+    """(B,) float64 in [0, 1): a draw per row, by the finalizer of SplitMix64 (Steele et al. 2014)."""
+    z = _mix(torch.full_like(rows, (seed * 1_000_003 + epoch) * 257 + stream))
+    z = _mix(rows + z)
+    return _shifted(z, 11).double() / float(1 << 53)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = z + _signed(0x9E3779B97F4A7C15)
+    z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
+    return z ^ _shifted(z, 31)
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift; torch shifts signed numbers arithmetically."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value

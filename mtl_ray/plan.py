@@ -1,0 +1,136 @@
+"""The plan that `mtl-ray check` prints: what will be read, learned and computed, before anything runs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from mtl_ray.data.bucket import bucket_of
+from mtl_ray.data.load import num_steps
+from mtl_ray.data.prepare import find_prepared, raw_columns, side_tables
+from mtl_ray.data.quality import bad_rows
+from mtl_ray.data.sources import Raw, open_source
+from mtl_ray.data.stage import Stage
+from mtl_ray.data.storage import Folder
+from mtl_ray.data.survey import fitted_features, fitted_tasks, survey
+from mtl_ray.errors import InputError
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.data import RandomSplit
+from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.masks import hidden_by
+from mtl_ray.schema import Schema
+
+SAMPLE_TABLES = 4
+"""Tables of the log's first chunks that are read for an estimate while the data set is not prepared."""
+
+OPTIMIZER_COPIES = {"adamw": 4, "adam": 4, "adagrad": 3, "sgd": 2}
+"""Numbers kept per parameter: the weight, its gradient, the optimizer's state."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of the experiment would do."""
+
+    experiment: Experiment
+    schema: Schema
+    exact: bool
+    """Whether the numbers come from the prepared data set, not from the first rows of the log."""
+    parameters: dict[str, int]
+    """Parameters by part of the model."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes of weights, gradients and optimizer state on one worker."""
+        width = 8 if self.experiment.training.precision == "float64" else 4
+        copies = OPTIMIZER_COPIES[self.experiment.training.optimizer.kind]
+        return sum(self.parameters.values()) * width * (copies + (1 if self.experiment.training.average else 0))
+
+    def numbers(self) -> dict[str, Any]:
+        """For machines."""
+        steps = num_steps(self.schema, self.experiment.training.batch_size)
+        return {
+            "exact": self.exact,
+            "parameters": sum(self.parameters.values()),
+            "parameters_by_part": self.parameters,
+            "memory_bytes": self.memory,
+            "rows": self.schema.num_rows,
+            "steps_per_epoch": steps,
+            "steps": steps * self.experiment.training.epochs,
+            "inputs": {name: self.inputs(name) for name in self.experiment.tasks},
+        }
+
+    def inputs(self, task: str) -> list[str]:
+        """Features that the task may see."""
+        hidden = hidden_by(self.experiment, task)
+        return [name for name in self.experiment.features if name not in hidden]
+
+    def lines(self) -> Iterator[str]:
+        """For a person."""
+        experiment, numbers = self.experiment, self.numbers()
+        yield f"experiment {experiment.name}: valid"
+        source = "the prepared data set" if self.exact else "the first rows of the log (not prepared yet: an estimate)"
+        yield f"numbers below are from {source}"
+        yield "features:"
+        for name, feature in experiment.features.items():
+            size = self.schema.features[name].num_embeddings
+            rows = "a number" if size is None else f"{size:,} embedding rows"
+            yield f"  {name}: {feature.kind} of the {feature.entity}, {rows}"
+        yield "tasks:"
+        for name, task in experiment.tasks.items():
+            hidden = hidden_by(experiment, name)
+            sees = f"every input but {', '.join(sorted(hidden))}" if hidden else "every input"
+            yield f"  {name}: {task.kind}, weight {experiment.weights()[name]:g}, sees {sees}"
+        yield "parameters:"
+        for part, count in self.parameters.items():
+            yield f"  {part}: {count:,}"
+        yield f"  total: {numbers['parameters']:,}"
+        yield f"memory of weights, gradients and optimizer on a worker: {self.memory / 2**20:,.1f} MiB"
+        training = experiment.training
+        yield (
+            f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches of "
+            f"{training.batch_size:,} rows on {training.num_workers} worker(s)"
+        )
+
+
+def plan(experiment: Experiment) -> Plan:
+    """Look at the data and build the model without memory for its weights.
+
+    Raises:
+        InputError: the data cannot be read or lack a column.
+    """
+    raw = open_source(experiment)
+    raw_columns(experiment, raw)
+    prepared = find_prepared(experiment, raw)
+    schema = prepared.schema if prepared else _estimate(experiment, raw)
+    with torch.device("meta"):
+        model = MultiTaskModel(experiment, schema)
+    return Plan(experiment, schema, prepared is not None, model.num_parameters_by_part())
+
+
+def _estimate(experiment: Experiment, raw: Raw) -> Schema:
+    """A schema fitted to the first rows of the log, all taken as training rows."""
+    stage = Stage(experiment, raw_columns(experiment, raw), 1, Folder(experiment.data.output))
+    users, items, _ = side_tables(experiment, raw)
+    tables = ((chunk.file, *entry) for chunk in raw.chunks for entry in chunk.read())
+    parts = []
+    for file, first_row, table in islice(tables, SAMPLE_TABLES):
+        good = np.asarray(bad_rows(experiment, table).is_null())
+        parts.append(stage.staged(table, good, file, first_row + np.flatnonzero(good), 0)[0])
+    if not parts or not sum(map(len, parts)):
+        raise InputError("the log has no usable row among its first; run `mtl-ray prepare` to see why")
+    everything = experiment.model_copy(update={"data": experiment.data.model_copy(update={"split": RandomSplit(valid=0, test=0)})})
+    sample = bucket_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, None)
+    total = survey(everything, sample)
+    return Schema(
+        features=fitted_features(experiment, total),
+        tasks=fitted_tasks(experiment, total),
+        num_rows={"train": raw.num_rows, "valid": 0, "test": 0},
+        train_offsets=(0, raw.num_rows),
+        num_lanes=experiment.data.lanes,
+        fingerprint="",
+        content_hash="",
+    )

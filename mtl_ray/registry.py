@@ -1,0 +1,55 @@
+"""From a trained checkpoint to a model in MLflow, and from a model's name back to its checkpoint folder."""
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType
+from mlflow.types.schema import AnyType, Array, Schema
+
+from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.write import RAW_TEST
+from mtl_ray.errors import InputError
+from mtl_ray.score import Scorer
+
+
+def signature_of(scorer: Scorer) -> ModelSignature:
+    """Raw columns in (a value may be text or number; only the ids must be there), one column a task out."""
+    experiment = scorer.experiment
+    keys = {experiment.column_of(experiment.user), experiment.column_of(experiment.item)}
+    inputs = [ColSpec(AnyType(), name, required=name in keys) for name in scorer.input_columns()]
+    outputs = [
+        ColSpec(DataType.double if task.kind in ("regression", "binary") else Array(DataType.double), name)
+        for name, task in experiment.tasks.items()
+    ]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+
+
+def example_of(scorer: Scorer, prepared: Prepared) -> pd.DataFrame:
+    """A few raw test rows, or one row of unknown entities where there are none."""
+    names = scorer.input_columns()
+    files = (prepared.folder / RAW_TEST).files(".parquet")
+    if not files:
+        return pd.DataFrame({name: ["unknown"] for name in names[:2]})
+    table = prepared.folder.read_table(f"{RAW_TEST}/{files[0].rpartition('/')[2]}").slice(0, 3)
+    return pd.DataFrame({name: table.column(name).to_pylist() for name in names if name in table.column_names})
+
+
+def checkpoint_folder(model: str, uri: str) -> Path:
+    """The checkpoint folder of `model`: a folder, or a model URI such as `models:/NAME/1` or `models:/NAME@champion`.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if "://" not in model and not model.startswith(("models:/", "runs:/")):
+        return Path(model)
+    mlflow.set_tracking_uri(uri)
+    try:
+        return Path(mlflow.artifacts.download_artifacts(model)) / "artifacts" / "checkpoint"
+    except (MlflowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{model}: expected a checkpoint folder or a model URI such as models:/NAME/1; {reason}") from None
+
+

@@ -1,0 +1,62 @@
+"""Results as a person reads them: task by segment, beside the constant prediction and the noise floor."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from mtl_ray.evaluate import Evaluation
+from mtl_ray.experiment import Experiment
+from mtl_ray.schema import Schema
+
+COLUMNS = ("all", "warm", "new_user", "new_item", "new_both")
+
+
+def rows(experiment: Experiment, evaluation: Evaluation, schema: Schema, split: str = "test") -> Iterator[list[str]]:
+    """For each task and metric: its value on all rows and per segment, the constant prediction, the noise floor."""
+    for task in experiment.tasks:
+        prefix = f"{split}/{task}/"
+        names = [k.removeprefix(prefix) for k in evaluation.metrics if k.startswith(prefix)]
+        for metric in ["count", *(n for n in names if "/" not in n and n not in ("count", "loss"))]:
+            values = [evaluation.metrics.get(prefix + (metric if c == "all" else f"{metric}/{c}")) for c in COLUMNS]
+            if metric == "count":
+                yield [task, "rows", *("-" if v is None else f"{int(v):,}" for v in values), "", ""]
+                continue
+            constant = evaluation.constant.get(prefix + metric)
+            floor = schema.noise_floor.get(f"{task}/{metric}")
+            yield [task, metric, *("-" if v is None else f"{v:.4f}" for v in (*values, constant, floor))]
+
+
+def header() -> list[str]:
+    """Titles of the columns of `rows`."""
+    return ["task", "metric", *COLUMNS, "constant", "noise floor"]
+
+
+def table(experiment: Experiment, evaluation: Evaluation, schema: Schema, split: str = "test") -> Table:
+    """For the terminal."""
+    result = Table(title=f"{experiment.name}: {split} rows, by segment")
+    for place, title in enumerate(header()):
+        result.add_column(title, justify="left" if place < 2 else "right")
+    for row in rows(experiment, evaluation, schema, split):
+        result.add_row(*row)
+    return result
+
+
+def markdown(
+    experiment: Experiment, evaluation: Evaluation, schema: Schema, run_id: str | None, model_uri: str | None
+) -> str:
+    """The same as a report file."""
+    lines = [
+        f"# {experiment.name}",
+        "",
+        f"MLflow run: {run_id or 'none'}  ",
+        f"Model: {model_uri or 'none'}  ",
+        f"Data set: {schema.fingerprint[:12]}, rows {schema.num_rows}  ",
+        f"Seed: {experiment.seed}",
+        "",
+        "`constant` always predicts the mean training label; `noise floor` is the best reachable value where known.",
+        "",
+        f"| {' | '.join(header())} |",
+        f"|{'---|' * len(header())}",
+        *(f"| {' | '.join(row)} |" for row in rows(experiment, evaluation, schema)),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,63 @@
+"""Raw rows to predictions with a checkpoint folder; used by `predict` and by the registered model. Knows no Ray."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from mtl_ray import checkpoint
+from mtl_ray.data.encode import Encoder, Vocabulary
+from mtl_ray.data.keys import flat
+from mtl_ray.experiment.features import SequenceFeature
+
+
+class Scorer:
+    """Scores raw rows: strings or numbers, unseen ids, nulls and absent columns included."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load a checkpoint folder. Raises InputError if `folder` is none."""
+        loaded = checkpoint.load(folder)
+        self.experiment, self.schema, self.model = loaded.experiment, loaded.schema, loaded.model
+        self.encoder = Encoder(self.experiment, self.schema, read_vocabularies(folder, list(self.experiment.features)))
+
+    def input_columns(self) -> list[str]:
+        """Raw columns that are read, the two ids first; histories are lists of item ids."""
+        names = [self.experiment.column_of(self.experiment.user), self.experiment.column_of(self.experiment.item)]
+        for name, feature in self.experiment.features.items():
+            if isinstance(feature, SequenceFeature):
+                names += [name, f"{name}.values"] if feature.values else [name]
+            else:
+                names.append(self.experiment.column_of(name))
+        return list(dict.fromkeys(names))
+
+    def score(self, table: pa.Table) -> dict[str, np.ndarray]:
+        """Predictions by task: (n,) rating or probability, or (n, num_classes) probabilities.
+
+        Text in a numeric column that is not a number raises ValueError; everything else yields finite numbers.
+        """
+        features = self.encoder.features(table)
+        result: dict[str, list[np.ndarray]] = {name: [] for name in self.experiment.tasks}
+        size = self.experiment.evaluation.batch_size
+        for start in range(0, len(table), size):
+            batch = {n: torch.from_numpy(np.ascontiguousarray(v[start : start + size])) for n, v in features.items()}
+            for name, values in self.model.predict(batch).items():
+                result[name].append(values.double().numpy())
+        return {
+            name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in result.items()
+        }
+
+
+def read_vocabularies(folder: Path, names: list[str]) -> dict[str, Vocabulary]:
+    """The vocabularies kept in a checkpoint folder."""
+    table = pq.read_table(folder / "vocabulary.parquet")
+    features = np.array(table.column("feature").to_pylist(), dtype=object)
+    result = {}
+    for name in names:
+        rows = table.filter(pa.array(features == name))
+        if len(rows):
+            result[name] = Vocabulary(flat(rows.column("value")), flat(rows.column("count")))
+        else:
+            result[name] = Vocabulary(pa.array([], pa.string()), pa.array([], pa.int64()))
+    return result

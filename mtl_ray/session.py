@@ -1,0 +1,25 @@
+"""The connection to Ray: the cluster that `RAY_ADDRESS` names, otherwise one on this machine."""
+
+import logging
+import os
+
+import ray
+import ray.data
+
+
+def connect() -> None:
+    """Join or start Ray, once per process."""
+    if ray.is_initialized():
+        return
+    # Workers' reports wait for the controller's next look; the default of 2 s would be felt at every epoch.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(logging_level=logging.WARNING)
+    else:
+        # Only this machine: the ports are on loopback and a token would guard nothing.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        ray.init(logging_level=logging.WARNING, include_dashboard=False)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False

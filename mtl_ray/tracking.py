@@ -1,0 +1,201 @@
+"""MLflow runs, written by the driver's side alone. A server that cannot be reached never stops a run.
+
+What could not be logged is kept in `unlogged.jsonl` of the run folder and sent again when the run ends.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import yaml
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.storage import Folder
+from mtl_ray.experiment import Experiment
+
+BATCH = 100
+"""Entries that MLflow takes in one request."""
+
+
+def tracking_uri(experiment: Experiment) -> str:
+    """The experiment's server, the one of the environment, or SQLite in the working folder."""
+    return experiment.tracking.uri or default_uri()
+
+
+def default_uri() -> str:
+    """The MLflow server of the environment, or SQLite in the working folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+
+
+class Run:
+    """One MLflow run, found again by its id when training resumes."""
+
+    def __init__(self, uri: str, run_id: str | None, folder: Folder) -> None:
+        self.uri, self.run_id, self.folder = uri, run_id, folder
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=self.uri)
+
+    @classmethod
+    def start(cls, experiment: Experiment, name: str, folder: Folder) -> "Run":
+        """Create the run; without a reachable server the run id is None and training goes on."""
+        run = cls(tracking_uri(experiment), None, folder)
+        run._safely("create the run", lambda: run._create(experiment, name))
+        return run
+
+    def _create(self, experiment: Experiment, name: str) -> None:
+        client, title = self.client, experiment.tracking.experiment or experiment.name
+        found = client.get_experiment_by_name(title)
+        if found is None:
+            local = self.uri.startswith("sqlite:")
+            place = f"file://{Path('mlartifacts').absolute()}/{title}" if local else None
+            experiment_id = client.create_experiment(title, artifact_location=place)
+        else:
+            experiment_id = found.experiment_id
+        self.run_id = client.create_run(experiment_id, run_name=name).info.run_id
+
+    def log_experiment(self, experiment: Experiment, prepared: Prepared) -> None:
+        """Parameters, tags, the experiment file, the quality report and the data set."""
+        tree = experiment.model_dump(mode="json")
+        tags = {
+            "dataset": prepared.schema.fingerprint,
+            "content_hash": prepared.schema.content_hash,
+            "seed": str(experiment.seed),
+            **{f"version.{name}": version(name) for name in ("ray", "torch", "mlflow", "torchjd", "pyarrow")},
+        }
+        if commit := _git_commit():
+            tags["git_commit"] = commit
+        self._safely("log parameters", lambda: self._log_params(flatten(tree), tags))
+        self._safely("log the data set", lambda: self._log_dataset(prepared))
+        texts = {
+            "experiment.yaml": yaml.safe_dump(experiment.model_dump(mode="json", exclude_unset=True), sort_keys=False),
+            "quality.json": json.dumps(prepared.quality, indent=2),
+        }
+        for name, text in texts.items():
+            self._safely(f"log {name}", lambda name=name, text=text: self.client.log_text(self._id(), text, name))
+
+    def _id(self) -> str:
+        if self.run_id is None:
+            raise MlflowException("the run could not be created")
+        return self.run_id
+
+    def _log_params(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        entries = [Param(key, str(value)) for key, value in params.items()]
+        for start in range(0, len(entries), BATCH):
+            self.client.log_batch(self._id(), params=entries[start : start + BATCH])
+        self.client.log_batch(self._id(), tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def _log_dataset(self, prepared: Prepared) -> None:
+        schema = prepared.schema
+        dataset = Dataset(
+            name=prepared.folder.location.rpartition("/")[2],
+            digest=schema.content_hash[:32],
+            source_type="local" if "://" not in prepared.folder.location else "uri",
+            source=json.dumps({"uri": prepared.folder.location}),
+            profile=json.dumps(schema.num_rows),
+        )
+        self.client.log_inputs(self._id(), [DatasetInput(dataset, [])])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics at a step; kept in the run folder when the server does not answer."""
+        now = int(time.time() * 1000)
+        names = {key: key.replace("@", "_at_").replace("+", "_plus") for key in metrics}
+        entries = [Metric(names[key], float(value), now, step) for key, value in metrics.items()]
+        if self._safely("log metrics", lambda: self._log_metrics(entries)):
+            return
+        lines = self.folder.read_text("unlogged.jsonl") if self.folder.exists("unlogged.jsonl") else ""
+        self.folder.write_text("unlogged.jsonl", lines + json.dumps({"step": step, "metrics": dict(metrics)}) + "\n")
+
+    def _log_metrics(self, entries: list[Metric]) -> None:
+        for start in range(0, len(entries), BATCH):
+            self.client.log_batch(self._id(), metrics=entries[start : start + BATCH])
+
+    def log_file(self, name: str, text: str) -> None:
+        """A text artifact."""
+        self._safely(f"log {name}", lambda: self.client.log_text(self._id(), text, name))
+
+    def finish(self, status: str) -> None:
+        """End the run as FINISHED, FAILED or KILLED, after another try at what was left unlogged."""
+        if self.folder.exists("unlogged.jsonl"):
+            lines = self.folder.read_text("unlogged.jsonl").splitlines()
+            self.folder.fs.delete_file(f"{self.folder.path}/unlogged.jsonl")
+            for line in lines:
+                entry = json.loads(line)
+                self.log_metrics(entry["metrics"], entry["step"])
+        self._safely("end the run", lambda: self.client.set_terminated(self._id(), status))
+
+    def _safely(self, what: str, action: Callable[[], Any]) -> bool:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - tracking must never end a training run
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            warnings.warn(f"MLflow at {_without_secret(self.uri)}: could not {what}: {reason}", stacklevel=2)
+            return False
+        return True
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted paths."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{path}.")
+        elif value is not None:
+            flat[path] = _without_secret(value) if isinstance(value, str) else value
+    return flat
+
+
+def _without_secret(uri: str) -> str:
+    """A URL without user name and password."""
+    scheme, separator, rest = uri.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}" if separator else uri
+
+
+def _git_commit() -> str | None:
+    command = ["git", "rev-parse", "HEAD"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def register(experiment: Experiment, run: Run, checkpoint: Path, signature: Any, example: Any) -> str | None:
+    """Log the checkpoint as a pyfunc model, registered if `tracking.register_as` is set; returns its URI."""
+    package = Path(__file__).parent
+    needed = ("torch", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "torchmetrics", "torchjd")
+    uri: list[str] = []
+
+    def log() -> None:
+        mlflow.set_tracking_uri(run.uri)
+        with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run._id()):
+            # MLflow keeps the path of the model's code: let it be one that says nothing of this machine.
+            code = Path(folder) / "pyfunc.py"
+            code.write_text((package / "pyfunc.py").read_text())
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(code),
+                artifacts={"checkpoint": str(checkpoint)},
+                code_paths=[str(package)],
+                signature=signature,
+                input_example=example,
+                pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in needed],
+                registered_model_name=experiment.tracking.register_as,
+            )
+            registered = info.registered_model_version
+            name = experiment.tracking.register_as
+            uri.append(f"models:/{name}/{registered}" if registered else info.model_uri)
+
+    run._safely("log the model", log)
+    return uri[0] if uri else None

@@ -1,0 +1,151 @@
+"""Training as the driver sees it: prepare, Ray Train, evaluation of the kept checkpoint, MLflow."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from ray.train.torch import TorchTrainer
+
+from mtl_ray.data.prepare import Prepared, open_prepared, prepare
+from mtl_ray.data.storage import Folder
+from mtl_ray.errors import InputError
+from mtl_ray.evaluate import Evaluation, evaluate_checkpoint
+from mtl_ray.experiment import Experiment
+from mtl_ray.registry import example_of, signature_of
+from mtl_ray.report import markdown
+from mtl_ray.score import Scorer
+from mtl_ray.session import connect
+from mtl_ray.tracking import Run, register
+from mtl_ray.worker import SCORE, train_worker
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training run."""
+
+    name: str
+    folder: Folder
+    run_id: str | None
+    model_uri: str | None
+    checkpoint: Path
+    prepared: Prepared
+    evaluation: Evaluation
+
+
+class _LogMetrics(ray.train.UserCallback):
+    """Sends what rank 0 reports to MLflow; runs once per report, beside the driver, never in a worker."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        values = {k: v for k, v in metrics[0].items() if isinstance(v, int | float) and k not in (SCORE, "epoch")}
+        self.run.log_metrics(values, int(metrics[0]["epoch"]))
+
+
+def train(experiment: Experiment, resume: str | None = None, report: Callable[[str], None] = print) -> Trained:
+    """Train, keep the best checkpoint, evaluate it on the test rows and log it all.
+
+    Args:
+        experiment: what to do.
+        resume: name of an earlier run of the same experiment that did not end; it continues from its last checkpoint.
+        report: receives lines of text for the user.
+
+    Raises:
+        InputError: bad data, or `resume` names no run of this experiment.
+    """
+    runs = Folder(experiment.training.output)
+    name = resume or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = runs / name
+    if resume:
+        run, prepared = _reopen(experiment, folder)
+        report(f"resuming run {name}")
+    else:
+        connect()
+        prepared = prepare(experiment, report)
+        run = Run.start(experiment, name, folder.create())
+        _note(experiment, folder, run, prepared)
+        run.log_experiment(experiment, prepared)
+        report(f"run {name}; if it is interrupted, continue with: mtl-ray train EXPERIMENT --resume {name}")
+    connect()
+    try:
+        result = _trainer(experiment, prepared, runs, name, run).fit()
+        checkpoint = Path(_best(result).path)
+        evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
+        run.log_metrics(evaluation.metrics, experiment.training.epochs)
+        scorer = Scorer(checkpoint)
+        model_uri = register(experiment, run, checkpoint, signature_of(scorer), example_of(scorer, prepared))
+        folder.write_text("report.md", markdown(experiment, evaluation, prepared.schema, run.run_id, model_uri))
+        run.log_file("report.md", folder.read_text("report.md"))
+    except KeyboardInterrupt:
+        report(f"\nstopped; continue with: mtl-ray train EXPERIMENT --resume {name}")
+        run.finish("KILLED")
+        raise
+    except BaseException:
+        run.finish("FAILED")
+        raise
+    run.finish("FINISHED")
+    return Trained(name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
+
+
+def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str, run: Run) -> TorchTrainer:
+    training = experiment.training
+    resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={
+            "experiment": experiment.model_dump(mode="json", exclude_unset=True),
+            "dataset": prepared.folder.location,
+        },
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=training.num_workers, use_gpu=training.use_gpu, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=runs.location,
+            failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
+            ),
+            callbacks=[_LogMetrics(run)],
+        ),
+    )
+
+
+def _best(result: Any) -> Any:
+    """The checkpoint of the best score; between equals the later one."""
+    kept = [(metrics[SCORE], metrics["epoch"], checkpoint) for checkpoint, metrics in result.best_checkpoints]
+    return max(kept, key=lambda entry: entry[:2])[2]
+
+
+def _note(experiment: Experiment, folder: Folder, run: Run, prepared: Prepared) -> None:
+    """What a resumed run must find again."""
+    folder.write_json(
+        RUN_FILE,
+        {
+            "experiment": experiment.model_dump(mode="json"),
+            "dataset": prepared.folder.location,
+            "tracking_uri": run.uri,
+            "run_id": run.run_id,
+        },
+    )
+
+
+def _reopen(experiment: Experiment, folder: Folder) -> tuple[Run, Prepared]:
+    if not folder.exists(RUN_FILE):
+        raise InputError(f"--resume {folder.path.rpartition('/')[2]}: no such run under {folder.path.rpartition('/')[0]}")
+    note = folder.read_json(RUN_FILE)
+    mine = json.loads(json.dumps(experiment.model_dump(mode="json")))
+    changed = [section for section in mine if mine[section] != note["experiment"].get(section)]
+    if changed:
+        raise InputError(
+            f"--resume: the experiment differs from that of the run in {', '.join(changed)}; "
+            "resume with the same file and --set values, or start a new run without --resume"
+        )
+    return Run(note["tracking_uri"], note["run_id"], folder), open_prepared(note["dataset"])

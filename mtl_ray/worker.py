@@ -1,0 +1,137 @@
+"""What each worker of Ray Train runs."""
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from ray.experimental import tqdm_ray
+from torch import Tensor
+
+from mtl_ray import checkpoint
+from mtl_ray.data.load import Shard, num_steps
+from mtl_ray.data.prepare import Prepared, open_prepared
+from mtl_ray.distributed import rank, world_size
+from mtl_ray.evaluation import evaluate
+from mtl_ray.experiment import Experiment, parse
+from mtl_ray.experiment.tasks import is_higher_better
+from mtl_ray.loop import Trainer, mean_losses
+from mtl_ray.schema import SplitName
+
+SCORE = "score"
+"""Reported metric by which Ray keeps the best checkpoint: the early-stopping metric, larger is better; without early
+stopping the number of the epoch, so that the last one is kept."""
+
+WITHIN_EPOCH = -1e30
+"""Score of a checkpoint written within an epoch: it is there to resume from, never the best."""
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """Train from the latest checkpoint of this run, if any, to the last epoch or to early stopping.
+
+    Args:
+        config: `experiment` (plain tree) and `dataset` (location of the prepared data set).
+    """
+    experiment = parse(config["experiment"], "experiment")
+    prepared = open_prepared(config["dataset"])
+    training, schema = experiment.training, prepared.schema
+    cores = os.cpu_count() or 1
+    per_worker = max(1, cores // ray.train.get_context().get_local_world_size())
+    torch.set_num_threads(training.threads_per_worker or per_worker)
+    trainer = Trainer(experiment, schema, ray.train.torch.get_device())
+    start = ray.train.get_checkpoint()
+    if start is not None:
+        with start.as_directory() as folder:
+            trainer.resume(Path(folder))
+    progress = trainer.progress
+    train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
+    while progress.epoch < training.epochs and not _exhausted(experiment, trainer):
+        began, first_step = time.monotonic(), progress.step
+        bar = _Bar(trainer)
+
+        def on_step(step: int, totals: Tensor, bar: "_Bar" = bar) -> None:
+            bar.update(step, totals)
+            if progress.sums and step < num_steps(schema, training.batch_size):
+                _report({"epoch": progress.epoch, "step": step, SCORE: WITHIN_EPOCH}, trainer, prepared)
+
+        metrics = trainer.epoch(train, on_step)
+        bar.close()
+        seconds = time.monotonic() - began
+        rows = schema.num_rows["train"] - first_step * training.batch_size
+        metrics |= {"epoch": progress.epoch, "rows_per_second": rows / seconds, "train_seconds": seconds}
+        if schema.num_rows["valid"]:
+            metrics |= evaluate(trainer, valid)
+        metrics[SCORE] = _score(experiment, trainer, metrics)
+        _report(metrics, trainer, prepared)
+
+
+def _shard(prepared: Prepared, split: SplitName, experiment: Experiment) -> Shard:
+    memory = int(experiment.training.cache_memory)
+    return Shard(prepared.folder, prepared.schema, split, rank(), world_size(), memory)
+
+
+def _score(experiment: Experiment, trainer: Trainer, metrics: dict[str, float]) -> float:
+    """Note an improvement of the early-stopping metric; returns the score of the epoch."""
+    progress, stopping = trainer.progress, experiment.training.early_stopping
+    if stopping is None:
+        return float(progress.epoch)
+    if stopping.metric not in metrics:
+        known = ", ".join(sorted(k for k in metrics if k.startswith("valid/")))
+        raise ValueError(f"training.early_stopping.metric: no metric `{stopping.metric}`; there are {known or 'none'}")
+    value = metrics[stopping.metric] * (1 if is_higher_better(stopping.metric) else -1)
+    if progress.best is None or value > progress.best:
+        progress.best, progress.best_epoch = value, progress.epoch
+    return value
+
+
+def _exhausted(experiment: Experiment, trainer: Trainer) -> bool:
+    stopping, progress = experiment.training.early_stopping, trainer.progress
+    return stopping is not None and progress.best is not None and progress.epoch - progress.best_epoch >= stopping.patience
+
+
+def _report(metrics: dict[str, Any], trainer: Trainer, prepared: Prepared) -> None:
+    """Report on every rank; rank 0 brings the checkpoint."""
+    if rank() != 0:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint"
+        checkpoint.save(path, trainer.experiment, trainer.schema, trainer.evaluated, trainer.state())
+        with prepared.folder.fs.open_input_stream(f"{prepared.folder.path}/vocabulary.parquet") as source:
+            with (path / "vocabulary.parquet").open("wb") as target:
+                shutil.copyfileobj(source, target)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
+
+
+class _Bar:
+    """Progress of the epoch, shown by the driver: rows, rows/s, time left and the loss of each task."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.batch_size = trainer.experiment.training.batch_size
+        self.last = time.monotonic()
+        total = trainer.schema.num_rows["train"]
+        epoch, epochs = trainer.progress.epoch + 1, trainer.experiment.training.epochs
+        self.name = f"epoch {epoch}/{epochs}"
+        self.bar = tqdm_ray.tqdm(desc=self.name, total=total, unit=" rows") if rank() == 0 else None
+        self.rows = trainer.progress.step * self.batch_size
+
+    def update(self, step: int, totals: Tensor) -> None:
+        if self.bar is None or time.monotonic() - self.last < 1:
+            return
+        self.last = time.monotonic()
+        losses = mean_losses(self.trainer.experiment, totals, "train")
+        named = (f"{key.split('/')[1]} {value:.4f}" for key, value in losses.items() if key.count("/") == 2)
+        self.bar.set_description(f"{self.name} {' '.join(named)}")
+        rows = min(step * self.batch_size, self.trainer.schema.num_rows["train"])
+        self.bar.update(rows - self.rows)
+        self.rows = rows
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
