@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 140)
 
 File = Annotated[str, typer.Argument(help="Experiment file (YAML).", metavar="EXPERIMENT")]
 Set = Annotated[list[str], typer.Option("--set", help="Override a setting: dotted.path=value.", metavar="PATH=VALUE")]

@@ -19,7 +19,7 @@ def connect() -> None:
     else:
         # Only this machine: the ports are on loopback and a token would guard nothing.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(logging_level=logging.WARNING, include_dashboard=False)
+        ray.init(logging_level=logging.WARNING)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -1,5 +1,6 @@
 """What each worker of Ray Train runs."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -40,6 +41,8 @@ def train_worker(config: dict[str, Any]) -> None:
     experiment = parse(config["experiment"], "experiment")
     prepared = open_prepared(config["dataset"])
     training, schema = experiment.training, prepared.schema
+    for name in ("ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # every report would be printed whole
     cores = os.cpu_count() or 1
     per_worker = max(1, cores // ray.train.get_context().get_local_world_size())
     torch.set_num_threads(training.threads_per_worker or per_worker)
@@ -48,15 +51,15 @@ def train_worker(config: dict[str, Any]) -> None:
     if start is not None:
         with start.as_directory() as folder:
             trainer.resume(Path(folder))
-    progress = trainer.progress
+    progress, steps = trainer.progress, num_steps(schema, training.batch_size)
     train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
     while progress.epoch < training.epochs and not _exhausted(experiment, trainer):
         began, first_step = time.monotonic(), progress.step
         bar = _Bar(trainer)
 
         def on_step(step: int, totals: Tensor, bar: "_Bar" = bar) -> None:
-            bar.update(step, totals)
-            if progress.sums and step < num_steps(schema, training.batch_size):
+            bar.update(step, totals, last=step == steps)
+            if progress.sums and step < steps:
                 _report({"epoch": progress.epoch, "step": step, SCORE: WITHIN_EPOCH}, trainer, prepared)
 
         metrics = trainer.epoch(train, on_step)
@@ -121,8 +124,8 @@ class _Bar:
         self.bar = tqdm_ray.tqdm(desc=self.name, total=total, unit=" rows") if rank() == 0 else None
         self.rows = trainer.progress.step * self.batch_size
 
-    def update(self, step: int, totals: Tensor) -> None:
-        if self.bar is None or time.monotonic() - self.last < 1:
+    def update(self, step: int, totals: Tensor, *, last: bool = False) -> None:
+        if self.bar is None or (time.monotonic() - self.last < 1 and not last):
             return
         self.last = time.monotonic()
         losses = mean_losses(self.trainer.experiment, totals, "train")

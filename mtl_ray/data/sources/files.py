@@ -1,128 +1,27 @@
 """Parquet and CSV files, on any filesystem that pyarrow opens: how they are found, read in pieces and identified."""
 
-import fnmatch
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from mtl_ray.data.sources.delimited import MALFORMED, CsvChunk, File
 from mtl_ray.data.sources.raw import Chunk
 from mtl_ray.data.storage import absolute
 from mtl_ray.errors import InputError
 
-MALFORMED = "_malformed"
-"""Extra column of a CSV chunk's tables: the text of a row that could not be read, null for a good one."""
-
 DELIMITERS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 SUFFIXES = (".parquet", *DELIMITERS)
-BLOCK_BYTES = 4 << 20
 ROWS_PER_TABLE = 100_000
 ROWS_PER_CHUNK = 250_000
 BYTES_PER_ROW, COMPRESSED_BYTES_PER_ROW = 50, 15
 """Guesses for CSV, whose rows are not counted before they are read."""
-
-
-@dataclass(frozen=True)
-class File:
-    """A file somewhere; picklable."""
-
-    path: str
-    filesystem: pafs.FileSystem = field(default_factory=pafs.LocalFileSystem)
-
-    @property
-    def name(self) -> str:
-        """Last part of the path."""
-        return self.path.rsplit("/", 1)[-1]
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.filesystem.get_file_info(self.path).size or 0
-
-
-@dataclass(frozen=True)
-class CsvChunk:
-    """A whole text file, read in blocks, every column as string; an empty string is null.
-
-    A row that has the wrong number of fields, or bytes that the encoding does not know, keeps its row number: it is a
-    row of nulls whose text is in the extra column `_malformed`. Blank lines are not rows.
-    """
-
-    source: File
-    delimiter: str = ","
-    names: tuple[str, ...] | None = None
-    """Names of the columns; None takes them from the first line, which then is not a row."""
-    columns: tuple[str, ...] | None = None
-    """Columns to give; None gives all."""
-    encoding: str = "utf8"
-    quoting: bool = True
-    """Whether a field in double quotes may contain the delimiter and line ends."""
-
-    @property
-    def file(self) -> str:
-        """Name of the file."""
-        return self.source.name
-
-    def read(self) -> Iterator[tuple[int, pa.Table]]:
-        """Tables of consecutive rows.
-
-        Raises:
-            InputError: a quote that is opened is not closed within a block, or the file cannot be read.
-        """
-        malformed: list[tuple[int, str]] = []
-        try:
-            header = 1 if self.names is None else 0
-            columns = self.columns or self.header()
-            first = 1
-            with self._open(columns, malformed, header) as reader:
-                for batch in reader:
-                    table = _with_malformed(pa.table(batch), first, malformed)
-                    yield first, table
-                    first += len(table)
-            if malformed:
-                nothing = pa.table({name: pa.nulls(0, pa.string()) for name in columns})
-                yield first, _with_malformed(nothing, first, malformed)
-        except (pa.ArrowInvalid, OSError, UnicodeError) as error:
-            raise InputError(f"{self.source.path}: cannot be read as CSV ({_one_line(error)}); mend the file") from error
-
-    def header(self) -> tuple[str, ...]:
-        """Names of the file's columns."""
-        if self.names is not None:
-            return self.names
-        with self._open((), [], 1) as reader:
-            return tuple(reader.schema.names)
-
-    def _open(self, columns: Sequence[str], malformed: list[tuple[int, str]], header: int) -> pacsv.CSVStreamingReader:
-        def invalid(row: pacsv.InvalidRow) -> str:
-            malformed.append(((row.number or 0) - header, row.text))
-            return "skip"
-
-        # One thread, since only then pyarrow numbers the invalid rows. Bytes, since one value that is not text would
-        # end the reading of strings.
-        return pacsv.open_csv(
-            self.source.filesystem.open_input_stream(self.source.path),
-            pacsv.ReadOptions(
-                use_threads=False, block_size=BLOCK_BYTES, column_names=self.names, encoding=self.encoding
-            ),
-            pacsv.ParseOptions(
-                delimiter=self.delimiter,
-                quote_char='"' if self.quoting else False,
-                newlines_in_values=self.quoting,
-                invalid_row_handler=invalid,
-            ),
-            pacsv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.binary()),
-                include_columns=list(columns),
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
-        )
 
 
 @dataclass(frozen=True)
@@ -169,21 +68,156 @@ def open_log(*paths: str, columns: Sequence[str] | None = None) -> Log:
         InputError: nothing is there, no row is there, or the files differ in format or columns.
     """
     files = find_files(*paths)
-    chunks: list[Chunk] = []
-    num_rows = 0
-    names: tuple[str, ...] | None = None
-    has_rows = False
-    for file in files:
-        opened = _open_parquet(file, columns) if _suffix(file) == ".parquet" else _open_csv(file, columns)
-        if names is not None and set(opened.columns) != set(names):
+    logs = [(_open_parquet if _suffix(file) == ".parquet" else _open_csv)(file, columns) for file in files]
+    expected = logs[0].columns
+    for file, log in zip(files, logs, strict=True):
+        if set(log.columns) != set(expected):
             raise InputError(
-                f"{file.path}: expected the columns of {files[0].path} ({', '.join(names)}), "
-                f"found {', '.join(opened.columns)}; keep files of one log only"
+                f"{file.path}: expected the columns of {files[0].path} ({', '.join(expected)}), "
+                f"found {', '.join(log.columns)}; keep only files of one log together"
             )
-        names = names or opened.columns
-        chunks += opened.chunks
-        num_rows += opened.num_rows
-        has_rows = has_rows or opened.num_rows > 0
-    if not has_rows or names is None:
-        raise InputError(f"empty log: expected at least one row in {', '.join(paths)}, found none; give a log with rows")
-    return Log(chunks, names, num_rows)
+    num_rows = sum(log.num_rows for log in logs)
+    if not num_rows:
+        raise InputError(
+            f"empty log: expected at least one row in {', '.join(paths)}, found none; give a log with rows"
+        )
+    return Log([chunk for log in logs for chunk in log.chunks], expected, num_rows)
+
+
+def read_table(*paths: str) -> pa.Table:
+    """A whole side table; CSV gives strings.
+
+    Raises:
+        InputError: nothing is there, no row is there, or a line of a CSV file is malformed.
+    """
+    tables = []
+    for chunk in open_log(*paths).chunks:
+        for first, table in chunk.read():
+            if MALFORMED in table.column_names:
+                texts = table.column(MALFORMED)
+                if texts.null_count < len(texts):
+                    row, text = next((i, t) for i, t in enumerate(texts.to_pylist()) if t is not None)
+                    raise InputError(
+                        f"{chunk.file}, row {first + row}: expected {table.num_columns - 1} fields of valid text, "
+                        f"found `{text}`; mend or remove the row"
+                    )
+            tables.append(table.select([name for name in table.column_names if name != MALFORMED]))
+    return pa.concat_tables([table.select(tables[0].column_names) for table in tables])
+
+
+def fingerprint(files: Sequence[File]) -> str:
+    """Digest of the files' names and content, wherever they lie and in whatever order they are given."""
+    with ThreadPoolExecutor(8) as pool:
+        lines = sorted(f"{file.name} {digest}" for file, digest in zip(files, pool.map(_digest, files), strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest(file: File) -> str:
+    digest = hashlib.sha256()
+    with file.filesystem.open_input_stream(file.path, compression=None) as stream:
+        while block := stream.read(4 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find_files(*paths: str) -> list[File]:
+    """The files that paths, folders or globs (`*`, `?`, `[]` within a part of the path) name, each sorted by path.
+
+    Of a folder these are the files below it that have a known suffix, less those whose path below it has a part that
+    begins with a dot or an underscore.
+
+    Raises:
+        InputError: nothing is there, a suffix is not known, or Parquet and CSV files are mixed.
+    """
+    files = [file for path in paths for file in _find(path)]
+    if len({_suffix(file) == ".parquet" for file in files}) > 1:
+        raise InputError(
+            f"{', '.join(paths)}: expected Parquet files or CSV files, found both; give one of them, for example "
+            "with a glob such as `log/*.parquet`"
+        )
+    return files
+
+
+def _find(path: str) -> list[File]:
+    location, query = absolute(path), ""
+    wild = "*["
+    if "://" in location:
+        location, question_mark, query = location.partition("?")
+        query = question_mark + query
+    else:
+        wild += "?"
+    parts = location.split("/")
+    # A name that exists is not a glob, whatever signs it has.
+    wild = "" if Path(location).exists() else wild
+    fixed = next((i for i, part in enumerate(parts) if any(sign in part for sign in wild)), len(parts))
+    pattern = parts[fixed:]
+    try:
+        filesystem, root = pafs.FileSystem.from_uri(("/".join(parts[:fixed]) or "/") + query)
+        info = filesystem.get_file_info(root)
+        if info.type == pafs.FileType.File and not pattern:
+            return [_known(File(root, filesystem))]
+        if info.type != pafs.FileType.Directory:
+            raise InputError(f"{path}: expected a file, a folder or a glob, found nothing there; correct the path")
+        infos = filesystem.get_file_info(pafs.FileSelector(root, recursive=True))
+    except (pa.ArrowException, OSError) as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"{path}: expected a path or URL that pyarrow opens, found {message}; correct it") from error
+    files = []
+    for found in sorted(i.path for i in infos if i.type == pafs.FileType.File):
+        below = found[len(root.rstrip("/")) + 1 :].split("/")
+        rest = below[len(pattern) :]
+        if len(below) < len(pattern) or not all(map(fnmatchcase, below, pattern)):
+            continue
+        if pattern and not rest:
+            files.append(_known(File(found, filesystem)))
+        elif found.endswith(SUFFIXES) and not any(part.startswith((".", "_")) for part in rest):
+            files.append(File(found, filesystem))
+    if not files:
+        raise InputError(f"{path}: expected files that end with {', '.join(SUFFIXES)}, found none; correct the path")
+    return files
+
+
+def _known(file: File) -> File:
+    _suffix(file)
+    return file
+
+
+def _suffix(file: File) -> str:
+    for suffix in SUFFIXES:
+        if file.name.endswith(suffix):
+            return suffix
+    raise InputError(f"{file.path}: expected a file that ends with {', '.join(SUFFIXES)}; convert or rename it")
+
+
+def _open_parquet(file: File, columns: Sequence[str] | None) -> Log:
+    try:
+        with pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
+            names = _selected(parquet.schema_arrow.names, columns)
+            group_rows = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
+    except (pa.ArrowException, OSError) as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"{file.path}: expected a Parquet file, found what cannot be read ({message})") from error
+    chunks: list[Chunk] = []
+    first_group, first_row, num_rows = 0, 1, 0
+    for group, rows in enumerate(group_rows):
+        num_rows += rows
+        if num_rows >= ROWS_PER_CHUNK or group == len(group_rows) - 1:
+            chunks.append(ParquetChunk(file, first_group, group + 1 - first_group, first_row, names))
+            first_group, first_row, num_rows = group + 1, first_row + num_rows, 0
+    return Log(chunks, names, sum(group_rows))
+
+
+def _open_csv(file: File, columns: Sequence[str] | None) -> Log:
+    delimiter = DELIMITERS[_suffix(file)]
+    size = file.filesystem.get_file_info(file.path).size or 0
+    if not size:
+        return Log([], tuple(columns or ()), 0)
+    names = _selected(CsvChunk(file, delimiter).header(), columns)
+    chunk = CsvChunk(file, delimiter, columns=names)
+    is_empty = next(chunk.read(), None) is None
+    row_bytes = COMPRESSED_BYTES_PER_ROW if file.name.endswith(".gz") else BYTES_PER_ROW
+    return Log([chunk], names, 0 if is_empty else max(1, size // row_bytes))
+
+
+def _selected(names: Sequence[str], columns: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(name for name in names if columns is None or name in columns)

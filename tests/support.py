@@ -1,0 +1,90 @@
+"""What several tests share: a small experiment on generated data, its prepared data set, workers without Ray."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from mtl_ray.data.load import Shard, read_directly
+from mtl_ray.data.prepare import Prepared
+from mtl_ray.experiment import Experiment, parse
+from mtl_ray.loop import Trainer
+from mtl_ray.schema import SplitName
+
+TREE: dict[str, Any] = {
+    "name": "small",
+    "seed": 3,
+    "data": {
+        "source": {"kind": "synthetic", "num_users": 200, "num_items": 100, "num_interactions": 6000},
+        "time": "timestamp",
+        "split": {"kind": "time"},
+        "bucket_rows": 2000,
+    },
+    "features": {
+        "user_id": {"kind": "id", "entity": "user"},
+        "item_id": {"kind": "id", "entity": "item"},
+        "age": {"kind": "numeric", "entity": "user"},
+        "gender": {"kind": "categorical", "entity": "user"},
+        "occupation": {"kind": "categorical", "entity": "user"},
+        "category": {"kind": "categorical", "entity": "item"},
+        "tags": {"kind": "multi_categorical", "entity": "item", "max_length": 3},
+        "price": {"kind": "numeric", "entity": "item", "buckets": 8},
+        "history": {"kind": "sequence", "of": "item_id", "max_length": 10},
+    },
+    "tasks": {
+        "click": "binary",
+        "rating": {"kind": "regression", "weight": 0.7},
+        "purchase": {"kind": "binary", "where": {"click": 1}},
+        "gender": {"kind": "binary", "positive": "F", "masked_input": 0.2},
+        "occupation": {"kind": "multiclass", "masked_input": 0.2},
+        "tags": {"kind": "multilabel", "masked_input": 0.2},
+    },
+    "model": {"embedding_dim": 8, "encoder": {"hidden": [32]}, "tower": {"hidden": [8]}, "interaction": "dot"},
+    "training": {"batch_size": 256, "epochs": 2, "precision": "float64"},
+}
+
+
+def small_experiment(**changes: Any) -> Experiment:
+    """The small experiment with dotted-path changes."""
+    from mtl_ray.experiment import override
+
+    return override(parse(TREE, "test"), {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def shard(prepared: Prepared, split: SplitName, rank: int = 0, world_size: int = 1, memory: int = 1 << 30) -> Shard:
+    return Shard(prepared.folder, prepared.schema, split, rank, world_size, memory, read_directly)
+
+
+def run_workers(world_size: int, function: Callable[..., Any], *arguments: Any, folder: Path) -> list[Any]:
+    """Results of `function(rank, world_size, *arguments)` of each gloo process."""
+    mp.spawn(_worker, (world_size, str(folder), function, arguments), nprocs=world_size)  # pyright: ignore
+    return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(world_size)]
+
+
+def _worker(rank: int, world_size: int, folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
+    try:
+        torch.save(function(rank, world_size, *arguments), Path(folder) / f"result-{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+def parameters(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+
+
+def test_data(name: str) -> Path:
+    """A folder of real data; skips the test, with the reason, where it is not given."""
+    root = os.environ.get("MTL_RAY_TEST_DATA")
+    if not root or not (Path(root) / name).is_dir():
+        pytest.skip(f"real data: MTL_RAY_TEST_DATA does not name a folder with {name}")
+    return Path(root) / name
+
+
+test_data.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]
