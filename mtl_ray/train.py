@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
-from ray import LoggingConfig
+
 from ray.train.torch import TorchTrainer
 
 from mtl_ray.data.prepare import Prepared, open_prepared, prepare
@@ -115,7 +115,7 @@ def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str
                 num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
             ),
             callbacks=[_LogMetrics(run)],
-            logging_config=LoggingConfig(log_level="WARNING"),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
 
