@@ -39,7 +39,15 @@ def metrics_of(experiment: Experiment, model: MultiTaskModel, parts: list[Batch]
     masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], segments(experiment.evaluation.support_buckets))
     for name, task in model.tasks.items():
         label = rows[label_column(name)]
-        values, counts = evaluate_task(name, task.spec, rows[name], label, task.labelled(label), rows[USER_KEY], masks)
+        values, counts = evaluate_task(
+            name,
+            task.spec,
+            prediction=rows[name],
+            label=label,
+            mask=task.labelled(label),
+            users=rows[USER_KEY],
+            segments=masks,
+        )
         metrics |= {f"{split}/{key}": value for key, value in values.items()}
         metrics |= {f"{split}/{key}": float(count) for key, count in counts.items()}
     return metrics

@@ -1,9 +1,10 @@
 """Metrics of one task per segment, from rows already gathered over ranks: exact, with row counts beside them."""
 
+import math
+
 import torch
-import torchmetrics.functional as tm
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_f1_score, multilabel_auroc
+from torchmetrics.functional.classification import binary_auroc, multiclass_f1_score, multilabel_auroc
 from torchmetrics.retrieval import RetrievalNormalizedDCG, RetrievalRecall
 
 from mtl_ray.experiment.tasks import METRICS, RegressionTask, Task
@@ -26,6 +27,7 @@ def segment_masks(user_support: Tensor, item_support: Tensor, segments: list[Seg
 def evaluate_task(
     name: str,
     task: Task,
+    *,
     prediction: Tensor,
     label: Tensor,
     mask: Tensor,
@@ -53,7 +55,7 @@ def evaluate_task(
         counts[f"{name}/count{suffix}"] = len(rows)
         for metric in task.metrics or METRICS[task.kind]:
             value = compute(metric, task, prediction[rows].double(), label[rows], users[rows]) if len(rows) else None
-            if value is not None and value == value:  # not NaN
+            if value is not None and not math.isnan(value):
                 values[f"{name}/{metric}{suffix}"] = value
     return values, counts
 
@@ -99,7 +101,7 @@ def _auc(score: Tensor, label: Tensor) -> float | None:
     positive = label > 0.5
     if positive.all() or not positive.any():
         return None
-    return float(tm.classification.binary_auroc(score, positive.long()))
+    return float(binary_auroc(score, positive.long()))
 
 
 def _log_loss(task: Task, prediction: Tensor, label: Tensor) -> float:

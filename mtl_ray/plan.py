@@ -72,7 +72,7 @@ class Plan:
         """For a person."""
         experiment, numbers = self.experiment, self.numbers()
         yield f"experiment {experiment.name}: valid"
-        source = "the prepared data set" if self.exact else "the first rows of the log (not prepared yet: an estimate)"
+        source = "the prepared data set" if self.exact else "the first rows of the log (an estimate, not prepared yet)"
         yield f"numbers below are from {source}"
         yield "features:"
         for name, feature in experiment.features.items():
@@ -91,8 +91,8 @@ class Plan:
         yield f"memory of weights, gradients and optimizer on a worker: {self.memory / 2**20:,.1f} MiB"
         training = experiment.training
         yield (
-            f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches of "
-            f"{training.batch_size:,} rows on {training.num_workers} worker(s)"
+            f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches "
+            f"of {training.batch_size:,} rows on {training.num_workers} worker(s)"
         )
 
 
@@ -122,7 +122,9 @@ def _estimate(experiment: Experiment, raw: Raw) -> Schema:
         parts.append(stage.staged(table, good, file, first_row + np.flatnonzero(good), 0)[0])
     if not parts or not sum(map(len, parts)):
         raise InputError("the log has no usable row among its first; run `mtl-ray prepare` to see why")
-    everything = experiment.model_copy(update={"data": experiment.data.model_copy(update={"split": RandomSplit(valid=0, test=0)})})
+    everything = experiment.model_copy(
+        update={"data": experiment.data.model_copy(update={"split": RandomSplit(valid=0, test=0)})}
+    )
     sample = bucket_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, None)
     total = survey(everything, sample)
     return Schema(

@@ -46,7 +46,7 @@ class _Score:
 
 
 def predict(model: Path, rows: str, output: str) -> Predicted:
-    """Score a Parquet or CSV file, folder or glob of raw rows; the input columns stay, in order, beside `predicted_TASK`.
+    """Score a Parquet or CSV file, folder or glob of raw rows; input columns stay, in order, beside `predicted_TASK`.
 
     Args:
         model: checkpoint folder.
@@ -62,8 +62,8 @@ def predict(model: Path, rows: str, output: str) -> Predicted:
     for name in (experiment.user, experiment.item):
         if experiment.column_of(name) not in log.columns:
             raise InputError(
-                f"{rows}: expected a column `{experiment.column_of(name)}` (the {experiment.features[name].entity}'s id); "
-                f"found {', '.join(log.columns)}"
+                f"{rows}: expected a column `{experiment.column_of(name)}`, the id of the "
+                f"{experiment.features[name].entity}; found {', '.join(log.columns)}"
             )
     target = Folder(output)
     if target.exists() and target.files():
@@ -73,7 +73,7 @@ def predict(model: Path, rows: str, output: str) -> Predicted:
     try:
         chunks = [{"place": place, "chunk": chunk} for place, chunk in enumerate(log.chunks)]
         done = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map(
-            _Score,
+            _Score,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
             fn_constructor_args=(str(model.absolute()), aside.location),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(len(chunks), 8))),
         )

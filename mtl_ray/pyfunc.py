@@ -21,7 +21,7 @@ class RegisteredModel(PythonModel):
         """Load the checkpoint that was logged with the model."""
         self.scorer = Scorer(Path(context.artifacts["checkpoint"]))
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
         """Predictions on each task's natural scale."""
         columns = {
             name: pa.array([_value(v) for v in model_input[name]], from_pandas=True)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import mlflow
 import pandas as pd
+from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType
+from mlflow.types import ColSpec, DataType, TensorSpec
 from mlflow.types.schema import AnyType, Array, Schema
 
 from mtl_ray.data.prepare import Prepared
@@ -19,8 +20,10 @@ def signature_of(scorer: Scorer) -> ModelSignature:
     """Raw columns in (a value may be text or number; only the ids must be there), one column a task out."""
     experiment = scorer.experiment
     keys = {experiment.column_of(experiment.user), experiment.column_of(experiment.item)}
-    inputs = [ColSpec(AnyType(), name, required=name in keys) for name in scorer.input_columns()]
-    outputs = [
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(AnyType(), name, required=name in keys) for name in scorer.input_columns()
+    ]
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.double if task.kind in ("regression", "binary") else Array(DataType.double), name)
         for name, task in experiment.tasks.items()
     ]
@@ -47,9 +50,9 @@ def checkpoint_folder(model: str, uri: str) -> Path:
         return Path(model)
     mlflow.set_tracking_uri(uri)
     try:
-        return Path(mlflow.artifacts.download_artifacts(model)) / "artifacts" / "checkpoint"
+        return Path(download_artifacts(model)) / "artifacts" / "checkpoint"
     except (MlflowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{model}: expected a checkpoint folder or a model URI such as models:/NAME/1; {reason}") from None
-
-
+        raise InputError(
+            f"{model}: expected a checkpoint folder or a model URI such as models:/NAME/1; {reason}"
+        ) from None

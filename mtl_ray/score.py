@@ -44,9 +44,7 @@ class Scorer:
             batch = {n: torch.from_numpy(np.ascontiguousarray(v[start : start + size])) for n, v in features.items()}
             for name, values in self.model.predict(batch).items():
                 result[name].append(values.double().numpy())
-        return {
-            name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in result.items()
-        }
+        return {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in result.items()}
 
 
 def read_vocabularies(folder: Path, names: list[str]) -> dict[str, Vocabulary]:

@@ -5,6 +5,7 @@ What could not be logged is kept in `unlogged.jsonl` of the run folder and sent 
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -46,6 +47,7 @@ class Run:
 
     @property
     def client(self) -> MlflowClient:
+        """A client of the run's server."""
         return MlflowClient(tracking_uri=self.uri)
 
     @classmethod
@@ -139,7 +141,7 @@ class Run:
     def _safely(self, what: str, action: Callable[[], Any]) -> bool:
         try:
             action()
-        except Exception as error:  # noqa: BLE001 - tracking must never end a training run
+        except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             warnings.warn(f"MLflow at {_without_secret(self.uri)}: could not {what}: {reason}", stacklevel=2)
             return False
@@ -167,7 +169,7 @@ def _without_secret(uri: str) -> str:
 
 def _git_commit() -> str | None:
     command = ["git", "rev-parse", "HEAD"]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
@@ -182,11 +184,14 @@ def register(experiment: Experiment, run: Run, checkpoint: Path, signature: Any,
         with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run._id()):
             # MLflow keeps the path of the model's code: let it be one that says nothing of this machine.
             code = Path(folder) / "pyfunc.py"
+            # Scoring needs no optimizer state, and the folder's name becomes part of the model.
+            scored = Path(folder) / "checkpoint"
+            shutil.copytree(checkpoint, scored, ignore=shutil.ignore_patterns("trainer.pt"))
             code.write_text((package / "pyfunc.py").read_text())
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(code),
-                artifacts={"checkpoint": str(checkpoint)},
+                artifacts={"checkpoint": str(scored)},
                 code_paths=[str(package)],
                 signature=signature,
                 input_example=example,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray.train
-
+from pyarrow.fs import LocalFileSystem
 from ray.train.torch import TorchTrainer
 
 from mtl_ray.data.prepare import Prepared, open_prepared, prepare
@@ -77,7 +77,7 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
     connect()
     try:
         result = _trainer(experiment, prepared, runs, name, run).fit()
-        checkpoint = Path(_best(result).path)
+        checkpoint = _local(_best(result))
         evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
         run.log_metrics(evaluation.metrics, experiment.training.epochs)
         scorer = Scorer(checkpoint)
@@ -126,6 +126,13 @@ def _best(result: Any) -> Any:
     return max(kept, key=lambda entry: entry[:2])[2]
 
 
+def _local(checkpoint: ray.train.Checkpoint) -> Path:
+    """Where the checkpoint lies, or a local copy of one on another filesystem."""
+    if isinstance(checkpoint.filesystem, LocalFileSystem):
+        return Path(checkpoint.path)
+    return Path(checkpoint.to_directory())
+
+
 def _note(experiment: Experiment, folder: Folder, run: Run, prepared: Prepared) -> None:
     """What a resumed run must find again."""
     folder.write_json(
@@ -141,7 +148,8 @@ def _note(experiment: Experiment, folder: Folder, run: Run, prepared: Prepared) 
 
 def _reopen(experiment: Experiment, folder: Folder) -> tuple[Run, Prepared]:
     if not folder.exists(RUN_FILE):
-        raise InputError(f"--resume {folder.path.rpartition('/')[2]}: no such run under {folder.path.rpartition('/')[0]}")
+        parent, _, name = folder.path.rpartition("/")
+        raise InputError(f"--resume {name}: no such run under {parent}")
     note = folder.read_json(RUN_FILE)
     mine = json.loads(json.dumps(experiment.model_dump(mode="json")))
     changed = [section for section in mine if mine[section] != note["experiment"].get(section)]

@@ -94,7 +94,9 @@ def _score(experiment: Experiment, trainer: Trainer, metrics: dict[str, float]) 
 
 def _exhausted(experiment: Experiment, trainer: Trainer) -> bool:
     stopping, progress = experiment.training.early_stopping, trainer.progress
-    return stopping is not None and progress.best is not None and progress.epoch - progress.best_epoch >= stopping.patience
+    return (
+        stopping is not None and progress.best is not None and progress.epoch - progress.best_epoch >= stopping.patience
+    )
 
 
 def _report(metrics: dict[str, Any], trainer: Trainer, prepared: Prepared) -> None:
@@ -105,9 +107,9 @@ def _report(metrics: dict[str, Any], trainer: Trainer, prepared: Prepared) -> No
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"
         checkpoint.save(path, trainer.experiment, trainer.schema, trainer.evaluated, trainer.state())
-        with prepared.folder.fs.open_input_stream(f"{prepared.folder.path}/vocabulary.parquet") as source:
-            with (path / "vocabulary.parquet").open("wb") as target:
-                shutil.copyfileobj(source, target)
+        words = f"{prepared.folder.path}/vocabulary.parquet"
+        with prepared.folder.fs.open_input_stream(words) as source, (path / "vocabulary.parquet").open("wb") as target:
+            shutil.copyfileobj(source, target)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
 
 

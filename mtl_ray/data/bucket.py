@@ -1,4 +1,4 @@
-"""One bucket of users, as the second and third pass of `prepare` read it: joined, deduplicated, split, in time order."""
+"""One bucket of users, as the later passes of `prepare` read it: joined, deduplicated, split, in time order."""
 
 from dataclasses import dataclass
 
@@ -24,6 +24,7 @@ class SideTable:
 
     @classmethod
     def of(cls, table: pa.Table, key: str) -> "SideTable":
+        """From a clean table with the key column `key`."""
         columns = {n: flat(table.column(n)) for n in table.column_names if n != key}
         nothing = {n: pa.nulls(1, a.type) for n, a in columns.items()}
         return cls(

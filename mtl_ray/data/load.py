@@ -1,9 +1,9 @@
 """An encoded data set as tensors on one worker.
 
 The order of training rows is a function of seed and epoch alone: buckets are permuted, rows are permuted within their
-bucket, and global batch s is rows s * B to (s + 1) * B of that order. A worker owns the rows of some lanes and takes its
-rows of each global batch. So every number of workers sees the same global batches and takes the same number of steps,
-and a run can resume at any step.
+bucket, and global batch s is rows s * B to (s + 1) * B of that order. A worker owns the rows of some lanes and takes
+its rows of each global batch. So every number of workers sees the same global batches and takes the same number of
+steps, and a run can resume at any step.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +39,7 @@ def read_with_ray(folder: Folder, files: Sequence[str]) -> Iterator[pa.Table]:
 def read_directly(folder: Folder, files: Sequence[str]) -> Iterator[pa.Table]:
     """Arrow tables of Parquet files, read in this process."""
     for file in files:
-        yield pq.read_table(file, filesystem=folder.fs, partitioning=None)
+        yield pq.ParquetFile(file, filesystem=folder.fs).read()
 
 
 @dataclass

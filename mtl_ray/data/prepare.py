@@ -88,7 +88,9 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         _refuse(experiment, quality, aside, target)
         rows = np.stack(total.num_rows)
         if not rows[:, 0].sum():
-            raise InputError(f"data.split: no training rows are left of {int(rows.sum())}; see the settings of the split")
+            raise InputError(
+                f"data.split: no training rows are left of {int(rows.sum())}; see the settings of the split"
+            )
         words = vocabularies(experiment, total)
         schema = Schema(
             features=fitted_features(experiment, total),
@@ -270,9 +272,7 @@ def _cuts(
     return cuts_from_histogram(counts, low, high, (split.valid, split.test))
 
 
-def _quality(
-    experiment: Experiment, staged: dict[str, Any], total: Survey, mended: dict[str, int]
-) -> dict[str, Any]:
+def _quality(experiment: Experiment, staged: dict[str, Any], total: Survey, mended: dict[str, int]) -> dict[str, Any]:
     rows = np.stack(total.num_rows).sum(0)
     reasons = dict(staged["reasons"])
     if total.num_duplicates:

@@ -9,13 +9,11 @@ import pyarrow.compute as pc
 
 from mtl_ray.data.encode import to_numbers
 from mtl_ray.data.keys import flat, to_keys
+from mtl_ray.data.sources.delimited import MALFORMED
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import NumericFeature, SequenceFeature
 from mtl_ray.experiment.tasks import BinaryTask, RegressionTask
-
-MALFORMED = "_malformed"
-"""Column in which a CSV chunk gives the text of a line that has the wrong number of fields."""
 
 
 def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str], items: Sequence[str]) -> list[str]:
@@ -137,7 +135,9 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
     mended: Counter[str] = Counter()
     keys = to_keys(table.column(key))
     first = np.zeros(len(keys), bool)
-    positions = pa.table({"key": keys, "row": pa.array(np.arange(len(keys)))}).group_by("key").aggregate([("row", "min")])
+    positions = (
+        pa.table({"key": keys, "row": pa.array(np.arange(len(keys)))}).group_by("key").aggregate([("row", "min")])
+    )
     first[positions.column("row_min").to_numpy()] = True
     mended[f"{name}.{key} is null"] = keys.null_count
     first &= np.asarray(keys.is_valid())

@@ -29,10 +29,12 @@ class Folder:
         return self.location
 
     def create(self) -> "Folder":
+        """Make the folder and its parents."""
         self.fs.create_dir(self.path, recursive=True)
         return self
 
     def exists(self, name: str = "") -> bool:
+        """Whether the folder, or `name` in it, is there."""
         path = f"{self.path}/{name}" if name else self.path
         return self.fs.get_file_info(path).type != pafs.FileType.NotFound
 
@@ -48,24 +50,30 @@ class Folder:
         pq.write_table(table, f"{self.path}/{name}", filesystem=self.fs, compression="zstd")
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        return pq.read_table(f"{self.path}/{name}", filesystem=self.fs, columns=columns, partitioning=None)
+        """Read a Parquet file, all columns by default."""
+        return pq.ParquetFile(f"{self.path}/{name}", filesystem=self.fs).read(columns=columns)
 
     def write_text(self, name: str, text: str) -> None:
+        """Write a UTF-8 file."""
         self.create()
         with self.fs.open_output_stream(f"{self.path}/{name}") as stream:
             stream.write(text.encode())
 
     def read_text(self, name: str) -> str:
+        """Read a UTF-8 file."""
         with self.fs.open_input_stream(f"{self.path}/{name}") as stream:
             return stream.read().decode()
 
     def write_json(self, name: str, value: Any) -> None:
+        """Write a value as JSON."""
         self.write_text(name, json.dumps(value, indent=2) + "\n")
 
     def read_json(self, name: str) -> Any:
+        """Read a JSON file."""
         return json.loads(self.read_text(name))
 
     def delete(self) -> None:
+        """Remove the folder and all in it, if it is there."""
         if self.exists():
             self.fs.delete_dir(self.path)
 

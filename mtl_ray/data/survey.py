@@ -38,6 +38,7 @@ class Moments:
 
     @classmethod
     def of(cls, numbers: np.ndarray) -> "Moments":
+        """Of (n,) numbers; NaN is left out."""
         numbers = numbers[~np.isnan(numbers)]
         if not len(numbers):
             return cls()
@@ -54,6 +55,7 @@ class Moments:
 
     @property
     def std(self) -> float:
+        """Standard deviation of the population."""
         return (self.squares / self.count) ** 0.5 if self.count else 0.0
 
 

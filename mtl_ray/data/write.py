@@ -88,9 +88,7 @@ class Writer:
 
     def _write_raw(self, number: int, table: pa.Table, histories: dict[str, pa.Array]) -> None:
         columns = {n: flat(table.column(n)) for n in table.column_names if n not in ("user", "item", "time")}
-        columns = {
-            n: a.cast(a.type.value_type) if pa.types.is_dictionary(a.type) else a for n, a in columns.items()
-        }
+        columns = {n: a.cast(a.type.value_type) if pa.types.is_dictionary(a.type) else a for n, a in columns.items()}
         (self.folder / RAW_TEST).write_table(f"{number:05d}.parquet", pa.table({**columns, **histories}))
 
 

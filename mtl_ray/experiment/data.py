@@ -29,7 +29,9 @@ class SyntheticSource(Section):
     new_item_share: Share = 0.1
     arrival_window: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Final part of the time span in which new users and items appear."""
-    label_share: dict[str, Annotated[float, Field(ge=0, le=1)]] = {"click": 1.0, "rating": 0.3, "purchase": 0.5}
+    label_share: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={"click": 1.0, "rating": 0.3, "purchase": 0.5}
+    )
     """Share of rows that carry the label of each task (at random)."""
     noise: Annotated[float, Field(gt=0)] = 0.5
     """Standard deviation of the rating's noise."""
@@ -37,12 +39,12 @@ class SyntheticSource(Section):
 
 
 class MovieLensSource(Section):
-    """MovieLens 100K or 1M as published: a folder or zip given by `data.raw`, or downloaded when it is not given."""
+    """MovieLens 100K or 1M as published: a folder or zip given by `data.raw`, else downloaded."""
 
     kind: Literal["movielens"] = "movielens"
     variant: Literal["100k", "1m"] = "100k"
     split: Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"] | None = None
-    """Published split of the 100K data: the log is then its base and test file, for `data.split: {kind: predefined}`."""
+    """Published split of the 100K data: the log is then its base and test file, for a `predefined` data split."""
 
 
 class KuaiRandSource(Section):

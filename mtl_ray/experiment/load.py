@@ -58,14 +58,14 @@ def _split(overrides: Sequence[str]) -> dict[str, Any]:
     return changes
 
 
-def _apply(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`tree` with changes; a new `kind` replaces the whole union member, whose old keys would not fit it."""
-    tree = _copy(tree)
+def _apply(original: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with changes; a new `kind` replaces the whole union member, whose old keys would not fit it."""
+    tree: dict[str, Any] = _copy(original)
     for path, value in changes.items():
         *parents, leaf = path.split(".")
-        node = tree
+        node: dict[str, Any] = tree
         for depth, key in enumerate(parents):
-            child = node.get(key)
+            child: Any = node.get(key)
             if child is None:
                 child = {}
             elif isinstance(child, str):
@@ -108,14 +108,14 @@ def _explain(error: dict[str, Any], tree: Any) -> str:
     return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}; found {error['input']!r}"
 
 
-def _without_tags(location: tuple[int | str, ...], tree: Any) -> list[int | str]:
+def _without_tags(location: tuple[Any, ...], tree: Any) -> list[int | str]:
     """`location` without the union tags that pydantic puts between the keys of the file."""
     path: list[int | str] = []
     for index, part in enumerate(location):
         last = index == len(location) - 1
-        if isinstance(tree, Mapping) and part in tree:
-            tree = tree[part]
-        elif isinstance(tree, Sequence) and not isinstance(tree, str) and isinstance(part, int) and part < len(tree):
+        if (isinstance(tree, Mapping) and part in tree) or (
+            isinstance(tree, Sequence) and not isinstance(tree, str) and isinstance(part, int) and part < len(tree)
+        ):
             tree = tree[part]
         elif not last or (isinstance(tree, Mapping) and tree.get("kind") == part):
             continue
@@ -123,7 +123,7 @@ def _without_tags(location: tuple[int | str, ...], tree: Any) -> list[int | str]
     return path
 
 
-def _known_keys(location: Sequence[int | str], tree: Any) -> list[str]:
+def _known_keys(location: Sequence[Any], tree: Any) -> list[str]:
     """The keys that the section at `location` knows."""
     models: list[type[BaseModel]] = [Experiment]
     for part in location:

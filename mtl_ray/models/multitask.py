@@ -46,7 +46,9 @@ class MultiTaskModel(nn.Module):
     def evaluation_logits(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by task as they are evaluated: a masked-input task sees neither its label nor the entity's id."""
         size = len(next(iter(batch.values())))
-        device = next(self.parameters()).device
+        weight = next(self.parameters())
+        device = weight.device
+        batch = {n: c.to(device, weight.dtype if c.is_floating_point() else None) for n, c in batch.items()}
         outputs: dict[str, Tensor] = {}
         for names in dict.fromkeys(self.hidden_by.values()):
             logits = self(batch, {name: torch.ones(size, dtype=torch.bool, device=device) for name in names})
@@ -94,5 +96,3 @@ class DotPath(nn.Module):
 
 def _size(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-

@@ -101,9 +101,7 @@ def test_every_row_is_seen_once_an_epoch_in_an_order_that_changes(prepared: Prep
 def test_streaming_gives_the_batches_of_the_cache(prepared: Prepared):
     cached, streamed = shard(prepared, "train"), shard(prepared, "train", memory=0)
     for epoch in (0, 1):
-        pairs = zip(
-            cached.training_batches(3, epoch, 256), streamed.training_batches(3, epoch, 256), strict=True
-        )
+        pairs = zip(cached.training_batches(3, epoch, 256), streamed.training_batches(3, epoch, 256), strict=True)
         for a, b in pairs:
             assert all(torch.equal(a[name].nan_to_num(), b[name].nan_to_num()) for name in a)
 

@@ -24,7 +24,7 @@ def test_resumed_equals_uninterrupted(prepared: Prepared, tmp_path: Path, stop: 
     whole = Trainer(experiment, prepared.schema, torch.device("cpu"))
     losses = [whole.epoch(shard(prepared, "train")) for _ in range(2)]
 
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     broken = Trainer(experiment, prepared.schema, torch.device("cpu"))
@@ -32,9 +32,9 @@ def test_resumed_equals_uninterrupted(prepared: Prepared, tmp_path: Path, stop: 
     def stop_after_checkpoint(step, _):
         if broken.progress.sums and step == stop:
             checkpoint.save(tmp_path / "c", experiment, prepared.schema, broken.evaluated, broken.state())
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         broken.epoch(shard(prepared, "train"), stop_after_checkpoint)
     resumed = Trainer(experiment, prepared.schema, torch.device("cpu"))
     torch.manual_seed(99)  # the state of the generator must not matter

@@ -37,9 +37,9 @@ def open_source(data: Data) -> Raw:
         folder /= "data"
     log_files = sorted(folder.glob("log_standard_*.csv"))
     if not log_files:
-        log_files = [_only(folder, "val.parquet"), _only(folder, "test.parquet"), *folder.glob("train.parquet")]
+        log_files = [*folder.glob("train.parquet"), _only(folder, "val.parquet"), _only(folder, "test.parquet")]
     user_file, item_file = _only(folder, "user_features_*.csv"), _only(folder, "video_features_basic_*.csv")
-    log = open_log(*map(str, sorted(log_files)), columns=COLUMNS)
+    log = open_log(*map(str, log_files), columns=COLUMNS)
     return Raw(
         chunks=log.chunks,
         columns=log.columns,

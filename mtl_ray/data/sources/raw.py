@@ -8,7 +8,7 @@ import pyarrow as pa
 
 
 class Chunk(Protocol):
-    """A piece of the log that one Ray task reads. Picklable and small: it says where the rows are, not what they are."""
+    """A piece of the log that one Ray task reads. Picklable and small: it says where rows are, not what they are."""
 
     @property
     def file(self) -> str:

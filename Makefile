@@ -1,0 +1,44 @@
+# Commands of the project; each does the set-up it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+export RAY_USAGE_STATS_ENABLED := 0
+export RAY_AUTH_MODE := disabled
+export MLFLOW_DISABLE_TELEMETRY := true
+export GIT_PYTHON_REFRESH := quiet
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help: ## show the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(INSTALLED) ## make .venv with everything needed, once
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv"
+	@$(BIN)/python -m pip install --quiet --quiet --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+demo: setup ## generate a log with planted truth, train on it, print the table and the MLflow run id
+	@$(BIN)/mtl-ray train jobs/synthetic.yaml
+
+lint: setup ## ruff, pyright and the contracts between modules
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports --no-logo
+
+test: setup lint ## lint and all tests
+	@$(BIN)/pytest tests/unit tests/local tests/cluster
+
+bench: setup ## measure throughput and memory
+	@$(BIN)/pytest tests/benchmarks -s -q
+
+clean: ## remove .venv and caches; data sets, runs and the MLflow store stay
+	@rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

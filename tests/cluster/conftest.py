@@ -1,0 +1,37 @@
+import pytest
+import ray
+
+from mtl_ray.train import train
+from tests.support import small_experiment
+
+
+@pytest.fixture(scope="package")
+def cluster():
+    ray.init(num_cpus=2, log_to_driver=False, logging_level="warning")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="package")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="package")
+def settings(work):
+    """The small experiment with all its outputs under one temporary folder, two workers, a checkpoint every epoch."""
+    return small_experiment(
+        data__output=str(work / "datasets"),
+        training__output=str(work / "runs"),
+        training__num_workers=2,
+        training__epochs=6,
+        tracking__uri=f"sqlite:///{work}/mlflow.db",
+        tracking__register_as="small",
+    )
+
+
+@pytest.fixture(scope="package")
+def trained(cluster, settings, work):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(work)
+        return train(settings, report=lambda _: None)

@@ -1,0 +1,121 @@
+"""Nothing is lost when a worker or the whole process is killed: the resumed run ends with the same parameters."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+import torch
+import yaml
+
+from mtl_ray import checkpoint
+from mtl_ray.errors import InputError
+from mtl_ray.train import train
+from tests.support import small_experiment
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load(folder).model.state_dict()
+
+
+def assert_same(one: Path, other: Path) -> None:
+    expected = weights(one)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(other).items())
+
+
+def wait_for(condition, seconds: float = 120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("timed out")
+
+
+def checkpoints(runs: Path) -> list[Path]:
+    return sorted(runs.glob("*/checkpoint_*/model.safetensors"))
+
+
+def test_a_killed_worker_is_replaced_and_the_result_is_the_same(trained, settings, work, monkeypatch):
+    monkeypatch.chdir(work)
+    slow = small_experiment(
+        **{
+            "data__output": settings.data.output,
+            "training__output": str(work / "killed_worker"),
+            "training__num_workers": 2,
+            "training__epochs": 6,
+            "tracking__uri": settings.tracking.uri,
+        }
+    )
+    killed: list[int] = []
+
+    def kill_one():
+        wait_for(lambda: checkpoints(work / "killed_worker"))
+        for process in psutil.Process().children(recursive=True):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                killed.append(process.pid)
+                process.send_signal(signal.SIGKILL)
+                return
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    result = train(slow, report=lambda _: None)
+    thread.join()
+    assert killed
+    assert_same(trained.checkpoint, result.checkpoint)
+
+
+def test_a_killed_process_resumes_to_the_same_result(trained, settings, work: Path, monkeypatch):
+    monkeypatch.chdir(work)
+    runs = work / "killed_process"
+    experiment = small_experiment(
+        data__output=settings.data.output,
+        training__output=str(runs),
+        training__num_workers=2,
+        training__epochs=6,
+        tracking__uri=settings.tracking.uri,
+    )
+    file = work / "killed.yaml"
+    file.write_text(yaml.safe_dump(experiment.model_dump(mode="json", exclude_unset=True)))
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    root = str(Path(__file__).parents[2])
+    command = [sys.executable, "-m", "mtl_ray.cli", "train", str(file)]
+    process = subprocess.Popen(command, env={**environment, "PYTHONPATH": root}, stdout=subprocess.DEVNULL)
+    wait_for(lambda: checkpoints(runs))
+    process.kill()
+    process.wait()
+    name = next(runs.glob("*/run.json")).parent.name
+    with pytest.raises(InputError, match="differs from that of the run in seed"):
+        train(small_experiment(**{"seed": 4, "training__output": str(runs)}), resume=name)
+    said: list[str] = []
+    result = train(experiment, resume=name, report=said.append)
+    assert said[0] == f"resuming run {name}"
+    assert_same(trained.checkpoint, result.checkpoint)
+    client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)
+    assert client.get_run(result.run_id).info.status == "FINISHED"
+    runs_named = client.search_runs(["1"], f"attributes.run_name = '{name}'")
+    assert len(runs_named) == 1
+
+
+def test_an_unreachable_tracking_server_does_not_stop_training(trained, settings, work, monkeypatch):
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    experiment = small_experiment(
+        data__output=settings.data.output,
+        training__output=str(work / "unreachable"),
+        training__num_workers=2,
+        training__epochs=6,
+        tracking__uri="http://127.0.0.1:9",
+    )
+    with pytest.warns(UserWarning, match="could not create the run"):
+        result = train(experiment, report=lambda _: None)
+    assert result.run_id is None
+    assert_same(trained.checkpoint, result.checkpoint)
+    assert "valid/rating/rmse" in result.folder.read_text("unlogged.jsonl")
