@@ -21,23 +21,24 @@ class RegisteredModel(PythonModel):
         """Load the checkpoint that was logged with the model."""
         self.scorer = Scorer(Path(context.artifacts["checkpoint"]))
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
-        """Predictions on each task's natural scale."""
-        columns = {
-            name: pa.array([_value(v) for v in model_input[name]], from_pandas=True)
-            if model_input[name].dtype == object
-            else pa.array(model_input[name], from_pandas=True)
-            for name in model_input.columns
-        }
+    # MLflow reads type hints of `predict` as a schema; the signature that is logged says more.
+    def predict(self, context, model_input, params=None):
+        """Predictions on each task's natural scale, for a frame of raw rows."""
+        columns = {name: _column(model_input[name]) for name in model_input.columns}
         scores = self.scorer.score(pa.table(columns))
         return pd.DataFrame({n: v if v.ndim == 1 else v.tolist() for n, v in scores.items()}, index=model_input.index)
 
 
-def _value(value: Any) -> Any:
-    """Cells of a frame may hold arrays; a column that mixes texts and numbers is read as text."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return value
+def _column(values: pd.Series) -> pa.Array:
+    """A column of a frame; one that mixes texts and numbers is read as text."""
+    if values.dtype != object:
+        return pa.array(values, from_pandas=True)
+    cells = [value.tolist() if hasattr(value, "tolist") else value for value in values]
+    try:
+        return pa.array(cells, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        missing = pd.isna(values)
+        return pa.array([None if gone else str(cell) for cell, gone in zip(cells, missing, strict=True)], pa.string())
 
 
 set_model(RegisteredModel())

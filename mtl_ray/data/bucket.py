@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from mtl_ray.data.encode import gather
 from mtl_ray.data.keys import flat
-from mtl_ray.data.split import NONE, TRAIN, assign
+from mtl_ray.data.split import ITEM, NONE, TIME, TRAIN, USER, assign
 from mtl_ray.data.stage import quarantined
 from mtl_ray.data.storage import Folder
 from mtl_ray.experiment import Experiment
@@ -51,7 +51,7 @@ class Bucket:
     """The rows of a bucket in a fixed order: by time, then by place in the log."""
 
     table: pa.Table
-    """`user`, `item`, `time` and the raw columns of log and side tables."""
+    """Keys, time and the raw columns of log and side tables."""
     split: np.ndarray
     """(n,) int8 codes of `data.split`."""
     duplicates: pa.Table
@@ -84,10 +84,10 @@ def bucket_of(
     A repeat of (user, item, time), or of the whole row in a log without time, is set aside.
     """
     table = table.combine_chunks()
-    order = pc.sort_indices(table, [("time", "ascending"), ("_chunk", "ascending"), ("_row", "ascending")])
+    order = pc.sort_indices(table, [(TIME, "ascending"), ("_chunk", "ascending"), ("_row", "ascending")])
     table = table.take(order)
     names = [n for n in table.column_names if n.startswith("raw.")]
-    keys = ["user", "item", "time"] if experiment.data.time else ["user", "item", *names]
+    keys = [USER, ITEM, TIME] if experiment.data.time else [USER, ITEM, *names]
     first = np.zeros(len(table), bool)
     numbered = table.select(list(dict.fromkeys(keys))).append_column("_position", pa.array(np.arange(len(table))))
     groups = numbered.group_by(list(dict.fromkeys(keys)), use_threads=False).aggregate([("_position", "min")])
@@ -100,13 +100,13 @@ def bucket_of(
         repeated.column("_row").to_numpy(),
     )
     table = table.filter(pa.array(first)).combine_chunks()
-    columns = {n: flat(table.column(n)) for n in ("user", "item", "time")}
+    columns = {n: flat(table.column(n)) for n in (USER, ITEM, TIME)}
     columns |= {n.removeprefix("raw."): flat(table.column(n)) for n in names}
     unknown = {}
-    for entity, side in (("user", users), ("item", items)):
+    for entity, key, side in (("user", USER, users), ("item", ITEM, items)):
         if side is None:
             continue
-        positions = side.positions(columns[entity])
+        positions = side.positions(columns[key])
         unknown[f"{entity} not in the {entity}s table"] = int((positions == len(side.keys)).sum())
         take = pa.array(positions)
         columns |= {n: flat(side.table.column(n)).take(take) for n in side.table.column_names if n not in columns}
@@ -147,8 +147,8 @@ def histories(bucket: Bucket, length: int, *, training_only: bool) -> Histories:
         length: most entries of a history.
         training_only: whether only training rows may be in a history; otherwise any row, as under the time split.
     """
-    user = flat(bucket.table.column("user")).dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    time = bucket.table.column("time").to_numpy()
+    user = flat(bucket.table.column(USER)).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    time = bucket.table.column(TIME).to_numpy()
     order = np.lexsort((np.arange(len(user)), time, user))
     user, time = user[order], time[order]
     usable = (bucket.split[order] == TRAIN) if training_only else (bucket.split[order] != NONE)

@@ -25,7 +25,7 @@ from mtl_ray.data.bucket import SideTable, load_bucket
 from mtl_ray.data.encode import Encoder, Vocabulary
 from mtl_ray.data.quality import clean_table, log_columns
 from mtl_ray.data.sources import Raw, open_source
-from mtl_ray.data.split import HISTOGRAM_BINS, cuts_from_histogram, declared_cuts, needs_histogram
+from mtl_ray.data.split import HISTOGRAM_BINS, TIME, cuts_from_histogram, declared_cuts, needs_histogram
 from mtl_ray.data.stage import Stage, describe
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.survey import Survey, fitted_features, fitted_tasks, supports, survey, vocabularies
@@ -194,7 +194,7 @@ class _Histogram:
         counts = np.zeros(HISTOGRAM_BINS, np.int64)
         staging = self.folder / f"staging/{bucket:05d}"
         for path in staging.files(".parquet"):
-            time = staging.read_table(path.rpartition("/")[2], columns=["time"]).column("time").to_numpy()
+            time = staging.read_table(path.rpartition("/")[2], columns=[TIME]).column(TIME).to_numpy()
             counts += np.histogram(time, bins=HISTOGRAM_BINS, range=(self.low, self.high))[0]
         return counts
 

@@ -15,6 +15,9 @@ from mtl_ray.experiment.data import ColdSplit, PredefinedSplit, RandomSplit, Tim
 TRAIN, VALID, TEST, NONE = 0, 1, 2, 3
 """Codes of the splits; NONE is a row that a predefined split does not name."""
 
+USER, ITEM, TIME = "_user", "_item", "_time"
+"""Columns of a staged row beside its raw ones: the keys as text, the time as a number."""
+
 ROW_STREAM, USER_STREAM, ITEM_STREAM = 1, 2, 3
 
 HISTOGRAM_BINS = 1 << 16
@@ -27,7 +30,7 @@ def assign(
 
     Args:
         experiment: its `data.split` and `seed` decide.
-        table: staged rows with `user`, `item` and `time` and the raw columns.
+        table: staged rows: keys, time and the raw columns.
         file: name of the file of each row.
         row: (n,) row number within the file.
         cuts: first instants of the validation and of the test rows, for the time split.
@@ -39,11 +42,11 @@ def assign(
             return _by_share(draw, split.valid, split.test)
         case TimeSplit():
             assert cuts is not None
-            time = table.column("time").to_numpy()
+            time = table.column(TIME).to_numpy()
             return np.where(time >= cuts[1], TEST, np.where(time >= cuts[0], VALID, TRAIN)).astype(np.int8)
         case ColdSplit():
-            user = uniform(mix(hash_keys(to_keys(table.column("user"))), USER_STREAM), seed)
-            item = uniform(mix(hash_keys(to_keys(table.column("item"))), ITEM_STREAM), seed)
+            user = uniform(mix(hash_keys(to_keys(table.column(USER))), USER_STREAM), seed)
+            item = uniform(mix(hash_keys(to_keys(table.column(ITEM))), ITEM_STREAM), seed)
             by_user = _by_share(user, split.valid_users, split.test_users)
             return np.maximum(by_user, _by_share(item, split.valid_items, split.test_items))
         case PredefinedSplit():

@@ -17,6 +17,7 @@ from mtl_ray.data.encode import to_numbers
 from mtl_ray.data.keys import flat, hash_keys, mix, to_keys
 from mtl_ray.data.quality import bad_rows
 from mtl_ray.data.sources import Chunk
+from mtl_ray.data.split import ITEM, TIME, USER
 from mtl_ray.data.storage import Folder
 from mtl_ray.experiment import Experiment
 
@@ -53,8 +54,8 @@ class Stage:
                 staged, stamp = self.staged(table, good, chunk.file, rows[good], index)
                 is_timestamp |= stamp
                 if len(staged):
-                    low = min(low, float(staged.column("time").to_numpy().min()))
-                    high = max(high, float(staged.column("time").to_numpy().max()))
+                    low = min(low, float(staged.column(TIME).to_numpy().min()))
+                    high = max(high, float(staged.column(TIME).to_numpy().max()))
                 for bucket, part in self._dealt(staged):
                     self._write(writers, f"staging/{bucket:05d}/{piece:06d}.parquet", part)
         for writer in writers.values():
@@ -80,9 +81,9 @@ class Stage:
             stamp = pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)
             time = pa.array(to_numbers(values))
         own = {
-            "user": to_keys(table.column(self.experiment.column_of(self.experiment.user))),
-            "item": to_keys(table.column(self.experiment.column_of(self.experiment.item))),
-            "time": time,
+            USER: to_keys(table.column(self.experiment.column_of(self.experiment.user))),
+            ITEM: to_keys(table.column(self.experiment.column_of(self.experiment.item))),
+            TIME: time,
             "_file": pa.array([file]).take(pa.array(np.zeros(len(table), np.int32))),
             "_row": pa.array(rows),
             "_chunk": pa.array(np.full(len(table), chunk, np.int32)),
@@ -90,7 +91,7 @@ class Stage:
         return pa.table({**own, **{f"raw.{c}": _plain(table.column(c)) for c in self.columns}}), stamp
 
     def _dealt(self, staged: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-        buckets = (mix(hash_keys(flat(staged.column("user"))), BUCKET_STREAM) % np.uint64(self.num_buckets)).astype(int)
+        buckets = (mix(hash_keys(flat(staged.column(USER))), BUCKET_STREAM) % np.uint64(self.num_buckets)).astype(int)
         order = np.argsort(buckets, kind="stable")
         staged = staged.take(pa.array(order))
         bounds = np.searchsorted(buckets[order], np.arange(self.num_buckets + 1))

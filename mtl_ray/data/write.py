@@ -10,7 +10,7 @@ import pyarrow as pa
 from mtl_ray.data.bucket import Bucket, histories
 from mtl_ray.data.encode import Encoder, Vocabulary, column, to_numbers
 from mtl_ray.data.keys import flat, hash_keys
-from mtl_ray.data.split import TRAIN
+from mtl_ray.data.split import ITEM, TIME, TRAIN, USER
 from mtl_ray.data.storage import Folder
 from mtl_ray.experiment.features import SequenceFeature
 from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
@@ -48,9 +48,9 @@ class Writer:
                     columns[name] = self.encoder.feature(name, column(table, experiment, name))
             columns |= {name: values[positions] for name, values in sequences.items()}
             columns |= {label_column(name): self.encoder.label(name, table) for name in experiment.tasks}
-            columns[USER_SUPPORT] = self.supports[experiment.user].support(flat(table.column("user")))
-            columns[ITEM_SUPPORT] = self.supports[experiment.item].support(flat(table.column("item")))
-            columns[USER_KEY] = hash_keys(flat(table.column("user"))).astype(np.int64)
+            columns[USER_SUPPORT] = self.supports[experiment.user].support(flat(table.column(USER)))
+            columns[ITEM_SUPPORT] = self.supports[experiment.item].support(flat(table.column(ITEM)))
+            columns[USER_KEY] = hash_keys(flat(table.column(USER))).astype(np.int64)
             for name in sorted(columns):
                 digest.update(f"{split}/{name}".encode())
                 digest.update(np.ascontiguousarray(columns[name]).tobytes())
@@ -68,9 +68,9 @@ class Writer:
                 continue
             training_only = experiment.data.split.kind != "time"
             past = histories(bucket, feature.max_length, training_only=training_only)
-            items = self.encoder.vocabularies[feature.of].rows(flat(bucket.table.column("item")))
+            items = self.encoder.vocabularies[feature.of].rows(flat(bucket.table.column(ITEM)))
             encoded[name] = past.rows(items, feature.max_length)
-            raw[name] = past.lists(flat(bucket.table.column("item")))
+            raw[name] = past.lists(flat(bucket.table.column(ITEM)))
             if feature.values:
                 numbers = to_numbers(flat(bucket.table.column(feature.values)))
                 values = self.encoder.standardised(name, numbers)
@@ -87,7 +87,7 @@ class Writer:
                 (self.folder / split).write_table(f"{number:05d}-{lane:03d}.parquet", table)
 
     def _write_raw(self, number: int, table: pa.Table, histories: dict[str, pa.Array]) -> None:
-        columns = {n: flat(table.column(n)) for n in table.column_names if n not in ("user", "item", "time")}
+        columns = {n: flat(table.column(n)) for n in table.column_names if n not in (USER, ITEM, TIME)}
         columns = {n: a.cast(a.type.value_type) if pa.types.is_dictionary(a.type) else a for n, a in columns.items()}
         (self.folder / RAW_TEST).write_table(f"{number:05d}.parquet", pa.table({**columns, **histories}))
 

@@ -97,9 +97,7 @@ def test_dictionaries_encode_like_plain_columns(encoder: Encoder):
 
 
 def test_a_number_is_one_key_in_every_type():
-    columns = [
-        pa.array([7, None]), pa.array([7.0, float("nan")]), pa.array(["7", " "]), pa.array(["7.0", None])
-    ]
+    columns = [pa.array([7, None]), pa.array([7.0, float("nan")]), pa.array(["7", " "]), pa.array(["7.0", None])]
     assert [to_keys(column).to_pylist() for column in columns] == [["7", None]] * 4
     assert to_keys(pa.array([1.5])).to_pylist() == ["1.5"]
 

@@ -85,5 +85,7 @@ def test_every_shipped_experiment_is_valid_also_for_editors(path: Path):
     load(path)
     schema = Experiment.model_json_schema()
     tree = yaml.safe_load(path.read_text())
-    tree["data"]["source"] = {"kind": tree["data"]["source"]} if isinstance(tree["data"]["source"], str) else tree["data"]["source"]
+    tree["data"]["source"] = (
+        {"kind": tree["data"]["source"]} if isinstance(tree["data"]["source"], str) else tree["data"]["source"]
+    )
     jsonschema.validate(tree, schema)
