@@ -9,6 +9,7 @@ import pyarrow as pa
 import ray.data
 import torch
 
+from mtl_ray.data.sources.delimited import MALFORMED
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
@@ -36,13 +37,25 @@ class _Score:
 
     def __call__(self, row: dict) -> dict:
         written = 0
-        for first_row, table in row["chunk"].read():
+        for first_row, read in row["chunk"].read():
+            table = read
+            if MALFORMED in read.column_names:
+                self._refuse_malformed(row["chunk"].file, first_row, read)
+                table = read.drop_columns([MALFORMED])
             scores = self.scorer.score(table)
             columns = {f"predicted_{name}": _column(values) for name, values in scores.items()}
             result = pa.table({**{n: table.column(n) for n in table.column_names}, **columns})
             self.output.write_table(f"part-{row['place']:05d}-{first_row:012d}.parquet", result)
             written += len(table)
         return {"rows": written}
+
+    @staticmethod
+    def _refuse_malformed(file: str, first_row: int, table: pa.Table) -> None:
+        bad = np.flatnonzero(np.asarray(table.column(MALFORMED).is_valid()))
+        if len(bad):
+            raise InputError(
+                f"{file} row {first_row + bad[0]}: expected as many fields as the header has; found a malformed line"
+            )
 
 
 def predict(model: Path, rows: str, output: str) -> Predicted:

@@ -22,7 +22,7 @@ class RegisteredModel(PythonModel):
         self.scorer = Scorer(Path(context.artifacts["checkpoint"]))
 
     # MLflow reads type hints of `predict` as a schema; the signature that is logged says more.
-    def predict(self, context, model_input, params=None):
+    def predict(self, context, model_input, params=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Predictions on each task's natural scale, for a frame of raw rows."""
         columns = {name: _column(model_input[name]) for name in model_input.columns}
         scores = self.scorer.score(pa.table(columns))

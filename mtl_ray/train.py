@@ -15,7 +15,7 @@ from mtl_ray.data.prepare import Prepared, open_prepared, prepare
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.evaluate import Evaluation, evaluate_checkpoint
-from mtl_ray.experiment import Experiment
+from mtl_ray.experiment import Experiment, parse
 from mtl_ray.registry import example_of, signature_of
 from mtl_ray.report import markdown
 from mtl_ray.score import Scorer
@@ -65,7 +65,7 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
     name = resume or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = runs / name
     if resume:
-        run, prepared = _reopen(experiment, folder)
+        experiment, run, prepared = _reopen(experiment, folder)
         report(f"resuming run {name}")
     else:
         connect()
@@ -146,7 +146,12 @@ def _note(experiment: Experiment, folder: Folder, run: Run, prepared: Prepared) 
     )
 
 
-def _reopen(experiment: Experiment, folder: Folder) -> tuple[Run, Prepared]:
+def _reopen(experiment: Experiment, folder: Folder) -> tuple[Experiment, Run, Prepared]:
+    """The run's own experiment, MLflow run and data set.
+
+    Its own, although an equal one is given: the optimizer's state goes by the order of parameters, which follows the
+    order of features and tasks in the file.
+    """
     if not folder.exists(RUN_FILE):
         parent, _, name = folder.path.rpartition("/")
         raise InputError(f"--resume {name}: no such run under {parent}")
@@ -158,4 +163,5 @@ def _reopen(experiment: Experiment, folder: Folder) -> tuple[Run, Prepared]:
             f"--resume: the experiment differs from that of the run in {', '.join(changed)}; "
             "resume with the same file and --set values, or start a new run without --resume"
         )
-    return Run(note["tracking_uri"], note["run_id"], folder), open_prepared(note["dataset"])
+    own = parse(note["experiment"], RUN_FILE)
+    return own, Run(note["tracking_uri"], note["run_id"], folder), open_prepared(note["dataset"])

@@ -32,7 +32,7 @@ def read_with_ray(folder: Folder, files: Sequence[str]) -> Iterator[pa.Table]:
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    dataset = ray.data.read_parquet(list(files), filesystem=folder.fs, ray_remote_args={"num_cpus": READ_CPUS})
+    dataset = ray.data.read_parquet(list(files), filesystem=folder.fs, num_cpus=READ_CPUS)
     yield from dataset.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=2)
 
 

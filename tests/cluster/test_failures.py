@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import mlflow
@@ -29,7 +30,7 @@ def assert_same(one: Path, other: Path) -> None:
     assert all(torch.equal(value, expected[name]) for name, value in weights(other).items())
 
 
-def wait_for(condition, seconds: float = 120):
+def wait_for(condition, seconds: float = 240):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
@@ -82,19 +83,22 @@ def test_a_killed_process_resumes_to_the_same_result(trained, settings, work: Pa
         tracking__uri=settings.tracking.uri,
     )
     file = work / "killed.yaml"
-    file.write_text(yaml.safe_dump(experiment.model_dump(mode="json", exclude_unset=True)))
+    file.write_text(yaml.safe_dump(experiment.model_dump(mode="json", exclude_unset=True), sort_keys=False))
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     root = str(Path(__file__).parents[2])
     command = [sys.executable, "-m", "mtl_ray.cli", "train", str(file)]
-    process = subprocess.Popen(command, env={**environment, "PYTHONPATH": root}, stdout=subprocess.DEVNULL)
-    wait_for(lambda: checkpoints(runs))
-    process.kill()
-    process.wait()
+    with (work / "killed.log").open("w") as log:
+        process = subprocess.Popen(command, env={**environment, "PYTHONPATH": root}, stdout=log, stderr=log)
+        found = wait_for(lambda: checkpoints(runs) or process.poll() is not None)
+        assert found is not True, (work / "killed.log").read_text()
+        process.kill()
+        process.wait()
     name = next(runs.glob("*/run.json")).parent.name
     with pytest.raises(InputError, match="differs from that of the run in seed"):
         train(small_experiment(**{"seed": 4, "training__output": str(runs)}), resume=name)
     said: list[str] = []
-    result = train(experiment, resume=name, report=said.append)
+    reordered = experiment.model_copy(update={"features": dict(sorted(experiment.features.items()))})
+    result = train(reordered, resume=name, report=said.append)
     assert said[0] == f"resuming run {name}"
     assert_same(trained.checkpoint, result.checkpoint)
     client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)
@@ -114,8 +118,10 @@ def test_an_unreachable_tracking_server_does_not_stop_training(trained, settings
         training__epochs=6,
         tracking__uri="http://127.0.0.1:9",
     )
-    with pytest.warns(UserWarning, match="could not create the run"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         result = train(experiment, report=lambda _: None)
+    assert any("MLflow at http://127.0.0.1:9: could not create the run" in str(w.message) for w in caught)
     assert result.run_id is None
     assert_same(trained.checkpoint, result.checkpoint)
     assert "valid/rating/rmse" in result.folder.read_text("unlogged.jsonl")

@@ -52,10 +52,10 @@ def test_bad_settings_are_refused_with_their_path(file: Path, change: str, messa
 
 
 def test_a_missing_file_and_a_file_that_is_no_yaml_are_named(tmp_path: Path):
-    with pytest.raises(InputError, match="nothing.yaml: no such experiment file"):
+    with pytest.raises(InputError, match=r"nothing\.yaml: no such experiment file"):
         load(tmp_path / "nothing.yaml")
     (tmp_path / "bad.yaml").write_text("a: [")
-    with pytest.raises(InputError, match="bad.yaml: not valid YAML"):
+    with pytest.raises(InputError, match=r"bad\.yaml: not valid YAML"):
         load(tmp_path / "bad.yaml")
 
 
