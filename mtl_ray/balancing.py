@@ -31,4 +31,5 @@ def global_value(local: Tensor, total: Tensor) -> Tensor:
 
     A balancer that sees these values decides the same on every rank.
     """
-    return total + local - local.detach()
+    # In this order the difference is exactly 0, so that no rank rounds `total` with its own `local`.
+    return total + (local - local.detach())

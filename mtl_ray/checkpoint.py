@@ -56,5 +56,7 @@ def load(folder: Path) -> Loaded:
 
 
 def load_trainer(folder: Path) -> dict[str, Any]:
-    """State of the trainer when the checkpoint was written."""
+    """State of the trainer when the checkpoint was written. Raises InputError if `folder` does not hold it."""
+    if not (folder / "trainer.pt").is_file():
+        raise InputError(f"{folder}: expected a checkpoint folder to continue from; trainer.pt is missing")
     return torch.load(folder / "trainer.pt", map_location="cpu", weights_only=True)

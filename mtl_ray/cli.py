@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit 0 success, 1 the work failed, 2 bad input, 130 interrupted."""
     # Warnings of the libraries are for developers; ours about MLflow are shown as one line.
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.filterwarnings("ignore", message=".*type hints", category=UserWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:

@@ -147,6 +147,8 @@ def _ranking(name: str, k: int, task: Task, prediction: Tensor, label: Tensor, u
     user = torch.unique(users, return_inverse=True)[1]
     if name == "ndcg":
         gain = label.double() - label.double().min().clamp(max=0)
+        if not (gain > 0).any():  # torchmetrics would answer 0
+            return None
         return float(RetrievalNormalizedDCG(top_k=k, empty_target_action="skip")(prediction, gain, indexes=user))
     threshold = 0.5
     if isinstance(task, RegressionTask):

@@ -101,9 +101,11 @@ class Multilabel(TaskHead[MultilabelTask]):
         return max(1, len(self.fitted.classes))
 
     def labelled(self, label: Tensor) -> Tensor:  # noqa: D102
-        return (label >= 0).all(1)
+        # A task without classes (no label in training) has labels of width 0, of which `all` would be true.
+        return (label >= 0).all(1) & (label.shape[1] > 0)
 
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
+        logits = logits[:, : len(self.fitted.classes)]  # a task without classes still has one output
         return F.binary_cross_entropy_with_logits(logits, label.to(logits.dtype), reduction="none").mean(1)
 
     def predict(self, logits: Tensor) -> Tensor:  # noqa: D102

@@ -41,8 +41,10 @@ def train_worker(config: dict[str, Any]) -> None:
     experiment = parse(config["experiment"], "experiment")
     prepared = open_prepared(config["dataset"])
     training, schema = experiment.training, prepared.schema
-    for name in ("ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # every report would be printed whole
+    # Every report would be printed whole; the logger that does it is named after its file.
+    reports = Path(ray.train.__file__).parent / "v2/_internal/execution/context.py"
+    for name in ("ray.data", str(reports)):
+        logging.getLogger(name).setLevel(logging.WARNING)
     cores = os.cpu_count() or 1
     per_worker = max(1, cores // ray.train.get_context().get_local_world_size())
     torch.set_num_threads(training.threads_per_worker or per_worker)

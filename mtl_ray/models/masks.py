@@ -17,11 +17,21 @@ Hidden = dict[str, Tensor]
 
 
 def hidden_by(experiment: Experiment, task: str) -> set[str]:
-    """Inputs that a masked-input task must not see: its own label's and the id of the entity; none for other tasks."""
-    feature = experiment.input_of(task)
-    if not experiment.tasks[task].masked_input or feature is None:
+    """Inputs that a masked-input task must not see: none for other tasks.
+
+    They are all inputs that read its label column (a number may also be there in buckets) and the ids of their owners.
+    """
+    if not experiment.tasks[task].masked_input:
         return set()
-    return {feature, experiment.user if experiment.features[feature].entity == "user" else experiment.item}
+    column = experiment.tasks[task].column or task
+    answers = {
+        name
+        for name, feature in experiment.features.items()
+        if not isinstance(feature, SequenceFeature) and experiment.column_of(name) == column
+    }
+    keys = {"user": experiment.user, "item": experiment.item}
+    owners = {experiment.features[name].entity for name in answers}
+    return answers | {key for entity, key in keys.items() if entity in owners}
 
 
 def draw_hidden(experiment: Experiment, rows: Tensor, seed: int, epoch: int) -> Hidden:

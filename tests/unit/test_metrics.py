@@ -96,5 +96,11 @@ def test_metrics_of_class_tasks():
     assert macro == pytest.approx(roc_auc_score(flags[:, :2], prediction[:, :2], average="macro"))
 
 
+@pytest.mark.parametrize("metric", ["ndcg@2", "recall@2"])
+def test_a_ranking_without_relevant_rows_is_undefined(metric: str):
+    score, label, users = torch.rand(4).double(), torch.zeros(4), torch.tensor([0, 0, 1, 1])
+    assert compute(metric, BinaryTask(), score, label, users) is None
+
+
 def test_auc_of_one_class_is_undefined():
     assert compute("auc", BinaryTask(), torch.rand(3).double(), torch.ones(3), torch.arange(3)) is None

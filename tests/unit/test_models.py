@@ -1,58 +1,10 @@
 import pytest
 import torch
 
-from mtl_ray import checkpoint
-from mtl_ray.errors import InputError
 from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.masks import draw_hidden, hidden_by, trainable
-from mtl_ray.schema import NULL, PADDING, UNKNOWN, FittedFeature, FittedTask, Schema
+from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 from tests.support import small_experiment
-
-SIZES = {"user_id": 20, "item_id": 15, "gender": 5, "occupation": 9, "category": 8, "tags": 12, "price": 11}
-
-
-@pytest.fixture
-def experiment():
-    return small_experiment(training__precision="float32", features__history__values="rating")
-
-
-@pytest.fixture
-def schema(experiment) -> Schema:
-    features = {n: FittedFeature(num_embeddings=size) for n, size in SIZES.items()}
-    features |= {"age": FittedFeature(mean=40, std=10), "history": FittedFeature(num_embeddings=15, mean=3, std=1)}
-    return Schema(
-        features=features,
-        tasks={n: FittedTask(classes=("a", "b", "c"), mean=0.5) for n in experiment.tasks},
-        num_rows={"train": 10},
-        train_offsets=(0, 10),
-        num_lanes=1,
-        fingerprint="f",
-        content_hash="c",
-    )
-
-
-def batch_of(size: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-
-    def rows(high: int, *shape: int) -> torch.Tensor:
-        return torch.randint(NULL, high, shape, generator=generator, dtype=torch.int32)
-
-    batch = {name: rows(high, size) for name, high in SIZES.items() if name != "tags"}
-    history = rows(15, size, 10)
-    history[:, 6:] = PADDING
-    return {
-        **batch,
-        "tags": rows(12, size, 3),
-        "age": torch.randn(size, generator=generator),
-        "history": history,
-        "history.values": torch.randn(size, 10, generator=generator),
-    }
-
-
-@pytest.fixture
-def model(experiment, schema) -> MultiTaskModel:
-    torch.manual_seed(0)
-    return MultiTaskModel(experiment, schema).eval()
+from tests.unit.conftest import batch_of
 
 
 def test_outputs_have_the_width_of_their_task(model: MultiTaskModel):
@@ -126,41 +78,37 @@ def test_a_masked_input_task_cannot_see_its_label_or_the_id(model: MultiTaskMode
     assert not torch.equal(model.evaluation_logits(batch)["click"], model.evaluation_logits(other)["click"])
 
 
-def test_masks_have_their_rates_and_depend_on_the_row_alone(experiment):
-    rows = torch.arange(40_000)
-    hidden = draw_hidden(experiment, rows, seed=1, epoch=0)
-    rate = 1 - 0.9 * 0.8 * 0.8  # new users, and the two profile tasks that hide the user's id
-    assert hidden["user_id"].double().mean() == pytest.approx(rate, abs=0.01)
-    assert hidden["history"].double().mean() == pytest.approx(0.1, abs=0.01)
-    shuffled = torch.randperm(len(rows))
-    again = draw_hidden(experiment, rows[shuffled], seed=1, epoch=0)
-    assert all(torch.equal(hidden[name][shuffled], again[name]) for name in hidden)
-    other = draw_hidden(experiment, rows, seed=1, epoch=1)
-    assert not torch.equal(hidden["user_id"], other["user_id"])
+def test_an_empty_history_reads_its_trained_vector(model: MultiTaskModel):
+    batch = batch_of(4)
+    batch["history"][1] = PADDING
+    vectors, _ = model.inputs(batch, {})
+    assert torch.equal(vectors["history"][1], model.inputs.empty["history"])
+    assert vectors["history.values"][1].abs().sum() == 0
+    table = model.inputs.tables.get_parameter("item_id.weight")
+    size, values = 6, batch["history.values"][0, :6]
+    rows = table[batch["history"][0, :size].long()]
+    torch.testing.assert_close(vectors["history"][0], rows.sum(0) / size**0.5)
+    torch.testing.assert_close(vectors["history.values"][0], (values[:, None] * rows).sum(0) / size**0.5)
 
 
-def test_a_masked_input_task_learns_only_where_its_inputs_are_hidden(experiment):
-    rows = torch.arange(1000)
-    hidden = draw_hidden(experiment, rows, seed=0, epoch=0)
-    assert hidden_by(experiment, "gender") == {"gender", "user_id"}
-    assert hidden_by(experiment, "tags") == {"tags", "item_id"}
-    mask = trainable(experiment, "gender", hidden, 1000)
-    assert torch.equal(mask, hidden["gender"] & hidden["user_id"])
-    assert trainable(experiment, "click", hidden, 1000).all()
-
-
-def test_a_checkpoint_rebuilds_the_model(experiment, schema, model: MultiTaskModel, tmp_path):
-    checkpoint.save(tmp_path / "c", experiment, schema, model, {"step": 3})
-    loaded = checkpoint.load(tmp_path / "c")
-    assert (loaded.experiment, loaded.schema) == (experiment, schema)
+def test_the_dot_path_adds_the_product_of_both_sides(experiment, schema: Schema):
+    model = MultiTaskModel(experiment, schema).eval()
+    assert model.dot is not None
     batch = batch_of(5)
-    for name, values in model.predict(batch).items():
-        assert torch.equal(loaded.model.predict(batch)[name], values)
-    assert checkpoint.load_trainer(tmp_path / "c") == {"step": 3}
+    vectors, scalars = model.inputs(batch, {})
+    plain = model.network(torch.cat([*vectors.values(), scalars], 1))
+    user = sum(vectors[n] for n in ("user_id", "age", "gender", "occupation", "history", "history.values"))
+    item = sum(vectors[n] for n in ("item_id", "category", "tags", "price"))
+    outputs = model(batch)
+    for task in ("click", "rating", "purchase"):
+        torch.testing.assert_close(outputs[task], plain[task] + (user * item).sum(1, keepdim=True))
+    for task in ("gender", "occupation", "tags"):
+        assert torch.equal(outputs[task], plain[task])
 
 
-def test_an_incomplete_checkpoint_is_refused(experiment, schema, model: MultiTaskModel, tmp_path):
-    checkpoint.save(tmp_path / "c", experiment, schema, model, {})
-    (tmp_path / "c" / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"expected a checkpoint folder; model\.safetensors is missing"):
-        checkpoint.load(tmp_path / "c")
+def test_parts_hold_every_parameter_once(model: MultiTaskModel):
+    assert sum(model.num_parameters_by_part().values()) == sum(p.numel() for p in model.parameters())
+
+
+def test_predictions_of_an_empty_batch_are_empty(model: MultiTaskModel):
+    assert all(len(p) == 0 for p in model.predict({n: c[:0] for n, c in batch_of(2).items()}).values())

@@ -65,6 +65,16 @@ def test_an_unlabelled_row_has_no_gradient(task: TaskHead, logits, label, expect
     assert torch.isfinite(logits.grad).all()
 
 
+def test_a_multilabel_task_without_classes_has_no_labelled_row():
+    task, logits = build_task(MultilabelTask(), FittedTask()), torch.zeros(3, 1, requires_grad=True)
+    label = torch.zeros(3, 0, dtype=torch.int8)
+    total, count = task.loss(logits, label, task.labelled(label))
+    total.backward()
+    assert (total.item(), count.item()) == (0, 0)
+    assert logits.grad is not None
+    assert logits.grad.abs().sum() == 0
+
+
 def test_predictions_are_on_the_natural_scale():
     assert CASES["regression"][0].predict(torch.tensor([[0.25], [7.0]])).tolist() == [3.5, 5.0]
     assert CASES["binary"][0].predict(torch.zeros(1, 1)).tolist() == [0.5]
@@ -86,3 +96,15 @@ def test_a_global_value_has_the_local_gradient():
     assert value.item() == 10
     assert local.grad is not None
     assert local.grad.item() == 3
+
+
+def test_a_global_value_is_the_total_to_the_last_bit():
+    total = torch.tensor([0.1])
+    for local in (1234.567, 1e-8, 0.3):  # (total + local) - local would round differently on each rank
+        assert torch.equal(global_value(torch.tensor([local]), total), total)
+
+
+def test_labels_of_another_width_are_an_error():
+    task, label = CASES["multilabel"][0], torch.zeros(2, 1, dtype=torch.int8)
+    with pytest.raises(ValueError, match="must be the same"):
+        task.loss(torch.zeros(2, 2), label, task.labelled(label))

@@ -1,0 +1,54 @@
+"""A small model on random encoded rows: what the tests of models, masks and checkpoints share."""
+
+import pytest
+import torch
+
+from mtl_ray.models import MultiTaskModel
+from mtl_ray.schema import NULL, PADDING, FittedFeature, FittedTask, Schema
+from tests.support import small_experiment
+
+SIZES = {"user_id": 20, "item_id": 15, "gender": 5, "occupation": 9, "category": 8, "tags": 12, "price": 11}
+
+
+@pytest.fixture
+def experiment():
+    return small_experiment(training__precision="float32", features__history__values="rating")
+
+
+@pytest.fixture
+def schema(experiment) -> Schema:
+    features = {n: FittedFeature(num_embeddings=size) for n, size in SIZES.items()}
+    features |= {"age": FittedFeature(mean=40, std=10), "history": FittedFeature(num_embeddings=15, mean=3, std=1)}
+    return Schema(
+        features=features,
+        tasks={n: FittedTask(classes=("a", "b", "c"), mean=0.5) for n in experiment.tasks},
+        num_rows={"train": 10},
+        train_offsets=(0, 10),
+        num_lanes=1,
+        fingerprint="f",
+        content_hash="c",
+    )
+
+
+def batch_of(size: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def rows(high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(NULL, high, shape, generator=generator, dtype=torch.int32)
+
+    batch = {name: rows(high, size) for name, high in SIZES.items() if name != "tags"}
+    history = rows(15, size, 10)
+    history[:, 6:] = PADDING
+    return {
+        **batch,
+        "tags": rows(12, size, 3),
+        "age": torch.randn(size, generator=generator),
+        "history": history,
+        "history.values": torch.randn(size, 10, generator=generator),
+    }
+
+
+@pytest.fixture
+def model(experiment, schema) -> MultiTaskModel:
+    torch.manual_seed(0)
+    return MultiTaskModel(experiment, schema).eval()

@@ -1,0 +1,76 @@
+import copy
+
+import pytest
+import torch
+
+from mtl_ray.experiment import parse
+from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.masks import draw_hidden, hidden_by, trainable, uniform
+from tests.support import TREE, small_experiment
+from tests.unit.conftest import SIZES, batch_of
+
+
+def test_masks_have_their_rates_and_depend_on_the_row_alone(experiment):
+    rows = torch.arange(40_000)
+    hidden = draw_hidden(experiment, rows, seed=1, epoch=0)
+    rate = 1 - 0.9 * 0.8 * 0.8  # new users, and the two profile tasks that hide the user's id
+    assert hidden["user_id"].double().mean() == pytest.approx(rate, abs=0.01)
+    assert hidden["history"].double().mean() == pytest.approx(0.1, abs=0.01)
+    shuffled = torch.randperm(len(rows))
+    again = draw_hidden(experiment, rows[shuffled], seed=1, epoch=0)
+    assert all(torch.equal(hidden[name][shuffled], again[name]) for name in hidden)
+    other = draw_hidden(experiment, rows, seed=1, epoch=1)
+    assert not torch.equal(hidden["user_id"], other["user_id"])
+
+
+def test_a_masked_input_task_learns_only_where_its_inputs_are_hidden(experiment):
+    rows = torch.arange(1000)
+    hidden = draw_hidden(experiment, rows, seed=0, epoch=0)
+    assert hidden_by(experiment, "gender") == {"gender", "user_id"}
+    assert hidden_by(experiment, "tags") == {"tags", "item_id"}
+    mask = trainable(experiment, "gender", hidden, 1000)
+    assert torch.equal(mask, hidden["gender"] & hidden["user_id"])
+    assert trainable(experiment, "click", hidden, 1000).all()
+
+
+def test_draws_are_uniform_and_independent_between_streams_epochs_and_seeds():
+    rows = torch.arange(100_000)
+    draws = torch.stack([uniform(rows, *key) for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))])
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    for draw in draws:
+        assert torch.histc(draw, 10, 0, 1).sub(10_000).abs().max() < 500  # 5 deviations
+    correlation = torch.corrcoef(draws) - torch.eye(4)
+    assert correlation.abs().max() < 0.016  # 5 deviations
+    neighbours = torch.corrcoef(torch.stack([draws[0, 1:], draws[0, :-1]]))[0, 1]
+    assert abs(neighbours) < 0.016
+
+
+def test_each_rate_hides_what_belongs_to_it():
+    rates = {"training.masking.user.attributes": 0.3, "training.masking.item.id": 0.25}
+    off = {"training.masking.user.new": 0.0, "training.masking.item.new": 0.0}
+    experiment = small_experiment(**{k.replace(".", "__"): v for k, v in (rates | off).items()})
+    hidden = draw_hidden(experiment, torch.arange(20_000), seed=0, epoch=0)
+    assert hidden["age"].double().mean() == pytest.approx(0.3, abs=0.017)
+    assert "history" not in hidden
+    assert "category" not in hidden
+    assert (hidden["age"] & ~hidden["gender"]).sum() == 0  # attributes go together
+    assert hidden["item_id"].double().mean() == pytest.approx(1 - 0.75 * 0.8, abs=0.018)  # and the tags task
+
+
+def test_a_masked_input_task_sees_its_label_column_through_no_input(schema):
+    tree = copy.deepcopy(TREE)
+    tree["features"]["sex"] = {"kind": "categorical", "entity": "user", "column": "gender"}
+    experiment = parse(tree, "test")
+    assert hidden_by(experiment, "gender") == {"gender", "sex", "user_id"}
+    again = schema.features | {"sex": schema.features["gender"]}
+    model = MultiTaskModel(experiment, schema.model_copy(update={"features": again})).eval()
+    batch = batch_of(6)
+    sexes = [torch.full_like(batch["gender"], row) for row in (3, SIZES["gender"] - 1)]
+    outputs = [model.evaluation_logits({**batch, "gender": sex, "sex": sex}) for sex in sexes]
+    assert torch.equal(outputs[0]["gender"], outputs[1]["gender"])
+    assert not torch.equal(outputs[0]["click"], outputs[1]["click"])
+
+
+def test_nothing_drawn_leaves_a_masked_input_task_no_row(experiment):
+    assert not trainable(experiment, "gender", {}, 3).any()
