@@ -1,10 +1,8 @@
 """Metrics of a checkpoint on a split of a prepared data set, predicted in parallel by Ray Data."""
 
 import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import ray.data
@@ -88,6 +86,3 @@ def _constant(
 
 def _task_of(key: str) -> str:
     return key.split("/")[1]
-
-
-Metrics = Mapping[str, Any]

@@ -8,21 +8,19 @@ write   per bucket: histories, encode, write
 import hashlib
 import json
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import pyarrow as pa
-import ray
-import ray.data
 
 from mtl_ray.data.bucket import SideTable, load_bucket
+from mtl_ray.data.counts import count_staged, quality_report, refuse_bad
 from mtl_ray.data.encode import Encoder, Vocabulary
+from mtl_ray.data.parallel import parallel
 from mtl_ray.data.quality import clean_table, log_columns
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.data.split import HISTOGRAM_BINS, TIME, cuts_from_histogram, declared_cuts, needs_histogram
@@ -78,14 +76,14 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         num_buckets = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
         report(f"staging {len(raw.chunks)} chunks into {num_buckets} buckets")
         pieces = _stage(Stage(experiment, columns, num_buckets, aside), raw)
-        staged = _check(experiment, pieces, aside, target)
+        staged = count_staged(experiment, pieces, aside, target)
         cuts = _cuts(experiment, pieces, aside, num_buckets)
         buckets = [b for b in range(num_buckets) if (aside / f"staging/{b:05d}").exists()]
         load = _Loader(experiment, aside, users, items, cuts)
         report(f"surveying {staged['rows'] - staged['bad']:,} rows")
-        total = reduce(add, _parallel(_Survey(load), buckets))
-        quality = _quality(experiment, staged, total, mended)
-        _refuse(experiment, quality, aside, target)
+        total = reduce(add, parallel(_Survey(load), buckets))
+        quality = quality_report(experiment, staged, total, mended)
+        refuse_bad(experiment, quality, aside, target)
         rows = np.stack(total.num_rows)
         if not rows[:, 0].sum():
             raise InputError(
@@ -105,7 +103,7 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         report(f"encoding {schema.num_rows['train']:,} training rows")
         offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
         writer = Writer(Encoder(experiment, schema, words), supports(experiment, total), aside, offsets)
-        digests = list(_parallel(_Write(load, writer, buckets), range(len(buckets))))
+        digests = list(parallel(_Write(load, writer, buckets), range(len(buckets))))
         schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
         write_vocabularies(aside, words)
         aside.write_json("quality.json", quality)
@@ -199,23 +197,10 @@ class _Histogram:
         return counts
 
 
-def _parallel(function: Callable[[int], Any], numbers: Sequence[int]) -> Iterator[Any]:
-    """`function` of each number, in parallel over the cluster; results in the order of the numbers."""
-    shared = ray.put(cloudpickle.dumps(function))
-
-    def apply(row: dict[str, Any]) -> dict[str, Any]:
-        call = cloudpickle.loads(ray.get(shared))
-        return {"place": row["place"], "result": cloudpickle.dumps(call(row["number"]))}
-
-    rows = [{"place": place, "number": int(number)} for place, number in enumerate(numbers)]
-    done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(apply).take_all()
-    return (cloudpickle.loads(row["result"]) for row in sorted(done, key=lambda row: row["place"]))
-
-
 def _stage(stage: Stage, raw: Raw) -> list[dict[str, Any]]:
     num_pieces = max(1, min(len(raw.chunks), round(raw.num_rows / PIECE_ROWS)))
     size = -(-len(raw.chunks) // num_pieces)
-    return list(_parallel(_StagePiece(stage, raw.chunks, size), range(-(-len(raw.chunks) // size))))
+    return list(parallel(_StagePiece(stage, raw.chunks, size), range(-(-len(raw.chunks) // size))))
 
 
 def _side_table(
@@ -227,38 +212,6 @@ def _side_table(
     return SideTable.of(clean, key), mended
 
 
-def _check(experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, target: Folder) -> dict[str, Any]:
-    reasons: Counter[str] = Counter()
-    for piece in pieces:
-        reasons.update(piece["reasons"])
-    staged = {
-        "rows": sum(piece["rows"] for piece in pieces),
-        "bad": sum(reasons.values()),
-        "reasons": dict(reasons),
-        "examples": [e for piece in pieces for e in piece["examples"]][:5],
-    }
-    if not staged["rows"]:
-        raise InputError("the log is empty: expected at least one row of interactions")
-    _refuse(experiment, {"rows": staged["rows"], **staged}, aside, target)
-    return staged
-
-
-def _refuse(experiment: Experiment, quality: dict[str, Any], aside: Folder, target: Folder) -> None:
-    """Stop if more rows are bad than the experiment allows; the quarantine stays, to be looked at."""
-    bad, rows = quality["bad"], quality["rows"]
-    if bad <= experiment.data.max_bad_share * rows and bad < rows:
-        return
-    rejected = Folder(f"{target.location}.rejected")
-    rejected.delete()
-    (aside / "quarantine").rename(rejected)
-    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in quality["reasons"].items())
-    raise InputError(
-        f"{bad:,} of {rows:,} rows are bad ({bad / rows:.1%}; data.max_bad_share allows "
-        f"{experiment.data.max_bad_share:.1%}): {reasons}; first: {'; '.join(quality['examples'][:3])}; "
-        f"all are in {rejected}"
-    )
-
-
 def _cuts(
     experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_buckets: int
 ) -> tuple[float, float] | None:
@@ -268,32 +221,8 @@ def _cuts(
     if not needs_histogram(experiment):
         return declared_cuts(experiment, any(piece["is_timestamp"] for piece in pieces))
     low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
-    counts = reduce(add, _parallel(_Histogram(aside, low, high), range(num_buckets)))
+    counts = reduce(add, parallel(_Histogram(aside, low, high), range(num_buckets)))
     return cuts_from_histogram(counts, low, high, (split.valid, split.test))
-
-
-def _quality(experiment: Experiment, staged: dict[str, Any], total: Survey, mended: dict[str, int]) -> dict[str, Any]:
-    rows = np.stack(total.num_rows).sum(0)
-    reasons = dict(staged["reasons"])
-    if total.num_duplicates:
-        reasons["repeats an earlier row"] = total.num_duplicates
-    constant = [n for n, counts in total.counts.items() if len(counts) < 2]
-    constant += [n for n, moments in total.moments.items() if moments.std == 0]
-    splits = {split: int(rows[code]) for code, split in enumerate(SPLITS)}
-    return {
-        "rows": staged["rows"],
-        "bad": sum(reasons.values()),
-        "reasons": reasons,
-        "examples": staged["examples"] + total.duplicates,
-        "splits": splits,
-        "in_no_split": int(rows[len(SPLITS)]),
-        "mended": mended,
-        "unknown_entities": dict(total.issues),
-        "constant": constant,
-        "label_share": {
-            task: {s: round(total.labels[task, s] / max(1, splits[s]), 6) for s in SPLITS} for task in experiment.tasks
-        },
-    }
 
 
 def _name(experiment: Experiment, raw: Raw) -> str:
