@@ -84,7 +84,7 @@ class Trainer:
         batch = to_device(batch, self.device, self.dtype)
         hidden = draw_hidden(self.experiment, batch[ROW], seed, progress.epoch)
         with self.autocast:
-            logits = self.parallel(batch, hidden)
+            logits = self.parallel(batch, hidden).logits
         sums, counts = [], []
         for name, task in self.model.tasks.items():
             label = batch[label_column(name)]

@@ -1,10 +1,22 @@
 """Building blocks shared by the architectures."""
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
 from mtl_ray.experiment.model import MLPSettings
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+class Forward(NamedTuple):
+    """What a forward pass gives."""
+
+    logits: dict[str, Tensor]
+    """(B, num_outputs) by task."""
+    shared: Tensor
+    """(B, ...) the representation that all tasks share, of which gradient-based balancers compare the tasks' gradients:
+    the last tensor of the architecture on which every task depends."""
 
 
 class MLP(nn.Module):

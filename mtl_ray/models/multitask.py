@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.model import SharedBottom
 from mtl_ray.models.inputs import Inputs
+from mtl_ray.models.layers import Forward
 from mtl_ray.models.masks import hidden_by
 from mtl_ray.models.shared_bottom import SharedBottomNetwork
 from mtl_ray.schema import Schema
@@ -29,18 +30,19 @@ class MultiTaskModel(nn.Module):
                 self.network = SharedBottomNetwork(width, num_outputs, settings)
         self.dot = DotPath(experiment, self.inputs) if experiment.model.interaction == "dot" else None
 
-    def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Outputs (B, num_outputs) by task.
+    def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor] | None = None) -> Forward:
+        """Outputs (B, num_outputs) by task, and the representation that the tasks share.
 
         Args:
             batch: encoded columns, (B,) or (B, length).
             hidden: by feature, (B,) bool, rows in which the input is hidden; nothing is by default.
         """
         vectors, scalars = self.inputs(batch, hidden or {})
-        outputs = self.network(torch.cat([*vectors.values(), scalars], 1))
-        if self.dot is not None:
-            outputs |= {task: outputs[task] + extra for task, extra in self.dot(vectors).items()}
-        return outputs
+        outputs: Forward = self.network(torch.cat([*vectors.values(), scalars], 1))
+        if self.dot is None:
+            return outputs
+        added = {task: outputs.logits[task] + extra for task, extra in self.dot(vectors).items()}
+        return outputs._replace(logits=outputs.logits | added)
 
     @torch.no_grad()
     def evaluation_logits(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -51,7 +53,7 @@ class MultiTaskModel(nn.Module):
         batch = {n: c.to(device, weight.dtype if c.is_floating_point() else None) for n, c in batch.items()}
         outputs: dict[str, Tensor] = {}
         for names in dict.fromkeys(self.hidden_by.values()):
-            logits = self(batch, {name: torch.ones(size, dtype=torch.bool, device=device) for name in names})
+            logits = self(batch, {name: torch.ones(size, dtype=torch.bool, device=device) for name in names}).logits
             outputs |= {task: logits[task] for task, hidden in self.hidden_by.items() if hidden == names}
         return {task: outputs[task] for task in self.tasks}
 

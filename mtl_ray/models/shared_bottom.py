@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from mtl_ray.experiment.model import SharedBottom
-from mtl_ray.models.layers import MLP
+from mtl_ray.models.layers import MLP, Forward
 
 
 class SharedBottomNetwork(nn.Module):
@@ -17,7 +17,7 @@ class SharedBottomNetwork(nn.Module):
             tower = MLP(self.encoder.out_features, settings.tower)
             self.towers[task] = nn.Sequential(tower, nn.Linear(tower.out_features, outputs))
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(B, in_features) to (B, num_outputs) by task."""
+    def forward(self, x: Tensor) -> Forward:
+        """(B, in_features) to (B, num_outputs) by task; shared is the encoder's output."""
         shared = self.encoder(x)
-        return {task: tower(shared) for task, tower in self.towers.items()}
+        return Forward({task: tower(shared) for task, tower in self.towers.items()}, shared)

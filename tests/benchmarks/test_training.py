@@ -34,7 +34,7 @@ def plain_loop(experiment, prepared) -> float:
         for first in range(0, len(order), BATCH):
             index = order[first : first + BATCH]
             batch = {name: column[index] for name, column in data.items()}
-            outputs = model(batch)
+            outputs = model(batch).logits
             losses = []
             for name, task in model.tasks.items():
                 label = batch[label_column(name)]

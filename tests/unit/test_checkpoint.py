@@ -54,6 +54,6 @@ def test_a_save_that_stops_midway_leaves_no_complete_folder(experiment, schema, 
 def test_a_loaded_model_can_be_trained_on(experiment, schema, model: MultiTaskModel, tmp_path):
     checkpoint.save(tmp_path / "c", experiment, schema, model, {})
     loaded = checkpoint.load(tmp_path / "c").model
-    sum(o.square().sum() for o in loaded(batch_of(32)).values()).backward()
+    sum(o.square().sum() for o in loaded(batch_of(32)).logits.values()).backward()
     assert all(p.requires_grad and p.grad is not None for p in loaded.parameters())
     assert all(torch.equal(p, q) for p, q in zip(loaded.parameters(), model.parameters(), strict=True))

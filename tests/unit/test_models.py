@@ -8,7 +8,7 @@ from tests.unit.conftest import batch_of
 
 
 def test_outputs_have_the_width_of_their_task(model: MultiTaskModel):
-    widths = {name: tuple(o.shape) for name, o in model(batch_of(4)).items()}
+    widths = {name: tuple(o.shape) for name, o in model(batch_of(4)).logits.items()}
     assert widths == {
         "click": (4, 1),
         "rating": (4, 1),
@@ -27,7 +27,7 @@ def test_every_parameter_gets_a_gradient(schema: Schema, interaction: str):
     model = MultiTaskModel(experiment, schema)
     batch = batch_of(64)
     batch["history"][:5] = PADDING
-    sum(o.square().sum() for o in model(batch).values()).backward()
+    sum(o.square().sum() for o in model(batch).logits.values()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -44,18 +44,18 @@ def test_a_row_does_not_depend_on_its_batch(model: MultiTaskModel):
 def test_padding_does_not_change_a_row(model: MultiTaskModel):
     batch = batch_of(8)
     cut = {**batch, "history": batch["history"][:, :6], "history.values": batch["history.values"][:, :6]}
-    for name, output in model(batch).items():
-        torch.testing.assert_close(model(cut)[name], output, atol=1e-6, rtol=0)
+    for name, output in model(batch).logits.items():
+        torch.testing.assert_close(model(cut).logits[name], output, atol=1e-6, rtol=0)
 
 
 def test_an_empty_batch_has_empty_outputs(model: MultiTaskModel):
-    assert all(len(o) == 0 for o in model({n: c[:0] for n, c in batch_of(2).items()}).values())
+    assert all(len(o) == 0 for o in model({n: c[:0] for n, c in batch_of(2).items()}).logits.values())
 
 
 def test_hidden_inputs_read_the_unknown_and_null_rows(model: MultiTaskModel):
     batch = batch_of(6)
     hide = torch.ones(6, dtype=torch.bool)
-    hidden = model(batch, dict.fromkeys(("user_id", "gender", "tags", "age", "history"), hide))
+    hidden = model(batch, dict.fromkeys(("user_id", "gender", "tags", "age", "history"), hide)).logits
     nothing = torch.full_like(batch["tags"], PADDING)
     nothing[:, 0] = NULL
     written = model(
@@ -67,7 +67,7 @@ def test_hidden_inputs_read_the_unknown_and_null_rows(model: MultiTaskModel):
             "age": torch.full_like(batch["age"], float("nan")),
             "history": torch.full_like(batch["history"], PADDING),
         }
-    )
+    ).logits
     assert all(torch.equal(hidden[name], written[name]) for name in hidden)
 
 
@@ -96,10 +96,10 @@ def test_the_dot_path_adds_the_product_of_both_sides(experiment, schema: Schema)
     assert model.dot is not None
     batch = batch_of(5)
     vectors, scalars = model.inputs(batch, {})
-    plain = model.network(torch.cat([*vectors.values(), scalars], 1))
+    plain = model.network(torch.cat([*vectors.values(), scalars], 1)).logits
     user = sum(vectors[n] for n in ("user_id", "age", "gender", "occupation", "history", "history.values"))
     item = sum(vectors[n] for n in ("item_id", "category", "tags", "price"))
-    outputs = model(batch)
+    outputs = model(batch).logits
     for task in ("click", "rating", "purchase"):
         torch.testing.assert_close(outputs[task], plain[task] + (user * item).sum(1, keepdim=True))
     for task in ("gender", "occupation", "tags"):
