@@ -14,7 +14,7 @@ from mtl_ray.data.prepare import Prepared
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation import metrics_of, outputs
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.tasks import BinaryTask, RegressionTask
+from mtl_ray.experiment.tasks import BinaryTask, RealTask
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import Schema, SplitName
 
@@ -77,7 +77,7 @@ def _constant(
     means = {
         name: schema.tasks[name].mean
         for name, task in experiment.tasks.items()
-        if isinstance(task, RegressionTask | BinaryTask)
+        if isinstance(task, RealTask | BinaryTask)
     }
     flat = [{n: torch.full_like(c, means[n]) if n in means else c for n, c in part.items()} for part in batches]
     metrics = metrics_of(experiment, model, flat, split)

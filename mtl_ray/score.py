@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import torch
 
 from mtl_ray import checkpoint
-from mtl_ray.data.encode import Encoder, Vocabulary
-from mtl_ray.data.keys import flat
+from mtl_ray.data.encode import Encoder, Vocabulary, column
+from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.experiment.features import SequenceFeature
+from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT
 
 
 class Scorer:
@@ -38,6 +39,8 @@ class Scorer:
         Text in a numeric column that is not a number raises ValueError; everything else yields finite numbers.
         """
         features = self.encoder.features(table)
+        for support, name in ((USER_SUPPORT, self.experiment.user), (ITEM_SUPPORT, self.experiment.item)):
+            features[support] = self.encoder.vocabularies[name].support(to_keys(column(table, self.experiment, name)))
         result: dict[str, list[np.ndarray]] = {name: [] for name in self.experiment.tasks}
         size = self.experiment.evaluation.batch_size
         for start in range(0, len(table), size):

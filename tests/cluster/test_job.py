@@ -30,7 +30,9 @@ def cluster_without_the_package(tmp_path: Path):
     python = place / "bin" / "python"
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAY_ADDRESS", "VIRTUAL_ENV")}
     environment["PATH"] = f"{python.parent}:{environment['PATH']}"
-    absent = subprocess.run([python, "-c", "import mtl_ray"], cwd=tmp_path, env=environment, capture_output=True)
+    absent = subprocess.run(
+        [python, "-c", "import mtl_ray"], cwd=tmp_path, env=environment, capture_output=True, check=False
+    )
     assert b"ModuleNotFoundError" in absent.stderr
     host = subprocess.Popen(
         [python, "-c", HOST], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -57,7 +59,12 @@ def test_a_job_trains_with_the_submitted_code(cluster_without_the_package: str, 
     command = [Path(sys.executable).with_name("ray"), "job", "submit", "--address", cluster_without_the_package]
     entry = ["python", "jobs/train.py", "jobs/synthetic.yaml", *settings]
     done = subprocess.run(
-        [*command, "--working-dir", ROOT, "--", *entry], capture_output=True, text=True, cwd=tmp_path, timeout=300
+        [*command, "--working-dir", ROOT, "--", *entry],
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test rows, by segment" in done.stdout

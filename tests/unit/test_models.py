@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.layers import Encoded
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 from tests.support import small_experiment
 from tests.unit.conftest import batch_of
@@ -81,10 +82,11 @@ def test_a_masked_input_task_cannot_see_its_label_or_the_id(model: MultiTaskMode
 def test_an_empty_history_reads_its_trained_vector(model: MultiTaskModel):
     batch = batch_of(4)
     batch["history"][1] = PADDING
-    vectors, _ = model.inputs(batch, {})
-    assert torch.equal(vectors["history"][1], model.inputs.empty["history"])
+    inputs = model.inputs["shared"]
+    vectors = inputs(batch, {}).vectors
+    assert torch.equal(vectors["history"][1], inputs.empty["history"])
     assert vectors["history.values"][1].abs().sum() == 0
-    table = model.inputs.tables.get_parameter("item_id.weight")
+    table = inputs.tables.get_parameter("item_id.weight")
     size, values = 6, batch["history.values"][0, :6]
     rows = table[batch["history"][0, :size].long()]
     torch.testing.assert_close(vectors["history"][0], rows.sum(0) / size**0.5)
@@ -93,10 +95,9 @@ def test_an_empty_history_reads_its_trained_vector(model: MultiTaskModel):
 
 def test_the_dot_path_adds_the_product_of_both_sides(experiment, schema: Schema):
     model = MultiTaskModel(experiment, schema).eval()
-    assert model.dot is not None
     batch = batch_of(5)
-    vectors, scalars = model.inputs(batch, {})
-    plain = model.network(torch.cat([*vectors.values(), scalars], 1)).logits
+    vectors, scalars, _ = model.inputs["shared"](batch, {})
+    plain = model.network(Encoded({"shared": torch.cat([*vectors.values(), scalars], 1)}, scalars)).logits
     user = sum(vectors[n] for n in ("user_id", "age", "gender", "occupation", "history", "history.values"))
     item = sum(vectors[n] for n in ("item_id", "category", "tags", "price"))
     outputs = model(batch).logits
