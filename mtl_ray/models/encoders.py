@@ -122,7 +122,7 @@ class ImageCNN(nn.Module):
 
 def of_nothing(encoder: nn.Module, x: Tensor, query: Tensor) -> Tensor:
     """(0, dim): the result for an empty batch, which kernels refuse; every parameter takes part, as DDP needs."""
-    one = x.new_zeros(1, *x.shape[1:])
+    one = torch.cat([x, x.new_zeros(1, *x.shape[1:])])
     return encoder(one, torch.ones_like(one[..., 0], dtype=torch.bool), query.new_zeros(1, query.shape[1]))[:0]
 
 

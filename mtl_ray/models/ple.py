@@ -24,13 +24,13 @@ class Level(nn.Module):
     def forward(self, x: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """(B, in_features) by task and `shared` to (B, out_features) of the same names (the last level has no
         `shared`), and the shared experts' outputs (B, E, out_features)."""
-        shared = self.shared(x[SHARED])
-        own = {task: experts(x[task]) for task, experts in self.own.items()}
-        mixed = {task: gate(x[task], torch.stack(own[task] + shared, 1)) for task, gate in self.gates.items()}
+        shared = torch.stack(self.shared(x[SHARED]), 1)
+        own = {task: [e[:, None] for e in experts(x[task])] for task, experts in self.own.items()}
+        mixed = {task: gate(x[task], torch.cat([*own[task], shared], 1)) for task, gate in self.gates.items()}
         if self.shared_gate is not None:
-            everything = [output for outputs in own.values() for output in outputs] + shared
-            mixed[SHARED] = self.shared_gate(x[SHARED], torch.stack(everything, 1))
-        return mixed, torch.stack(shared, 1)
+            everything = [output for outputs in own.values() for output in outputs]
+            mixed[SHARED] = self.shared_gate(x[SHARED], torch.cat([*everything, shared], 1))
+        return mixed, shared
 
 
 class PLENetwork(Network):

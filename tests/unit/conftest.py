@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mtl_ray.experiment import Experiment
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import NULL, PADDING, FittedFeature, FittedTask, Schema
 from tests.support import small_experiment
@@ -15,8 +16,7 @@ def experiment():
     return small_experiment(training__precision="float32", features__history__values="rating")
 
 
-@pytest.fixture
-def schema(experiment) -> Schema:
+def schema_of(experiment: Experiment) -> Schema:
     features = {n: FittedFeature(num_embeddings=size) for n, size in SIZES.items()}
     features |= {"age": FittedFeature(mean=40, std=10), "history": FittedFeature(num_embeddings=15, mean=3, std=1)}
     return Schema(
@@ -28,6 +28,11 @@ def schema(experiment) -> Schema:
         fingerprint="f",
         content_hash="c",
     )
+
+
+@pytest.fixture
+def schema(experiment) -> Schema:
+    return schema_of(experiment)
 
 
 def batch_of(size: int, seed: int = 0) -> dict[str, torch.Tensor]:
