@@ -4,7 +4,13 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from mtl_ray.experiment.balancing import Balancing, StaticBalancing
+from mtl_ray.experiment.balancing import (
+    Balancing,
+    BanditBalancing,
+    GradientToTargetBalancing,
+    ScheduledBalancing,
+    StaticBalancing,
+)
 from mtl_ray.experiment.data import Data
 from mtl_ray.experiment.features import Feature, IdFeature, NumericFeature, SequenceFeature
 from mtl_ray.experiment.model import Architecture, SharedBottom
@@ -131,6 +137,25 @@ class Experiment(Section):
         for name, feature in self.features.items():
             if self.model.interaction == "dot" and feature.dim not in (None, width):
                 raise ValueError(f"features.{name}.dim: model.interaction `dot` needs {width}; found {feature.dim}")
+        return self
+
+    @model_validator(mode="after")
+    def _balancing_names_tasks(self) -> "Experiment":
+        match self.balancing:
+            case GradientToTargetBalancing(target=target):
+                named = {"target": (target,)}
+            case BanditBalancing(targets=targets):
+                named = {"targets": targets}
+            case ScheduledBalancing(weights=weights):
+                named = {"weights": tuple(weights)}
+            case _:
+                return self
+        for key, names in named.items():
+            for name in names:
+                if name not in self.tasks:
+                    raise ValueError(
+                        f"balancing.{key}: expected tasks of this file ({', '.join(self.tasks)}); found `{name}`"
+                    )
         return self
 
     @model_validator(mode="after")

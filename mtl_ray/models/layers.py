@@ -14,9 +14,9 @@ class Forward(NamedTuple):
 
     logits: dict[str, Tensor]
     """(B, num_outputs) by task."""
-    shared: Tensor
+    shared: Tensor | None
     """(B, ...) the representation that all tasks share, of which gradient-based balancers compare the tasks' gradients:
-    the last tensor of the architecture on which every task depends."""
+    the last tensor of the architecture on which every task depends; None if there is none."""
 
 
 class MLP(nn.Module):

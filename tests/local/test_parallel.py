@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl_ray.balancing import build_balancer
 from mtl_ray.data.load import joined, num_steps, select
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.evaluation import evaluate
@@ -57,13 +56,13 @@ def naive_gradient(rank: int, world_size: int, experiment: Experiment, prepared:
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
     batch = next(iter(shard(prepared, "train", rank, world_size).training_batches(experiment.seed, 0, 256)))
     batch = {name: c.double() if c.is_floating_point() else c for name, c in batch.items()}
-    outputs = trainer.parallel.eval()(batch)
+    outputs = trainer.parallel.eval()(batch).logits
     losses = []
     for name, task in trainer.model.tasks.items():
         label = batch[label_column(name)]
         loss, count = task.loss(outputs[name], label, task.labelled(label))
         losses.append(loss / count.clamp(min=1))
-    build_balancer(experiment).double()(torch.stack(losses)).backward()
+    (torch.tensor(list(experiment.weights().values())).double() @ torch.stack(losses)).backward()
     return {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
 
 
