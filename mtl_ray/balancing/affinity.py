@@ -14,9 +14,10 @@ def lookahead_affinity(
 ) -> Tensor:
     """Lookahead affinity of every pair of tasks (TAG, Fifty et al. 2021), of the whole global batch.
 
-    Z_ij = 1 - L_j(after a step of the shared parameters on task i alone) / L_j(before). The step is that of the
-    optimizer: its learning rate and, for Adam, its running scale of each parameter; momentum and weight decay are left
-    out. The parameters are put back. The paper takes both losses from the training batch.
+    Z_ij = 1 - L_j(after a step of the shared parameters on task i alone) / L_j(before). The step is what the gradient
+    of task i adds to the optimizer's: for Adam with its running mean square of each parameter's gradient, without the
+    momentum of earlier steps and without weight decay. The parameters are put back. The paper takes both losses from
+    the training batch.
 
     Args:
         train: the step whose gradients are followed.
@@ -32,7 +33,7 @@ def lookahead_affinity(
     num_tasks = len(step.losses)
     affinity = torch.full((num_tasks, num_tasks), torch.nan, dtype=torch.float64, device=step.values.device)
     parameters = step.shared_parameters
-    moves = _preconditioners(optimizer, parameters)
+    moves = _moves(optimizer, parameters)
     kept = [parameter.detach().clone() for parameter in parameters]
     for task in range(num_tasks):
         if not step.present[task]:
@@ -49,17 +50,27 @@ def lookahead_affinity(
     return affinity
 
 
-def _preconditioners(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> list[Callable[[Tensor], Tensor]]:
-    """What the optimizer makes of each parameter's gradient."""
+Move = Callable[[Tensor], Tensor]
+
+
+def _moves(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> list[Move]:
+    """By parameter, what the optimizer takes off it for a gradient, if its running mean of gradients were 0 before."""
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    return [_preconditioner(groups[id(p)], optimizer.state.get(p, {})) for p in parameters]
+    return [_move(groups[id(p)], optimizer.state.get(p, {})) for p in parameters]
 
 
-def _preconditioner(group: Mapping, state: Mapping) -> Callable[[Tensor], Tensor]:
-    if "exp_avg_sq" not in state:
-        return lambda gradient: group["lr"] * gradient
-    scale = (state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))).sqrt() + group["eps"]
-    return lambda gradient: group["lr"] * gradient / scale
+def _move(group: Mapping, state: Mapping) -> Move:
+    lr = group["lr"]
+    if "betas" not in group:
+        return lambda gradient: lr * gradient
+    (beta1, beta2), step = group["betas"], float(state.get("step", 0.0)) + 1
+
+    def adam(gradient: Tensor) -> Tensor:
+        square = beta2 * state.get("exp_avg_sq", 0.0) + (1 - beta2) * gradient**2
+        mean = (1 - beta1) / (1 - beta1**step) * gradient
+        return lr * mean / ((square / (1 - beta2**step)).sqrt() + group["eps"])
+
+    return adam
 
 
 def helpful_tasks(affinity: Mapping[str, Mapping[str, float]], target: str) -> list[str]:

@@ -5,7 +5,7 @@ do with nothing. Reference: the same tasks without it, with equal weights.
 """
 
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import ray
 import torch
@@ -76,7 +76,7 @@ def run(seed: int, folder: Path) -> dict[str, float]:
             helpful = helpful_tasks(affinity_of(affinities), TARGET)
             print(f"seed {seed}: affinity selects {helpful} of {affinity_of(affinities)}")
             selected = without(experiment, set(TASKS) - {TARGET, *helpful})
-            results[f"equal, tasks selected by affinity"], _ = train(selected, prepared)
+            results["equal, tasks selected by affinity"], _ = train(selected, prepared)
         print(f"seed {seed}: {name}: {results[name]:.4f}", flush=True)
     return results
 

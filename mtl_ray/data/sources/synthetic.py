@@ -121,7 +121,13 @@ class SyntheticChunk:
         if source.harmful:  # of a stream of its own, so that the rest of the log is as without it
             random = np.random.default_rng([source.seed, _HARMFUL, self.index])
             missing = random.random(len(rows)) >= source.label_share.get(HARMFUL, 1.0)
-            columns[HARMFUL] = pa.array(random.standard_t(2, len(rows)).astype(np.float32), mask=missing)
+            if source.harmful == "noise":
+                label = random.standard_normal(len(rows))
+            else:
+                sides = np.random.default_rng([source.seed, _HARMFUL])
+                p, q = (sides.standard_normal((n, source.rank)) for n in (source.num_users, source.num_items))
+                label = (p[users] * q[items]).sum(1) / np.sqrt(source.rank)
+            columns[HARMFUL] = pa.array(label.astype(np.float32), mask=missing)
         yield 1, pa.table(columns)
 
 
