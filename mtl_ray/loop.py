@@ -170,6 +170,12 @@ class Trainer:
             if training.checkpoint_steps and progress.step % training.checkpoint_steps == 0:
                 progress.sums = totals.tolist()
             on_step(progress.step, totals)
+        for name, total in zip(self.model.tasks, totals.tolist(), strict=False):
+            if not math.isfinite(total):
+                raise FloatingPointError(
+                    f"tasks.{name}: the training loss of epoch {progress.epoch + 1} is not finite; "
+                    "lower training.optimizer.lr or set training.clip_norm"
+                )
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, []
         self.balancer.end_epoch(totals[:num_tasks] / totals[num_tasks:])  # 0 / 0 is NaN: no label in the epoch
         return mean_losses(self.experiment, totals, "train") | self.monitor.end_epoch()

@@ -150,9 +150,8 @@ def _ranking(name: str, k: int, task: Task, prediction: Tensor, label: Tensor, u
         if not (gain > 0).any():  # torchmetrics would answer 0
             return None
         return float(RetrievalNormalizedDCG(top_k=k, empty_target_action="skip")(prediction, gain, indexes=user))
-    threshold = 0.5
-    if isinstance(task, RegressionTask):
-        threshold = task.relevant if task.relevant is not None else float(label.double().mean())
+    threshold = task.relevant if isinstance(task, RegressionTask) else 0.5
+    assert threshold is not None  # the experiment asks for it beside recall@K
     relevant = label >= threshold
     if not relevant.any():
         return None

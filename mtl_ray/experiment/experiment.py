@@ -67,11 +67,11 @@ class Experiment(Section):
         """Static weight of each task: the declared one, otherwise 1/T."""
         return {n: 1 / len(self.tasks) if t.weight is None else t.weight for n, t in self.tasks.items()}
 
-    def input_of(self, task: str) -> str | None:
-        """Name of the input feature that reads the task's label column, if any."""
+    def inputs_of(self, task: str) -> list[str]:
+        """Names of the input features that read the task's label column."""
         column = self.tasks[task].column or task
         inputs = (n for n, f in self.features.items() if not isinstance(f, SequenceFeature))
-        return next((n for n in inputs if self.column_of(n) == column), None)
+        return [n for n in inputs if self.column_of(n) == column]
 
     @model_validator(mode="after")
     def _one_key_an_entity(self) -> "Experiment":
@@ -95,25 +95,24 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _no_label_among_the_inputs(self) -> "Experiment":
         for name, task in self.tasks.items():
-            feature = self.input_of(name)
-            if feature is not None and not task.masked_input:
+            inputs = self.inputs_of(name)
+            if inputs and not task.masked_input:
                 raise ValueError(
-                    f"tasks.{name}: its label column `{self.column_of(feature)}` is also the input features.{feature}; "
-                    f"remove one of them, or set tasks.{name}.masked_input to the share of training rows in which "
-                    "that input is hidden and the task is learned"
+                    f"tasks.{name}: its label column `{self.column_of(inputs[0])}` is also the input "
+                    f"features.{inputs[0]}; remove one of them, or set tasks.{name}.masked_input to the share of "
+                    "training rows in which that input is hidden and the task is learned"
                 )
-            if not task.masked_input:
-                continue
-            if feature is None:
+            if task.masked_input and not inputs:
                 raise ValueError(
                     f"tasks.{name}.masked_input: no input reads its label column; add the feature or remove the key"
                 )
-            if isinstance(self.features[feature], IdFeature) or self.features[feature].entity == "context":
-                raise ValueError(
-                    f"tasks.{name}.masked_input: expected an attribute of the user or the item as label; "
-                    f"found features.{feature}, {self.features[feature].kind} of entity "
-                    f"{self.features[feature].entity}"
-                )
+            for feature in inputs:
+                kind, entity = self.features[feature].kind, self.features[feature].entity
+                if kind == "id" or entity == "context":
+                    raise ValueError(
+                        f"tasks.{name}.masked_input: expected an attribute of the user or the item as label; "
+                        f"found features.{feature}, {kind} of entity {entity}"
+                    )
         return self
 
     @model_validator(mode="after")

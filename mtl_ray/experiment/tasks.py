@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, field_validator
+from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 
 from mtl_ray.experiment.section import Section
 
@@ -57,6 +57,12 @@ class RegressionTask(_Task):
     """Lowest and highest possible label: labels outside are quarantined, predictions are clipped to it."""
     relevant: float | None = None
     """Labels at or above it count as relevant in `recall@K`; `ndcg@K` uses the label itself as gain."""
+
+    @model_validator(mode="after")
+    def _recall_of_what(self) -> "RegressionTask":
+        if self.relevant is None and any(m.startswith("recall@") for m in self.metrics):
+            raise ValueError("`recall@K` needs `relevant`, the lowest label that counts as relevant, e.g. 4")
+        return self
 
 
 class BinaryTask(_Task):

@@ -48,7 +48,7 @@ def test_several_workers_make_the_steps_of_one(prepared: Prepared, tmp_path: Pat
                 # DDP averages, the optimizer of each worker sees the gradient of the whole batch
                 torch.testing.assert_close(b, a, rtol=0, atol=1e-10)
         for name, value in one["parameters"].items():
-            torch.testing.assert_close(result["parameters"][name], value, rtol=0, atol=1e-8)
+            torch.testing.assert_close(result["parameters"][name], value, rtol=0, atol=1e-10)
 
 
 def naive_gradient(rank: int, world_size: int, experiment: Experiment, prepared: Prepared):
