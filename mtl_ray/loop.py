@@ -127,9 +127,8 @@ class Trainer:
             loss, count = task.loss(forward.logits[name].to(self.dtype), label, mask)
             sums.append(loss)
             counts.append(count.to(loss.dtype))
-        local = torch.stack(sums)
-        totals = sum_over_ranks(torch.cat([local.detach(), torch.stack(counts)]))
-        return make_step(local, totals, forward, self.progress.epoch, self.scaler.get_scale()), totals
+        totals = sum_over_ranks(torch.stack([*sums, *counts]))
+        return make_step(sums, totals, forward, self.progress.epoch, self.scaler.get_scale()), totals
 
     def _probe_losses(self) -> Step:
         """The losses of the validation rows on which a balancer is rewarded."""

@@ -40,9 +40,9 @@ class Balancer(nn.Module):
     def forward(self, step: Step) -> tuple[Tensor, Tensor]:
         """This worker's part of the training loss, and the (T,) weights."""
         if not step.present.any():
-            return step.losses.sum(), torch.zeros_like(step.values)
+            return sum(step.losses, torch.zeros_like(step.losses[0])), torch.zeros_like(step.values)
         weights = torch.where(step.present, self.weights(step), 0.0).detach()
-        loss = weights.to(step.losses.dtype) @ step.losses
+        loss = step.weighted_loss(weights.to(step.losses[0].dtype))
         correction = self.correction(step)
         return loss if correction is None else loss + correction, weights
 

@@ -1,5 +1,6 @@
 """What a balancer sees of one training step, the same on every worker."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,8 +19,9 @@ class Step:
     the tasks' gradients. They are the same on every worker, and so are its decisions.
     """
 
-    losses: Tensor
-    """(T,) this worker's part of the mean loss of each task, with gradient: the parts add up to the mean."""
+    losses: Sequence[Tensor]
+    """This worker's part of the mean loss of each task, with gradient: the parts add up to the mean. They are no (T,)
+    tensor, since the gradient of an element would go through the graphs of all."""
     values: Tensor
     """(T,) float64 mean losses of the global batch; 0 for a task without label in it."""
     present: Tensor
@@ -33,12 +35,13 @@ class Step:
     @cached_property
     def representation_gradients(self) -> Tensor:
         """(T, numel) gradients of the tasks on this worker's rows of the representation."""
-        return torch.stack([self._flat_gradient(loss, [self.representation]) for loss in self.losses])
+        return torch.stack([gradients[0].flatten() for gradients in self._passes])
 
     @cached_property
     def parameter_gradients(self) -> Tensor:
         """(T, P) gradients of the tasks on the parameters below the representation, of the global batch."""
-        return sum_over_ranks(torch.stack([self._flat_gradient(loss, self.shared_parameters) for loss in self.losses]))
+        rows = [self.gradient(loss, self.shared_parameters) for loss in self.losses]
+        return sum_over_ranks(torch.stack([torch.cat([gradient.flatten() for gradient in row]) for row in rows]))
 
     @cached_property
     def gramian(self) -> Tensor:
@@ -68,37 +71,63 @@ class Step:
     @cached_property
     def shared_parameters(self) -> list[Tensor]:
         """Parameters from which the representation is computed."""
-        return leaves(self.representation)
+        return leaves([self.representation])
+
+    @cached_property
+    def _heads(self) -> list[Tensor]:
+        """Parameters that the losses reach past the representation; none if the losses also reach some below it so."""
+        heads = leaves(self.losses, self.representation)
+        return [] if set(heads) & set(self.shared_parameters) else heads
+
+    @cached_property
+    def _passes(self) -> list[list[Tensor]]:
+        """By task, its gradients on the representation and on the heads."""
+        return [self.gradient(loss, [self.representation, *self._heads]) for loss in self.losses]
+
+    def weighted_loss(self, weights: Tensor) -> Tensor:
+        """A scalar with the gradient of this worker's part of weights @ losses.
+
+        Where the heads were gone through for the tasks' gradients, and nothing but they is past the representation, it
+        is the linear function with that gradient: the backward pass then begins at the representation.
+        """
+        if "_passes" not in self.__dict__ or not self._heads:
+            return weights @ torch.stack(tuple(self.losses))
+        terms = [self.representation.flatten() @ (weights @ self.representation_gradients)]
+        for number, head in enumerate(self._heads, 1):
+            gradient = torch.stack([row[number].flatten() for row in self._passes])
+            terms.append(head.flatten() @ (weights @ gradient))
+        return torch.stack(terms).sum()
 
     def gradient(self, loss: Tensor, of: list[Tensor]) -> list[Tensor]:
         """Gradients of this worker's part of a loss; the graph is kept."""
         scaled = torch.autograd.grad(loss * self.loss_scale, of, retain_graph=True, materialize_grads=True)
-        return [gradient.to(self.losses.dtype) / self.loss_scale for gradient in scaled]
-
-    def _flat_gradient(self, loss: Tensor, of: list[Tensor]) -> Tensor:
-        return torch.cat([gradient.flatten() for gradient in self.gradient(loss, of)])
+        return [gradient.to(loss.dtype) / self.loss_scale for gradient in scaled]
 
 
-def make_step(losses: Tensor, counts: Tensor, forward: Forward, epoch: int = 0, loss_scale: float = 1.0) -> Step:
-    """A step from this worker's (T,) summed losses, with gradient, and the (2T,) sums and counts of all workers.
+def make_step(
+    sums: Sequence[Tensor], totals: Tensor, forward: Forward, epoch: int = 0, loss_scale: float = 1.0
+) -> Step:
+    """A step from this worker's summed losses, with gradient, and the sums and counts of all workers.
 
     Args:
-        losses: (T,) sums over this worker's labelled rows.
-        counts: (2T,) sums over all workers: of `losses`, then of labelled rows.
+        sums: by task, over this worker's labelled rows.
+        totals: (2T,) over all workers: of `sums`, then of labelled rows.
         forward: what the model gave.
         epoch: number of the epoch.
         loss_scale: see `Step`.
     """
-    num_labels = counts[len(losses) :]
+    num_labels = totals[len(sums) :]
     rows = num_labels.clamp(min=1)
-    values = counts[: len(losses)].double() / rows
-    return Step(losses / rows, values, num_labels > 0, forward.shared, epoch, loss_scale)
+    values = totals[: len(sums)].double() / rows
+    losses = [loss / row for loss, row in zip(sums, rows, strict=True)]
+    return Step(losses, values, num_labels > 0, forward.shared, epoch, loss_scale)
 
 
-def leaves(tensor: Tensor) -> list[Tensor]:
-    """The leaf tensors with gradient from which `tensor` was computed, in a fixed order."""
+def leaves(tensors: Iterable[Tensor], past: Tensor | None = None) -> list[Tensor]:
+    """The leaf tensors with gradient from which `tensors` were computed, in a fixed order; not those behind `past`."""
     found: dict[Tensor, None] = {}
-    waiting, seen = [tensor.grad_fn], set()
+    waiting = [tensor.grad_fn for tensor in tensors]
+    seen = set() if past is None else {past.grad_fn}
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:

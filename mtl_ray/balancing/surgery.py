@@ -28,7 +28,7 @@ class GradDropBalancer(Balancer):
 
     def correction(self, step: Step) -> Tensor:  # noqa: D102
         z = step.representation
-        gradients = step.representation_gradients.reshape(len(step.losses), -1, z.shape[-1])
+        gradients = step.representation_gradients.reshape(len(step.values), -1, z.shape[-1])
         sums = sum_over_ranks((gradients * z.detach().reshape(-1, z.shape[-1]).sign()).sum(1).double())
         positive = 0.5 * (1 + sums.sum(0) / sums.abs().sum(0).clamp(min=1e-300))
         draw = torch.rand(len(positive), dtype=torch.float64).to(positive)

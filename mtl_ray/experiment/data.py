@@ -35,8 +35,8 @@ class SyntheticSource(Section):
     """Share of rows that carry the label of each task (at random)."""
     noise: Annotated[float, Field(gt=0)] = 0.5
     """Standard deviation of the rating's noise."""
-    harmful: Literal["noise", "factors"] | None = None
-    """Adds the label `harmful`: heavy-tailed numbers that have to do with nothing else in the log."""
+    harmful: bool = False
+    """Adds the label `harmful`: an affinity of users and items that has to do with nothing else in the log."""
     seed: int = 0
 
 

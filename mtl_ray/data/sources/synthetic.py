@@ -19,7 +19,7 @@ so that any two tasks' affinities have exactly the correlation `task_correlation
     purchase ~ Bernoulli(sigmoid(-1.5 + 1.8 * a_purchase))
     rating   = 3.5 + a_rating + noise * N(0, 1)                            (neither rounded nor clipped)
 
-    harmful  = Student-t with 2 degrees of freedom                         (only if `harmful`)
+    harmful  = p_h . q_h / sqrt(rank)     (only if `harmful`; factors that neither content nor another task has part in)
 
 each kept with the probability `label_share[task]` (1 for a task that is not named), else null. Row g of N happens at
 the share s = g / N of the time span; its user and its item are drawn, independently, among those that have arrived by
@@ -32,6 +32,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -118,17 +119,20 @@ class SyntheticChunk:
                 label = (random.random(len(rows)) < _probability(task, a)).astype(np.int8)
             missing = random.random(len(rows)) >= source.label_share.get(task, 1.0)
             columns[task] = pa.array(label, mask=missing)
-        if source.harmful:  # of a stream of its own, so that the rest of the log is as without it
-            random = np.random.default_rng([source.seed, _HARMFUL, self.index])
-            missing = random.random(len(rows)) >= source.label_share.get(HARMFUL, 1.0)
-            if source.harmful == "noise":
-                label = random.standard_normal(len(rows))
-            else:
-                sides = np.random.default_rng([source.seed, _HARMFUL])
-                p, q = (sides.standard_normal((n, source.rank)) for n in (source.num_users, source.num_items))
-                label = (p[users] * q[items]).sum(1) / np.sqrt(source.rank)
+        if source.harmful:  # of streams of its own, so that the rest of the log is as without it
+            p, q = _harmful_factors(source.seed, source.num_users, source.num_items, source.rank)
+            label = (p[users] * q[items]).sum(1) / np.sqrt(source.rank)
+            missing = np.random.default_rng([source.seed, _HARMFUL, self.index]).random(len(rows)) >= (
+                source.label_share.get(HARMFUL, 1.0)
+            )
             columns[HARMFUL] = pa.array(label.astype(np.float32), mask=missing)
         yield 1, pa.table(columns)
+
+
+@lru_cache(maxsize=1)
+def _harmful_factors(seed: int, num_users: int, num_items: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng([seed, _HARMFUL])
+    return random.standard_normal((num_users, rank)), random.standard_normal((num_items, rank))
 
 
 def _probability(task: str, affinity: np.ndarray) -> np.ndarray:
