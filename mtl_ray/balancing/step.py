@@ -92,7 +92,8 @@ class Step:
         """
         if "_passes" not in self.__dict__ or not self._heads:
             return weights @ torch.stack(tuple(self.losses))
-        terms = [self.representation.flatten() @ (weights @ self.representation_gradients)]
+        z = self.representation.flatten().to(weights.dtype)  # of half width in mixed precision
+        terms = [z @ (weights @ self.representation_gradients)]
         for number, head in enumerate(self._heads, 1):
             gradient = torch.stack([row[number].flatten() for row in self._passes])
             terms.append(head.flatten() @ (weights @ gradient))

@@ -50,6 +50,7 @@ def test_resumed_equals_uninterrupted(prepared: Prepared, tmp_path: Path, kind: 
 def test_mixed_precision_and_clipping_work_with_every_weighting(prepared: Prepared, precision: str):
     for kind, settings in KINDS.items():
         changes = {"balancing": settings, "training.precision": precision, "training.clip_norm": 0.1}
+        changes["model.interaction"] = "concat"
         trainer = trainer_of(override(small_experiment(), changes), prepared)
         before = parameters(trainer)
         seen = []

@@ -26,6 +26,7 @@ CASES = balancings() | {
     for kind, settings in balancings().items()
     if kind in ("gradnorm", "pcgrad", "gradient_to_target")
 }
+CASES["cagrad with a dot product"] = CASES["cagrad"]
 
 
 def with_gaps(batch, step: int, num_lanes: int, num_parts: int):
@@ -43,6 +44,8 @@ def train_all(rank: int, world_size: int, prepared: Prepared, num_parts: int, ca
     results = {}
     for name, settings in cases.items():
         changes = {"balancing": settings, "training.affinity_every": 3 if name == "static" else 0}
+        # The dot product reaches the embeddings past the representation.
+        changes["model.interaction"] = "dot" if " " in name else "concat"
         experiment = override(small_experiment(training__optimizer=SGD), SMALLER | changes)
         trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
         trainer.probe = draw_rows(shard(prepared, "valid", rank, world_size), 200, experiment.seed)

@@ -60,6 +60,21 @@ def test_affinity_takes_the_step_of_adam(steps: int):
     torch.testing.assert_close(found[1], 1 - moved.step().values / values)
 
 
+def test_a_step_that_knows_the_gradients_has_the_same_backward_pass():
+    weights, found = torch.tensor([0.3, -2.0]).double(), []
+    for look in (False, True):
+        model = TwoTasks()
+        step = model.step()
+        step.losses = [step.losses[0] * 1, step.losses[1] * 1]
+        if look:
+            assert step.gramian.shape == (2, 2)
+        step.weighted_loss(weights).backward()
+        found.append({name: p.grad for name, p in model.named_parameters()})
+    assert "_passes" in step.__dict__
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient)
+
+
 def test_a_task_without_label_has_no_affinity():
     model = TwoTasks()
 
