@@ -6,7 +6,7 @@ equal weights.
 """
 
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 import ray
 import torch
@@ -110,10 +110,10 @@ def test_methods_recover_what_a_harmful_task_costs(tmp_path: Path):
 
 HEAD = """# A harmful auxiliary task
 
-Generated log (1000 users, 300 items, 200,000 interactions), target `rating`, auxiliary tasks `click`, `purchase` and `harmful`,
-whose labels have to do with nothing else. RMSE of the rating on test rows, by the best of ten epochs on validation rows; five
-seeds of data and training. Recovered: share of the harm, the difference between equal weights with and without the harmful task,
-that a method takes back (over the means).
+Generated log (1000 users, 300 items, 200,000 interactions), target `rating`, auxiliary tasks `click`, `purchase` and
+`harmful`, whose labels have to do with nothing else. RMSE of the rating on test rows, by the best of ten epochs on
+validation rows; five seeds of data and training. Recovered: the share of the harm that a method takes back, over the
+means; the harm is the difference between equal weights with and without the harmful task.
 
 Made by `pytest tests/benchmarks/test_harmful_task.py -s`.
 
