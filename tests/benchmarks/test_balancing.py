@@ -148,7 +148,7 @@ def test_cost_of_balancing():
 HEAD = (
     "# Time of a training step by task weighting",
     "",
-    "Medians of 20 steps, each beside one with equal weights; `bandit`: the mean of 20 steps, of which one has a round.",
+    "Medians of 20 steps, each beside one with equal weights; `bandit`: the mean of 20 steps, one with a round.",
     "Made by `pytest tests/benchmarks/test_balancing.py -s`.",
     "",
 )
