@@ -116,11 +116,10 @@ def seconds(step: Callable[[int], object], number: int) -> float:
 
 
 def ratio_over_equal(step: Callable[[int], object], steps: int = STEPS, average=median) -> tuple[float, float]:
-    """Seconds of a step, and the ratio to those of a step with equal weights between them."""
+    """Seconds of a step, and the ratio to those of the step with equal weights just before."""
     equal = our_step(trainer_of(experiment_with({"kind": "equal"})))
     pairs = [(seconds(equal, number), seconds(step, number)) for number in range(WARMUP + steps)][WARMUP:]
-    base, own = ([pair[side] for pair in pairs] for side in (0, 1))
-    return average(own), average(own) / median(base)
+    return average(own for _, own in pairs), average(own / base for base, own in pairs)
 
 
 def test_cost_of_balancing():
