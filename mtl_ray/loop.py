@@ -5,7 +5,7 @@ and a resumed run equals one that was never interrupted.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +18,16 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mtl_ray import checkpoint
-from mtl_ray.balancing import build_balancer, global_value
+from mtl_ray.balancing import Step, build_balancer, make_step
+from mtl_ray.balancing.affinity import lookahead_affinity
+from mtl_ray.balancing.diagnostics import Monitor
 from mtl_ray.data.load import Batch, Shard, num_steps, to_device
 from mtl_ray.distributed import rank, sum_over_ranks, world_size
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.training import Optimizer, Schedule
 from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.masks import draw_hidden, trainable
+from mtl_ray.models.layers import Forward
+from mtl_ray.models.masks import Hidden, draw_hidden, trainable
 from mtl_ray.schema import ROW, Schema, label_column
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -60,7 +63,9 @@ class Trainer:
         self.average = None
         if training.average:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(training.average))
-        self.balancer = build_balancer(experiment).to(device, self.dtype)
+        self.balancer = build_balancer(experiment).to(device)
+        self.monitor = Monitor(list(experiment.tasks))
+        self.probe: Batch | None = None
         self.optimizer = build_optimizer(self.model, training.optimizer)
         total = training.epochs * num_steps(schema, training.batch_size)
         self.scheduler = LambdaLR(self.optimizer, learning_rate_factor(training.schedule, total))
@@ -78,43 +83,83 @@ class Trainer:
         Returns:
             (2T,) the summed loss of each task and its number of labelled rows, over all workers.
         """
-        seed, progress = self.experiment.seed, self.progress
-        torch.manual_seed(hash((seed, progress.epoch, progress.step, rank())) & 0x7FFF_FFFF_FFFF_FFFF)
-        self.parallel.train()
+        training, progress = self.experiment.training, self.progress
         batch = to_device(batch, self.device, self.dtype)
-        hidden = draw_hidden(self.experiment, batch[ROW], seed, progress.epoch)
-        with self.autocast:
-            logits, _, penalty = self.parallel(batch, hidden)
-        sums, counts = [], []
-        for name, task in self.model.tasks.items():
-            label = batch[label_column(name)]
-            mask = task.labelled(label) & trainable(self.experiment, name, hidden, len(batch[ROW])).to(self.device)
-            loss, count = task.loss(logits[name].to(self.dtype), label, mask)
-            sums.append(loss)
-            counts.append(count.to(loss.dtype))
-        local = torch.stack(sums)
-        size = local.new_tensor([float(len(batch[ROW]))])
-        totals = sum_over_ranks(torch.cat([local.detach(), torch.stack(counts), size]))
-        totals, num_rows = totals[:-1], totals[-1].clamp(min=1)
-        num_labels = totals[len(sums) :].clamp(min=1)
-        losses = global_value(local / num_labels, totals[: len(sums)] / num_labels)
+        hidden = draw_hidden(self.experiment, batch[ROW], self.experiment.seed, progress.epoch)
+        self._look_ahead(batch, hidden)
+        self._seed(rank())
+        step, totals = self.losses(self.parallel.train(), batch, hidden)
+        self._seed()
+        loss, weights = self.balancer(step)
+        loss = loss if step.penalty is None else loss + step.penalty
+        every = self.experiment.balancing.diagnostics_every
+        if every and progress.step % every == 0:
+            self.monitor.observe_step(step, weights)
         # DDP averages gradients over workers; each one's loss is its share of the whole, so they must add up.
-        loss = self.balancer(losses) if penalty is None else self.balancer(losses) + penalty.sum() / num_rows
         self.scaler.scale(loss * world_size()).backward()
-        if self.experiment.training.clip_norm:
+        if training.clip_norm:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.experiment.training.clip_norm)
+            nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
+        if self.balancer.sees_result:
+            self._seed(rank())
+            with torch.no_grad():
+                self.balancer.after(self.losses(self.model, batch, hidden)[0].values)
         if self.average is not None:
             self.average.update_parameters(self.model)
         progress.step += 1
         return totals
 
+    def losses(self, model: nn.Module, batch: Batch, hidden: Hidden) -> tuple[Step, Tensor]:
+        """What a balancer sees of a global batch, and its (2T,) loss sums and label counts over all workers."""
+        with self.autocast:
+            forward: Forward = model(batch, hidden)
+        masks = {name: trainable(self.experiment, name, hidden, len(batch[ROW])) for name in self.model.tasks}
+        return self._losses(forward, batch, masks)
+
+    def _losses(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[Step, Tensor]:
+        sums, counts = [], []
+        for name, task in self.model.tasks.items():
+            label = batch[label_column(name)]
+            mask = task.labelled(label) & masks[name].to(self.device) if masks else task.labelled(label)
+            loss, count = task.loss(forward.logits[name].to(self.dtype), label, mask)
+            sums.append(loss)
+            counts.append(count.to(loss.dtype))
+        size = sums[0].new_tensor(float(len(batch[ROW])))
+        totals = sum_over_ranks(torch.stack([*sums, *counts, size]))
+        totals, num_rows = totals[:-1], totals[-1].clamp(min=1)
+        return make_step(sums, totals, num_rows, forward, self.progress.epoch, self.scaler.get_scale()), totals
+
+    def _probe_losses(self) -> Step:
+        """The losses of the validation rows on which a balancer is rewarded."""
+        assert self.probe is not None, "Trainer.probe"
+        batch = to_device(self.probe, self.device, self.dtype)
+        with self.autocast:
+            logits = self.model.evaluation_logits(batch)
+        return self._losses(Forward(logits, None), batch, {})[0]
+
+    def _look_ahead(self, batch: Batch, hidden: Hidden) -> None:
+        """Try a step on each task alone, where the affinity of tasks or the balancer's reward is due."""
+        step, every = self.progress.step, self.experiment.training.affinity_every
+
+        def train() -> Step:
+            return self.losses(self.model.eval(), batch, hidden)[0]  # without dropout
+
+        if every and step % every == 0:
+            self.monitor.observe_affinity(lookahead_affinity(train, train, self.optimizer))
+        if self.balancer.probe_every and step % self.balancer.probe_every == 0:
+            self.balancer.reward(lookahead_affinity(train, self._probe_losses, self.optimizer))
+
+    def _seed(self, *where: int) -> None:
+        """Seed the generator from the seed, the epoch, the step and, for draws of one worker, its rank."""
+        place = (self.experiment.seed, self.progress.epoch, self.progress.step, *where)
+        torch.manual_seed(hash(place) & 0x7FFF_FFFF_FFFF_FFFF)
+
     def epoch(self, shard: Shard, on_step: Callable[[int, Tensor], None] = lambda *_: None) -> dict[str, float]:
-        """The rest of the current epoch; returns the mean training losses `train/TASK/loss` and `train/loss`."""
+        """The rest of the current epoch; returns its mean training losses and what was seen of the balance of tasks."""
         training, progress = self.experiment.training, self.progress
         num_tasks = len(self.model.tasks)
         totals = torch.zeros(2 * num_tasks, dtype=torch.float64, device=self.device)
@@ -134,7 +179,8 @@ class Trainer:
                     "lower training.optimizer.lr or set training.clip_norm"
                 )
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, []
-        return mean_losses(self.experiment, totals, "train")
+        self.balancer.end_epoch(totals[:num_tasks] / totals[num_tasks:])  # 0 / 0 is NaN: no label in the epoch
+        return mean_losses(self.experiment, totals, "train") | self.monitor.end_epoch()
 
     def state(self) -> dict[str, Any]:
         """All but the evaluated weights: what a resumed run needs."""
@@ -145,6 +191,7 @@ class Trainer:
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
             "balancer": self.balancer.state_dict(),
+            "monitor": self.monitor.state(),
             "progress": vars(self.progress),
         }
 
@@ -159,6 +206,7 @@ class Trainer:
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.balancer.load_state_dict(state["balancer"])
+        self.monitor.resume(state["monitor"])
         self.progress = Progress(**state["progress"])
 
 

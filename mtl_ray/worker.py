@@ -15,7 +15,7 @@ from ray.experimental import tqdm_ray
 from torch import Tensor
 
 from mtl_ray import checkpoint
-from mtl_ray.data.load import Shard, num_steps
+from mtl_ray.data.load import Shard, draw_rows, num_steps
 from mtl_ray.data.prepare import Prepared, open_prepared
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.evaluation import evaluate
@@ -55,6 +55,8 @@ def train_worker(config: dict[str, Any]) -> None:
             trainer.resume(Path(folder))
     progress, steps = trainer.progress, num_steps(schema, training.batch_size)
     train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
+    if trainer.balancer.probe_rows:
+        trainer.probe = draw_rows(valid, trainer.balancer.probe_rows, experiment.seed)
     while progress.epoch < training.epochs and not _exhausted(experiment, trainer):
         began, first_step = time.monotonic(), progress.step
         bar = _Bar(trainer)

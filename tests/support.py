@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ import torch.multiprocessing as mp
 from mtl_ray.data.load import Shard, read_directly
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.experiment import Experiment, parse
+from mtl_ray.experiment.balancing import Balancing
 from mtl_ray.loop import Trainer
 from mtl_ray.schema import SplitName
 
@@ -54,6 +55,19 @@ def small_experiment(**changes: Any) -> Experiment:
     from mtl_ray.experiment import override
 
     return override(parse(TREE, "test"), {key.replace("__", "."): value for key, value in changes.items()})
+
+
+REQUIRED: dict[str, dict[str, Any]] = {
+    "scheduled": {"weights": {"click": {0: 1.0, 1: 0.2}}},
+    "gradient_to_target": {"target": "rating"},
+    "bandit": {"targets": ["rating", "click"], "every": 2, "rows": 200},
+}
+
+
+def balancings() -> dict[str, dict[str, Any]]:
+    """By kind, settings of every member of the balancing union; a new member is in without being named here."""
+    kinds = [member.model_fields["kind"].default for member in get_args(get_args(Balancing)[0])]
+    return {kind: {"kind": kind, "diagnostics_every": 4, **REQUIRED.get(kind, {})} for kind in kinds}
 
 
 def shard(prepared: Prepared, split: SplitName, rank: int = 0, world_size: int = 1, memory: int = 1 << 30) -> Shard:

@@ -8,6 +8,7 @@ steps, and a run can resume at any step.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from mtl_ray.data.keys import flat
 from mtl_ray.data.storage import Folder
+from mtl_ray.models.masks import uniform
 from mtl_ray.schema import ROW, Schema, SplitName
 
 Batch = dict[str, Tensor]
@@ -165,6 +167,24 @@ def to_batch(table: pa.Table) -> Batch:
         array = np.array(values.to_numpy(zero_copy_only=False))  # a copy: torch needs writable memory
         batch[name] = torch.from_numpy(array.reshape(-1, width) if width else array)
     return batch
+
+
+def draw_rows(shard: Shard, size: int, seed: int) -> Batch:
+    """The worker's rows of a random sample of about `size` rows of a split; which rows does not depend on the workers.
+
+    Raises:
+        ValueError: the split has no row.
+    """
+    total = shard.schema.num_rows[shard.split]
+    if not total:
+        raise ValueError(
+            f"balancing.kind: this method is rewarded on rows of the {shard.split} split, and there are none; "
+            f"give it a share, e.g. data.split.{shard.split}=0.1"
+        )
+    parts = []
+    for batch in shard.evaluation_batches(1 << 20):
+        parts.append(select(batch, torch.nonzero(uniform(batch[ROW], seed, 0, 255) < size / total)[:, 0]))
+    return reduce(joined, parts)
 
 
 def select(batch: Batch, index: Tensor) -> Batch:

@@ -35,6 +35,8 @@ class SyntheticSource(Section):
     """Share of rows that carry the label of each task (at random)."""
     noise: Annotated[float, Field(gt=0)] = 0.5
     """Standard deviation of the rating's noise."""
+    harmful: bool = False
+    """Adds the label `harmful`: an affinity of users and items that has to do with nothing else in the log."""
     seed: int = 0
 
 

@@ -4,7 +4,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from mtl_ray.experiment.balancing import Balancing, StaticBalancing
+from mtl_ray.experiment.balancing import (
+    Balancing,
+    BanditBalancing,
+    GradientToTargetBalancing,
+    ScheduledBalancing,
+    StaticBalancing,
+)
 from mtl_ray.experiment.data import Data
 from mtl_ray.experiment.features import (
     Feature,
@@ -191,6 +197,25 @@ class Experiment(Section):
                     width = self.features[feature.of].dim or self.model.embedding_dim
                 if width % encoder.heads:
                     raise ValueError(f"features.{name}.encoder.heads: expected a divisor of the width {width}")
+        return self
+
+    @model_validator(mode="after")
+    def _balancing_names_tasks(self) -> "Experiment":
+        match self.balancing:
+            case GradientToTargetBalancing(target=target):
+                named = {"target": (target,)}
+            case BanditBalancing(targets=targets):
+                named = {"targets": targets}
+            case ScheduledBalancing(weights=weights):
+                named = {"weights": tuple(weights)}
+            case _:
+                return self
+        for key, names in named.items():
+            for name in names:
+                if name not in self.tasks:
+                    raise ValueError(
+                        f"balancing.{key}: expected tasks of this file ({', '.join(self.tasks)}); found `{name}`"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -72,6 +72,9 @@ class Training(Section):
     average: Rate = 0.0
     """Decay per step of the exponential moving average of the weights that is evaluated and kept; 0 turns it off."""
     early_stopping: EarlyStopping | None = None
+    affinity_every: NonNegativeInt = 0
+    """Steps between two measurements of the lookahead affinity of all pairs of tasks (`affinity/...` metrics), 0 for
+    none. One costs about as much as T steps."""
     checkpoint_steps: PositiveInt | None = None
     """Also write a checkpoint every so many steps within an epoch."""
     max_failures: NonNegativeInt = 2

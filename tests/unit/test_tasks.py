@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 
-from mtl_ray.balancing import build_balancer, global_value
 from mtl_ray.experiment.tasks import (
     BinaryTask,
     CountTask,
@@ -16,7 +15,6 @@ from mtl_ray.experiment.tasks import (
 )
 from mtl_ray.schema import FittedTask
 from mtl_ray.tasks import TaskHead, build_task
-from tests.support import small_experiment
 
 NAN = math.nan
 CASES = {
@@ -89,28 +87,6 @@ def test_predictions_are_on_the_natural_scale():
     assert CASES["binary"][0].predict(torch.zeros(1, 1)).tolist() == [0.5]
     assert CASES["multiclass"][0].predict(torch.zeros(1, 2)).tolist() == [[0.5, 0.5]]
     assert CASES["multilabel"][0].predict(torch.zeros(1, 2)).tolist() == [[0.5, 0.5]]
-
-
-def test_static_balancing_is_the_weighted_sum():
-    losses = torch.arange(1.0, 7.0, dtype=torch.float64)
-    weights = list(small_experiment().weights().values())
-    expected = sum(w * loss for w, loss in zip(weights, losses.tolist(), strict=True))
-    assert build_balancer(small_experiment())(losses).item() == pytest.approx(expected)
-
-
-def test_a_global_value_has_the_local_gradient():
-    local = torch.tensor([2.0], requires_grad=True)
-    value = global_value(local * 3, torch.tensor([10.0]))
-    value.backward()
-    assert value.item() == 10
-    assert local.grad is not None
-    assert local.grad.item() == 3
-
-
-def test_a_global_value_is_the_total_to_the_last_bit():
-    total = torch.tensor([0.1])
-    for local in (1234.567, 1e-8, 0.3):  # (total + local) - local would round differently on each rank
-        assert torch.equal(global_value(torch.tensor([local]), total), total)
 
 
 def test_labels_of_another_width_are_an_error():

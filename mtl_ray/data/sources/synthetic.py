@@ -19,6 +19,8 @@ so that any two tasks' affinities have exactly the correlation `task_correlation
     purchase ~ Bernoulli(sigmoid(-1.5 + 1.8 * a_purchase))
     rating   = 3.5 + a_rating + noise * N(0, 1)                            (neither rounded nor clipped)
 
+    harmful  = p_h . q_h / sqrt(rank)     (only if `harmful`; factors that neither content nor another task has part in)
+
 each kept with the probability `label_share[task]` (1 for a task that is not named), else null. Row g of N happens at
 the share s = g / N of the time span; its user and its item are drawn, independently, among those that have arrived by
 then: items in proportion to rank ** -popularity_exponent, users to rank ** -0.5. Ranks are assigned at random.
@@ -30,6 +32,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +46,7 @@ GENERATOR_VERSION = 1
 """To be raised by every change that gives other rows for the same settings."""
 
 COLUMNS = ("user_id", "item_id", "timestamp", *TASKS)
+HARMFUL = "harmful"
 LOGIT_BIAS = {"click": -0.5, "purchase": -1.5}
 LOGIT_SCALE = 1.8
 MEAN_RATING = 3.5
@@ -52,7 +56,7 @@ ROWS_PER_CHUNK = 100_000
 FLOOR_ROWS = 200_000
 
 # Streams of random numbers; those of the planted truth are [seed, 1] and [seed, 2].
-_CHUNKS, _FLOOR = 0, 3
+_CHUNKS, _FLOOR, _HARMFUL = 0, 3, 4
 
 
 def open_source(source: SyntheticSource) -> Raw:
@@ -61,7 +65,7 @@ def open_source(source: SyntheticSource) -> Raw:
     Raises:
         InputError: the log would be empty, or `label_share` names a task that is not generated.
     """
-    if unknown := sorted(set(source.label_share) - set(TASKS)):
+    if unknown := sorted(set(source.label_share) - {*TASKS, HARMFUL}):
         raise InputError(
             f"data.source.label_share: expected the tasks {', '.join(TASKS)}, found {', '.join(unknown)}; "
             "rename or remove them"
@@ -73,7 +77,7 @@ def open_source(source: SyntheticSource) -> Raw:
     content = json.dumps({"version": GENERATOR_VERSION, **source.model_dump(mode="json")}, sort_keys=True)
     return Raw(
         chunks=[SyntheticChunk(source, index) for index in range(num_chunks)],
-        columns=COLUMNS,
+        columns=(*COLUMNS, HARMFUL) if source.harmful else COLUMNS,
         num_rows=source.num_interactions,
         fingerprint=hashlib.sha256(content.encode()).hexdigest(),
         users=world.users.table,
@@ -115,7 +119,20 @@ class SyntheticChunk:
                 label = (random.random(len(rows)) < _probability(task, a)).astype(np.int8)
             missing = random.random(len(rows)) >= source.label_share.get(task, 1.0)
             columns[task] = pa.array(label, mask=missing)
+        if source.harmful:  # of streams of its own, so that the rest of the log is as without it
+            p, q = _harmful_factors(source.seed, source.num_users, source.num_items, source.rank)
+            label = (p[users] * q[items]).sum(1) / np.sqrt(source.rank)
+            missing = np.random.default_rng([source.seed, _HARMFUL, self.index]).random(len(rows)) >= (
+                source.label_share.get(HARMFUL, 1.0)
+            )
+            columns[HARMFUL] = pa.array(label.astype(np.float32), mask=missing)
         yield 1, pa.table(columns)
+
+
+@lru_cache(maxsize=1)
+def _harmful_factors(seed: int, num_users: int, num_items: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng([seed, _HARMFUL])
+    return random.standard_normal((num_users, rank)), random.standard_normal((num_items, rank))
 
 
 def _probability(task: str, affinity: np.ndarray) -> np.ndarray:

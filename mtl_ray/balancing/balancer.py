@@ -1,0 +1,74 @@
+"""The base of every task weighting: a function from what all workers share to one weight a task."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchjd.scalarization import Scalarizer
+
+from mtl_ray.balancing.step import Step
+
+
+class Balancer(nn.Module):
+    """Weights w_t of a step; the training loss is sum_t w_t L_t.
+
+    A scalarization s(L_1, ..., L_T) is the weights ds/dL_t: its gradient is sum_t ds/dL_t grad L_t. Weights carry no
+    gradient. Parameters and buffers are float64 and equal on all workers, and never seen by the model's optimizer.
+    """
+
+    sees_result = False
+    """Whether `after` wants the losses of the same batch once the model has moved."""
+    probe_rows = 0
+    """Validation rows that `reward` needs."""
+    probe_every = 0
+    """Steps between two calls of `reward`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.optimizer: torch.optim.Optimizer | None = None
+        """Of the balancer's own parameters."""
+
+    def weights(self, step: Step) -> Tensor:
+        """(T,) float64 weights of the tasks in this step; those of tasks without a label do not matter."""
+        raise NotImplementedError
+
+    def correction(self, step: Step) -> Tensor | None:
+        """A scalar to add to the loss, for a method whose step is not a combination of the tasks' gradients."""
+        return None
+
+    def forward(self, step: Step) -> tuple[Tensor, Tensor]:
+        """This worker's part of the training loss, and the (T,) weights."""
+        if not step.present.any():
+            return sum(step.losses, torch.zeros_like(step.losses[0])), torch.zeros_like(step.values)
+        weights = torch.where(step.present, self.weights(step), 0.0).detach()
+        loss = step.weighted_loss(weights.to(step.losses[0].dtype))
+        correction = self.correction(step)
+        return loss if correction is None else loss + correction, weights
+
+    def after(self, values: Tensor) -> None:
+        """Learn from the (T,) losses of the same global batch after the step."""
+
+    def reward(self, affinity: Tensor) -> None:
+        """Learn from (T, T) lookahead affinities on validation rows."""
+
+    def end_epoch(self, means: Tensor) -> None:
+        """Learn from the (T,) mean losses of the epoch; NaN for a task without any label."""
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """State of the own optimizer."""
+        return {} if self.optimizer is None else self.optimizer.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore the own optimizer."""
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state)
+
+
+def derivative(scalarizer: Scalarizer, values: Tensor, own: Iterable[nn.Parameter] = ()) -> Tensor:
+    """(T,) ds/dL_t of a scalarization at `values`; its own parameters get their gradient, too."""
+    with torch.enable_grad():
+        values = values.detach().requires_grad_()
+        scalarizer(values).backward(inputs=[values, *own])
+    assert values.grad is not None
+    return values.grad

@@ -1,0 +1,89 @@
+"""Every task weighting in the trainer: resume, mixed precision, what is reported."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtl_ray import checkpoint
+from mtl_ray.balancing.affinity import affinity_of
+from mtl_ray.data.load import draw_rows
+from mtl_ray.data.prepare import Prepared
+from mtl_ray.experiment import Experiment, override
+from mtl_ray.loop import Trainer
+from tests.support import balancings, parameters, shard, small_experiment
+
+KINDS = balancings()
+
+
+def trainer_of(experiment: Experiment, prepared: Prepared) -> Trainer:
+    trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
+    trainer.probe = draw_rows(shard(prepared, "valid"), 200, experiment.seed)
+    return trainer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resumed_equals_uninterrupted(prepared: Prepared, tmp_path: Path, kind: str):
+    changes = {"balancing": KINDS[kind], "training.checkpoint_steps": 3, "training.batch_size": 1024}
+    experiment = override(small_experiment(), changes | {"training.affinity_every": 2 if kind == "equal" else 0})
+    rows = shard(prepared, "train")
+    whole = trainer_of(experiment, prepared)
+    whole.epoch(rows)
+
+    def keep(step, _):
+        if step == 3:
+            checkpoint.save(tmp_path / "c", experiment, prepared.schema, whole.evaluated, whole.state())
+
+    expected = [whole.epoch(rows, keep), whole.epoch(rows)]
+    resumed = trainer_of(experiment, prepared)
+    torch.manual_seed(99)  # the state of the generator must not matter
+    resumed.resume(tmp_path / "c")
+    found = [resumed.epoch(rows), resumed.epoch(rows)]
+    for key, value in expected[0].items():
+        assert found[0][key] == pytest.approx(value, abs=1e-12), key
+    assert found[1] == expected[1]
+    for name, value in parameters(whole).items():
+        assert torch.equal(parameters(resumed)[name], value), name
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_and_clipping_work_with_every_weighting(prepared: Prepared, precision: str):
+    for kind, settings in KINDS.items():
+        changes = {"balancing": settings, "training.precision": precision, "training.clip_norm": 0.1}
+        changes["model.interaction"] = "concat"
+        trainer = trainer_of(override(small_experiment(), changes), prepared)
+        before = parameters(trainer)
+        seen = []
+        trainer.balancer.register_forward_hook(lambda *arguments, kept=seen: kept.append(arguments[-1][1]))
+        for _, batch in zip(range(3), shard(prepared, "train").training_batches(3, 0, 256), strict=False):
+            trainer.step(batch)
+        assert torch.stack(seen).isfinite().all(), kind
+        after = parameters(trainer)
+        assert all(value.isfinite().all() for value in after.values()), kind
+        assert any(not torch.equal(after[name], value) for name, value in before.items()), kind
+
+
+def test_an_epoch_reports_the_balance_and_the_affinity_of_tasks(prepared: Prepared):
+    changes = {"balancing": KINDS["pcgrad"], "training.affinity_every": 5}
+    trainer = trainer_of(override(small_experiment(), changes), prepared)
+    metrics = trainer.epoch(shard(prepared, "train"))
+    tasks = list(trainer.model.tasks)
+    for task in tasks:
+        assert metrics[f"balance/weight/{task}"] > 0
+        assert metrics[f"balance/grad_norm/{task}"] > 0
+    assert -1 <= metrics["balance/cosine/click/rating"] <= 1
+    assert 0 <= metrics["balance/conflicting_pairs"] <= metrics["balance/conflicting"] <= 1
+    affinity = affinity_of(metrics)
+    assert list(affinity) == tasks
+    assert all(affinity[task][task] > 0 for task in tasks)
+
+
+def test_diagnostics_can_be_turned_off_and_change_nothing(prepared: Prepared):
+    runs = []
+    for every in (0, 2):
+        changes = {"balancing": {"kind": "static", "diagnostics_every": every}, "training.affinity_every": every}
+        trainer = trainer_of(override(small_experiment(), changes), prepared)
+        metrics = trainer.epoch(shard(prepared, "train"))
+        assert any(key.startswith(("balance/", "affinity/")) for key in metrics) == bool(every)
+        runs.append(parameters(trainer))
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])

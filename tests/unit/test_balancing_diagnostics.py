@@ -1,0 +1,118 @@
+"""What is seen of the balance of tasks: diagnostics and lookahead affinity."""
+
+import pytest
+import torch
+from torch import nn
+
+from mtl_ray.balancing import Step
+from mtl_ray.balancing.affinity import affinity_of, helpful_tasks, lookahead_affinity
+from mtl_ray.balancing.diagnostics import Monitor
+
+
+class TwoTasks(nn.Module):
+    """A shared linear layer and one head a task, in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.shared, self.heads = nn.Linear(4, 3).double(), nn.Linear(3, 2).double()
+        self.x, self.y = torch.randn(16, 4).double(), torch.randn(16, 2).double()
+
+    def step(self) -> Step:
+        z = self.shared(self.x)
+        losses = (self.heads(z) - self.y).square().mean(0)
+        return Step(losses, losses.detach(), torch.ones(2, dtype=torch.bool), z)
+
+
+def test_affinity_is_the_relative_fall_of_a_loss_after_a_step_on_another_task():
+    model = TwoTasks()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = lookahead_affinity(model.step, model.step, torch.optim.SGD(model.parameters(), lr=0.1))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    for i in range(2):
+        moved = TwoTasks()
+        values = moved.step().values
+        moved.step().losses[i].backward()
+        with torch.no_grad():
+            for parameter in moved.shared.parameters():
+                assert parameter.grad is not None
+                parameter.sub_(0.1 * parameter.grad)
+        torch.testing.assert_close(found[i], 1 - moved.step().values / values)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_affinity_takes_the_step_of_adam(steps: int):
+    model, moved = TwoTasks(), TwoTasks()
+    optimizers = [torch.optim.Adam(m.shared.parameters(), lr=0.01) for m in (model, moved)]
+    for m, optimizer in zip((model, moved), optimizers, strict=True):
+        for _ in range(steps):
+            optimizer.zero_grad()
+            m.step().losses.sum().backward()
+            optimizer.step()
+    found = lookahead_affinity(model.step, model.step, optimizers[0])
+    values = moved.step().values
+    moved.zero_grad()
+    moved.step().losses[1].backward()
+    for state in optimizers[1].state.values():
+        state["exp_avg"].zero_()
+    optimizers[1].step()
+    torch.testing.assert_close(found[1], 1 - moved.step().values / values)
+
+
+def test_a_step_that_knows_the_gradients_has_the_same_backward_pass():
+    weights, found = torch.tensor([0.3, -2.0]).double(), []
+    for look in (False, True):
+        model = TwoTasks()
+        step = model.step()
+        step.losses = [step.losses[0] * 1, step.losses[1] * 1]
+        if look:
+            assert step.gramian.shape == (2, 2)
+        step.weighted_loss(weights).backward()
+        found.append({name: p.grad for name, p in model.named_parameters()})
+    assert "_passes" in step.__dict__
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient)
+
+
+def test_a_task_without_label_has_no_affinity():
+    model = TwoTasks()
+
+    def without_second() -> Step:
+        step = model.step()
+        step.present = torch.tensor([True, False])
+        return step
+
+    found = lookahead_affinity(without_second, without_second, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert found.isnan().tolist() == [[False, True], [True, True]]
+
+
+def test_helpful_tasks_are_those_with_positive_affinity_to_the_target():
+    metrics = {"affinity/a/t": 0.1, "affinity/b/t": -0.1, "affinity/c/t": 0.3, "affinity/t/t": 0.5, "affinity/a/b": 1.0}
+    assert helpful_tasks(affinity_of(metrics), "t") == ["c", "a"]
+
+
+def test_the_monitor_reports_means_over_looked_at_steps():
+    z = torch.zeros(2, requires_grad=True)
+
+    def observe(monitor: Monitor, rows: list[list[float]], values: list[float], present=(True, True, True)) -> None:
+        shared = z * 1
+        losses = torch.tensor(rows) @ shared
+        step = Step(losses, torch.tensor(values).double(), torch.tensor(present), shared)
+        monitor.observe_step(step, torch.tensor([1.0, 2.0, 3.0]))
+
+    monitor = Monitor(["a", "b", "c"])
+    observe(monitor, [[3.0, 4.0], [-3.0, -4.0], [0.0, 0.0]], [2.0, 1.0, 0.0], (True, True, False))
+    resumed = Monitor(["a", "b", "c"])
+    resumed.resume(monitor.state())
+    observe(resumed, [[3.0, 4.0], [4.0, -3.0], [3.0, 4.0]], [1.0, 1.0, 5.0])
+    metrics = resumed.end_epoch()
+    assert metrics["balance/weight/b"] == 2
+    assert metrics["balance/loss_ratio/a"] == pytest.approx(0.75)
+    assert metrics["balance/loss_ratio/c"] == 1
+    assert metrics["balance/grad_norm/a"] == pytest.approx(5)
+    assert metrics["balance/cosine/a/b"] == pytest.approx(-0.5)
+    assert metrics["balance/cosine/a/c"] == pytest.approx(1)
+    assert metrics["balance/conflicting"] == 0.5
+    assert metrics["balance/conflicting_pairs"] == 0.5
+    assert resumed.end_epoch() == {}
