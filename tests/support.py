@@ -14,6 +14,7 @@ from mtl_ray.data.load import Shard, read_directly
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.balancing import Balancing
+from mtl_ray.experiment.model import Architecture
 from mtl_ray.loop import Trainer
 from mtl_ray.schema import SplitName
 
@@ -62,6 +63,13 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "gradient_to_target": {"target": "rating"},
     "bandit": {"targets": ["rating", "click"], "every": 2, "rows": 200},
 }
+
+
+def architectures() -> dict[str, dict[str, Any]]:
+    """By kind, small settings of every member of the architecture union."""
+    small = {"embedding_dim": 8, "encoder": {"hidden": [8, 8]}, "tower": {"hidden": [4]}}
+    kinds = [member.model_fields["kind"].default for member in get_args(get_args(Architecture)[0])]
+    return {kind: {"kind": kind, **small} for kind in kinds}
 
 
 def balancings() -> dict[str, dict[str, Any]]:

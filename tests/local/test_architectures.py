@@ -1,0 +1,110 @@
+"""Every architecture, encoder and task kind takes the same steps on one worker and on two, and resumes exactly."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtl_ray import checkpoint
+from mtl_ray.data.prepare import Prepared
+from mtl_ray.experiment import Experiment, override
+from mtl_ray.loop import Trainer
+from tests.support import TREE, architectures, parameters, run_workers, shard, small_experiment
+
+STEPS = 6
+TASKS = {
+    "click": {"kind": "binary", "loss": "focal"},
+    "purchase": {"kind": "binary", "after": "click"},
+    "rating": {"kind": "regression", "loss": "huber"},
+    "occupation": {"kind": "multiclass", "masked_input": 0.2, "label_smoothing": 0.1},
+}
+ENCODERS = {
+    "cnn": {"kind": "cnn", "channels": [8]},
+    "rnn": {"kind": "rnn", "hidden": 8},
+    "transformer": {"kind": "transformer"},
+    "attention": {"kind": "attention", "hidden": 8},
+}
+
+
+def cases() -> dict[str, dict[str, Any]]:
+    """Dotted-path changes of the small experiment."""
+    result = {kind: {"model": settings, "tasks": TASKS} for kind, settings in architectures().items()}
+    plain = {"kind": "shared_bottom", "embedding_dim": 8, "encoder": {"hidden": [8]}}
+    for name, encoder in ENCODERS.items():
+        history = {**TREE["features"]["history"], "encoder": encoder, "values": "rating"}
+        result[name] = {"features.history": history, "model": plain, "tasks": TASKS}
+    for interaction in ("dot", "fm", "dcn_v2", "dlrm_dot"):
+        result[interaction] = {"model": {**plain, "interaction": interaction}, "tasks": TASKS}
+    for kind in ("ordinal", "count", "value"):
+        result[kind] = {"model": plain, "tasks": {"click": "binary", "rating": {"kind": kind}}}
+    return result
+
+
+def experiment_of(changes: dict[str, Any]) -> Experiment:
+    sgd = {"kind": "sgd", "lr": 0.05, "momentum": 0.9}
+    return override(small_experiment(training__optimizer=sgd), changes)
+
+
+def train_all(rank: int, world_size: int, prepared: dict[str, Prepared], names: list[str]):
+    results = {}
+    for name in names:
+        experiment = experiment_of(cases()[name])
+        data = prepared.get(name, prepared[""])
+        trainer = Trainer(experiment, data.schema, torch.device("cpu"))
+        batches = shard(data, "train", rank, world_size).training_batches(experiment.seed, 0, 256)
+        for _, batch in zip(range(STEPS), batches, strict=False):
+            trainer.step(batch)
+        results[name] = parameters(trainer)
+    return results
+
+
+def usable(prepared: Prepared) -> list[str]:
+    """Cases whose encoded columns are those of the shared data set."""
+    return [name for name in cases() if name not in (*ENCODERS, "ordinal", "count", "value")]
+
+
+def test_two_workers_make_the_steps_of_one(prepared: Prepared, tmp_path: Path):
+    names = usable(prepared)
+    one = train_all(0, 1, {"": prepared}, names)
+    for result in run_workers(2, train_all, {"": prepared}, names, folder=tmp_path):
+        for name, expected in one.items():
+            for key, value in expected.items():
+                assert value.isfinite().all(), (name, key)
+                assert (result[name][key] - value).abs().max() < 1e-10, (name, key)
+
+
+def test_encoders_and_task_kinds_too(local_ray, tmp_path: Path):
+    from mtl_ray.data.prepare import prepare
+
+    datasets, names = {}, [*ENCODERS, "ordinal", "count", "value"]
+    source = {"kind": "synthetic", "num_users": 100, "num_items": 50, "num_interactions": 2500}
+    for name in names:
+        changes = cases()[name] | {"data.output": str(tmp_path / "data"), "data.source": source}
+        datasets[name] = prepare(experiment_of(changes), lambda _: None)
+    datasets[""] = datasets["cnn"]
+    one = train_all(0, 1, datasets, names)
+    for result in run_workers(2, train_all, datasets, names, folder=tmp_path):
+        for name, expected in one.items():
+            for key, value in expected.items():
+                assert value.isfinite().all(), (name, key)
+                assert (result[name][key] - value).abs().max() < 1e-10, (name, key)
+
+
+def test_training_goes_on_from_a_checkpoint_as_if_never_interrupted(prepared: Prepared, tmp_path: Path):
+    for name in architectures():
+        experiment = experiment_of(cases()[name])
+        whole = Trainer(experiment, prepared.schema, torch.device("cpu"))
+        batches = list(shard(prepared, "train").training_batches(experiment.seed, 0, 256))[:6]
+        for batch in batches:
+            whole.step(batch)
+        first = Trainer(experiment, prepared.schema, torch.device("cpu"))
+        for batch in batches[:3]:
+            first.step(batch)
+        folder = tmp_path / name
+        checkpoint.save(folder, experiment, prepared.schema, first.evaluated, first.state())
+        second = Trainer(experiment, prepared.schema, torch.device("cpu"))
+        second.resume(folder)
+        for batch in batches[3:]:
+            second.step(batch)
+        expected = parameters(whole)
+        assert all(torch.equal(value, expected[key]) for key, value in parameters(second).items()), name
