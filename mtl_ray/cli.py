@@ -1,6 +1,7 @@
 """The command line: `mtl-ray VERB EXPERIMENT.yaml [--set dotted.path=value ...] [--json FILE]`."""
 
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load
+from mtl_ray.experiment.grid import grid
 
 app = typer.Typer(
     help="Distributed training of multi-task recommenders that solve the cold-start problem.",
@@ -74,9 +76,13 @@ def check(
         raise InputError("check: expected an experiment file, or --json-schema")
     from mtl_ray.plan import plan  # noqa: PLC0415 - torch is slow to load and `--json-schema` needs none
 
-    result = plan(load(experiment, changes))
+    settings = load(experiment, changes)
+    cells = grid(settings) if settings.compare else []
+    result = plan(settings)
     for line in result.lines():
         console.print(line, highlight=False, markup=False)
+    if cells:
+        _say(f"compare: {len(cells)} trainings, {', '.join(dict.fromkeys(cell.variant for cell in cells))}")
     _write(json_file, result.numbers())
 
 
@@ -121,6 +127,7 @@ def train(
         {
             "metrics": trained.evaluation.metrics,
             "constant": trained.evaluation.constant,
+            "baselines": trained.evaluation.baselines,
             "run": trained.name,
             "run_id": trained.run_id,
             "model_uri": trained.model_uri,
@@ -128,6 +135,29 @@ def train(
             "dataset": trained.prepared.folder.location,
         },
     )
+
+
+@app.command()
+def compare(
+    experiment: File,
+    changes: Set = [],  # noqa: B006
+    resume: Annotated[str | None, typer.Option(help="Continue this interrupted comparison.", metavar="RUN")] = None,
+    json_file: Json = None,
+) -> None:
+    """Train a grid of variants on the same folds and seeds; means, deviations and paired tests by task and segment."""
+    settings = load(experiment, changes)
+    grid(settings)  # mistakes of a variant are told before anything heavy is loaded
+    from mtl_ray.compare import compare as run  # noqa: PLC0415
+
+    command = shlex.join(
+        ["mtl-ray", "compare", experiment, *(word for change in changes for word in ("--set", change))]
+    )
+    compared = run(settings, resume, _say, command)
+    console.print(compared.comparison.table())
+    _say(f"MLflow run: {compared.run_id}")
+    _say(f"report: {compared.folder}/comparison.md, comparison.json, comparison.png")
+    result = {"run": compared.name, "run_id": compared.run_id, "folder": compared.folder.location}
+    _write(json_file, {**result, **compared.comparison.numbers()})
 
 
 @app.command()
@@ -154,7 +184,8 @@ def evaluate(
     connect()
     evaluation = evaluate_checkpoint(folder, prepared, split)
     console.print(table(checkpoint.load(folder).experiment, evaluation, prepared.schema, split))
-    _write(json_file, {"metrics": evaluation.metrics, "constant": evaluation.constant, "dataset": dataset})
+    numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
+    _write(json_file, {**numbers, "dataset": dataset})
 
 
 @app.command()

@@ -58,7 +58,7 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
     Users and items tables and vocabularies are held in one process; the log never is.
 
     Args:
-        experiment: `data`, `features`, `tasks` and `seed` decide the result.
+        experiment: `data`, `features`, `tasks` and `data_seed` decide the result.
         report: receives a line of text at each step.
 
     Raises:
@@ -249,8 +249,9 @@ def side_tables(experiment: Experiment, raw: Raw) -> tuple[SideTable | None, Sid
 
 def _fingerprint(experiment: Experiment, raw: Raw) -> str:
     """Digest of the raw content and of all settings that change the encoded rows."""
-    tree = experiment.model_dump(mode="json", include={"seed", "data", "features", "tasks"})
-    for name in ("raw", "output", "cache", "max_bad_share"):
+    tree = experiment.model_dump(mode="json", include={"data", "features", "tasks"})
+    tree["seed"] = experiment.data_seed
+    for name in ("raw", "output", "cache", "max_bad_share", "seed"):
         del tree["data"][name]
     for feature in tree["features"].values():
         feature.pop("dim")

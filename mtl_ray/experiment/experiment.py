@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from mtl_ray.experiment.balancing import Balancing, StaticBalancing
+from mtl_ray.experiment.compare import Compare
 from mtl_ray.experiment.data import Data
 from mtl_ray.experiment.features import Feature, IdFeature, NumericFeature, SequenceFeature
 from mtl_ray.experiment.model import Architecture, SharedBottom
@@ -30,6 +31,8 @@ class Experiment(Section):
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     tracking: Tracking = Tracking()
+    compare: Compare | None = None
+    """The grid of `mtl-ray compare`; other commands do not read it."""
 
     @field_validator("features", "tasks", mode="before")
     @classmethod
@@ -48,6 +51,11 @@ class Experiment(Section):
     def item(self) -> str:
         """Name of the feature that is the item's key."""
         return self._key_of("item")
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the split and of the stored order of training rows."""
+        return self.seed if self.data.seed is None else self.data.seed
 
     def _key_of(self, entity: str) -> str:
         return next(n for n, f in self.features.items() if isinstance(f, IdFeature) and f.entity == entity)
