@@ -36,7 +36,7 @@ def comparison_plot(comparison: Comparison) -> bytes:
             step = 0.8 / (len(trained) + 1)
             for place, variant in enumerate(trained):
                 own = {row.segment: row.summary for row in rows if row.trained and row.variant == variant}
-                x = [n + (place - (len(trained) - 1) / 2) * step for n, s in enumerate(segments) if s in own]
+                x = [n + (place - len(trained) / 2) * step for n, s in enumerate(segments) if s in own]
                 handles[variant] = axis.errorbar(
                     x,
                     [own[s].mean for s in segments if s in own],
@@ -48,7 +48,7 @@ def comparison_plot(comparison: Comparison) -> bytes:
                 )
             for place, variant in enumerate(others):
                 own = {row.segment: row.summary.mean for row in rows if not row.trained and row.variant == variant}
-                x = [n for n, s in enumerate(segments) if s in own]
+                x = [n + len(trained) / 2 * step for n, s in enumerate(segments) if s in own]
                 handles[f"({variant})"] = axis.scatter(
                     x, list(own.values()), marker=MARKERS[place % len(MARKERS)], s=70, color="#999999", zorder=1
                 )
