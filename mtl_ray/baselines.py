@@ -46,7 +46,9 @@ def evaluate_baselines(experiment: Experiment, prepared: Prepared, split: SplitN
     rows = _rows(prepared, split, [ROW, USER_KEY, USER_SUPPORT, ITEM_SUPPORT, *keys.values(), *labels])
     means = {name: prepared.schema.tasks[name].mean for name in tasks}
     constant = {name: torch.full((len(rows[ROW]),), means[name], dtype=torch.float64) for name in tasks}
-    popularity = {name: rows[ITEM_SUPPORT].double() for name in own}
+    support = rows[ITEM_SUPPORT].double()
+    # Between 0 and 1, as a probability is: torchmetrics would squash other scores until they tie.
+    popularity = {name: support / support.max().clamp(min=1) for name in own}
     result = {
         "constant": segment_metrics(experiment, tasks, rows | constant, split),
         "popularity": segment_metrics(experiment, own, rows | popularity, split),

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -204,6 +205,62 @@ def predict(
     predicted = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output)
     _say(f"{predicted.num_rows:,} rows scored: {predicted.folder}")
     _write(json_file, {"output": predicted.folder.location, "rows": predicted.num_rows})
+
+
+@app.command()
+def recommend(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
+    profile: Annotated[
+        str | None, typer.Option(help="One user: a JSON object of raw columns, or a file of it.")
+    ] = None,
+    users: Annotated[str | None, typer.Option(help="Many users: Parquet or CSV file, folder or glob.")] = None,
+    items: Annotated[str | None, typer.Option(help="Raw rows of the candidates; the model's own by default.")] = None,
+    seen: Annotated[str | None, typer.Option(help="Interactions whose items are left out, user by user.")] = None,
+    k: Annotated[int, typer.Option("--k", help="Items for a user.", min=1)] = 10,
+    task: Annotated[str | None, typer.Option(help="What to rank by; the first task by default.")] = None,
+    output: Annotated[str | None, typer.Option(help="Folder for the items of many users.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
+    json_file: Json = None,
+) -> None:
+    """The best items for a user, known or described by a profile alone; or for many users, through Ray Data."""
+    if (profile is None) == (users is None):
+        raise InputError("recommend: expected either --profile or --users")
+    if (users is None) != (output is None):
+        raise InputError("recommend: expected --output beside --users, and only there")
+    described = None if profile is None else _json_object(profile, "--profile")
+    from mtl_ray.recommend import Seen, read_whole  # noqa: PLC0415
+    from mtl_ray.recommend import recommend as run  # noqa: PLC0415
+    from mtl_ray.recommender import Recommender  # noqa: PLC0415
+    from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
+    from mtl_ray.report import item_table  # noqa: PLC0415
+    from mtl_ray.tracking import default_uri  # noqa: PLC0415
+
+    folder = checkpoint_folder(model, tracking_uri or default_uri())
+    if users and output:
+        done = run(folder, users, output, items, task, k, seen)
+        _say(f"{k} items each for {done.num_rows:,} users: {done.folder}")
+        _write(json_file, {"output": done.folder.location, "users": done.num_rows})
+        return
+    assert described is not None
+    recommender = Recommender(folder, read_whole(items) if items else None, task)
+    known = Seen(read_whole(seen), recommender).of_one(described.get(recommender.user_column)) if seen else []
+    began = time.monotonic()
+    found = recommender.recommend(described, k, known)
+    milliseconds = 1000 * (time.monotonic() - began)
+    console.print(item_table(found, recommender.task))
+    _say(f"chosen from {len(recommender.keys):,} items in {milliseconds:.0f} ms")
+    _write(json_file, {"items": found, "task": recommender.task, "milliseconds": milliseconds})
+
+
+def _json_object(text: str, option: str) -> dict[str, Any]:
+    """A JSON object, or that of the file that `text` names."""
+    try:
+        value = json.loads(text if text.lstrip().startswith(("{", "[")) else Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f'{option}: expected a JSON object such as {{"age": 25}}, or a file of it; {error}') from None
+    if not isinstance(value, dict):
+        raise InputError(f'{option}: expected a JSON object such as {{"age": 25}}; found {type(value).__name__}')
+    return value
 
 
 def _say(line: str) -> None:

@@ -21,6 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from mtl_ray.data.items import ITEMS
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.experiment import Experiment
@@ -176,8 +177,13 @@ def _git_commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def register(experiment: Experiment, run: Run, checkpoint: Path, signature: Any, example: Any) -> str | None:
-    """Log the checkpoint as a pyfunc model, registered if `tracking.register_as` is set; returns its URI."""
+def register(
+    experiment: Experiment, run: Run, checkpoint: Path, prepared: Prepared, signature: Any, example: Any
+) -> str | None:
+    """Log the checkpoint as a pyfunc model, registered if `tracking.register_as` is set; returns its URI.
+
+    The items of the data set go with it, so that the model can recommend with nothing else at hand.
+    """
     package = Path(__file__).parent
     needed = ("torch", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "torchmetrics", "torchjd")
     uri: list[str] = []
@@ -190,6 +196,8 @@ def register(experiment: Experiment, run: Run, checkpoint: Path, signature: Any,
             # Scoring needs no optimizer state, and the folder's name becomes part of the model.
             scored = Path(folder) / "checkpoint"
             shutil.copytree(checkpoint, scored, ignore=shutil.ignore_patterns("trainer.pt"))
+            if prepared.folder.exists(ITEMS):
+                prepared.folder.copy_to(ITEMS, scored / ITEMS)
             code.write_text((package / "pyfunc.py").read_text())
             info = mlflow.pyfunc.log_model(
                 name="model",

@@ -86,7 +86,7 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
         run.log_metrics(evaluation.metrics, experiment.training.epochs)
         scorer = Scorer(checkpoint)
-        model_uri = register(experiment, run, checkpoint, signature_of(scorer), example_of(scorer, prepared))
+        model_uri = register(experiment, run, checkpoint, prepared, signature_of(scorer), example_of(scorer, prepared))
         folder.write_text("report.md", markdown(experiment, evaluation, prepared.schema, run.run_id, model_uri))
         run.log_file("report.md", folder.read_text("report.md"))
     except KeyboardInterrupt:

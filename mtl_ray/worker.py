@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -126,9 +125,7 @@ def _report(metrics: dict[str, Any], trainer: Trainer, prepared: Prepared) -> No
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"
         checkpoint.save(path, trainer.experiment, trainer.schema, trainer.evaluated, trainer.state())
-        words = f"{prepared.folder.path}/vocabulary.parquet"
-        with prepared.folder.fs.open_input_stream(words) as source, (path / "vocabulary.parquet").open("wb") as target:
-            shutil.copyfileobj(source, target)
+        prepared.folder.copy_to("vocabulary.parquet", path / "vocabulary.parquet")
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 from mtl_ray.data.bucket import SideTable, load_bucket
 from mtl_ray.data.counts import count_staged, quality_report, refuse_bad
 from mtl_ray.data.encode import Encoder, Vocabulary
+from mtl_ray.data.items import ITEMS, items_of
 from mtl_ray.data.parallel import parallel
 from mtl_ray.data.quality import clean_table, log_columns
 from mtl_ray.data.sources import Raw, open_source
@@ -106,6 +107,8 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         digests = list(parallel(_Write(load, writer, buckets), range(len(buckets))))
         schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
         write_vocabularies(aside, words)
+        if (candidates := items_of(experiment, items, words[experiment.item])) is not None:
+            aside.write_table(ITEMS, candidates)
         aside.write_json("quality.json", quality)
         (aside / "staging").delete()
         aside.write_text("schema.json", schema.model_dump_json(indent=2))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ class Folder:
         """Read a UTF-8 file."""
         with self.fs.open_input_stream(f"{self.path}/{name}") as stream:
             return stream.read().decode()
+
+    def copy_to(self, name: str, target: Path) -> None:
+        """Copy a file to a local path."""
+        with self.fs.open_input_stream(f"{self.path}/{name}") as source, target.open("wb") as local:
+            shutil.copyfileobj(source, local)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value as JSON."""

@@ -1,6 +1,6 @@
 """The multi-task model: inputs, feature interaction, an architecture, and one head a task."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -45,17 +45,21 @@ class MultiTaskModel(nn.Module):
         return outputs._replace(logits=outputs.logits | added)
 
     @torch.no_grad()
-    def evaluation_logits(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs by task as they are evaluated: a masked-input task sees neither its label nor the entity's id."""
+    def evaluation_logits(self, batch: Mapping[str, Tensor], tasks: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Outputs by task as they are evaluated: a masked-input task sees neither its label nor the entity's id.
+
+        Of the given tasks alone, of all by default.
+        """
+        wanted = self.tasks if tasks is None else tasks
         size = len(next(iter(batch.values())))
         weight = next(self.parameters())
         device = weight.device
         batch = {n: c.to(device, weight.dtype if c.is_floating_point() else None) for n, c in batch.items()}
         outputs: dict[str, Tensor] = {}
-        for names in dict.fromkeys(self.hidden_by.values()):
+        for names in dict.fromkeys(self.hidden_by[task] for task in wanted):
             logits = self(batch, {name: torch.ones(size, dtype=torch.bool, device=device) for name in names}).logits
             outputs |= {task: logits[task] for task, hidden in self.hidden_by.items() if hidden == names}
-        return {task: outputs[task] for task in self.tasks}
+        return {task: outputs[task] for task in wanted}
 
     def predict(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions on the natural scale by task: (B,), or (B, C) probabilities."""

@@ -26,7 +26,7 @@ def found(prepared: Prepared):
     return evaluate_baselines(small_experiment(), prepared, "test")
 
 
-def test_entity_means_are_the_shrunken_means_of_the_training_labels(prepared, experiment, found):
+def test_entity_means_are_the_shrunken_means_of_the_training_labels(prepared, found):
     train, test = encoded(prepared, "train"), encoded(prepared, "test")
     for baseline, key in (("item_mean", "item_id"), ("user_mean", "user_id")):
         predicted = entity_means(train, test, key, "rating.label", SHRINKAGE[baseline])
