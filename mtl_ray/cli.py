@@ -228,6 +228,8 @@ def recommend(
     if (users is None) != (output is None):
         raise InputError("recommend: expected --output beside --users, and only there")
     described = None if profile is None else _json_object(profile, "--profile")
+    import torch  # noqa: PLC0415
+
     from mtl_ray.recommend import Seen, read_whole  # noqa: PLC0415
     from mtl_ray.recommend import recommend as run  # noqa: PLC0415
     from mtl_ray.recommender import Recommender  # noqa: PLC0415
@@ -236,6 +238,8 @@ def recommend(
     from mtl_ray.tracking import default_uri  # noqa: PLC0415
 
     folder = checkpoint_folder(model, tracking_uri or default_uri())
+    # One user is milliseconds of work, which threads that wait for each other on a busy machine make many times longer.
+    torch.set_num_threads(1)
     if users and output:
         done = run(folder, users, output, items, task, k, seen)
         _say(f"{k} items each for {done.num_rows:,} users: {done.folder}")

@@ -115,7 +115,7 @@ class Recommender:
         encoded = self._encoded(users, self._others)
         parts = []
         for row in range(len(users)):
-            order, scores = self._order({name: column[row] for name, column in encoded.items()})
+            order, scores = self._order({name: column[row : row + 1] for name, column in encoded.items()})
             order = order[~np.isin(order, self._excluded(users.slice(row, 1), seen[row] if seen else None))][:k]
             part = {
                 "row": pa.array(np.full(len(order), row)),
@@ -130,14 +130,15 @@ class Recommender:
 
     @torch.no_grad()
     def _order(self, user: Mapping[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the candidates, the best first, and the prediction of each candidate, (m,) and (m,)."""
+        """Positions of the candidates, the best first, and the prediction of each candidate, (m,) and (m,).
+
+        The user's columns have a single row, so that a history is embedded once, not once a candidate.
+        """
         model, size = self.scorer.model, self.scorer.experiment.evaluation.batch_size
         logits = []
         for start in range(0, len(self.keys), size):
             batch = {name: column[start : start + size] for name, column in self._candidates.items()}
-            length = min(size, len(self.keys) - start)
-            batch |= {name: value.expand(length, *value.shape) for name, value in user.items()}
-            logits.append(model.evaluation_logits(batch, [self.task])[self.task])
+            logits.append(model.evaluation_logits({**batch, **user}, [self.task])[self.task])
         whole = torch.cat(logits)
         # A prediction may be cut off at the end of its range; the output of the model still tells such items apart.
         order = np.argsort(-whole[:, 0].numpy(), kind="stable")

@@ -80,7 +80,7 @@ class Inputs(nn.Module):
                     missing = torch.isnan(column) if hide is None else torch.isnan(column) | hide
                     value = torch.where(missing, torch.zeros_like(column), column)
                     vectors[name] = self.numbers[name](torch.stack([value, missing.to(value.dtype)], 1))
-        numbers = torch.stack(scalars, 1) if scalars else next(iter(vectors.values()))[:, :0]
+        numbers = torch.stack(torch.broadcast_tensors(*scalars), 1) if scalars else next(iter(vectors.values()))[:, :0]
         return {name: self.dropout(vector) for name, vector in vectors.items()}, numbers
 
     def _history(

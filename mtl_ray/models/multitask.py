@@ -34,10 +34,13 @@ class MultiTaskModel(nn.Module):
         """Outputs (B, num_outputs) by task, and the representation that the tasks share.
 
         Args:
-            batch: encoded columns, (B,) or (B, length).
+            batch: encoded columns, (B,) or (B, length); one of a single row holds for all rows.
             hidden: by feature, (B,) bool, rows in which the input is hidden; nothing is by default.
         """
         vectors, scalars = self.inputs(batch, hidden or {})
+        num_rows = max(len(vector) for vector in vectors.values())
+        vectors = {name: vector.expand(num_rows, -1) for name, vector in vectors.items()}
+        scalars = scalars.expand(num_rows, -1)
         outputs: Forward = self.network(torch.cat([*vectors.values(), scalars], 1))
         if self.dot is None:
             return outputs
@@ -51,7 +54,7 @@ class MultiTaskModel(nn.Module):
         Of the given tasks alone, of all by default.
         """
         wanted = self.tasks if tasks is None else tasks
-        size = len(next(iter(batch.values())))
+        size = max(len(column) for column in batch.values())
         weight = next(self.parameters())
         device = weight.device
         batch = {n: c.to(device, weight.dtype if c.is_floating_point() else None) for n, c in batch.items()}
