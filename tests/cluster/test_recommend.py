@@ -2,6 +2,7 @@
 
 import json
 import time
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def test_items_come_in_the_order_of_the_scores_of_predict(folder, recommender, u
     left = {key: score for key, score in expected.items() if key not in user.get("history", ())}
     assert {item["item_id"]: item["score"] for item in found} == pytest.approx(left, abs=1e-9)
     assert [item["rank"] for item in found] == list(range(1, len(left) + 1))
-    assert all(a["score"] >= b["score"] - 1e-9 for a, b in zip(found, found[1:], strict=False))
+    assert all(a["score"] >= b["score"] - 1e-9 for a, b in pairwise(found))
 
 
 def test_the_model_carries_all_items_of_the_table(recommender, trained):
