@@ -18,7 +18,7 @@ from mtl_ray.data.load import Batch, read_directly, to_batch
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.evaluation import segment_metrics
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.tasks import is_order_metric
+from mtl_ray.experiment.tasks import RANKED, is_order_metric
 from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, SplitName, label_column
 from mtl_ray.tasks import TaskHead, build_task
 
@@ -29,14 +29,14 @@ BASELINES = ("constant", "item_mean", "user_mean", "popularity")
 
 
 def evaluate_baselines(experiment: Experiment, prepared: Prepared, split: SplitName) -> dict[str, dict[str, float]]:
-    """Metrics `split/task/metric[/segment]` by baseline, for the regression and binary tasks.
+    """Metrics `split/task/metric[/segment]` by baseline, for the tasks whose prediction is one number.
 
     Labels and ids of the training rows are read file by file; sums by entity are held in memory.
     """
     tasks = {
         name: build_task(task, prepared.schema.tasks[name])
         for name, task in experiment.tasks.items()
-        if task.kind in ("regression", "binary")
+        if task.kind in RANKED
     }
     if not tasks or not prepared.schema.num_rows[split]:
         return {name: {} for name in BASELINES}

@@ -84,7 +84,7 @@ class Trainer:
         batch = to_device(batch, self.device, self.dtype)
         hidden = draw_hidden(self.experiment, batch[ROW], seed, progress.epoch)
         with self.autocast:
-            logits = self.parallel(batch, hidden).logits
+            logits, _, penalty = self.parallel(batch, hidden)
         sums, counts = [], []
         for name, task in self.model.tasks.items():
             label = batch[label_column(name)]
@@ -93,11 +93,14 @@ class Trainer:
             sums.append(loss)
             counts.append(count.to(loss.dtype))
         local = torch.stack(sums)
-        totals = sum_over_ranks(torch.cat([local.detach(), torch.stack(counts)]))
+        size = local.new_tensor([float(len(batch[ROW]))])
+        totals = sum_over_ranks(torch.cat([local.detach(), torch.stack(counts), size]))
+        totals, num_rows = totals[:-1], totals[-1].clamp(min=1)
         num_labels = totals[len(sums) :].clamp(min=1)
         losses = global_value(local / num_labels, totals[: len(sums)] / num_labels)
         # DDP averages gradients over workers; each one's loss is its share of the whole, so they must add up.
-        self.scaler.scale(self.balancer(losses) * world_size()).backward()
+        loss = self.balancer(losses) if penalty is None else self.balancer(losses) + penalty.sum() / num_rows
+        self.scaler.scale(loss * world_size()).backward()
         if self.experiment.training.clip_norm:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.experiment.training.clip_norm)
@@ -124,6 +127,12 @@ class Trainer:
             if training.checkpoint_steps and progress.step % training.checkpoint_steps == 0:
                 progress.sums = totals.tolist()
             on_step(progress.step, totals)
+        for name, total in zip(self.model.tasks, totals.tolist(), strict=False):
+            if not math.isfinite(total):
+                raise FloatingPointError(
+                    f"tasks.{name}: the training loss of epoch {progress.epoch + 1} is not finite; "
+                    "lower training.optimizer.lr or set training.clip_norm"
+                )
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, []
         return mean_losses(self.experiment, totals, "train")
 

@@ -4,10 +4,15 @@ import math
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc, multiclass_f1_score, multilabel_auroc
+from torchmetrics.functional.classification import (
+    binary_auroc,
+    binary_calibration_error,
+    multiclass_f1_score,
+    multilabel_auroc,
+)
 from torchmetrics.retrieval import RetrievalNormalizedDCG, RetrievalRecall
 
-from mtl_ray.experiment.tasks import METRICS, RegressionTask, Task
+from mtl_ray.experiment.tasks import METRICS, RealTask, Task
 from mtl_ray.schema import Segment
 
 
@@ -72,6 +77,17 @@ def compute(metric: str, task: Task, prediction: Tensor, label: Tensor, users: T
             return _auc(prediction, label)
         case "gauc":
             return gauc(prediction, label, users)
+        case "deviance":
+            return _poisson_deviance(prediction, label.double())
+        case "ece":
+            return float(binary_calibration_error(prediction, (label > 0.5).long(), n_bins=15))
+        case "ratio":
+            observed = float(label.double().sum())
+            return float(prediction.sum()) / observed if observed else None
+        case "accuracy" if prediction.ndim == 1:
+            levels = torch.unique(label.double())
+            nearest = levels[(prediction[:, None] - levels).abs().argmin(1)]
+            return float((nearest == label.double()).double().mean())
         case "accuracy":
             return float((prediction.argmax(1) == label).double().mean())
         case "macro_f1":
@@ -95,6 +111,11 @@ def compute(metric: str, task: Task, prediction: Tensor, label: Tensor, users: T
             return _ranking(name, int(k), task, prediction, label, users)
         case _:
             raise AssertionError(metric)
+
+
+def _poisson_deviance(rate: Tensor, label: Tensor) -> float:
+    """Mean of 2 (y log(y / rate) - y + rate)."""
+    return float(2 * (torch.xlogy(label, label / rate) - label + rate).mean())
 
 
 def _auc(score: Tensor, label: Tensor) -> float | None:
@@ -150,9 +171,8 @@ def _ranking(name: str, k: int, task: Task, prediction: Tensor, label: Tensor, u
         if not (gain > 0).any():  # torchmetrics would answer 0
             return None
         return float(RetrievalNormalizedDCG(top_k=k, empty_target_action="skip")(prediction, gain, indexes=user))
-    threshold = 0.5
-    if isinstance(task, RegressionTask):
-        threshold = task.relevant if task.relevant is not None else float(label.double().mean())
+    threshold = task.relevant if isinstance(task, RealTask) else 0.5
+    assert threshold is not None  # the experiment asks for it beside recall@K
     relevant = label >= threshold
     if not relevant.any():
         return None

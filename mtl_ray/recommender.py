@@ -15,6 +15,7 @@ from mtl_ray.data.items import ITEMS
 from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.errors import InputError
 from mtl_ray.experiment.features import SequenceFeature
+from mtl_ray.experiment.tasks import RANKED
 from mtl_ray.score import Scorer
 
 NAMES = ("title", "name", "caption")
@@ -33,7 +34,8 @@ class Recommender:
         Args:
             folder: checkpoint folder, see `registry.checkpoint_folder`.
             items: raw rows of the candidates; by default those that the registered model carries.
-            task: regression or binary task to rank by; the first that is not about a profile by default.
+            task: what to rank by, a task whose prediction is one number; by default the first that is not about a
+                profile.
 
         Raises:
             InputError: no such model or task, no candidates, or their id column is missing.
@@ -58,7 +60,7 @@ class Recommender:
         self.names = flat(self.items.column(named[0])).cast(pa.string()) if named else None
         self._own = [name for name, feature in experiment.features.items() if feature.entity == "item"]
         self._others = [name for name in experiment.features if name not in self._own]
-        self._candidates = self._encoded(self.items, self._own)
+        self._candidates = self.scorer.inputs(self.items, self._own)
 
     @staticmethod
     def _carried(folder: Path) -> pa.Table:
@@ -112,7 +114,7 @@ class Recommender:
         Raises:
             ValueError: a value of a numeric column is not a number.
         """
-        encoded = self._encoded(users, self._others)
+        encoded = self.scorer.inputs(users, self._others)
         parts = []
         for row in range(len(users)):
             order, scores = self._order({name: column[row : row + 1] for name, column in encoded.items()})
@@ -140,9 +142,9 @@ class Recommender:
             batch = {name: column[start : start + size] for name, column in self._candidates.items()}
             logits.append(model.evaluation_logits({**batch, **user}, [self.task])[self.task])
         whole = torch.cat(logits)
+        scores = model.tasks[self.task].predict(whole).double().numpy()
         # A prediction may be cut off at the end of its range; the output of the model still tells such items apart.
-        order = np.argsort(-whole[:, 0].numpy(), kind="stable")
-        return order, model.tasks[self.task].predict(whole).double().numpy()
+        return np.lexsort((-whole.sum(1).numpy(), -scores)), scores
 
     def _excluded(self, user: pa.Table, seen: pa.Array | None) -> np.ndarray:
         lists = [flat(user.column(name)) for name in self._histories() if name in user.column_names]
@@ -154,13 +156,9 @@ class Recommender:
         features = self.scorer.experiment.features.items()
         return [name for name, feature in features if isinstance(feature, SequenceFeature)]
 
-    def _encoded(self, table: pa.Table, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        columns = self.scorer.encoder.features(table, names)
-        return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in columns.items()}
-
     def _task(self, task: str | None) -> str:
         tasks = self.scorer.experiment.tasks
-        rankable = [name for name, t in tasks.items() if t.kind in ("regression", "binary")]
+        rankable = [name for name, t in tasks.items() if t.kind in RANKED]
         if task is None:
             task = next((name for name in rankable if not tasks[name].masked_input), None)
         if task not in rankable:

@@ -13,6 +13,7 @@ from mlflow.types.schema import AnyType, Array, Schema
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.write import RAW_TEST
 from mtl_ray.errors import InputError
+from mtl_ray.experiment.tasks import RANKED
 from mtl_ray.score import Scorer
 
 
@@ -24,7 +25,7 @@ def signature_of(scorer: Scorer) -> ModelSignature:
         ColSpec(AnyType(), name, required=name in keys) for name in scorer.input_columns()
     ]
     outputs: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.double if task.kind in ("regression", "binary") else Array(DataType.double), name)
+        ColSpec(DataType.double if task.kind in RANKED else Array(DataType.double), name)
         for name, task in experiment.tasks.items()
     ]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))

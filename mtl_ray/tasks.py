@@ -1,9 +1,10 @@
 """Task kinds: loss as (sum, count), and the prediction on the natural scale.
 
-Labels: (B,) real with NaN (regression, binary), (B,) int with -1 (multiclass), (B, C) int8 with -1 (multilabel) for
+Labels: (B,) real with NaN (numbers and binary), (B,) int with -1 (multiclass), (B, C) int8 with -1 (multilabel) for
 "no label". A sum over no row is 0 and has a zero gradient, so that a batch without a task's labels is harmless.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
@@ -11,10 +12,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor
 
-from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, RegressionTask, Task
+from mtl_ray.experiment.tasks import (
+    BinaryTask,
+    CountTask,
+    MulticlassTask,
+    MultilabelTask,
+    OrdinalTask,
+    RealTask,
+    RegressionTask,
+    Task,
+    ValueTask,
+)
 from mtl_ray.schema import FittedTask
 
-Spec = TypeVar("Spec", bound=RegressionTask | BinaryTask | MulticlassTask | MultilabelTask)
+Spec = TypeVar("Spec", bound=RealTask | BinaryTask | MulticlassTask | MultilabelTask)
 
 
 class TaskHead(ABC, Generic[Spec]):
@@ -34,7 +45,7 @@ class TaskHead(ABC, Generic[Spec]):
         return ~torch.isnan(label)
 
     def loss(self, logits: Tensor, label: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Summed loss over the rows of `mask` and their number.
+        """Summed loss over the rows of `mask` and the number of its terms (of rows, unless the kind says otherwise).
 
         Args:
             logits: (B, num_outputs).
@@ -43,8 +54,13 @@ class TaskHead(ABC, Generic[Spec]):
         """
         # A row outside the mask gets a harmless label, since 0 * NaN is NaN in the gradient too.
         shaped = mask if label.ndim == 1 else mask[:, None]
-        losses = self.losses(logits, torch.where(shaped, label, torch.zeros_like(label)))
-        return torch.where(mask, losses, torch.zeros_like(losses)).sum(), mask.sum()
+        label = torch.where(shaped, label, torch.zeros_like(label))
+        losses = self.losses(logits, label)
+        return torch.where(mask, losses, torch.zeros_like(losses)).sum(), (self.num_terms(label) * mask).sum()
+
+    def num_terms(self, label: Tensor) -> Tensor:
+        """(B,) or (): the terms that a row's loss is a sum of."""
+        return torch.ones((), dtype=torch.int64, device=label.device)
 
     @abstractmethod
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -56,21 +72,99 @@ class TaskHead(ABC, Generic[Spec]):
 
 
 class Regression(TaskHead[RegressionTask]):
-    """Squared error in units of the training labels' deviation; the tower predicts (y - mean) / std."""
+    """Squared, absolute or Huber error in units of the training labels' deviation; the tower predicts
+    (y - mean) / std."""
 
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
-        return (logits[:, 0] - (label - self.fitted.mean) / self.fitted.std).square()
+        target = (label - self.fitted.mean) / self.fitted.std
+        loss = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}[self.spec.loss]
+        return loss(logits[:, 0], target.to(logits.dtype), reduction="none")
 
     def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
         value = self.fitted.mean + self.fitted.std * logits[:, 0]
         return value if self.spec.range is None else value.clamp(*self.spec.range)
 
 
-class Binary(TaskHead[BinaryTask]):
-    """Binary cross-entropy; the tower predicts the log-odds."""
+class Ordinal(TaskHead[OrdinalTask]):
+    """CORN (Shi et al. 2023): output k is the log-odds of y > level k given y > level k - 1.
+
+    Output k learns on the rows with y > level k - 1 alone, and the loss is the mean over all such (row, k): a row of
+    level i of K counts as min(i + 1, K - 1) terms. The prediction is the expected level.
+    """
+
+    def __init__(self, spec: OrdinalTask, fitted: FittedTask) -> None:
+        super().__init__(spec, fitted)
+        self.levels = torch.tensor([float(c) for c in fitted.classes] or [0.0], dtype=torch.float64)
+
+    @property
+    def num_outputs(self) -> int:  # noqa: D102
+        return max(1, len(self.levels) - 1)
+
+    def _index(self, label: Tensor) -> Tensor:
+        """(B,) number of each label's level; a label between levels counts as the one below."""
+        levels = self.levels.to(label.device)
+        return (torch.searchsorted(levels, label.double(), right=True) - 1).clamp(min=0)
 
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
-        return F.binary_cross_entropy_with_logits(logits[:, 0], label.to(logits.dtype), reduction="none")
+        index = self._index(label)[:, None]
+        steps = torch.arange(self.num_outputs, device=logits.device)
+        terms = F.binary_cross_entropy_with_logits(logits, (index > steps).to(logits.dtype), reduction="none")
+        return torch.where(index >= steps, terms, torch.zeros_like(terms)).sum(1)
+
+    def num_terms(self, label: Tensor) -> Tensor:  # noqa: D102
+        return (self._index(label) + 1).clamp(max=self.num_outputs)
+
+    def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
+        levels = self.levels.to(logits.device, logits.dtype)
+        above = logits.sigmoid().cumprod(1)
+        return levels[0] + above[:, : len(levels) - 1] @ levels.diff()
+
+
+class Count(TaskHead[CountTask]):
+    """Poisson negative log-likelihood, without its constant; the tower predicts the log of the rate over the training
+    mean."""
+
+    def _log_rate(self, logits: Tensor) -> Tensor:
+        return logits[:, 0].clamp(max=20) + math.log(max(self.fitted.mean, 1e-8))
+
+    def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
+        return F.poisson_nll_loss(self._log_rate(logits), label.to(logits.dtype), reduction="none")
+
+    def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
+        return self._log_rate(logits).exp()
+
+
+class Value(TaskHead[ValueTask]):
+    """Zero-inflated lognormal (ZILN, Wang et al. 2019): log-odds of a positive amount, mean and (by softplus) deviation
+    of its logarithm. Amounts are in units of the training deviation; the prediction is the expected amount."""
+
+    @property
+    def num_outputs(self) -> int:  # noqa: D102
+        return 3
+
+    def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
+        positive = label > 0
+        bought = F.binary_cross_entropy_with_logits(logits[:, 0], positive.to(logits.dtype), reduction="none")
+        amount = torch.where(positive, label / self.fitted.std, torch.ones_like(label)).to(logits.dtype).log()
+        deviation = F.softplus(logits[:, 2]).clamp(min=1e-3)
+        lognormal = amount + deviation.log() + 0.5 * math.log(2 * math.pi)
+        lognormal = lognormal + 0.5 * ((amount - logits[:, 1]) / deviation).square()
+        return bought + torch.where(positive, lognormal, torch.zeros_like(lognormal))
+
+    def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
+        deviation = F.softplus(logits[:, 2])
+        mean = (logits[:, 1] + deviation.square() / 2).clamp(max=20).exp()
+        return logits[:, 0].sigmoid() * mean * self.fitted.std
+
+
+class Binary(TaskHead[BinaryTask]):
+    """Binary cross-entropy, or focal loss (Lin et al. 2017, without its class weight); the tower predicts the
+    log-odds."""
+
+    def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
+        losses = F.binary_cross_entropy_with_logits(logits[:, 0], label.to(logits.dtype), reduction="none")
+        # -expm1(-loss) is 1 - p of the label
+        return losses if self.spec.loss == "bce" else (-torch.expm1(-losses)) ** self.spec.gamma * losses
 
     def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
         return logits[:, 0].sigmoid()
@@ -87,7 +181,7 @@ class Multiclass(TaskHead[MulticlassTask]):
         return label >= 0
 
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
-        return F.cross_entropy(logits, label.long(), reduction="none")
+        return F.cross_entropy(logits, label.long(), reduction="none", label_smoothing=self.spec.label_smoothing)
 
     def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
         return logits.softmax(1)
@@ -117,6 +211,12 @@ def build_task(spec: Task, fitted: FittedTask) -> TaskHead:
     match spec:
         case RegressionTask():
             return Regression(spec, fitted)
+        case OrdinalTask():
+            return Ordinal(spec, fitted)
+        case CountTask():
+            return Count(spec, fitted)
+        case ValueTask():
+            return Value(spec, fitted)
         case BinaryTask():
             return Binary(spec, fitted)
         case MulticlassTask():

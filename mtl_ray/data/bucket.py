@@ -87,7 +87,8 @@ def bucket_of(
     order = pc.sort_indices(table, [(TIME, "ascending"), ("_chunk", "ascending"), ("_row", "ascending")])
     table = table.take(order)
     names = [n for n in table.column_names if n.startswith("raw.")]
-    keys = [USER, ITEM, TIME] if experiment.data.time else [USER, ITEM, *names]
+    comparable = [n for n in names if not pa.types.is_nested(table.schema.field(n).type)]
+    keys = [USER, ITEM, TIME] if experiment.data.time else [USER, ITEM, *comparable]
     first = np.zeros(len(table), bool)
     numbered = table.select(list(dict.fromkeys(keys))).append_column("_position", pa.array(np.arange(len(table))))
     groups = numbered.group_by(list(dict.fromkeys(keys)), use_threads=False).aggregate([("_position", "min")])

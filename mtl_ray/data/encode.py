@@ -18,12 +18,14 @@ from mtl_ray.experiment.features import (
     CategoricalFeature,
     Feature,
     IdFeature,
+    ImageFeature,
     MultiCategoricalFeature,
     NumericFeature,
     SequenceFeature,
     TextFeature,
+    VectorFeature,
 )
-from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, RegressionTask, Scalar, Task
+from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, RealTask, Scalar, Task
 from mtl_ray.schema import FIRST, NULL, PADDING, UNKNOWN, FittedFeature, Schema
 
 WORDS = r"[^\p{L}\p{N}]+"
@@ -95,6 +97,9 @@ class Encoder:
                 return self.vocabularies[name].rows(to_keys(values))
             case NumericFeature():
                 return _numbers(feature, self.schema.features[name], to_numbers(values))
+            case VectorFeature() | ImageFeature():
+                scale = feature.scale if isinstance(feature, ImageFeature) else 1.0
+                return (_vectors(values, feature.size) / scale).astype(np.float32)
             case SequenceFeature():
                 ids = self.vocabularies[feature.of]
                 return _padded(values, ids, feature.max_length, last=True)
@@ -124,13 +129,13 @@ class Encoder:
         return np.nan_to_num((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
 
     def label(self, name: str, table: pa.Table) -> np.ndarray:
-        """A task's labels: (n,) float32 with NaN (regression, binary), (n,) int32 with -1 (multiclass), or
+        """A task's labels: (n,) float32 with NaN (numbers and binary), (n,) int32 with -1 (multiclass), or
         (n, num_labels) int8 with -1 (multilabel) for "no label"."""
         task = self.experiment.tasks[name]
         values = flat(table.column(self.experiment.tasks[name].column or name))
         absent = ~population(task, table)
         match task:
-            case RegressionTask():
+            case RealTask():
                 return np.where(absent, np.nan, to_numbers(values)).astype(np.float32)
             case BinaryTask():
                 return np.where(absent, np.nan, to_binary(values, task.positive)).astype(np.float32)
@@ -241,6 +246,20 @@ def _numbers(feature: NumericFeature, fitted: FittedFeature, numbers: np.ndarray
         return ((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
     buckets = np.searchsorted(np.asarray(fitted.boundaries or ()), numbers, side="right") + FIRST
     return np.where(np.isnan(numbers), NULL, buckets).astype(np.int32)
+
+
+def _vectors(values: pa.Array, size: int) -> np.ndarray:
+    """(n, size) float64 from lists of numbers; NaN for null. Raises ValueError for a list of another length."""
+    result = np.full((len(values), size), np.nan)
+    if pa.types.is_null(values.type) or pa.types.is_string(values.type):  # an absent column
+        return result
+    lists = values.cast(pa.list_(pa.float64()))
+    present = np.asarray(lists.is_valid())
+    lengths = pc.list_value_length(lists.drop_null())
+    if not pc.all(pc.equal(lengths, size)).as_py() and len(lengths):
+        raise ValueError(f"expected lists of {size} numbers; found one of {pc.unique(lengths).to_pylist()}")
+    result[present] = lists.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
+    return result
 
 
 def _text(value: Scalar) -> str:

@@ -12,8 +12,8 @@ from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.sources.delimited import MALFORMED
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.features import NumericFeature, SequenceFeature
-from mtl_ray.experiment.tasks import BinaryTask, RegressionTask
+from mtl_ray.experiment.features import ImageFeature, NumericFeature, SequenceFeature, VectorFeature
+from mtl_ray.experiment.tasks import BinaryTask, CountTask, RealTask, ValueTask
 
 
 def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str], items: Sequence[str]) -> list[str]:
@@ -63,12 +63,18 @@ def bad_rows(experiment: Experiment, table: pa.Table) -> pa.Array:
         column = feature.column or name
         if isinstance(feature, NumericFeature) and column in table.column_names:
             reasons.number(table, column)
+        elif isinstance(feature, VectorFeature | ImageFeature) and column in table.column_names:
+            lists = flat(table.column(column))
+            wrong = pc.not_equal(pc.list_value_length(lists), feature.size).fill_null(False)
+            reasons.add(wrong, f"{column} has not {feature.size} numbers")
     for name, task in experiment.tasks.items():
         column = task.column or name
         if column not in table.column_names:
             continue
-        if isinstance(task, RegressionTask):
+        if isinstance(task, RealTask):
             numbers = reasons.number(table, column)
+            if isinstance(task, CountTask | ValueTask):
+                reasons.add(numbers < 0, f"{column} is negative")
             if task.range:
                 low, high = task.range
                 outside = (numbers < low) | (numbers > high)
@@ -143,7 +149,7 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
     first &= np.asarray(keys.is_valid())
     mended[f"{name}.{key} is repeated"] = len(keys) - keys.null_count - int(first.sum())
     numeric = {f.column or n for n, f in experiment.features.items() if isinstance(f, NumericFeature)}
-    numeric |= {t.column or n for n, t in experiment.tasks.items() if isinstance(t, RegressionTask)}
+    numeric |= {t.column or n for n, t in experiment.tasks.items() if isinstance(t, RealTask)}
     columns: dict[str, pa.Array] = {}
     for column in table.column_names:
         values = flat(table.column(column)).filter(pa.array(first))

@@ -16,12 +16,14 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (
     CategoricalFeature,
     IdFeature,
+    ImageFeature,
     MultiCategoricalFeature,
     NumericFeature,
     SequenceFeature,
     TextFeature,
+    VectorFeature,
 )
-from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, RegressionTask, Task
+from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, OrdinalTask, RealTask, Task
 from mtl_ray.schema import FIRST, SPLITS, FittedFeature, FittedTask
 
 GRID = 1025
@@ -123,10 +125,13 @@ def _survey_label(result: Survey, name: str, task: Task, table: pa.Table, train:
     """Add a label's statistics on the training rows; returns (n,) bool, the rows with a label."""
     values, inside, key = flat(table.column(task.column or name)), population(task, table), f"{name}.label"
     match task:
-        case RegressionTask() | BinaryTask():
-            numbers = to_numbers(values) if isinstance(task, RegressionTask) else to_binary(values, task.positive)
+        case RealTask() | BinaryTask():
+            numbers = to_numbers(values) if isinstance(task, RealTask) else to_binary(values, task.positive)
             labelled = inside & ~np.isnan(numbers)
             result.moments[key] = Moments.of(numbers[labelled & train])
+            if isinstance(task, OrdinalTask):
+                levels = pa.array(numbers[labelled & train].astype(np.float32))
+                result.counts[key] = _count(levels)
         case MulticlassTask():
             keys = to_keys(values)
             labelled = inside & np.asarray(keys.is_valid())
@@ -193,6 +198,8 @@ def fitted_features(experiment: Experiment, total: Survey) -> dict[str, FittedFe
             boundaries = _quantiles(total.grids[name], feature.buckets) if feature.buckets else None
             rows = None if boundaries is None else FIRST + len(boundaries) + 1
             fitted[name] = FittedFeature(num_embeddings=rows, mean=mean, std=std, boundaries=boundaries)
+        elif isinstance(feature, VectorFeature | ImageFeature):
+            fitted[name] = FittedFeature()
         else:
             shared = feature.of if isinstance(feature, SequenceFeature) else name
             fitted[name] = FittedFeature(num_embeddings=FIRST + len(words[shared]), mean=mean, std=std)
@@ -202,10 +209,11 @@ def fitted_features(experiment: Experiment, total: Survey) -> dict[str, FittedFe
 def fitted_tasks(experiment: Experiment, total: Survey) -> dict[str, FittedTask]:
     """The numbers of each label that come from the training rows."""
     fitted = {}
-    for name in experiment.tasks:
+    for name, task in experiment.tasks.items():
         key = f"{name}.label"
         moments = total.moments.get(key, Moments())
-        classes = tuple(sorted(total.counts[key].column("key").to_pylist())) if key in total.counts else ()
+        order = float if isinstance(task, OrdinalTask) else str
+        classes = tuple(sorted(total.counts[key].column("key").to_pylist(), key=order)) if key in total.counts else ()
         num_labels = {split: total.labels[name, split] for split in SPLITS}
         fitted[name] = FittedTask(classes=classes, mean=moments.mean, std=moments.std or 1.0, num_labels=num_labels)
     return fitted

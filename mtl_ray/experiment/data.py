@@ -1,10 +1,10 @@
 """Where the log comes from and how it is split."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from mtl_ray.experiment.section import Section
+from mtl_ray.experiment.section import Section, name_alone
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -124,13 +124,13 @@ Split = Annotated[RandomSplit | TimeSplit | ColdSplit | PredefinedSplit, Field(d
 
 
 class Data(Section):
-    source: Source
+    source: Annotated[Source, name_alone(Source)]
     """The data set, by name (`source: movielens`) or with its settings (`source: {kind: synthetic, ...}`)."""
     raw: str | None = None
     """Where the raw files are: folder, zip or URL."""
     time: str | None = None
     """Column of the time of the interaction: a number or a timestamp. Needed by histories and by the time split."""
-    split: Split = RandomSplit()
+    split: Annotated[Split, name_alone(Split)] = RandomSplit()
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Seed of the split; the experiment's seed by default. Give it to vary that seed on one fixed data set."""
     max_bad_share: Share = 0.01
@@ -143,8 +143,3 @@ class Data(Section):
     """Parts of every bucket's training rows; the most workers that can share them."""
     bucket_rows: PositiveInt = 250_000
     """Approximate rows of one bucket of users: the unit of memory, of shuffling and of parallel work."""
-
-    @field_validator("source", "split", mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value

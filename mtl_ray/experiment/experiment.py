@@ -1,19 +1,27 @@
 """The whole experiment and the rules that hold between its sections."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from mtl_ray.experiment.balancing import Balancing, StaticBalancing
 from mtl_ray.experiment.compare import Compare
 from mtl_ray.experiment.data import Data
-from mtl_ray.experiment.features import Feature, IdFeature, NumericFeature, SequenceFeature
-from mtl_ray.experiment.model import Architecture, SharedBottom
-from mtl_ray.experiment.section import Section
-from mtl_ray.experiment.tasks import Task
+from mtl_ray.experiment.features import (
+    Feature,
+    IdFeature,
+    ImageFeature,
+    NumericFeature,
+    SequenceFeature,
+    TextFeature,
+    VectorFeature,
+)
+from mtl_ray.experiment.model import Architecture, CNNEncoder, SharedBottom, TransformerEncoder
+from mtl_ray.experiment.section import Section, name_alone
+from mtl_ray.experiment.tasks import DOT_KINDS, Task
 from mtl_ray.experiment.training import Evaluation, Tracking, Training
 
-RESERVED = ("row", "loss", "user_support", "item_support", "segment")
+RESERVED = ("row", "loss", "shared", "user_support", "item_support", "segment")
 
 
 class Experiment(Section):
@@ -24,9 +32,9 @@ class Experiment(Section):
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the split, of initial weights, of the order of rows, of masks and of dropout."""
     data: Data
-    features: dict[str, Feature] = Field(min_length=1)
-    tasks: dict[str, Task] = Field(min_length=1)
-    model: Architecture = SharedBottom()
+    features: dict[str, Annotated[Feature, name_alone(Feature)]] = Field(min_length=1)
+    tasks: dict[str, Annotated[Task, name_alone(Task)]] = Field(min_length=1)
+    model: Annotated[Architecture, name_alone(Architecture)] = SharedBottom()
     balancing: Balancing = StaticBalancing()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
@@ -34,13 +42,10 @@ class Experiment(Section):
     compare: Compare | None = None
     """The grid of `mtl-ray compare`; other commands do not read it."""
 
-    @field_validator("features", "tasks", mode="before")
+    @field_validator("model", mode="before")
     @classmethod
-    def _bare_entries(cls, entries: Any) -> Any:
-        """`click: {kind: binary}` may be written `click: binary`."""
-        if not isinstance(entries, dict):
-            return entries
-        return {name: {"kind": entry} if isinstance(entry, str) else entry for name, entry in entries.items()}
+    def _shared_bottom_by_default(cls, model: Any) -> Any:
+        return {"kind": "shared_bottom", **model} if isinstance(model, dict) else model
 
     @property
     def user(self) -> str:
@@ -69,11 +74,11 @@ class Experiment(Section):
         """Static weight of each task: the declared one, otherwise 1/T."""
         return {n: 1 / len(self.tasks) if t.weight is None else t.weight for n, t in self.tasks.items()}
 
-    def input_of(self, task: str) -> str | None:
-        """Name of the input feature that reads the task's label column, if any."""
+    def inputs_of(self, task: str) -> list[str]:
+        """Names of the input features that read the task's label column."""
         column = self.tasks[task].column or task
         inputs = (n for n, f in self.features.items() if not isinstance(f, SequenceFeature))
-        return next((n for n in inputs if self.column_of(n) == column), None)
+        return [n for n in inputs if self.column_of(n) == column]
 
     @model_validator(mode="after")
     def _one_key_an_entity(self) -> "Experiment":
@@ -97,25 +102,24 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _no_label_among_the_inputs(self) -> "Experiment":
         for name, task in self.tasks.items():
-            feature = self.input_of(name)
-            if feature is not None and not task.masked_input:
+            inputs = self.inputs_of(name)
+            if inputs and not task.masked_input:
                 raise ValueError(
-                    f"tasks.{name}: its label column `{self.column_of(feature)}` is also the input features.{feature}; "
-                    f"remove one of them, or set tasks.{name}.masked_input to the share of training rows in which "
-                    "that input is hidden and the task is learned"
+                    f"tasks.{name}: its label column `{self.column_of(inputs[0])}` is also the input "
+                    f"features.{inputs[0]}; remove one of them, or set tasks.{name}.masked_input to the share of "
+                    "training rows in which that input is hidden and the task is learned"
                 )
-            if not task.masked_input:
-                continue
-            if feature is None:
+            if task.masked_input and not inputs:
                 raise ValueError(
                     f"tasks.{name}.masked_input: no input reads its label column; add the feature or remove the key"
                 )
-            if isinstance(self.features[feature], IdFeature) or self.features[feature].entity == "context":
-                raise ValueError(
-                    f"tasks.{name}.masked_input: expected an attribute of the user or the item as label; "
-                    f"found features.{feature}, {self.features[feature].kind} of entity "
-                    f"{self.features[feature].entity}"
-                )
+            for feature in inputs:
+                kind, entity = self.features[feature].kind, self.features[feature].entity
+                if kind == "id" or entity == "context":
+                    raise ValueError(
+                        f"tasks.{name}.masked_input: expected an attribute of the user or the item as label; "
+                        f"found features.{feature}, {kind} of entity {entity}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -127,6 +131,8 @@ class Experiment(Section):
                 raise ValueError(
                     f"features.{name}.of: expected the item's id feature `{self.item}`; found `{feature.of}`"
                 )
+            if not self.features[self.item].embed:  # pyright: ignore[reportAttributeAccessIssue]
+                raise ValueError(f"features.{name}: a history needs features.{self.item}.embed")
             if self.data.time is None:
                 raise ValueError(f"features.{name}: a history needs `data.time`, the log's time column")
         if self.data.split.kind == "time" and self.data.time is None:
@@ -134,11 +140,65 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
-    def _one_width_for_the_dot_product(self) -> "Experiment":
-        width = self.model.embedding_dim
+    def _one_width_where_vectors_meet(self) -> "Experiment":
+        width, kind = self.model.embedding_dim, self.model.interaction.kind
+        if kind in ("concat", "dcn_v2"):
+            return self
+        if kind == "dot" and not any(t.kind in DOT_KINDS and not t.masked_input for t in self.tasks.values()):
+            raise ValueError(
+                f"model.interaction: `dot` needs a task of kind {', '.join(DOT_KINDS)} that sees all inputs; found none"
+            )
         for name, feature in self.features.items():
-            if self.model.interaction == "dot" and feature.dim not in (None, width):
-                raise ValueError(f"features.{name}.dim: model.interaction `dot` needs {width}; found {feature.dim}")
+            if isinstance(feature, IdFeature) and not feature.embed:
+                continue
+            found = feature.dim or width
+            if isinstance(feature, VectorFeature):
+                found = feature.encoder.hidden[-1] if feature.encoder else feature.size
+            if found != width:
+                raise ValueError(f"features.{name}: model.interaction `{kind}` needs the width {width}; found {found}")
+        return self
+
+    @model_validator(mode="after")
+    def _chains(self) -> "Experiment":
+        for name, task in self.tasks.items():
+            seen = [name]
+            while (before := self.tasks[seen[-1]].after) is not None:
+                if before in seen or before not in self.tasks or self.tasks[before].kind != "binary":
+                    raise ValueError(
+                        f"tasks.{seen[-1]}.after: expected a binary task that comes before it; found `{before}`"
+                    )
+                seen.append(before)
+            if task.after and (task.kind != "binary" or task.where or task.masked_input):
+                raise ValueError(
+                    f"tasks.{name}.after: expected a binary task whose label is defined on all rows, without `where` "
+                    f"and `masked_input`; found kind {task.kind}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _layers_of_each_task(self) -> "Experiment":
+        for name, feature in self.features.items():
+            if not isinstance(feature, ImageFeature | TextFeature | SequenceFeature):
+                continue
+            encoder = feature.encoder
+            if isinstance(encoder, CNNEncoder) and encoder.shared_layers is not None:
+                path = f"features.{name}.encoder.shared_layers"
+                if not isinstance(feature, ImageFeature) or encoder.shared_layers >= len(encoder.channels):
+                    raise ValueError(f"{path}: expected fewer layers than an image's encoder has")
+                model = self.model
+                if not isinstance(model, SharedBottom) or (model.encoder.hidden and model.shared_layers != 0):
+                    raise ValueError(
+                        f"{path}: needs model.kind `shared_bottom` with model.shared_layers 0 (or no encoder layers), "
+                        "since nothing above the layers of each task can be shared"
+                    )
+                if model.interaction.kind == "dot":
+                    raise ValueError(f"{path}: does not go with model.interaction `dot`")
+            if isinstance(encoder, TransformerEncoder):
+                width = feature.dim or self.model.embedding_dim
+                if isinstance(feature, SequenceFeature):
+                    width = self.features[feature.of].dim or self.model.embedding_dim
+                if width % encoder.heads:
+                    raise ValueError(f"features.{name}.encoder.heads: expected a divisor of the width {width}")
         return self
 
     @model_validator(mode="after")

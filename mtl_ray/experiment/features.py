@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from mtl_ray.experiment.section import Section
+from mtl_ray.experiment.model import CNNEncoder, MeanPool, MLPEncoder, SequenceEncoder, TextEncoder
+from mtl_ray.experiment.section import Section, name_alone
 
 Entity = Literal["user", "item", "context"]
 
@@ -25,6 +26,8 @@ class IdFeature(_Feature):
     entity: Literal["user", "item"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     min_count: PositiveInt = 1
     """Ids with fewer training rows share the "unknown" row of the embedding table."""
+    embed: bool = True
+    """Whether the id is an input; otherwise it only says which rows belong together."""
 
 
 class CategoricalFeature(_Feature):
@@ -58,6 +61,8 @@ class TextFeature(_Feature):
     max_length: PositiveInt = 10
     """Words kept per row (the first ones)."""
     min_count: PositiveInt = 2
+    encoder: Annotated[TextEncoder, name_alone(TextEncoder)] = MeanPool()
+    """How the words become one vector."""
 
 
 class SequenceFeature(_Feature):
@@ -76,9 +81,44 @@ class SequenceFeature(_Feature):
     values: str | None = None
     """Numeric column of the log whose standardised value (e.g. the rating given) weights each item of the history in
     a second pooled vector."""
+    encoder: Annotated[SequenceEncoder, name_alone(SequenceEncoder)] = MeanPool()
+    """How the history becomes one vector; with `values`, all but `pool` also read the value beside each item."""
+
+
+class VectorFeature(_Feature):
+    """A dense vector, such as an embedding made elsewhere: a list of numbers, read as it is."""
+
+    kind: Literal["vector"] = "vector"
+    size: PositiveInt
+    """Numbers in each list; lists of another length are quarantined."""
+    encoder: MLPEncoder | None = None
+    """Layers over the vector; without it the vector itself goes to the trunk."""
+
+
+class ImageFeature(_Feature):
+    """An image: a list of height x width x channels numbers, row by row."""
+
+    kind: Literal["image"] = "image"
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    """Height, width, channels."""
+    scale: PositiveFloat = 255.0
+    """Divisor of the numbers."""
+    encoder: CNNEncoder = CNNEncoder()
+
+    @property
+    def size(self) -> int:
+        """Numbers in each list."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
 
 
 Feature = Annotated[
-    IdFeature | CategoricalFeature | NumericFeature | MultiCategoricalFeature | TextFeature | SequenceFeature,
+    IdFeature
+    | CategoricalFeature
+    | NumericFeature
+    | MultiCategoricalFeature
+    | TextFeature
+    | SequenceFeature
+    | VectorFeature
+    | ImageFeature,
     Field(discriminator="kind"),
 ]

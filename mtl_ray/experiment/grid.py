@@ -62,6 +62,7 @@ def _check_metrics(compare: Compare, cells: list[Cell]) -> None:
         for cell in cells
         for name, task in cell.experiment.tasks.items()
         for metric in task.metrics or METRICS[task.kind]
+        if metric != "ratio"  # best at 1: neither high nor low is better
     }
     for key in compare.metrics:
         if key not in known:

@@ -1,9 +1,19 @@
 """The base of every section of the experiment file."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, Union
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Section(BaseModel):
     """Frozen, and closed: a key it does not know is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def name_alone(union: Any) -> BeforeValidator:
+    """Lets the name of a member of a union stand for the member: `split: time` for `split: {kind: time}`."""
+    either = Union[union, str]  # noqa: UP007 - of a value, not of a type
+    return BeforeValidator(
+        lambda value: {"kind": value} if isinstance(value, str) else value, json_schema_input_type=either
+    )

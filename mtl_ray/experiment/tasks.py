@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, field_validator
+from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 
 from mtl_ray.experiment.section import Section
 
@@ -10,11 +10,20 @@ Scalar = bool | int | float | str
 
 METRICS: dict[str, tuple[str, ...]] = {
     "regression": ("rmse", "mae"),
-    "binary": ("auc", "log_loss", "gauc"),
+    "ordinal": ("rmse", "mae", "accuracy"),
+    "count": ("rmse", "mae", "deviance", "ratio"),
+    "value": ("rmse", "mae", "ratio"),
+    "binary": ("auc", "log_loss", "gauc", "ece", "ratio"),
     "multiclass": ("accuracy", "macro_f1", "log_loss"),
     "multilabel": ("micro_auc", "macro_auc", "log_loss"),
 }
-"""Default metrics of each task kind. `ndcg@K` and `recall@K` can be added to regression and binary tasks."""
+"""Default metrics of each task kind. `ndcg@K` and `recall@K` can be added to tasks with one number as prediction."""
+
+RANKED = ("regression", "ordinal", "count", "value", "binary")
+"""Kinds whose prediction is one number, by which a user's items can be ranked."""
+
+DOT_KINDS = ("regression", "binary", "count")
+"""Kinds whose tower has one output, to which the dot path adds."""
 
 HIGHER_IS_BETTER = frozenset({"auc", "gauc", "accuracy", "macro_f1", "micro_auc", "macro_auc", "ndcg", "recall"})
 
@@ -41,6 +50,9 @@ class _Task(Section):
     masked_input: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Needed when the label is also an input: the share of training rows in which that input and the id of the entity
     that owns it are hidden. The task learns, is evaluated and predicts on such rows alone."""
+    after: str | None = None
+    """Binary tasks: the binary task that comes before, as a click comes before a purchase: where that is 0, this is 0
+    too. The architectures `esmm` and `aitm` build on it; the others do not need it."""
     metrics: tuple[str, ...] = ()
     """Metrics to report; the defaults of the kind when empty."""
 
@@ -50,23 +62,58 @@ class _Task(Section):
         kind = cls.model_fields["kind"].default
         for metric in metrics:
             name, _, k = metric.partition("@")
-            ranking = name in ("ndcg", "recall") and k.isdigit() and int(k) > 0 and kind in ("regression", "binary")
+            ranking = name in ("ndcg", "recall") and k.isdigit() and int(k) > 0 and kind in RANKED
             if metric not in METRICS[kind] and not ranking:
-                expected = [*METRICS[kind], *(["ndcg@K", "recall@K"] if kind in ("regression", "binary") else [])]
+                expected = [*METRICS[kind], *(["ndcg@K", "recall@K"] if kind in RANKED else [])]
                 raise ValueError(f"expected metrics among {', '.join(expected)}; found {metric!r}")
         return metrics
 
 
-class RegressionTask(_Task):
-    kind: Literal["regression"] = "regression"
+class RealTask(_Task):
+    """A task whose label is a number and whose prediction is one, too."""
+
     range: tuple[float, float] | None = None
     """Lowest and highest possible label: labels outside are quarantined, predictions are clipped to it."""
     relevant: float | None = None
     """Labels at or above it count as relevant in `recall@K`; `ndcg@K` uses the label itself as gain."""
 
+    @model_validator(mode="after")
+    def _recall_of_what(self) -> "RealTask":
+        if self.relevant is None and any(m.startswith("recall@") for m in self.metrics):
+            raise ValueError("`recall@K` needs `relevant`, the lowest label that counts as relevant, e.g. 4")
+        return self
+
+
+class RegressionTask(RealTask):
+    kind: Literal["regression"] = "regression"
+    loss: Literal["mse", "mae", "huber"] = "mse"
+    """Of the label in units of its standard deviation; `huber` is quadratic up to one deviation."""
+
+
+class OrdinalTask(RealTask):
+    """A number from a few ordered levels, such as stars; the levels are those seen in training."""
+
+    kind: Literal["ordinal"] = "ordinal"
+
+
+class CountTask(RealTask):
+    """A number of events: 0, 1, 2, ..."""
+
+    kind: Literal["count"] = "count"
+
+
+class ValueTask(RealTask):
+    """An amount that is often zero and otherwise heavy-tailed, such as money spent."""
+
+    kind: Literal["value"] = "value"
+
 
 class BinaryTask(_Task):
     kind: Literal["binary"] = "binary"
+    loss: Literal["bce", "focal"] = "bce"
+    """Cross-entropy, or focal loss: each row's loss times (1 - p of its label) ** gamma (Lin et al. 2017)."""
+    gamma: NonNegativeFloat = 2.0
+    """Focal loss only."""
     positive: Scalar | None = None
     """The value that means 1, any other means 0; by default labels are 0/1 or true/false."""
 
@@ -75,6 +122,8 @@ class MulticlassTask(_Task):
     """One of the classes seen in training; a label of another class is masked and counted in `quality.json`."""
 
     kind: Literal["multiclass"] = "multiclass"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a label's weight spread over all classes (Szegedy et al. 2016)."""
 
 
 class MultilabelTask(_Task):
@@ -84,4 +133,7 @@ class MultilabelTask(_Task):
     separator: str = "|"
 
 
-Task = Annotated[RegressionTask | BinaryTask | MulticlassTask | MultilabelTask, Field(discriminator="kind")]
+Task = Annotated[
+    RegressionTask | OrdinalTask | CountTask | ValueTask | BinaryTask | MulticlassTask | MultilabelTask,
+    Field(discriminator="kind"),
+]

@@ -1,12 +1,23 @@
 """Inputs to vectors: one (B, dim) vector a feature, with hidden inputs read as unknown or null."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.features import Feature, IdFeature, MultiCategoricalFeature, SequenceFeature, TextFeature
+from mtl_ray.experiment.features import (
+    Feature,
+    IdFeature,
+    ImageFeature,
+    MultiCategoricalFeature,
+    SequenceFeature,
+    TextFeature,
+    VectorFeature,
+)
+from mtl_ray.models.encoders import ImageCNN, build_sequence_encoder
+from mtl_ray.models.layers import MLP
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 
 INITIAL_STD = 0.05
@@ -14,94 +25,194 @@ SHRINKAGE = 3.0
 """Interactions at the mean that a history's mean value starts from."""
 
 
+class Vectors(NamedTuple):
+    """What the features say about each row."""
+
+    vectors: dict[str, Tensor]
+    """(B, dim) by feature."""
+    scalars: Tensor
+    """(B, num_scalars) plain numbers: size and mean value of each history."""
+    own: dict[str, dict[str, Tensor]]
+    """By task, (B, dim) vectors of features whose encoder has layers of each task."""
+
+
 class Inputs(nn.Module):
     """Embeds every feature.
 
-    A history is pooled as sum / sqrt(n) over the table of the item ids (SVD++, Koren 2008); with `values` it is pooled
-    a second time, weighted by the values. An empty history reads a trained vector.
+    A history is pooled as sum / sqrt(n) over the table of the item ids (SVD++, Koren 2008), or goes through its own
+    encoder; with `values` it is pooled a second time, weighted by the values. A history, vector or image with nothing
+    in it reads a trained vector.
     """
 
     def __init__(self, experiment: Experiment, schema: Schema) -> None:
         super().__init__()
-        self.features: dict[str, Feature] = dict(experiment.features)
+        self.item = experiment.item
+        self.features: dict[str, Feature] = {
+            n: f for n, f in experiment.features.items() if not (isinstance(f, IdFeature) and not f.embed)
+        }
         self.tables = nn.ModuleDict()
         self.numbers = nn.ModuleDict()
+        self.encoders = nn.ModuleDict()
+        self.values = nn.ParameterDict()
+        """Direction in which an entry of an encoded history moves with its value."""
+        self.tails = nn.ModuleDict()
+        """By feature and task: the layers of an image's encoder that each task has for itself."""
         self.empty = nn.ParameterDict()
         self.dims: dict[str, int] = {}
         """Width of each vector."""
         self.num_scalars = 0
         """Plain numbers beside the vectors: size and mean value of each history."""
-        default = experiment.model.embedding_dim
+        self._default = experiment.model.embedding_dim
         for name, feature in self.features.items():
-            dim = feature.dim or default
-            if isinstance(feature, SequenceFeature):
-                dim = self.features[feature.of].dim or default
-                self.empty[name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)
-                self.num_scalars += 1
-                if feature.values:
-                    self.dims[f"{name}.values"] = dim
-                    self.num_scalars += 1
-            elif (size := schema.features[name].num_embeddings) is not None:
-                table = nn.Embedding(size, dim, padding_idx=PADDING)
-                with torch.no_grad():
-                    nn.init.normal_(table.weight, std=INITIAL_STD)
-                    table.weight[PADDING].zero_()
-                self.tables[name] = table
-            else:
-                self.numbers[name] = nn.Linear(2, dim)
-            self.dims[name] = dim
+            dim = feature.dim or self._default
+            match feature:
+                case SequenceFeature():
+                    dim = self._build_history(name, feature)
+                case VectorFeature():
+                    dim = feature.size
+                    if feature.encoder is not None:
+                        self.encoders[name] = MLP(feature.size, feature.encoder)
+                        dim = self.encoders[name].out_features
+                    self.empty[name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)  # pyright: ignore
+                case ImageFeature():
+                    self._build_image(name, feature, dim, list(experiment.tasks))
+                case _ if (size := schema.features[name].num_embeddings) is not None:
+                    table = nn.Embedding(size, dim, padding_idx=PADDING)
+                    with torch.no_grad():
+                        nn.init.normal_(table.weight, std=INITIAL_STD)
+                        table.weight[PADDING].zero_()
+                    self.tables[name] = table
+                    if isinstance(feature, TextFeature):
+                        encoder = build_sequence_encoder(feature.encoder, dim, feature.max_length)
+                        if encoder is not None:
+                            self.encoders[name] = encoder
+                case _:
+                    self.numbers[name] = nn.Linear(2, dim)
+            self.dims[name] = dim  # pyright: ignore[reportArgumentType]
         self.dropout = nn.Dropout(experiment.model.embedding_dropout)
 
-    def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """Vectors by feature, each (B, dim), and (B, num_scalars) plain numbers.
+    def _build_history(self, name: str, feature: SequenceFeature) -> int:
+        dim = self.features[feature.of].dim or self._default
+        self.empty[name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)
+        self.num_scalars += 1
+        encoder = build_sequence_encoder(feature.encoder, dim, feature.max_length)
+        if encoder is not None:
+            self.encoders[name] = encoder
+        if feature.values:
+            self.dims[f"{name}.values"] = dim
+            self.num_scalars += 1
+            if encoder is not None:
+                self.values[name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)
+        return dim
+
+    def _build_image(self, name: str, feature: ImageFeature, dim: int, tasks: list[str]) -> None:
+        channels, kernel, k = feature.encoder.channels, feature.encoder.kernel, feature.encoder.shared_layers
+        self.empty[name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)
+        if k is None:
+            self.encoders[name] = ImageCNN(feature.shape[2], channels, kernel, dim)
+            return
+        self.encoders[name] = ImageCNN(feature.shape[2], channels[:k], kernel, None)
+        width = channels[k - 1] if k else feature.shape[2]
+        self.tails[name] = nn.ModuleDict({task: ImageCNN(width, channels[k:], kernel, dim) for task in tasks})
+
+    def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor]) -> Vectors:
+        """The features' vectors of encoded rows.
 
         Args:
-            batch: encoded columns.
+            batch: encoded columns; one of a single row holds for all rows and is read once.
             hidden: by feature, (B,) bool, rows in which the input is hidden.
         """
         vectors: dict[str, Tensor] = {}
         scalars: list[Tensor] = []
+        own: dict[str, dict[str, Tensor]] = {}
         for name, feature in self.features.items():
             column, hide = batch[name], hidden.get(name)
             match feature:
                 case SequenceFeature():
-                    self._history(name, feature, batch, hide, vectors, scalars)
+                    self._history(name, feature, batch, hidden, vectors, scalars)
+                case VectorFeature() | ImageFeature():
+                    self._dense(name, feature, column, hide, vectors, own)
                 case MultiCategoricalFeature() | TextFeature():
                     if hide is not None:
                         nothing = torch.full_like(column, PADDING)
                         nothing[:, 0] = NULL
                         column = torch.where(hide[:, None], nothing, column)
-                    vectors[name] = _pooled(self.tables[name](column), column).mean
+                    embedded = self.tables[name](column)
+                    if name in self.encoders:
+                        vectors[name] = self.encoders[name](embedded, column != PADDING, embedded[:, 0])
+                    else:
+                        vectors[name] = _pooled(embedded, column).mean
                 case _ if name in self.tables:
-                    if hide is not None:
-                        column = torch.where(hide, UNKNOWN if isinstance(feature, IdFeature) else NULL, column)
-                    vectors[name] = self.tables[name](column)
+                    vectors[name] = self._embedded(name, batch, hidden)
                 case _:
                     missing = torch.isnan(column) if hide is None else torch.isnan(column) | hide
                     value = torch.where(missing, torch.zeros_like(column), column)
                     vectors[name] = self.numbers[name](torch.stack([value, missing.to(value.dtype)], 1))
-        numbers = torch.stack(torch.broadcast_tensors(*scalars), 1) if scalars else next(iter(vectors.values()))[:, :0]
-        return {name: self.dropout(vector) for name, vector in vectors.items()}, numbers
+        size = max(len(column) for column in batch.values())
+        numbers = (
+            torch.stack([x.expand(size) for x in scalars], 1) if scalars else vectors[self.item].new_zeros(size, 0)
+        )
+        dropped = {task: self._dropped(parts, size) for task, parts in own.items()}
+        return Vectors(self._dropped(vectors, size), numbers, dropped)
+
+    def _dropped(self, vectors: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
+        return {name: self.dropout(vector.expand(size, -1)) for name, vector in vectors.items()}
+
+    def _embedded(self, name: str, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor]) -> Tensor:
+        column = batch[name]
+        if name in hidden:
+            nothing = UNKNOWN if isinstance(self.features[name], IdFeature) else NULL
+            column = torch.where(hidden[name], nothing, column)
+        return self.tables[name](column)
+
+    def _dense(
+        self,
+        name: str,
+        feature: VectorFeature | ImageFeature,
+        column: Tensor,
+        hide: Tensor | None,
+        vectors: dict[str, Tensor],
+        own: dict[str, dict[str, Tensor]],
+    ) -> None:
+        missing = torch.isnan(column[:, :1]) if hide is None else torch.isnan(column[:, :1]) | hide[:, None]
+        x = torch.where(missing, torch.zeros_like(column), column)
+        if isinstance(feature, ImageFeature):
+            x = x.reshape(-1, *feature.shape).permute(0, 3, 1, 2)
+        if name in self.encoders:
+            x = self.encoders[name](x)
+        if name not in self.tails:
+            vectors[name] = torch.where(missing, self.empty[name], x)
+            return
+        for task, tail in self.tails[name].items():  # pyright: ignore[reportCallIssue]
+            own.setdefault(task, {})[name] = torch.where(missing, self.empty[name], tail(x))
 
     def _history(
         self,
         name: str,
         feature: SequenceFeature,
         batch: Mapping[str, Tensor],
-        hide: Tensor | None,
+        hidden: Mapping[str, Tensor],
         vectors: dict[str, Tensor],
         scalars: list[Tensor],
     ) -> None:
         items = batch[name]
-        if hide is not None:
-            items = torch.where(hide[:, None], PADDING, items)
+        if name in hidden:
+            items = torch.where(hidden[name][:, None], PADDING, items)
         embedded = self.tables[feature.of](items)
         pooled = _pooled(embedded, items)
         size = pooled.size
-        vectors[name] = torch.where(size > 0, pooled.total / size.clamp(min=1).sqrt(), self.empty[name])
-        scalars.append(torch.log1p(size[:, 0]) / 4)
+        values = None
         if feature.values:
             values = torch.where(items != PADDING, batch[f"{name}.values"].to(embedded.dtype), 0)
+        if name in self.encoders:
+            entries = embedded if values is None else embedded + values[..., None] * self.values[name]
+            query = self._embedded(self.item, batch, hidden)
+            encoded = self.encoders[name](entries, items != PADDING, query)
+        else:
+            encoded = pooled.total / size.clamp(min=1).sqrt()
+        vectors[name] = torch.where(size > 0, encoded, self.empty[name])
+        scalars.append(torch.log1p(size[:, 0]) / 4)
+        if values is not None:
             weighted = torch.bmm(values[:, None], embedded)[:, 0]
             vectors[f"{name}.values"] = weighted / size.clamp(min=1).sqrt()
             scalars.append(values.sum(1) / (size[:, 0] + SHRINKAGE))

@@ -1,12 +1,18 @@
 """Building blocks shared by the architectures."""
 
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from mtl_ray.experiment.model import MLPSettings
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+SHARED = "shared"
+"""Name of the set of embedding tables that all tasks read; a task's own set has the task's name."""
 
 
 class Forward(NamedTuple):
@@ -14,27 +20,146 @@ class Forward(NamedTuple):
 
     logits: dict[str, Tensor]
     """(B, num_outputs) by task."""
-    shared: Tensor
+    shared: Tensor | None
     """(B, ...) the representation that all tasks share, of which gradient-based balancers compare the tasks' gradients:
-    the last tensor of the architecture on which every task depends."""
+    the last tensor of the architecture on which every task depends; None where tasks have no such tensor."""
+    penalty: Tensor | None = None
+    """(B,) what each row adds to the loss beside the tasks' losses; None where the architecture has no such term."""
+
+
+class Encoded(NamedTuple):
+    """What a network reads."""
+
+    x: dict[str, Tensor]
+    """(B, width) by set of embedding tables: `shared`, or the name of a task."""
+    prior: Tensor
+    """(B, prior_width) profile of the user and the item and how often each was seen in training."""
+
+
+class Sizes(NamedTuple):
+    """What a network is built for."""
+
+    width: int
+    prior: int
+    outputs: dict[str, int]
+    """Width of each task's output."""
+    after: dict[str, str]
+    """By task the task that comes before it in a chain."""
+
+
+class Layer(nn.Module):
+    """Linear, LayerNorm (optional), activation and dropout, around a residual connection (optional)."""
+
+    def __init__(self, in_features: int, out_features: int, settings: MLPSettings) -> None:
+        super().__init__()
+        norm = [nn.LayerNorm(out_features)] if settings.layer_norm else []
+        dropout = [nn.Dropout(settings.dropout)] if settings.dropout else []
+        self.block = nn.Sequential(
+            nn.Linear(in_features, out_features), *norm, ACTIVATIONS[settings.activation](), *dropout
+        )
+        self.residual = settings.residual and in_features == out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_features) to (B, out_features)."""
+        return x + self.block(x) if self.residual else self.block(x)
+
+
+def width_of(settings: MLPSettings, in_features: int) -> int:
+    """Width of the output of an `MLP`."""
+    return settings.hidden[-1] if settings.hidden else in_features
 
 
 class MLP(nn.Module):
-    """Linear, LayerNorm (optional), activation and dropout, once per hidden layer; no layer is the identity."""
+    """A layer per hidden width; no layer is the identity."""
 
-    def __init__(self, in_features: int, settings: MLPSettings) -> None:
+    def __init__(self, in_features: int, settings: MLPSettings, hidden: Sequence[int] | None = None) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        width = in_features
-        for hidden in settings.hidden:
-            layers.append(nn.Linear(width, hidden))
-            if settings.layer_norm:
-                layers.append(nn.LayerNorm(hidden))
-            layers += [ACTIVATIONS[settings.activation](), nn.Dropout(settings.dropout)]
-            width = hidden
-        self.layers = nn.Sequential(*layers)
-        self.out_features = width
+        widths = [in_features, *(settings.hidden if hidden is None else hidden)]
+        pairs = itertools.pairwise(widths)
+        self.layers = nn.Sequential(*(Layer(i, o, settings) for i, o in pairs))
+        self.out_features = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_features) to (B, out_features)."""
         return self.layers(x)
+
+
+class Towers(nn.Module):
+    """A tower and an output layer for each task."""
+
+    def __init__(self, in_features: int, outputs: Mapping[str, int], settings: MLPSettings) -> None:
+        super().__init__()
+        self.towers = nn.ModuleDict()
+        for task, width in outputs.items():
+            tower = MLP(in_features, settings)
+            self.towers[task] = nn.Sequential(tower, nn.Linear(tower.out_features, width))
+
+    def forward(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """(B, in_features), one for all tasks or one a task, to (B, num_outputs) by task."""
+        return {task: tower(x if isinstance(x, Tensor) else x[task]) for task, tower in self.towers.items()}
+
+
+class Experts(nn.Module):
+    """Networks of one shape over one input.
+
+    The first layers are one product, since their input is the same; later layers are small products per expert. On a
+    CPU a loop over small products is faster than a batched one (`make bench` measures both).
+    """
+
+    def __init__(self, number: int, in_features: int, settings: MLPSettings) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(MLP(in_features, settings) for _ in range(number))
+        self.out_features = width_of(settings, in_features)
+
+    def __len__(self) -> int:
+        return len(self.experts)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, in_features) to (B, out_features) by expert."""
+        return [expert(x) for expert in self.experts]
+
+
+class Gate(nn.Module):
+    """Softmax weights over experts from the input (Jordan and Jacobs 1994; as in MMoE)."""
+
+    def __init__(self, in_features: int, number: int) -> None:
+        super().__init__()
+        self.weights = nn.Linear(in_features, number, bias=False)
+
+    def forward(self, x: Tensor, experts: Tensor) -> Tensor:
+        """(B, in_features) and (B, E, d) to the mixture (B, d)."""
+        return torch.bmm(self.weights(x).softmax(1)[:, None], experts)[:, 0]
+
+
+class GateUnit(nn.Module):
+    """2 sigmoid(W2 relu(W1 p)): a factor for each hidden unit, 1 on average (the gate NU of PEPNet)."""
+
+    def __init__(self, in_features: int, hidden: int, out_features: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, out_features))
+
+    def forward(self, prior: Tensor) -> Tensor:
+        """(B, in_features) to factors (B, out_features) between 0 and 2."""
+        return 2 * self.layers(prior).sigmoid()
+
+
+class Network(nn.Module):
+    """An architecture: from the inputs to each task's outputs."""
+
+    @staticmethod
+    def sets(tasks: Sequence[str]) -> tuple[str, ...]:
+        """The sets of embedding tables it reads: one for all tasks unless it says otherwise."""
+        return (SHARED,)
+
+    def forward(self, inputs: Encoded) -> Forward:
+        """See `Encoded` and `Forward`."""
+        raise NotImplementedError
+
+
+def in_order(tasks: list[str], after: dict[str, str]) -> list[str]:
+    """The tasks, each behind the one it comes after."""
+
+    def depth(task: str) -> int:
+        return 1 + depth(after[task]) if task in after else 0
+
+    return sorted(tasks, key=depth)

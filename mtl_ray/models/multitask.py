@@ -6,12 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.model import SharedBottom
-from mtl_ray.models.inputs import Inputs
-from mtl_ray.models.layers import Forward
+from mtl_ray.experiment.features import IdFeature, SequenceFeature
+from mtl_ray.experiment.tasks import DOT_KINDS
+from mtl_ray.models.inputs import Inputs, Vectors
+from mtl_ray.models.interactions import build_interaction
+from mtl_ray.models.layers import SHARED, Encoded, Forward, Sizes
 from mtl_ray.models.masks import hidden_by
-from mtl_ray.models.shared_bottom import SharedBottomNetwork
-from mtl_ray.schema import Schema
+from mtl_ray.models.networks import network_of
+from mtl_ray.models.soft_sharing import SoftSharingNetwork
+from mtl_ray.schema import ITEM_SUPPORT, UNKNOWN, USER_SUPPORT, Schema
 from mtl_ray.tasks import build_task
 
 
@@ -22,13 +25,35 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         self.tasks = {name: build_task(spec, schema.tasks[name]) for name, spec in experiment.tasks.items()}
         self.hidden_by = {name: frozenset(hidden_by(experiment, name)) for name in experiment.tasks}
-        self.inputs = Inputs(experiment, schema)
-        width = sum(self.inputs.dims.values()) + self.inputs.num_scalars
-        num_outputs = {name: task.num_outputs for name, task in self.tasks.items()}
-        match experiment.model:
-            case SharedBottom() as settings:
-                self.network = SharedBottomNetwork(width, num_outputs, settings)
-        self.dot = DotPath(experiment, self.inputs) if experiment.model.interaction == "dot" else None
+        self.supports = {experiment.user: USER_SUPPORT, experiment.item: ITEM_SUPPORT}
+        kind = network_of(experiment.model)
+        sets = kind.sets(list(self.tasks))
+        self.inputs = nn.ModuleDict({name: Inputs(experiment, schema) for name in sets})
+        first = self._first
+        self.profile = [
+            n for n, f in first.features.items() if n in first.dims and not isinstance(f, IdFeature | SequenceFeature)
+        ]
+        settings = experiment.model.interaction
+        numbers = set(first.numbers)
+        self.interactions = nn.ModuleDict(
+            {name: build_interaction(settings, first.dims, first.num_scalars, numbers) for name in sets}
+        )
+        sizes = Sizes(
+            width=self.interactions[sets[0]].width,  # pyright: ignore[reportArgumentType]
+            prior=sum(first.dims[n] for n in self.profile if n not in first.tails) + 2 * len(self.supports),
+            outputs={name: task.num_outputs for name, task in self.tasks.items()},
+            after={name: task.after for name, task in experiment.tasks.items() if task.after},
+        )
+        self.network = kind(sizes, experiment.model)  # pyright: ignore[reportCallIssue]
+        self.dots = nn.ModuleDict()
+        if settings.kind == "dot":
+            dots = {name: DotPath(experiment, first, name, sets) for name in sets}
+            self.dots = nn.ModuleDict({name: dot for name, dot in dots.items() if dot.weights})
+
+    @property
+    def _first(self) -> Inputs:
+        """The inputs of one set of tables; all sets have the same shape."""
+        return next(iter(self.inputs.values()))  # pyright: ignore[reportReturnType]
 
     def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor] | None = None) -> Forward:
         """Outputs (B, num_outputs) by task, and the representation that the tasks share.
@@ -37,15 +62,45 @@ class MultiTaskModel(nn.Module):
             batch: encoded columns, (B,) or (B, length); one of a single row holds for all rows.
             hidden: by feature, (B,) bool, rows in which the input is hidden; nothing is by default.
         """
-        vectors, scalars = self.inputs(batch, hidden or {})
-        num_rows = max(len(vector) for vector in vectors.values())
-        vectors = {name: vector.expand(num_rows, -1) for name, vector in vectors.items()}
-        scalars = scalars.expand(num_rows, -1)
-        outputs: Forward = self.network(torch.cat([*vectors.values(), scalars], 1))
-        if self.dot is None:
-            return outputs
-        added = {task: outputs.logits[task] + extra for task, extra in self.dot(vectors).items()}
-        return outputs._replace(logits=outputs.logits | added)
+        hidden = hidden or {}
+        read = {name: inputs(batch, hidden) for name, inputs in self.inputs.items()}
+        outputs: Forward = self.network(Encoded(self._meet(read), self._prior(batch, hidden, read)))
+        for name, dot in self.dots.items():
+            added = {task: outputs.logits[task] + extra for task, extra in dot(read[name].vectors).items()}
+            outputs = outputs._replace(logits=outputs.logits | added)
+        if isinstance(self.network, SoftSharingNetwork):
+            tied = self.network.penalty(list(self.inputs.values()))
+            outputs = outputs._replace(penalty=tied.expand(len(next(iter(read.values())).scalars)))
+        return outputs
+
+    def _meet(self, read: Mapping[str, Vectors]) -> dict[str, Tensor]:
+        """(B, width) by set of tables, or by task where a feature's encoder has layers of each task."""
+        x = {}
+        for name, (vectors, scalars, own) in read.items():
+            interaction = self.interactions[name]
+            if own:
+                order = self._first.dims
+                for task, parts in own.items():
+                    together = vectors | parts
+                    x[task] = interaction({n: together[n] for n in order}, scalars)
+            else:
+                x[name] = interaction(vectors, scalars)
+        return x
+
+    def _prior(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], read: Mapping[str, Vectors]) -> Tensor:
+        """(B, prior_width): attributes (without gradient), and of the user and the item log(1 + support) / 8 and
+        whether the support is 0. A hidden or unknown id has no support."""
+        vectors, scalars, _ = next(iter(read.values()))
+        parts = [vectors[n].detach() for n in self.profile if n in vectors]
+        weight = next(self.parameters())
+        for key, column in self.supports.items():
+            nothing = batch[key] <= UNKNOWN
+            if key in hidden:
+                nothing = nothing | hidden[key]
+            support = torch.where(nothing, 0, batch[column])
+            seen = torch.stack([torch.log1p(support) / 8, support == 0], 1)
+            parts.append(seen.to(weight.dtype).expand(len(scalars), -1))
+        return torch.cat(parts, 1)
 
     @torch.no_grad()
     def evaluation_logits(self, batch: Mapping[str, Tensor], tasks: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -71,12 +126,17 @@ class MultiTaskModel(nn.Module):
 
     def num_parameters_by_part(self) -> dict[str, int]:
         """Trainable numbers of each embedding table and of the other parts."""
-        parts = {f"table {name}": table.weight.numel() for name, table in self.inputs.tables.items()}  # pyright: ignore
-        others = {name: _size(part) for name, part in self.network.named_children()}
-        others["inputs"] = _size(self.inputs) - sum(parts.values())
-        if self.dot is not None:
-            others["dot"] = _size(self.dot)
-        return parts | {name: size for name, size in others.items() if size}
+        parts: dict[str, int] = {}
+        for name, inputs in self.inputs.items():
+            of = "" if name == SHARED else f" of {name}"
+            tables = inputs.tables.items()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+            own = {f"table {feature}{of}": table.weight.numel() for feature, table in tables}
+            parts |= own
+            parts["other inputs"] = parts.get("other inputs", 0) + _size(inputs) - sum(own.values())
+        parts |= {name: _size(part) for name, part in self.network.named_children()}
+        loose = [p.numel() for p in self.network.parameters(recurse=False)]
+        parts |= {"network": sum(loose), "interaction": _size(self.interactions), "dot": _size(self.dots)}
+        return {name: size for name, size in parts.items() if size}
 
 
 class DotPath(nn.Module):
@@ -84,15 +144,16 @@ class DotPath(nn.Module):
 
     Matrix factorisation as a term of the model (Koren et al. 2009), over all features of both sides as in
     factorisation machines (Rendle 2010): y_t += sum_k a_tk u_k v_k + c_t, with a_t = 1 at the start. Tasks with one
-    output that see all inputs get it.
+    output that see all inputs get it, from their own set of tables where they have one.
     """
 
-    def __init__(self, experiment: Experiment, inputs: Inputs) -> None:
+    def __init__(self, experiment: Experiment, inputs: Inputs, of: str, sets: tuple[str, ...]) -> None:
         super().__init__()
         entities = {name: experiment.features[name.removesuffix(".values")].entity for name in inputs.dims}
         self.sides = {side: [n for n, e in entities.items() if e == side] for side in ("user", "item")}
         width = experiment.model.embedding_dim
-        tasks = [n for n, t in experiment.tasks.items() if t.kind in ("regression", "binary") and not t.masked_input]
+        tasks = [n for n, t in experiment.tasks.items() if t.kind in DOT_KINDS and not t.masked_input]
+        tasks = [task for task in tasks if of == (task if task in sets else SHARED)]
         self.weights = nn.ParameterDict({task: nn.Parameter(torch.ones(width)) for task in tasks})
         self.biases = nn.ParameterDict({task: nn.Parameter(torch.zeros(1)) for task in tasks})
 

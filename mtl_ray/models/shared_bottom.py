@@ -1,23 +1,33 @@
-"""Hard parameter sharing (Caruana 1997): one encoder for all tasks, one tower a task."""
+"""Hard parameter sharing (Caruana 1997): an encoder for all tasks, or its first layers, and one tower a task."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from mtl_ray.experiment.model import SharedBottom
-from mtl_ray.models.layers import MLP, Forward
+from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, Network, Sizes, Towers, width_of
 
 
-class SharedBottomNetwork(nn.Module):
-    """From the concatenated inputs to each task's outputs."""
+class SharedBottomNetwork(Network):
+    """y_t = tower_t(own_t(encoder(x))), where own_t holds the layers after `shared_layers`.
 
-    def __init__(self, in_features: int, num_outputs: dict[str, int], settings: SharedBottom) -> None:
+    Where a feature's encoder has layers of each task (a CNN shared in part), x differs by task and nothing above it
+    can be shared.
+    """
+
+    def __init__(self, sizes: Sizes, settings: SharedBottom) -> None:
         super().__init__()
-        self.encoder = MLP(in_features, settings.encoder)
-        self.towers = nn.ModuleDict()
-        for task, outputs in num_outputs.items():
-            tower = MLP(self.encoder.out_features, settings.tower)
-            self.towers[task] = nn.Sequential(tower, nn.Linear(tower.out_features, outputs))
+        hidden, k = settings.encoder.hidden, settings.shared_layers
+        k = len(hidden) if k is None else k
+        self.encoder = MLP(sizes.width, settings.encoder, hidden[:k])
+        self.own = nn.ModuleDict()
+        if hidden[k:]:
+            for task in sizes.outputs:
+                self.own[task] = MLP(self.encoder.out_features, settings.encoder, hidden[k:])
+        self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
 
-    def forward(self, x: Tensor) -> Forward:
-        """(B, in_features) to (B, num_outputs) by task; shared is the encoder's output."""
-        shared = self.encoder(x)
-        return Forward({task: tower(shared) for task, tower in self.towers.items()}, shared)
+    def forward(self, inputs: Encoded) -> Forward:
+        """The output of the last shared layer is what the tasks share."""
+        shared = self.encoder(inputs.x[SHARED]) if SHARED in inputs.x else None
+        x = {task: inputs.x[task] if shared is None else shared for task in self.towers.towers}
+        if self.own:
+            x = {task: self.own[task](part) for task, part in x.items()}
+        return Forward(self.towers(x), shared)

@@ -42,6 +42,8 @@ def batch_of(size: int, seed: int = 0) -> dict[str, torch.Tensor]:
     return {
         **batch,
         "tags": rows(12, size, 3),
+        "user_support": torch.randint(0, 30, (size,), generator=generator, dtype=torch.int32),
+        "item_support": torch.randint(0, 30, (size,), generator=generator, dtype=torch.int32),
         "age": torch.randn(size, generator=generator),
         "history": history,
         "history.values": torch.randn(size, 10, generator=generator),

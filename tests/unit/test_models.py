@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from mtl_ray.experiment import override
 from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.layers import Encoded
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 from tests.support import small_experiment
 from tests.unit.conftest import batch_of
@@ -81,10 +83,11 @@ def test_a_masked_input_task_cannot_see_its_label_or_the_id(model: MultiTaskMode
 def test_an_empty_history_reads_its_trained_vector(model: MultiTaskModel):
     batch = batch_of(4)
     batch["history"][1] = PADDING
-    vectors, _ = model.inputs(batch, {})
-    assert torch.equal(vectors["history"][1], model.inputs.empty["history"])
+    inputs = model.inputs["shared"]
+    vectors = inputs(batch, {}).vectors
+    assert torch.equal(vectors["history"][1], inputs.empty["history"])
     assert vectors["history.values"][1].abs().sum() == 0
-    table = model.inputs.tables.get_parameter("item_id.weight")
+    table = inputs.tables.get_parameter("item_id.weight")
     size, values = 6, batch["history.values"][0, :6]
     rows = table[batch["history"][0, :size].long()]
     torch.testing.assert_close(vectors["history"][0], rows.sum(0) / size**0.5)
@@ -93,10 +96,9 @@ def test_an_empty_history_reads_its_trained_vector(model: MultiTaskModel):
 
 def test_the_dot_path_adds_the_product_of_both_sides(experiment, schema: Schema):
     model = MultiTaskModel(experiment, schema).eval()
-    assert model.dot is not None
     batch = batch_of(5)
-    vectors, scalars = model.inputs(batch, {})
-    plain = model.network(torch.cat([*vectors.values(), scalars], 1)).logits
+    vectors, scalars, _ = model.inputs["shared"](batch, {})
+    plain = model.network(Encoded({"shared": torch.cat([*vectors.values(), scalars], 1)}, scalars)).logits
     user = sum(vectors[n] for n in ("user_id", "age", "gender", "occupation", "history", "history.values"))
     item = sum(vectors[n] for n in ("item_id", "category", "tags", "price"))
     outputs = model(batch).logits
@@ -112,3 +114,19 @@ def test_parts_hold_every_parameter_once(model: MultiTaskModel):
 
 def test_predictions_of_an_empty_batch_are_empty(model: MultiTaskModel):
     assert all(len(p) == 0 for p in model.predict({n: c[:0] for n, c in batch_of(2).items()}).values())
+
+
+@pytest.mark.parametrize("encoder", ["pool", "attention", "transformer"])
+def test_columns_of_a_single_row_hold_for_all_rows(experiment, schema, encoder):
+    """A user's columns are read once for all candidates."""
+    torch.manual_seed(0)
+    settings = override(experiment, {"features.history.encoder": {"kind": encoder}})
+    model = MultiTaskModel(settings, schema).eval()
+    batch = batch_of(6)
+    users = [n for n, f in settings.features.items() if f.entity == "user"] + ["history.values", "user_support"]
+    whole = {n: c[:1].expand_as(c) if n in users else c for n, c in batch.items()}
+    single = {n: c[:1] if n in users else c for n, c in batch.items()}
+    expected, found = model.evaluation_logits(whole), model.evaluation_logits(single)
+    for task in settings.tasks:
+        torch.testing.assert_close(found[task], expected[task])
+    assert list(model.evaluation_logits(single, ["rating"])) == ["rating"]

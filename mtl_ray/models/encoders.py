@@ -1,0 +1,150 @@
+"""Encoders of one feature: a history, a text, a dense vector or an image to one vector.
+
+Positions hold padding on the right; an encoder's result does not depend on how much of it there is.
+"""
+
+import itertools
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its customary name
+from torch import Tensor, nn
+
+from mtl_ray.experiment.model import (
+    AttentionEncoder,
+    CNNEncoder,
+    MeanPool,
+    RNNEncoder,
+    TransformerEncoder,
+)
+
+
+class SequenceCNN(nn.Module):
+    """Convolutions over positions, the largest value of each channel, a linear layer (Kim 2014)."""
+
+    def __init__(self, dim: int, settings: CNNEncoder) -> None:
+        super().__init__()
+        widths = [dim, *settings.channels]
+        self.layers = nn.ModuleList(
+            nn.Conv1d(i, o, settings.kernel, padding=settings.kernel // 2) for i, o in itertools.pairwise(widths)
+        )
+        self.output = nn.Linear(widths[-1], dim)
+
+    def forward(self, x: Tensor, present: Tensor, query: Tensor) -> Tensor:
+        """See `build_sequence_encoder`."""
+        x, mask = x.transpose(1, 2), present[:, None]
+        for layer in self.layers:
+            x = torch.where(mask, F.relu(layer(x)), 0)  # padding stays zero, like the border of a convolution
+        return self.output(x.amax(2))
+
+
+class SequenceRNN(nn.Module):
+    """The state after the last entry of a GRU (Cho et al. 2014; as GRU4Rec) or LSTM."""
+
+    def __init__(self, dim: int, settings: RNNEncoder) -> None:
+        super().__init__()
+        cell = {"gru": nn.GRU, "lstm": nn.LSTM}[settings.cell]
+        self.cell = cell(dim, settings.hidden, batch_first=True)
+        self.output = nn.Linear(settings.hidden, dim)
+
+    def forward(self, x: Tensor, present: Tensor, query: Tensor) -> Tensor:
+        """See `build_sequence_encoder`."""
+        if not len(x):
+            return of_nothing(self, x, query)
+        return self.output(last_of(self.cell(x)[0], present))
+
+
+class SequenceTransformer(nn.Module):
+    """Self-attention (Vaswani et al. 2017); causal with the last state as SASRec (Kang and McAuley 2018), or the mean
+    of all states. A position is counted back from the most recent entry."""
+
+    def __init__(self, dim: int, length: int, settings: TransformerEncoder) -> None:
+        super().__init__()
+        self.causal = settings.causal
+        self.positions = nn.Parameter(torch.randn(length, dim) * 0.05)
+        layer = nn.TransformerEncoderLayer(
+            dim, settings.heads, 4 * dim, settings.dropout, batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, settings.layers, nn.LayerNorm(dim), enable_nested_tensor=False)
+
+    def forward(self, x: Tensor, present: Tensor, query: Tensor) -> Tensor:
+        """See `build_sequence_encoder`."""
+        if not len(x):
+            return of_nothing(self, x, query)
+        length = x.shape[1]
+        size = present.sum(1, keepdim=True)
+        back = (size - 1 - torch.arange(length, device=x.device)).clamp(min=0)
+        # Attention to nothing is undefined; an empty row attends to its first position and its result is not read.
+        ignored = ~present
+        ignored[:, 0] = False
+        future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1) if self.causal else None
+        states = self.layers(x + self.positions[back], mask=future, src_key_padding_mask=ignored)
+        if self.causal:
+            return last_of(states, present)
+        return torch.where(present[..., None], states, 0).sum(1) / size.clamp(min=1)
+
+
+class TargetAttention(nn.Module):
+    """sum_i a(k_i, q) k_i with a = MLP([k, q, k - q, k * q]), not normalised (DIN, Zhou et al. 2018)."""
+
+    def __init__(self, dim: int, settings: AttentionEncoder) -> None:
+        super().__init__()
+        self.weight = nn.Sequential(nn.Linear(4 * dim, settings.hidden), nn.PReLU(), nn.Linear(settings.hidden, 1))
+
+    def forward(self, x: Tensor, present: Tensor, query: Tensor) -> Tensor:
+        """See `build_sequence_encoder`."""
+        x, q = torch.broadcast_tensors(x, query[:, None])
+        weights = self.weight(torch.cat([x, q, x - q, x * q], 2))[..., 0]
+        return torch.bmm(torch.where(present, weights, 0)[:, None], x)[:, 0]
+
+
+class ImageCNN(nn.Module):
+    """Convolution, ReLU and 2 x 2 pooling per layer; then the mean over places and a linear layer.
+
+    Args:
+        in_channels: channels of the image, or of the layers before.
+        channels: of the convolutions here.
+        kernel: width of each.
+        dim: of the output; None for convolutions alone, whose output goes to another part.
+    """
+
+    def __init__(self, in_channels: int, channels: tuple[int, ...], kernel: int, dim: int | None) -> None:
+        super().__init__()
+        widths = [in_channels, *channels]
+        self.layers = nn.ModuleList(nn.Conv2d(i, o, kernel, padding=kernel // 2) for i, o in itertools.pairwise(widths))
+        self.output = None if dim is None else nn.Linear(widths[-1], dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, dim), or to (B, channels, H', W') without an output layer."""
+        for layer in self.layers:
+            x = F.max_pool2d(F.relu(layer(x)), 2)
+        return x if self.output is None else self.output(x.mean((2, 3)))
+
+
+def of_nothing(encoder: nn.Module, x: Tensor, query: Tensor) -> Tensor:
+    """(0, dim): the result for an empty batch, which kernels refuse; every parameter takes part, as DDP needs."""
+    one = x.new_zeros(1, *x.shape[1:])
+    return encoder(one, torch.ones_like(one[..., 0], dtype=torch.bool), query.new_zeros(1, query.shape[1]))[:0]
+
+
+def last_of(states: Tensor, present: Tensor) -> Tensor:
+    """(B, d): the state of each row's last entry; of the first position where a row has none."""
+    last = (present.sum(1) - 1).clamp(min=0)
+    return states[torch.arange(len(states), device=states.device), last]
+
+
+def build_sequence_encoder(
+    settings: MeanPool | CNNEncoder | RNNEncoder | TransformerEncoder | AttentionEncoder, dim: int, length: int
+) -> nn.Module | None:
+    """An encoder called with entries (B, L, dim), `present` (B, L) bool and `query` (B, dim), the row's item; it
+    returns (B, dim). None for plain pooling."""
+    match settings:
+        case CNNEncoder():
+            return SequenceCNN(dim, settings)
+        case RNNEncoder():
+            return SequenceRNN(dim, settings)
+        case TransformerEncoder():
+            return SequenceTransformer(dim, length, settings)
+        case AttentionEncoder():
+            return TargetAttention(dim, settings)
+        case _:
+            return None
