@@ -1,7 +1,9 @@
 """The command line: `mtl-ray VERB EXPERIMENT.yaml [--set dotted.path=value ...] [--json FILE]`."""
 
 import json
+import shlex
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load
+from mtl_ray.experiment.grid import grid
 
 app = typer.Typer(
     help="Distributed training of multi-task recommenders that solve the cold-start problem.",
@@ -74,9 +77,13 @@ def check(
         raise InputError("check: expected an experiment file, or --json-schema")
     from mtl_ray.plan import plan  # noqa: PLC0415 - torch is slow to load and `--json-schema` needs none
 
-    result = plan(load(experiment, changes))
+    settings = load(experiment, changes)
+    cells = grid(settings) if settings.compare else []
+    result = plan(settings)
     for line in result.lines():
         console.print(line, highlight=False, markup=False)
+    if cells:
+        _say(f"compare: {len(cells)} trainings, {', '.join(dict.fromkeys(cell.variant for cell in cells))}")
     _write(json_file, result.numbers())
 
 
@@ -121,6 +128,7 @@ def train(
         {
             "metrics": trained.evaluation.metrics,
             "constant": trained.evaluation.constant,
+            "baselines": trained.evaluation.baselines,
             "run": trained.name,
             "run_id": trained.run_id,
             "model_uri": trained.model_uri,
@@ -128,6 +136,29 @@ def train(
             "dataset": trained.prepared.folder.location,
         },
     )
+
+
+@app.command()
+def compare(
+    experiment: File,
+    changes: Set = [],  # noqa: B006
+    resume: Annotated[str | None, typer.Option(help="Continue this interrupted comparison.", metavar="RUN")] = None,
+    json_file: Json = None,
+) -> None:
+    """Train a grid of variants on the same folds and seeds; means, deviations and paired tests by task and segment."""
+    settings = load(experiment, changes)
+    grid(settings)  # mistakes of a variant are told before anything heavy is loaded
+    from mtl_ray.compare import compare as run  # noqa: PLC0415
+
+    command = shlex.join(
+        ["mtl-ray", "compare", experiment, *(word for change in changes for word in ("--set", change))]
+    )
+    compared = run(settings, resume, _say, command)
+    console.print(compared.comparison.table())
+    _say(f"MLflow run: {compared.run_id}")
+    _say(f"report: {compared.folder}/comparison.md, comparison.json, comparison.png")
+    result = {"run": compared.name, "run_id": compared.run_id, "folder": compared.folder.location}
+    _write(json_file, {**result, **compared.comparison.numbers()})
 
 
 @app.command()
@@ -154,7 +185,8 @@ def evaluate(
     connect()
     evaluation = evaluate_checkpoint(folder, prepared, split)
     console.print(table(checkpoint.load(folder).experiment, evaluation, prepared.schema, split))
-    _write(json_file, {"metrics": evaluation.metrics, "constant": evaluation.constant, "dataset": dataset})
+    numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
+    _write(json_file, {**numbers, "dataset": dataset})
 
 
 @app.command()
@@ -173,6 +205,66 @@ def predict(
     predicted = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output)
     _say(f"{predicted.num_rows:,} rows scored: {predicted.folder}")
     _write(json_file, {"output": predicted.folder.location, "rows": predicted.num_rows})
+
+
+@app.command()
+def recommend(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
+    profile: Annotated[
+        str | None, typer.Option(help="One user: a JSON object of raw columns, or a file of it.")
+    ] = None,
+    users: Annotated[str | None, typer.Option(help="Many users: Parquet or CSV file, folder or glob.")] = None,
+    items: Annotated[str | None, typer.Option(help="Raw rows of the candidates; the model's own by default.")] = None,
+    seen: Annotated[str | None, typer.Option(help="Interactions whose items are left out, user by user.")] = None,
+    k: Annotated[int, typer.Option("--k", help="Items for a user.", min=1)] = 10,
+    task: Annotated[str | None, typer.Option(help="What to rank by; the first task by default.")] = None,
+    output: Annotated[str | None, typer.Option(help="Folder for the items of many users.")] = None,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
+    json_file: Json = None,
+) -> None:
+    """The best items for a user, known or described by a profile alone; or for many users, through Ray Data."""
+    if (profile is None) == (users is None):
+        raise InputError("recommend: expected either --profile or --users")
+    if (users is None) != (output is None):
+        raise InputError("recommend: expected --output beside --users, and only there")
+    described = None if profile is None else _json_object(profile, "--profile")
+    import torch  # noqa: PLC0415
+
+    from mtl_ray.recommend import Seen, read_whole  # noqa: PLC0415
+    from mtl_ray.recommend import recommend as run  # noqa: PLC0415
+    from mtl_ray.recommender import Recommender  # noqa: PLC0415
+    from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
+    from mtl_ray.report import item_table  # noqa: PLC0415
+    from mtl_ray.tracking import default_uri  # noqa: PLC0415
+
+    folder = checkpoint_folder(model, tracking_uri or default_uri())
+    # One user is milliseconds of work, which threads that wait for each other on a busy machine make many times longer.
+    torch.set_num_threads(1)
+    if users and output:
+        done = run(folder, users, output, items, task, k, seen)
+        _say(f"{k} items each for {done.num_rows:,} users: {done.folder}")
+        _write(json_file, {"output": done.folder.location, "users": done.num_rows})
+        return
+    assert described is not None
+    recommender = Recommender(folder, read_whole(items) if items else None, task)
+    known = Seen(read_whole(seen), recommender).of_one(described.get(recommender.user_column)) if seen else []
+    began = time.monotonic()
+    found = recommender.recommend(described, k, known)
+    milliseconds = 1000 * (time.monotonic() - began)
+    console.print(item_table(found, recommender.task))
+    _say(f"chosen from {len(recommender.keys):,} items in {milliseconds:.0f} ms")
+    _write(json_file, {"items": found, "task": recommender.task, "milliseconds": milliseconds})
+
+
+def _json_object(text: str, option: str) -> dict[str, Any]:
+    """A JSON object, or that of the file that `text` names."""
+    try:
+        value = json.loads(text if text.lstrip().startswith(("{", "[")) else Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f'{option}: expected a JSON object such as {{"age": 25}}, or a file of it; {error}') from None
+    if not isinstance(value, dict):
+        raise InputError(f'{option}: expected a JSON object such as {{"age": 25}}; found {type(value).__name__}')
+    return value
 
 
 def _say(line: str) -> None:

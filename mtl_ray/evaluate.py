@@ -9,24 +9,27 @@ import ray.data
 import torch
 
 from mtl_ray import checkpoint
-from mtl_ray.data.load import Batch, to_batch
+from mtl_ray.baselines import evaluate_baselines
+from mtl_ray.data.load import to_batch
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation import metrics_of, outputs
-from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.tasks import BinaryTask, RealTask
-from mtl_ray.models import MultiTaskModel
-from mtl_ray.schema import Schema, SplitName
+from mtl_ray.schema import SplitName
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of a split, and those of the constant prediction beside them."""
+    """Metrics of a split, and those of predictions without a model beside them."""
 
     metrics: dict[str, float]
     """`split/task/metric[/segment]` and row counts `split/task/count[/segment]`."""
-    constant: dict[str, float]
-    """The same keys for a model that always predicts the mean of the training labels."""
+    baselines: dict[str, dict[str, float]]
+    """By baseline (see `mtl_ray.baselines`), the same keys."""
+
+    @property
+    def constant(self) -> dict[str, float]:
+        """The same keys for a model that always predicts the mean of the training labels."""
+        return self.baselines["constant"]
 
 
 class _Predictor:
@@ -55,7 +58,7 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> E
         )
     files = (prepared.folder / split).files(".parquet")
     if not files:
-        return Evaluation({}, {})
+        return Evaluation({}, evaluate_baselines(loaded.experiment, prepared, split))
     dataset = ray.data.read_parquet(files, filesystem=prepared.folder.fs).map_batches(
         _Predictor,
         fn_constructor_args=(str(folder.absolute()),),
@@ -67,22 +70,4 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> E
     parts = [pickle.loads(row["part"]) for row in dataset.iter_rows()]  # noqa: S301 - written a line above
     batches = [{name: torch.from_numpy(column) for name, column in part.items()} for part in parts]
     metrics = metrics_of(loaded.experiment, loaded.model, batches, split)
-    return Evaluation(metrics, _constant(loaded.experiment, loaded.schema, loaded.model, batches, split))
-
-
-def _constant(
-    experiment: Experiment, schema: Schema, model: MultiTaskModel, batches: list[Batch], split: SplitName
-) -> dict[str, float]:
-    """Metrics of always predicting the mean training label, for tasks where that is a prediction."""
-    means = {
-        name: schema.tasks[name].mean
-        for name, task in experiment.tasks.items()
-        if isinstance(task, RealTask | BinaryTask)
-    }
-    flat = [{n: torch.full_like(c, means[n]) if n in means else c for n, c in part.items()} for part in batches]
-    metrics = metrics_of(experiment, model, flat, split)
-    return {key: value for key, value in metrics.items() if _task_of(key) in means and not key.endswith("/loss")}
-
-
-def _task_of(key: str) -> str:
-    return key.split("/")[1]
+    return Evaluation(metrics, evaluate_baselines(loaded.experiment, prepared, split))

@@ -1,5 +1,6 @@
 """Predictions and metrics of a split: per task and per segment, exact over workers."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from mtl_ray.loop import Trainer, mean_losses
 from mtl_ray.metrics import evaluate_task, segment_masks
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, label_column, segments
+from mtl_ray.tasks import TaskHead
 
 
 @torch.no_grad()
@@ -36,8 +38,14 @@ def metrics_of(experiment: Experiment, model: MultiTaskModel, parts: list[Batch]
     rows = {name: column[order] for name, column in rows.items()}
     losses = [torch.stack([part[f"{name}.loss"] for part in parts]).double().sum(0) for name in experiment.tasks]
     metrics = mean_losses(experiment, torch.stack(losses, 1).flatten(), split)
+    return metrics | segment_metrics(experiment, model.tasks, rows, split)
+
+
+def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows: Batch, split: str) -> dict[str, float]:
+    """Metrics and counts of `tasks`, from all rows of a split: predictions `NAME`, labels, user keys and supports."""
+    metrics: dict[str, float] = {}
     masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], segments(experiment.evaluation.support_buckets))
-    for name, task in model.tasks.items():
+    for name, task in tasks.items():
         label = rows[label_column(name)]
         values, counts = evaluate_task(
             name,

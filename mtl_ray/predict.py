@@ -1,6 +1,7 @@
 """Batch scoring of raw rows through Ray Data."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import ray.data
 import torch
 
 from mtl_ray.data.sources.delimited import MALFORMED
-from mtl_ray.data.sources.files import open_log
+from mtl_ray.data.sources.files import Log, open_log
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.score import Scorer
@@ -21,41 +22,93 @@ ROWS = 16384
 
 @dataclass(frozen=True)
 class Predicted:
-    """A finished scoring job."""
+    """A finished job over raw rows."""
 
     folder: Folder
     num_rows: int
+    """Rows read."""
 
 
-class _Score:
-    """Loads the model once per actor, reads chunks and writes them with their predictions."""
+class _Apply:
+    """Loads the model once per actor, reads chunks and writes what becomes of them."""
 
-    def __init__(self, model: str, output: str) -> None:
+    def __init__(self, load: Callable[..., Callable[[pa.Table], pa.Table]], arguments: tuple, output: str) -> None:
         torch.set_num_threads(1)
-        self.scorer = Scorer(Path(model))
+        self.function = load(*arguments)
         self.output = Folder(output)
 
     def __call__(self, row: dict) -> dict:
-        written = 0
-        for first_row, read in row["chunk"].read():
-            table = read
-            if MALFORMED in read.column_names:
-                self._refuse_malformed(row["chunk"].file, first_row, read)
-                table = read.drop_columns([MALFORMED])
-            scores = self.scorer.score(table)
-            columns = {f"predicted_{name}": _column(values) for name, values in scores.items()}
-            result = pa.table({**{n: table.column(n) for n in table.column_names}, **columns})
+        read = 0
+        for first_row, table in row["chunk"].read():
+            result = self.function(_well_formed(row["chunk"].file, first_row, table))
             self.output.write_table(f"part-{row['place']:05d}-{first_row:012d}.parquet", result)
-            written += len(table)
-        return {"rows": written}
+            read += len(table)
+        return {"rows": read}
 
-    @staticmethod
-    def _refuse_malformed(file: str, first_row: int, table: pa.Table) -> None:
-        bad = np.flatnonzero(np.asarray(table.column(MALFORMED).is_valid()))
-        if len(bad):
-            raise InputError(
-                f"{file} row {first_row + bad[0]}: expected as many fields as the header has; found a malformed line"
-            )
+
+def _well_formed(file: str, first_row: int, table: pa.Table) -> pa.Table:
+    if MALFORMED not in table.column_names:
+        return table
+    bad = np.flatnonzero(np.asarray(table.column(MALFORMED).is_valid()))
+    if len(bad):
+        raise InputError(
+            f"{file} row {first_row + bad[0]}: expected as many fields as the header has; found a malformed line"
+        )
+    return table.drop_columns([MALFORMED])
+
+
+def read_whole(location: str) -> pa.Table:
+    """All rows of a Parquet or CSV file, folder or glob, in this process. Raises InputError if it cannot be read."""
+    chunks = open_log(location).chunks
+    tables = (_well_formed(chunk.file, *entry) for chunk in chunks for entry in chunk.read())
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def over_chunks(
+    log: Log, output: str, load: Callable[..., Callable[[pa.Table], pa.Table]], arguments: tuple
+) -> Predicted:
+    """Apply a function to every table of a log through Ray Data and write the results as Parquet.
+
+    Args:
+        log: what to read.
+        output: folder to make; written aside and renamed when whole.
+        load: called once in each actor with `arguments`; returns the function.
+        arguments: small, picklable.
+
+    Raises:
+        InputError: `output` is not empty, or a line of the log is malformed.
+    """
+    target = Folder(output)
+    if target.exists() and target.files():
+        raise InputError(f"--output {output}: the folder is not empty; name a new one")
+    aside = Folder(f"{target.location}.{uuid.uuid4().hex[:8]}.tmp").create()
+    connect()
+    try:
+        chunks = [{"place": place, "chunk": chunk} for place, chunk in enumerate(log.chunks)]
+        done = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map(
+            _Apply,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
+            fn_constructor_args=(load, arguments, aside.location),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(len(chunks), 8))),
+        )
+        num_rows = int(np.sum([row["rows"] for row in done.take_all()]))
+        target.delete()
+        aside.rename(target)
+    except BaseException:
+        aside.delete()
+        raise
+    return Predicted(target, num_rows)
+
+
+class _Score:
+    """Rows with their predictions beside them."""
+
+    def __init__(self, model: str) -> None:
+        self.scorer = Scorer(Path(model))
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        scores = self.scorer.score(table)
+        columns = {f"predicted_{name}": _column(values) for name, values in scores.items()}
+        return pa.table({**{n: table.column(n) for n in table.column_names}, **columns})
 
 
 def predict(model: Path, rows: str, output: str) -> Predicted:
@@ -78,25 +131,7 @@ def predict(model: Path, rows: str, output: str) -> Predicted:
                 f"{rows}: expected a column `{experiment.column_of(name)}`, the id of the "
                 f"{experiment.features[name].entity}; found {', '.join(log.columns)}"
             )
-    target = Folder(output)
-    if target.exists() and target.files():
-        raise InputError(f"--output {output}: the folder is not empty; name a new one")
-    aside = Folder(f"{target.location}.{uuid.uuid4().hex[:8]}.tmp").create()
-    connect()
-    try:
-        chunks = [{"place": place, "chunk": chunk} for place, chunk in enumerate(log.chunks)]
-        done = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map(
-            _Score,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
-            fn_constructor_args=(str(model.absolute()), aside.location),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(len(chunks), 8))),
-        )
-        num_rows = int(np.sum([row["rows"] for row in done.take_all()]))
-        target.delete()
-        aside.rename(target)
-    except BaseException:
-        aside.delete()
-        raise
-    return Predicted(target, num_rows)
+    return over_chunks(log, output, _Score, (str(model.absolute()),))
 
 
 def _column(values: np.ndarray) -> pa.Array:

@@ -1,6 +1,7 @@
 """Results as a person reads them: task by segment, beside the constant prediction and the noise floor."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 
@@ -38,6 +39,16 @@ def table(experiment: Experiment, evaluation: Evaluation, schema: Schema, split:
         result.add_column(title, justify="left" if place < 2 else "right")
     for row in rows(experiment, evaluation, schema, split):
         result.add_row(*row)
+    return result
+
+
+def item_table(items: Sequence[Mapping[str, Any]], task: str) -> Table:
+    """Recommended items, for the terminal; the columns are those of the first."""
+    result = Table(title=f"by {task}")
+    for title in items[0] if items else ():
+        result.add_column(title, justify="left" if title == "name" else "right")
+    for item in items:
+        result.add_row(*(f"{v:.4f}" if isinstance(v, float) else "-" if v is None else str(v) for v in item.values()))
     return result
 
 

@@ -1,5 +1,6 @@
 """Raw rows to predictions with a checkpoint folder; used by `predict` and by the registered model. Knows no Ray."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,18 +34,25 @@ class Scorer:
                 names.append(self.experiment.column_of(name))
         return list(dict.fromkeys(names))
 
+    def inputs(self, table: pa.Table, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """What the model reads of the given features of raw rows; with an id goes how often training saw it."""
+        encoded = self.encoder.features(table, names)
+        for support, name in ((USER_SUPPORT, self.experiment.user), (ITEM_SUPPORT, self.experiment.item)):
+            if name in names:
+                ids = to_keys(column(table, self.experiment, name))
+                encoded[support] = self.encoder.vocabularies[name].support(ids)
+        return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in encoded.items()}
+
     def score(self, table: pa.Table) -> dict[str, np.ndarray]:
         """Predictions by task: (n,) rating or probability, or (n, num_classes) probabilities.
 
         Text in a numeric column that is not a number raises ValueError; everything else yields finite numbers.
         """
-        features = self.encoder.features(table)
-        for support, name in ((USER_SUPPORT, self.experiment.user), (ITEM_SUPPORT, self.experiment.item)):
-            features[support] = self.encoder.vocabularies[name].support(to_keys(column(table, self.experiment, name)))
+        inputs = self.inputs(table, list(self.experiment.features))
         result: dict[str, list[np.ndarray]] = {name: [] for name in self.experiment.tasks}
         size = self.experiment.evaluation.batch_size
         for start in range(0, len(table), size):
-            batch = {n: torch.from_numpy(np.ascontiguousarray(v[start : start + size])) for n, v in features.items()}
+            batch = {name: column[start : start + size] for name, column in inputs.items()}
             for name, values in self.model.predict(batch).items():
                 result[name].append(values.double().numpy())
         return {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in result.items()}

@@ -21,6 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from mtl_ray.data.items import ITEMS
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.experiment import Experiment
@@ -51,13 +52,13 @@ class Run:
         return MlflowClient(tracking_uri=self.uri)
 
     @classmethod
-    def start(cls, experiment: Experiment, name: str, folder: Folder) -> "Run":
-        """Create the run; without a reachable server the run id is None and training goes on."""
+    def start(cls, experiment: Experiment, name: str, folder: Folder, parent: str | None = None) -> "Run":
+        """Create the run, below the run `parent`; without a reachable server its id is None and training goes on."""
         run = cls(tracking_uri(experiment), None, folder)
-        run._safely("create the run", lambda: run._create(experiment, name))
+        run._safely("create the run", lambda: run._create(experiment, name, parent))
         return run
 
-    def _create(self, experiment: Experiment, name: str) -> None:
+    def _create(self, experiment: Experiment, name: str, parent: str | None) -> None:
         client, title = self.client, experiment.tracking.experiment or experiment.name
         found = client.get_experiment_by_name(title)
         if found is None:
@@ -66,27 +67,23 @@ class Run:
             experiment_id = client.create_experiment(title, artifact_location=place)
         else:
             experiment_id = found.experiment_id
-        self.run_id = client.create_run(experiment_id, run_name=name).info.run_id
+        tags = {"mlflow.parentRunId": parent} if parent else {}
+        self.run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
 
-    def log_experiment(self, experiment: Experiment, prepared: Prepared) -> None:
-        """Parameters, tags, the experiment file, the quality report and the data set."""
+    def log_experiment(self, experiment: Experiment, prepared: Prepared | None) -> None:
+        """Parameters, tags and the experiment file; of one data set also its quality report and its digest."""
         tree = experiment.model_dump(mode="json")
-        tags = {
-            "dataset": prepared.schema.fingerprint,
-            "content_hash": prepared.schema.content_hash,
-            "seed": str(experiment.seed),
-            **{f"version.{name}": version(name) for name in ("ray", "torch", "mlflow", "torchjd", "pyarrow")},
-        }
+        tags = {f"version.{name}": version(name) for name in ("ray", "torch", "mlflow", "torchjd", "pyarrow")}
         if commit := _git_commit():
             tags["git_commit"] = commit
+        if prepared is not None:
+            schema = prepared.schema
+            tags |= {"dataset": schema.fingerprint, "content_hash": schema.content_hash, "seed": str(experiment.seed)}
+            self._safely("log the data set", lambda: self._log_dataset(prepared))
+            self.log_file("quality.json", json.dumps(prepared.quality, indent=2))
         self._safely("log parameters", lambda: self._log_params(flatten(tree), tags))
-        self._safely("log the data set", lambda: self._log_dataset(prepared))
-        texts = {
-            "experiment.yaml": yaml.safe_dump(experiment.model_dump(mode="json", exclude_unset=True), sort_keys=False),
-            "quality.json": json.dumps(prepared.quality, indent=2),
-        }
-        for name, text in texts.items():
-            self._safely(f"log {name}", lambda name=name, text=text: self.client.log_text(self._id(), text, name))
+        settings = experiment.model_dump(mode="json", exclude_unset=True)
+        self.log_file("experiment.yaml", yaml.safe_dump(settings, sort_keys=False))
 
     def _id(self) -> str:
         if self.run_id is None:
@@ -124,9 +121,16 @@ class Run:
         for start in range(0, len(entries), BATCH):
             self.client.log_batch(self._id(), metrics=entries[start : start + BATCH])
 
-    def log_file(self, name: str, text: str) -> None:
-        """A text artifact."""
-        self._safely(f"log {name}", lambda: self.client.log_text(self._id(), text, name))
+    def log_file(self, name: str, content: str | bytes) -> None:
+        """An artifact."""
+
+        def log() -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / name
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
+                self.client.log_artifact(self._id(), str(path))
+
+        self._safely(f"log {name}", log)
 
     def finish(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED, after another try at what was left unlogged."""
@@ -173,8 +177,13 @@ def _git_commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def register(experiment: Experiment, run: Run, checkpoint: Path, signature: Any, example: Any) -> str | None:
-    """Log the checkpoint as a pyfunc model, registered if `tracking.register_as` is set; returns its URI."""
+def register(
+    experiment: Experiment, run: Run, checkpoint: Path, prepared: Prepared, signature: Any, example: Any
+) -> str | None:
+    """Log the checkpoint as a pyfunc model, registered if `tracking.register_as` is set; returns its URI.
+
+    The items of the data set go with it, so that the model can recommend with nothing else at hand.
+    """
     package = Path(__file__).parent
     needed = ("torch", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "torchmetrics", "torchjd")
     uri: list[str] = []
@@ -187,6 +196,8 @@ def register(experiment: Experiment, run: Run, checkpoint: Path, signature: Any,
             # Scoring needs no optimizer state, and the folder's name becomes part of the model.
             scored = Path(folder) / "checkpoint"
             shutil.copytree(checkpoint, scored, ignore=shutil.ignore_patterns("trainer.pt"))
+            if prepared.folder.exists(ITEMS):
+                prepared.folder.copy_to(ITEMS, scored / ITEMS)
             code.write_text((package / "pyfunc.py").read_text())
             info = mlflow.pyfunc.log_model(
                 name="model",

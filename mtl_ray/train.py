@@ -46,8 +46,13 @@ class _LogMetrics(ray.train.UserCallback):
         self.run = run
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        values = {k: v for k, v in metrics[0].items() if isinstance(v, int | float) and k not in (SCORE, "epoch")}
-        self.run.log_metrics(values, int(metrics[0]["epoch"]))
+        log_report(self.run, metrics[0])
+
+
+def log_report(run: Run, metrics: dict[str, Any]) -> None:
+    """Log what a worker reported after an epoch."""
+    values = {k: v for k, v in metrics.items() if isinstance(v, int | float) and k not in (SCORE, "epoch")}
+    run.log_metrics(values, int(metrics["epoch"]))
 
 
 def train(experiment: Experiment, resume: str | None = None, report: Callable[[str], None] = print) -> Trained:
@@ -71,7 +76,7 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         connect()
         prepared = prepare(experiment, report)
         run = Run.start(experiment, name, folder.create())
-        _note(experiment, folder, run, prepared)
+        write_note("train", experiment, folder, run, prepared.folder.location)
         run.log_experiment(experiment, prepared)
         report(f"run {name}; if it is interrupted, continue with: mtl-ray train EXPERIMENT --resume {name}")
     connect()
@@ -81,7 +86,7 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
         run.log_metrics(evaluation.metrics, experiment.training.epochs)
         scorer = Scorer(checkpoint)
-        model_uri = register(experiment, run, checkpoint, signature_of(scorer), example_of(scorer, prepared))
+        model_uri = register(experiment, run, checkpoint, prepared, signature_of(scorer), example_of(scorer, prepared))
         folder.write_text("report.md", markdown(experiment, evaluation, prepared.schema, run.run_id, model_uri))
         run.log_file("report.md", folder.read_text("report.md"))
     except KeyboardInterrupt:
@@ -133,29 +138,43 @@ def _local(checkpoint: ray.train.Checkpoint) -> Path:
     return Path(checkpoint.to_directory())
 
 
-def _note(experiment: Experiment, folder: Folder, run: Run, prepared: Prepared) -> None:
-    """What a resumed run must find again."""
-    folder.write_json(
-        RUN_FILE,
-        {
-            "experiment": experiment.model_dump(mode="json"),
-            "dataset": prepared.folder.location,
-            "tracking_uri": run.uri,
-            "run_id": run.run_id,
-        },
-    )
-
-
 def _reopen(experiment: Experiment, folder: Folder) -> tuple[Experiment, Run, Prepared]:
     """The run's own experiment, MLflow run and data set.
 
     Its own, although an equal one is given: the optimizer's state goes by the order of parameters, which follows the
     order of features and tasks in the file.
     """
+    note = read_note("train", experiment, folder)
+    own = parse(note["experiment"], RUN_FILE)
+    return own, Run(note["tracking_uri"], note["run_id"], folder), open_prepared(note["dataset"])
+
+
+def write_note(command: str, experiment: Experiment, folder: Folder, run: Run, dataset: str | None = None) -> None:
+    """Note in the run's folder what a resumed run must find again."""
+    folder.write_json(
+        RUN_FILE,
+        {
+            "command": command,
+            "experiment": experiment.model_dump(mode="json"),
+            "dataset": dataset,
+            "tracking_uri": run.uri,
+            "run_id": run.run_id,
+        },
+    )
+
+
+def read_note(command: str, experiment: Experiment, folder: Folder) -> dict[str, Any]:
+    """What `write_note` wrote.
+
+    Raises:
+        InputError: the folder is no run of this command, or one of another experiment.
+    """
+    parent, _, name = folder.path.rpartition("/")
     if not folder.exists(RUN_FILE):
-        parent, _, name = folder.path.rpartition("/")
         raise InputError(f"--resume {name}: no such run under {parent}")
     note = folder.read_json(RUN_FILE)
+    if note["command"] != command:
+        raise InputError(f"--resume {name}: expected a run of `{command}`; it is one of `{note['command']}`")
     mine = json.loads(json.dumps(experiment.model_dump(mode="json")))
     changed = [section for section in mine if mine[section] != note["experiment"].get(section)]
     if changed:
@@ -163,5 +182,4 @@ def _reopen(experiment: Experiment, folder: Folder) -> tuple[Experiment, Run, Pr
             f"--resume: the experiment differs from that of the run in {', '.join(changed)}; "
             "resume with the same file and --set values, or start a new run without --resume"
         )
-    own = parse(note["experiment"], RUN_FILE)
-    return own, Run(note["tracking_uri"], note["run_id"], folder), open_prepared(note["dataset"])
+    return note

@@ -2,9 +2,9 @@
 
 import logging
 import os
-import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def train_worker(config: dict[str, Any]) -> None:
     """
     experiment = parse(config["experiment"], "experiment")
     prepared = open_prepared(config["dataset"])
-    training, schema = experiment.training, prepared.schema
+    training = experiment.training
     # Every report would be printed whole; the logger that does it is named after its file.
     reports = Path(ray.train.__file__).parent / "v2/_internal/execution/context.py"
     for name in ("ray.data", str(reports)):
@@ -48,23 +48,39 @@ def train_worker(config: dict[str, Any]) -> None:
     cores = os.cpu_count() or 1
     per_worker = max(1, cores // ray.train.get_context().get_local_world_size())
     torch.set_num_threads(training.threads_per_worker or per_worker)
-    trainer = Trainer(experiment, schema, ray.train.torch.get_device())
+    trainer = Trainer(experiment, prepared.schema, ray.train.torch.get_device())
     start = ray.train.get_checkpoint()
     if start is not None:
         with start.as_directory() as folder:
             trainer.resume(Path(folder))
-    progress, steps = trainer.progress, num_steps(schema, training.batch_size)
     train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
+    fit(trainer, train, valid, lambda metrics: _report(metrics, trainer, prepared))
+
+
+def fit(
+    trainer: Trainer, train: Shard, valid: Shard, report: Callable[[dict[str, Any]], None], title: str = ""
+) -> None:
+    """Train from where `trainer` stands to the last epoch or to early stopping.
+
+    Args:
+        trainer: what is trained.
+        train: this worker's training rows.
+        valid: its validation rows; none are evaluated where the split has none.
+        report: receives the metrics of each epoch, and a bare `SCORE` at each checkpoint within one.
+        title: stands before the name of the epoch in the progress bar.
+    """
+    experiment, schema, progress = trainer.experiment, trainer.schema, trainer.progress
     if trainer.balancer.probe_rows:
         trainer.probe = draw_rows(valid, trainer.balancer.probe_rows, experiment.seed)
+    training, steps = experiment.training, num_steps(schema, experiment.training.batch_size)
     while progress.epoch < training.epochs and not _exhausted(experiment, trainer):
         began, first_step = time.monotonic(), progress.step
-        bar = _Bar(trainer)
+        bar = _Bar(trainer, title)
 
         def on_step(step: int, totals: Tensor, bar: "_Bar" = bar) -> None:
             bar.update(step, totals, last=step == steps)
             if progress.sums and step < steps:
-                _report({"epoch": progress.epoch, "step": step, SCORE: WITHIN_EPOCH}, trainer, prepared)
+                report({"epoch": progress.epoch, "step": step, SCORE: WITHIN_EPOCH})
 
         metrics = trainer.epoch(train, on_step)
         bar.close()
@@ -74,7 +90,7 @@ def train_worker(config: dict[str, Any]) -> None:
         if schema.num_rows["valid"]:
             metrics |= evaluate(trainer, valid)
         metrics[SCORE] = _score(experiment, trainer, metrics)
-        _report(metrics, trainer, prepared)
+        report(metrics)
 
 
 def _shard(prepared: Prepared, split: SplitName, experiment: Experiment) -> Shard:
@@ -111,22 +127,20 @@ def _report(metrics: dict[str, Any], trainer: Trainer, prepared: Prepared) -> No
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"
         checkpoint.save(path, trainer.experiment, trainer.schema, trainer.evaluated, trainer.state())
-        words = f"{prepared.folder.path}/vocabulary.parquet"
-        with prepared.folder.fs.open_input_stream(words) as source, (path / "vocabulary.parquet").open("wb") as target:
-            shutil.copyfileobj(source, target)
+        prepared.folder.copy_to("vocabulary.parquet", path / "vocabulary.parquet")
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
 
 
 class _Bar:
     """Progress of the epoch, shown by the driver: rows, rows/s, time left and the loss of each task."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, title: str) -> None:
         self.trainer = trainer
         self.batch_size = trainer.experiment.training.batch_size
         self.last = time.monotonic()
         total = trainer.schema.num_rows["train"]
         epoch, epochs = trainer.progress.epoch + 1, trainer.experiment.training.epochs
-        self.name = f"epoch {epoch}/{epochs}"
+        self.name = f"{title} epoch {epoch}/{epochs}".strip()
         self.bar = tqdm_ray.tqdm(desc=self.name, total=total, unit=" rows") if rank() == 0 else None
         self.rows = trainer.progress.step * self.batch_size
 

@@ -4,7 +4,7 @@ Knows neither Ray nor the log: it encodes any table of raw columns. Missing colu
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -72,8 +72,8 @@ class Encoder:
         self.schema = schema
         self.vocabularies = vocabularies
 
-    def features(self, table: pa.Table) -> dict[str, np.ndarray]:
-        """Encoded inputs by feature name: (n,) or (n, length) int32, (n,) float32 with NaN for null.
+    def features(self, table: pa.Table, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Encoded inputs by feature name, all by default: (n,) or (n, length) int32, (n,) float32 with NaN for null.
 
         A history is read from the column of its own name: a list of item ids, oldest first; absent means none. The
         values that go with it are a list of numbers in `NAME.values`, by default unknown (0, the mean).
@@ -82,7 +82,8 @@ class Encoder:
             ValueError: a numeric column holds text that is not a number.
         """
         encoded = {}
-        for name, feature in self.experiment.features.items():
+        for name in self.experiment.features if names is None else names:
+            feature = self.experiment.features[name]
             encoded[name] = self.feature(name, column(table, self.experiment, name))
             if isinstance(feature, SequenceFeature) and feature.values:
                 encoded[f"{name}.values"] = self._sequence_values(name, feature, table)

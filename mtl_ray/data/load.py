@@ -38,10 +38,10 @@ def read_with_ray(folder: Folder, files: Sequence[str]) -> Iterator[pa.Table]:
     yield from dataset.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=2)
 
 
-def read_directly(folder: Folder, files: Sequence[str]) -> Iterator[pa.Table]:
-    """Arrow tables of Parquet files, read in this process."""
+def read_directly(folder: Folder, files: Sequence[str], columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Arrow tables of Parquet files, read in this process; all columns by default."""
     for file in files:
-        yield pq.ParquetFile(file, filesystem=folder.fs).read()
+        yield pq.ParquetFile(file, filesystem=folder.fs).read(columns=columns)
 
 
 @dataclass

@@ -20,6 +20,7 @@ import pyarrow as pa
 from mtl_ray.data.bucket import SideTable, load_bucket
 from mtl_ray.data.counts import count_staged, quality_report, refuse_bad
 from mtl_ray.data.encode import Encoder, Vocabulary
+from mtl_ray.data.items import ITEMS, items_of
 from mtl_ray.data.parallel import parallel
 from mtl_ray.data.quality import clean_table, log_columns
 from mtl_ray.data.sources import Raw, open_source
@@ -58,7 +59,7 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
     Users and items tables and vocabularies are held in one process; the log never is.
 
     Args:
-        experiment: `data`, `features`, `tasks` and `seed` decide the result.
+        experiment: `data`, `features`, `tasks` and `data_seed` decide the result.
         report: receives a line of text at each step.
 
     Raises:
@@ -106,6 +107,8 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         digests = list(parallel(_Write(load, writer, buckets), range(len(buckets))))
         schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
         write_vocabularies(aside, words)
+        if (candidates := items_of(experiment, items, words[experiment.item])) is not None:
+            aside.write_table(ITEMS, candidates)
         aside.write_json("quality.json", quality)
         (aside / "staging").delete()
         aside.write_text("schema.json", schema.model_dump_json(indent=2))
@@ -249,8 +252,9 @@ def side_tables(experiment: Experiment, raw: Raw) -> tuple[SideTable | None, Sid
 
 def _fingerprint(experiment: Experiment, raw: Raw) -> str:
     """Digest of the raw content and of all settings that change the encoded rows."""
-    tree = experiment.model_dump(mode="json", include={"seed", "data", "features", "tasks"})
-    for name in ("raw", "output", "cache", "max_bad_share"):
+    tree = experiment.model_dump(mode="json", include={"data", "features", "tasks"})
+    tree["seed"] = experiment.data_seed
+    for name in ("raw", "output", "cache", "max_bad_share", "seed"):
         del tree["data"][name]
     for feature in tree["features"].values():
         feature.pop("dim")

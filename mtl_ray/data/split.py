@@ -29,13 +29,13 @@ def assign(
     """(n,) int8 split code of each row.
 
     Args:
-        experiment: its `data.split` and `seed` decide.
+        experiment: its `data.split` and `data_seed` decide.
         table: staged rows: keys, time and the raw columns.
         file: name of the file of each row.
         row: (n,) row number within the file.
         cuts: first instants of the validation and of the test rows, for the time split.
     """
-    split, seed = experiment.data.split, experiment.seed
+    split, seed = experiment.data.split, experiment.data_seed
     draw = uniform(hash_keys(file) ^ mix(row.astype(np.uint64), ROW_STREAM), seed)
     match split:
         case RandomSplit():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +56,34 @@ class Folder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a UTF-8 file."""
-        self.create()
-        with self.fs.open_output_stream(f"{self.path}/{name}") as stream:
-            stream.write(text.encode())
+        self.write_bytes(name, text.encode())
 
     def read_text(self, name: str) -> str:
         """Read a UTF-8 file."""
         with self.fs.open_input_stream(f"{self.path}/{name}") as stream:
             return stream.read().decode()
 
+    def copy_to(self, name: str, target: Path) -> None:
+        """Copy a file to a local path."""
+        with self.fs.open_input_stream(f"{self.path}/{name}") as source, target.open("wb") as local:
+            shutil.copyfileobj(source, local)
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a value as JSON."""
         self.write_text(name, json.dumps(value, indent=2) + "\n")
+
+    def write_whole(self, name: str, text: str) -> None:
+        """Write a UTF-8 file aside and rename it: it is there whole or not at all. `name` may begin with folders."""
+        parent, _, file = name.rpartition("/")
+        folder = self / parent if parent else self
+        folder.write_text(f"{file}.partial", text)
+        Folder(f"{folder.location}/{file}.partial").rename(Folder(f"{folder.location}/{file}"))
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a binary file."""
+        self.create()
+        with self.fs.open_output_stream(f"{self.path}/{name}") as stream:
+            stream.write(content)
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file."""

@@ -40,7 +40,7 @@ class Writer:
                 continue
             if code == TRAIN:
                 # The stored order is random already, so that a lane is a fair sample of its bucket.
-                positions = np.random.default_rng([experiment.seed, number]).permutation(positions)
+                positions = np.random.default_rng([experiment.data_seed, number]).permutation(positions)
             table = bucket.table.take(pa.array(positions))
             columns = {ROW: self.offsets[split][number] + np.arange(len(positions))}
             for name, feature in experiment.features.items():

@@ -133,6 +133,8 @@ class Data(Section):
     time: str | None = None
     """Column of the time of the interaction: a number or a timestamp. Needed by histories and by the time split."""
     split: Annotated[Split, name_alone(Split)] = RandomSplit()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """Seed of the split; the experiment's seed by default. Give it to vary that seed on one fixed data set."""
     max_bad_share: Share = 0.01
     """More bad rows than this share stop `prepare`."""
     output: str = "datasets"

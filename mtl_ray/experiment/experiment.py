@@ -11,6 +11,7 @@ from mtl_ray.experiment.balancing import (
     ScheduledBalancing,
     StaticBalancing,
 )
+from mtl_ray.experiment.compare import Compare
 from mtl_ray.experiment.data import Data
 from mtl_ray.experiment.features import (
     Feature,
@@ -44,6 +45,8 @@ class Experiment(Section):
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     tracking: Tracking = Tracking()
+    compare: Compare | None = None
+    """The grid of `mtl-ray compare`; other commands do not read it."""
 
     @field_validator("model", mode="before")
     @classmethod
@@ -59,6 +62,11 @@ class Experiment(Section):
     def item(self) -> str:
         """Name of the feature that is the item's key."""
         return self._key_of("item")
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the split and of the stored order of training rows."""
+        return self.seed if self.data.seed is None else self.data.seed
 
     def _key_of(self, entity: str) -> str:
         return next(n for n, f in self.features.items() if isinstance(f, IdFeature) and f.entity == entity)

@@ -29,12 +29,19 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise InputError(f"{path}: expected a mapping with sections name, data, features, tasks, ...; found {tree!r}")
-    return parse(_apply(tree, _split(overrides)), str(path))
+    return parse(_apply(tree, _split(overrides), "--set"), str(path))
 
 
-def override(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
-    """A copy of `experiment` with the values at the dotted paths of `changes` replaced."""
-    return parse(_apply(experiment.model_dump(mode="json", exclude_unset=True), changes), "override")
+def override(experiment: Experiment, changes: Mapping[str, Any], where: str = "override:") -> Experiment:
+    """A copy of `experiment` with the values at the dotted paths of `changes` replaced.
+
+    A `features.NAME` or `tasks.NAME` that becomes None is removed. `where` starts the error.
+
+    Raises:
+        InputError: the changed settings are no experiment.
+    """
+    tree = _apply(experiment.model_dump(mode="json", exclude_unset=True), changes, where)
+    return parse(tree, where.removesuffix(":"))
 
 
 def parse(tree: Mapping[str, Any], where: str) -> Experiment:
@@ -58,7 +65,11 @@ def _split(overrides: Sequence[str]) -> dict[str, Any]:
     return changes
 
 
-def _apply(original: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+REMOVABLE = ("features", "tasks")
+"""Sections whose entries can be removed by the value null."""
+
+
+def _apply(original: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A copy with changes; a new `kind` replaces the whole union member, whose old keys would not fit it."""
     tree: dict[str, Any] = _copy(original)
     for path, value in changes.items():
@@ -71,12 +82,17 @@ def _apply(original: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
             elif isinstance(child, str):
                 child = {"kind": child}
             elif not isinstance(child, dict):
-                raise InputError(f"--set {path}: {'.'.join(parents[: depth + 1])} is a value, not a section")
+                raise InputError(f"{where} {path}: {'.'.join(parents[: depth + 1])} is a value, not a section")
             node[key] = child
             node = child
         if leaf == "kind" and node.get("kind") != value:
             node.clear()
-        node[leaf] = value
+        if value is not None or len(parents) != 1 or parents[0] not in REMOVABLE:
+            node[leaf] = value
+        elif leaf in node:
+            del node[leaf]
+        else:
+            raise InputError(f"{where} {path}: nothing to remove; {parents[0]} has {', '.join(node) or 'no entry'}")
     return tree
 
 

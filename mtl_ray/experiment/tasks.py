@@ -34,6 +34,12 @@ def is_higher_better(key: str) -> bool:
     return len(parts) > 2 and parts[2].partition("@")[0] in HIGHER_IS_BETTER
 
 
+def is_order_metric(key: str) -> bool:
+    """Whether a metric key depends on the order of the predictions alone, not on their scale."""
+    parts = key.split("/")
+    return len(parts) > 2 and parts[2].partition("@")[0] in ("auc", "gauc", "ndcg", "recall")
+
+
 class _Task(Section):
     column: str | None = None
     """Label column; the task's own name by default. An empty label masks the row for this task."""

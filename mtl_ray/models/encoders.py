@@ -92,7 +92,7 @@ class TargetAttention(nn.Module):
 
     def forward(self, x: Tensor, present: Tensor, query: Tensor) -> Tensor:
         """See `build_sequence_encoder`."""
-        q = query[:, None].expand_as(x)
+        x, q = torch.broadcast_tensors(x, query[:, None])
         weights = self.weight(torch.cat([x, q, x - q, x * q], 2))[..., 0]
         return torch.bmm(torch.where(present, weights, 0)[:, None], x)[:, 0]
 

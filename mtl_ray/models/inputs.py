@@ -119,7 +119,7 @@ class Inputs(nn.Module):
         """The features' vectors of encoded rows.
 
         Args:
-            batch: encoded columns.
+            batch: encoded columns; one of a single row holds for all rows and is read once.
             hidden: by feature, (B,) bool, rows in which the input is hidden.
         """
         vectors: dict[str, Tensor] = {}
@@ -148,11 +148,15 @@ class Inputs(nn.Module):
                     missing = torch.isnan(column) if hide is None else torch.isnan(column) | hide
                     value = torch.where(missing, torch.zeros_like(column), column)
                     vectors[name] = self.numbers[name](torch.stack([value, missing.to(value.dtype)], 1))
-        weight = next(self.parameters())
-        size = len(next(iter(batch.values())))
-        numbers = torch.stack(scalars, 1) if scalars else weight.new_zeros(size, 0)
-        dropped = {task: {n: self.dropout(v) for n, v in parts.items()} for task, parts in own.items()}
-        return Vectors({name: self.dropout(vector) for name, vector in vectors.items()}, numbers, dropped)
+        size = max(len(column) for column in batch.values())
+        numbers = (
+            torch.stack([x.expand(size) for x in scalars], 1) if scalars else vectors[self.item].new_zeros(size, 0)
+        )
+        dropped = {task: self._dropped(parts, size) for task, parts in own.items()}
+        return Vectors(self._dropped(vectors, size), numbers, dropped)
+
+    def _dropped(self, vectors: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
+        return {name: self.dropout(vector.expand(size, -1)) for name, vector in vectors.items()}
 
     def _embedded(self, name: str, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor]) -> Tensor:
         column = batch[name]

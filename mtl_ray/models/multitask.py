@@ -1,6 +1,6 @@
 """The multi-task model: inputs, feature interaction, an architecture, and one head a task."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ class MultiTaskModel(nn.Module):
         """Outputs (B, num_outputs) by task, and the representation that the tasks share.
 
         Args:
-            batch: encoded columns, (B,) or (B, length).
+            batch: encoded columns, (B,) or (B, length); one of a single row holds for all rows.
             hidden: by feature, (B,) bool, rows in which the input is hidden; nothing is by default.
         """
         hidden = hidden or {}
@@ -70,7 +70,7 @@ class MultiTaskModel(nn.Module):
             outputs = outputs._replace(logits=outputs.logits | added)
         if isinstance(self.network, SoftSharingNetwork):
             tied = self.network.penalty(list(self.inputs.values()))
-            outputs = outputs._replace(penalty=tied.expand(len(next(iter(batch.values())))))
+            outputs = outputs._replace(penalty=tied.expand(len(next(iter(read.values())).scalars)))
         return outputs
 
     def _meet(self, read: Mapping[str, Vectors]) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ class MultiTaskModel(nn.Module):
     def _prior(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], read: Mapping[str, Vectors]) -> Tensor:
         """(B, prior_width): attributes (without gradient), and of the user and the item log(1 + support) / 8 and
         whether the support is 0. A hidden or unknown id has no support."""
-        vectors = next(iter(read.values())).vectors
+        vectors, scalars, _ = next(iter(read.values()))
         parts = [vectors[n].detach() for n in self.profile if n in vectors]
         weight = next(self.parameters())
         for key, column in self.supports.items():
@@ -99,21 +99,25 @@ class MultiTaskModel(nn.Module):
                 nothing = nothing | hidden[key]
             support = torch.where(nothing, 0, batch[column])
             seen = torch.stack([torch.log1p(support) / 8, support == 0], 1)
-            parts.append(seen.to(weight.dtype))
+            parts.append(seen.to(weight.dtype).expand(len(scalars), -1))
         return torch.cat(parts, 1)
 
     @torch.no_grad()
-    def evaluation_logits(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Outputs by task as they are evaluated: a masked-input task sees neither its label nor the entity's id."""
-        size = len(next(iter(batch.values())))
+    def evaluation_logits(self, batch: Mapping[str, Tensor], tasks: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Outputs by task as they are evaluated: a masked-input task sees neither its label nor the entity's id.
+
+        Of the given tasks alone, of all by default.
+        """
+        wanted = self.tasks if tasks is None else tasks
+        size = max(len(column) for column in batch.values())
         weight = next(self.parameters())
         device = weight.device
         batch = {n: c.to(device, weight.dtype if c.is_floating_point() else None) for n, c in batch.items()}
         outputs: dict[str, Tensor] = {}
-        for names in dict.fromkeys(self.hidden_by.values()):
+        for names in dict.fromkeys(self.hidden_by[task] for task in wanted):
             logits = self(batch, {name: torch.ones(size, dtype=torch.bool, device=device) for name in names}).logits
             outputs |= {task: logits[task] for task, hidden in self.hidden_by.items() if hidden == names}
-        return {task: outputs[task] for task in self.tasks}
+        return {task: outputs[task] for task in wanted}
 
     def predict(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions on the natural scale by task: (B,), or (B, C) probabilities."""

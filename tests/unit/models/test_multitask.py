@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from mtl_ray.experiment import override
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.layers import Encoded
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
@@ -113,3 +114,19 @@ def test_parts_hold_every_parameter_once(model: MultiTaskModel):
 
 def test_predictions_of_an_empty_batch_are_empty(model: MultiTaskModel):
     assert all(len(p) == 0 for p in model.predict({n: c[:0] for n, c in batch_of(2).items()}).values())
+
+
+@pytest.mark.parametrize("encoder", ["pool", "attention", "transformer"])
+def test_columns_of_a_single_row_hold_for_all_rows(experiment, schema, encoder):
+    """A user's columns are read once for all candidates."""
+    torch.manual_seed(0)
+    settings = override(experiment, {"features.history.encoder": {"kind": encoder}})
+    model = MultiTaskModel(settings, schema).eval()
+    batch = batch_of(6)
+    users = [n for n, f in settings.features.items() if f.entity == "user"] + ["history.values", "user_support"]
+    whole = {n: c[:1].expand_as(c) if n in users else c for n, c in batch.items()}
+    single = {n: c[:1] if n in users else c for n, c in batch.items()}
+    expected, found = model.evaluation_logits(whole), model.evaluation_logits(single)
+    for task in settings.tasks:
+        torch.testing.assert_close(found[task], expected[task])
+    assert list(model.evaluation_logits(single, ["rating"])) == ["rating"]

@@ -1,0 +1,60 @@
+"""One training of a grid in one process: what a task of Ray runs for `compare`."""
+
+import copy
+import time
+from typing import Any
+
+import torch
+
+from mtl_ray.baselines import evaluate_baselines
+from mtl_ray.data.load import Shard, read_directly
+from mtl_ray.data.prepare import open_prepared
+from mtl_ray.evaluation import evaluate
+from mtl_ray.experiment import parse
+from mtl_ray.loop import Trainer
+from mtl_ray.schema import SplitName
+from mtl_ray.worker import SCORE, WITHIN_EPOCH, fit
+
+
+def run_cell(experiment: dict[str, Any], dataset: str, split: SplitName, title: str, threads: int) -> dict[str, Any]:
+    """Train, take the epoch of the best score and evaluate it, as `train` does.
+
+    Args:
+        experiment: plain tree.
+        dataset: location of the prepared data set.
+        split: the rows to evaluate on.
+        title: name in the progress bar.
+        threads: torch threads.
+
+    Returns:
+        `metrics` of the split, `baselines` by name, `history` with the metrics of each epoch, `seconds` it took.
+    """
+    began = time.monotonic()
+    settings = parse(experiment, "experiment")
+    prepared = open_prepared(dataset)
+    torch.set_num_threads(settings.training.threads_per_worker or threads)
+    trainer = Trainer(settings, prepared.schema, torch.device("cuda" if settings.training.use_gpu else "cpu"))
+    # Files are read here: tasks of Ray Data would wait for CPUs that the cells hold.
+    memory = int(settings.training.cache_memory)
+    train, valid, held_out = (
+        Shard(prepared.folder, prepared.schema, name, 0, 1, memory, read_directly) for name in ("train", "valid", split)
+    )
+    history: list[dict[str, Any]] = []
+    best: dict[str, Any] = {}
+
+    def report(metrics: dict[str, Any]) -> None:
+        if metrics[SCORE] == WITHIN_EPOCH:
+            return
+        history.append(metrics)
+        if not best or metrics[SCORE] >= best[SCORE]:
+            best.update({SCORE: metrics[SCORE], "weights": copy.deepcopy(trainer.evaluated.state_dict())})
+
+    fit(trainer, train, valid, report, title)
+    trainer.evaluated.load_state_dict(best["weights"])
+    metrics = evaluate(trainer, held_out) if prepared.schema.num_rows[split] else {}
+    return {
+        "metrics": metrics,
+        "baselines": evaluate_baselines(settings, prepared, split),
+        "history": history,
+        "seconds": time.monotonic() - began,
+    }

@@ -1,0 +1,158 @@
+"""`compare`: a grid of variants, folds and seeds, trained side by side through Ray; finished cells survive a stop."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from mtl_ray.cell import run_cell
+from mtl_ray.comparison import Comparison, comparison_of
+from mtl_ray.data.prepare import Prepared, prepare
+from mtl_ray.data.storage import Folder
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.compare import Compare
+from mtl_ray.experiment.grid import Cell, grid
+from mtl_ray.plot import comparison_plot
+from mtl_ray.session import connect
+from mtl_ray.tracking import Run
+from mtl_ray.train import log_report, read_note, write_note
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A finished comparison, and where its files are."""
+
+    name: str
+    folder: Folder
+    run_id: str | None
+    comparison: Comparison
+
+
+def compare(
+    experiment: Experiment, resume: str | None = None, report: Callable[[str], None] = print, command: str = ""
+) -> Compared:
+    """Train every cell of `experiment.compare` that is not there yet, and compare the variants.
+
+    Leaves `comparison.md`, `comparison.json`, `comparison.png` and `cells/VARIANT/[FOLD-]seedN.json` in the run's
+    folder; one MLflow run with one child a cell.
+
+    Args:
+        experiment: with a section `compare`.
+        resume: name of an earlier comparison of the same experiment that did not end.
+        report: receives lines of text for the user.
+        command: the command line that asks for it, for the report.
+
+    Raises:
+        InputError: a variant is no experiment, its data are bad, or `resume` names no run of this experiment.
+    """
+    cells = grid(experiment)
+    settings = experiment.compare
+    assert settings is not None
+    name = resume or f"{experiment.name}-compare-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Folder(experiment.training.output) / name
+    note = read_note("compare", experiment, folder) if resume else None
+    finished = {c.name: (folder / "cells").read_json(f"{c.name}.json") for c in cells if _exists(folder, c)}
+    missing = [cell for cell in cells if cell.name not in finished]
+    connect()
+    prepared = _prepare(missing, report)
+    if note:
+        run = Run(note["tracking_uri"], note["run_id"], folder)
+        report(f"resuming run {name}: {len(finished)} of {len(cells)} cells are there")
+    else:
+        run = Run.start(experiment, name, folder.create())
+        write_note("compare", experiment, folder, run)
+        run.log_experiment(experiment, None)
+        report(f"run {name}: {len(cells)} cells; if it is interrupted, continue with {_again(name)}")
+    try:
+        for cell, result in _trained(missing, prepared, settings):
+            _log_cell(cell, result, run, prepared[cell.name], name)
+            folder.write_whole(f"cells/{cell.name}.json", json.dumps(result, indent=2))
+            finished[cell.name] = result
+            report(f"{len(finished)}/{len(cells)} {cell.name}: {result['seconds']:.0f} s")
+        comparison = comparison_of(experiment, cells, finished)
+        _write(comparison, folder, run, command)
+    except KeyboardInterrupt:
+        report(f"\nstopped; continue with {_again(name)}")
+        run.finish("KILLED")
+        raise
+    except BaseException:
+        report(f"stopped with {len(finished)} of {len(cells)} cells; continue with {_again(name)}")
+        run.finish("FAILED")
+        raise
+    run.finish("FINISHED")
+    return Compared(name, folder, run.run_id, comparison)
+
+
+def _again(name: str) -> str:
+    return f"mtl-ray compare EXPERIMENT --resume {name}"
+
+
+def _exists(folder: Folder, cell: Cell) -> bool:
+    return folder.exists(f"cells/{cell.name}.json")
+
+
+def _prepare(cells: list[Cell], report: Callable[[str], None]) -> dict[str, Prepared]:
+    """The data set of each cell; made once for all cells with the same settings of the data."""
+    made: dict[str, Prepared] = {}
+    result = {}
+    for cell in cells:
+        shape = cell.experiment.model_dump(mode="json", include={"data", "features", "tasks"})
+        key = json.dumps([cell.experiment.data_seed, shape])
+        if key not in made:
+            made[key] = prepare(cell.experiment, report)
+        result[cell.name] = made[key]
+    return result
+
+
+def _trained(
+    cells: list[Cell], prepared: Mapping[str, Prepared], settings: Compare
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Results as they come; as many cells run at once as the cluster has CPUs (or GPUs) for."""
+    task = ray.remote(run_cell)
+    pending = {}
+    for cell in cells:
+        training = cell.experiment.training
+        options = {"num_cpus": settings.cpus_per_cell, "num_gpus": int(training.use_gpu)}
+        tree = cell.experiment.model_dump(mode="json", exclude_unset=True)
+        dataset = prepared[cell.name].folder.location
+        reference = task.options(**options, max_retries=training.max_failures).remote(
+            tree, dataset, settings.split, cell.name, settings.cpus_per_cell
+        )
+        pending[reference] = cell
+    try:
+        while pending:
+            (done,), _ = ray.wait(list(pending), num_returns=1)
+            cell = pending.pop(done)
+            try:
+                yield cell, ray.get(done)
+            except ray.exceptions.RayError as error:
+                raise RuntimeError(f"the training of {cell.name} failed") from error
+    finally:
+        for reference in pending:
+            ray.cancel(reference, force=True)
+
+
+def _log_cell(cell: Cell, result: Mapping[str, Any], parent: Run, prepared: Prepared, name: str) -> None:
+    """A child run in MLflow with what `train` would log of the same training."""
+    folder = parent.folder / f"cells/{cell.name}"
+    run = Run.start(cell.experiment, f"{name}/{cell.name}", folder, parent.run_id)
+    run.log_experiment(cell.experiment, prepared)
+    for metrics in result["history"]:
+        log_report(run, metrics)
+    run.log_metrics(result["metrics"], cell.experiment.training.epochs)
+    run.finish("FINISHED")
+
+
+def _write(comparison: Comparison, folder: Folder, run: Run, command: str) -> None:
+    """The report's files, in the run's folder and as artifacts of its MLflow run."""
+    contents = {
+        "comparison.md": comparison.markdown(command),
+        "comparison.json": json.dumps(comparison.numbers(), indent=2) + "\n",
+        "comparison.png": comparison_plot(comparison),
+    }
+    for name, content in contents.items():
+        folder.write_bytes(name, content if isinstance(content, bytes) else content.encode())
+        run.log_file(name, content)

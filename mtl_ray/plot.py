@@ -1,0 +1,70 @@
+"""Pictures of results, drawn without a display."""
+
+import io
+import math
+
+from mtl_ray.comparison import Comparison, Row
+from mtl_ray.experiment.tasks import is_higher_better
+
+COLUMNS = 2
+COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#64b5cd")
+MARKERS = ("_", "x", "+", "1")
+"""Of the predictions without a model."""
+
+
+def comparison_plot(comparison: Comparison) -> bytes:
+    """PNG: a panel a metric, mean and standard deviation of every variant by segment."""
+    import matplotlib as mpl  # noqa: PLC0415 - slow to load, and only a finished comparison is drawn
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    keys = list(dict.fromkeys(row.key for row in comparison.rows))
+    trained = [
+        v for v in comparison.settings.variants if any(row.variant == v and row.trained for row in comparison.rows)
+    ]
+    others = list(dict.fromkeys(row.variant for row in comparison.rows if not row.trained))
+    columns = min(COLUMNS, len(keys)) or 1
+    lines = max(1, math.ceil(len(keys) / columns))
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(6.4 * columns, 3.4 * lines + 0.8), dpi=120, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(lines, columns, squeeze=False).flatten()
+        handles = {}
+        for axis, key in zip(axes, keys, strict=False):
+            rows = [row for row in comparison.rows if row.key == key]
+            segments = list(dict.fromkeys(row.segment for row in rows))
+            step = 0.8 / (len(trained) + 1)
+            for place, variant in enumerate(trained):
+                own = {row.segment: row.summary for row in rows if row.trained and row.variant == variant}
+                x = [n + (place - len(trained) / 2) * step for n, s in enumerate(segments) if s in own]
+                handles[variant] = axis.errorbar(
+                    x,
+                    [own[s].mean for s in segments if s in own],
+                    [own[s].sd or 0 for s in segments if s in own],
+                    fmt="o",
+                    markersize=4,
+                    capsize=3,
+                    color=COLORS[place % len(COLORS)],
+                )
+            for place, variant in enumerate(others):
+                own = {row.segment: row.summary.mean for row in rows if not row.trained and row.variant == variant}
+                x = [n + len(trained) / 2 * step for n, s in enumerate(segments) if s in own]
+                handles[f"({variant})"] = axis.scatter(
+                    x, list(own.values()), marker=MARKERS[place % len(MARKERS)], s=70, color="#999999", zorder=1
+                )
+            axis.set_xticks(range(len(segments)), [f"{s}\n{_num_rows(rows, s)} rows" for s in segments])
+            axis.set_title(
+                f"{key} ({'higher' if is_higher_better(f'split/{key}') else 'lower'} is better)", fontsize=10
+            )
+            axis.grid(axis="y", alpha=0.3)
+        for axis in axes[len(keys) :]:
+            axis.set_axis_off()
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False)
+        figure.suptitle(f"{comparison.experiment.name}: mean and standard deviation, {comparison.settings.split} rows")
+        target = io.BytesIO()
+        figure.savefig(target, format="png")
+    return target.getvalue()
+
+
+def _num_rows(rows: list[Row], segment: str) -> str:
+    return f"{max(row.num_rows for row in rows if row.segment == segment):,.0f}"

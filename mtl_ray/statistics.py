@@ -1,0 +1,57 @@
+"""Means over repeated trainings and the paired test between two variants."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from scipy.stats import ttest_rel
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of repeated measurements."""
+
+    mean: float
+    sd: float | None
+    """Standard deviation of the sample (n - 1); None for a single measurement."""
+    n: int
+
+
+def summarize(values: Sequence[float]) -> Summary:
+    """Mean and deviation of at least one value."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Summary(float(np.mean(values)), sd, len(values))
+
+
+def paired_p(values: Sequence[float], baseline: Sequence[float]) -> float | None:
+    """Two-sided p value of the paired t-test (Student 1908) of equal means.
+
+    None where the test says nothing: fewer than two pairs, or differences that do not vary, whose deviation is 0.
+
+    Args:
+        values: (n,) measurements.
+        baseline: (n,) those of the same folds and seeds.
+    """
+    differences = np.asarray(values, float) - np.asarray(baseline, float)
+    scale = max(1.0, float(np.abs(baseline).max(initial=0)))
+    if len(differences) < 2 or float(np.std(differences)) <= 1e-12 * scale:
+        return None
+    p = float(ttest_rel(values, baseline).pvalue)
+    return None if math.isnan(p) else p
+
+
+def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
+    """p values adjusted so that calling those below a level real errs at all with at most that probability.
+
+    With p_(1) <= ... <= p_(m): p'_(i) = max_{j <= i} min(1, (m - j + 1) p_(j)) (Holm 1979).
+    """
+    adjusted: dict[Key, float] = {}
+    highest = 0.0
+    for rank, key in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[key]))
+        adjusted[key] = highest
+    return {key: adjusted[key] for key in p_values}
