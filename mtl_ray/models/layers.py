@@ -33,7 +33,8 @@ class Encoded(NamedTuple):
     x: dict[str, Tensor]
     """(B, width) by set of embedding tables: `shared`, or the name of a task."""
     prior: Tensor
-    """(B, prior_width) profile of the user and the item and how often each was seen in training."""
+    """(B, prior_width) profile of the user and the item and how often each was seen in training; (B, 0) for a network
+    that does not read it."""
 
 
 class Sizes(NamedTuple):
@@ -145,6 +146,9 @@ class GateUnit(nn.Module):
 
 class Network(nn.Module):
     """An architecture: from the inputs to each task's outputs."""
+
+    reads_prior = False
+    """Whether it reads `Encoded.prior`."""
 
     @staticmethod
     def sets(tasks: Sequence[str]) -> tuple[str, ...]:

@@ -64,7 +64,9 @@ class MultiTaskModel(nn.Module):
         """
         hidden = hidden or {}
         read = {name: inputs(batch, hidden) for name, inputs in self.inputs.items()}
-        outputs: Forward = self.network(Encoded(self._meet(read), self._prior(batch, hidden, read)))
+        x = self._meet(read)
+        prior = self._prior(batch, hidden, read) if self.network.reads_prior else next(iter(x.values()))[:, :0]
+        outputs: Forward = self.network(Encoded(x, prior))
         for name, dot in self.dots.items():
             added = {task: outputs.logits[task] + extra for task, extra in dot(read[name].vectors).items()}
             outputs = outputs._replace(logits=outputs.logits | added)

@@ -16,6 +16,8 @@ class PEPNetNetwork(Network):
     and author are one prior p here.
     """
 
+    reads_prior = True
+
     def __init__(self, sizes: Sizes, settings: PEPNet) -> None:
         super().__init__()
         joined, gate = sizes.prior + sizes.width, settings.gate_hidden
