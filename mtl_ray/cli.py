@@ -1,6 +1,7 @@
 """The command line: `mtl-ray VERB EXPERIMENT.yaml [--set dotted.path=value ...] [--json FILE]`."""
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -31,20 +32,22 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the result for 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit 0 success, 1 the work failed, 2 bad input, 130 interrupted."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Warnings of the libraries are for developers; ours about MLflow are shown as one line.
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     warnings.filterwarnings("ignore", message=".*type hints", category=UserWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        app(args=arguments, standalone_mode=False)
+        if code := app(args=arguments, standalone_mode=False):  # 130 after Ctrl-C
+            raise SystemExit(code)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except typer._click.exceptions.ClickException as error:  # pyright: ignore[reportAttributeAccessIssue]
         print(f"error: {error.format_message()}", file=sys.stderr)
         raise SystemExit(2) from None
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         raise SystemExit(130) from None
     except Exception as error:
         for cause in _causes(error):

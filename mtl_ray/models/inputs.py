@@ -17,7 +17,7 @@ from mtl_ray.experiment.features import (
     VectorFeature,
 )
 from mtl_ray.models.encoders import ImageCNN, build_sequence_encoder
-from mtl_ray.models.layers import MLP
+from mtl_ray.models.layers import MLP, ModuleDict, ParameterDict
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 
 INITIAL_STD = 0.05
@@ -50,14 +50,14 @@ class Inputs(nn.Module):
         self.features: dict[str, Feature] = {
             n: f for n, f in experiment.features.items() if not (isinstance(f, IdFeature) and not f.embed)
         }
-        self.tables = nn.ModuleDict()
-        self.numbers = nn.ModuleDict()
-        self.encoders = nn.ModuleDict()
-        self.values = nn.ParameterDict()
+        self.tables = ModuleDict()
+        self.numbers = ModuleDict()
+        self.encoders = ModuleDict()
+        self.values = ParameterDict()
         """Direction in which an entry of an encoded history moves with its value."""
-        self.tails = nn.ModuleDict()
+        self.tails = ModuleDict()
         """By feature and task: the layers of an image's encoder that each task has for itself."""
-        self.empty = nn.ParameterDict()
+        self.empty = ParameterDict()
         self.dims: dict[str, int] = {}
         """Width of each vector."""
         self.num_scalars = 0
@@ -113,7 +113,7 @@ class Inputs(nn.Module):
             return
         self.encoders[name] = ImageCNN(feature.shape[2], channels[:k], kernel, None)
         width = channels[k - 1] if k else feature.shape[2]
-        self.tails[name] = nn.ModuleDict({task: ImageCNN(width, channels[k:], kernel, dim) for task in tasks})
+        self.tails[name] = ModuleDict({task: ImageCNN(width, channels[k:], kernel, dim) for task in tasks})
 
     def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor]) -> Vectors:
         """The features' vectors of encoded rows.

@@ -10,7 +10,7 @@ from mtl_ray.experiment.features import IdFeature, SequenceFeature
 from mtl_ray.experiment.tasks import DOT_KINDS
 from mtl_ray.models.inputs import Inputs, Vectors
 from mtl_ray.models.interactions import build_interaction
-from mtl_ray.models.layers import SHARED, Encoded, Forward, Sizes
+from mtl_ray.models.layers import SHARED, Encoded, Forward, ModuleDict, ParameterDict, Sizes
 from mtl_ray.models.masks import hidden_by
 from mtl_ray.models.networks import network_of
 from mtl_ray.models.soft_sharing import SoftSharingNetwork
@@ -28,14 +28,14 @@ class MultiTaskModel(nn.Module):
         self.supports = {experiment.user: USER_SUPPORT, experiment.item: ITEM_SUPPORT}
         kind = network_of(experiment.model)
         sets = kind.sets(list(self.tasks))
-        self.inputs = nn.ModuleDict({name: Inputs(experiment, schema) for name in sets})
+        self.inputs = ModuleDict({name: Inputs(experiment, schema) for name in sets})
         first = self._first
         self.profile = [
             n for n, f in first.features.items() if n in first.dims and not isinstance(f, IdFeature | SequenceFeature)
         ]
         settings = experiment.model.interaction
         numbers = set(first.numbers)
-        self.interactions = nn.ModuleDict(
+        self.interactions = ModuleDict(
             {name: build_interaction(settings, first.dims, first.num_scalars, numbers) for name in sets}
         )
         sizes = Sizes(
@@ -45,10 +45,10 @@ class MultiTaskModel(nn.Module):
             after={name: task.after for name, task in experiment.tasks.items() if task.after},
         )
         self.network = kind(sizes, experiment.model)  # pyright: ignore[reportCallIssue]
-        self.dots = nn.ModuleDict()
+        self.dots = ModuleDict()
         if settings.kind == "dot":
             dots = {name: DotPath(experiment, first, name, sets) for name in sets}
-            self.dots = nn.ModuleDict({name: dot for name, dot in dots.items() if dot.weights})
+            self.dots = ModuleDict({name: dot for name, dot in dots.items() if dot.weights})
 
     @property
     def _first(self) -> Inputs:
@@ -156,8 +156,8 @@ class DotPath(nn.Module):
         width = experiment.model.embedding_dim
         tasks = [n for n, t in experiment.tasks.items() if t.kind in DOT_KINDS and not t.masked_input]
         tasks = [task for task in tasks if of == (task if task in sets else SHARED)]
-        self.weights = nn.ParameterDict({task: nn.Parameter(torch.ones(width)) for task in tasks})
-        self.biases = nn.ParameterDict({task: nn.Parameter(torch.zeros(1)) for task in tasks})
+        self.weights = ParameterDict({task: nn.Parameter(torch.ones(width)) for task in tasks})
+        self.biases = ParameterDict({task: nn.Parameter(torch.zeros(1)) for task in tasks})
 
     def forward(self, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """(B, 1) by task, from the features' vectors."""
