@@ -140,10 +140,9 @@ class Towers(nn.Module):
 
 
 class Experts(nn.Module):
-    """Networks of one shape over one input.
+    """Networks of one shape over one input, one after the other.
 
-    The first layers are one product, since their input is the same; later layers are small products per expert. On a
-    CPU a loop over small products is faster than a batched one (`make bench` measures both).
+    On a CPU that is faster than products of all of them at once; `make bench` measures both.
     """
 
     def __init__(self, number: int, in_features: int, settings: MLPSettings) -> None:
