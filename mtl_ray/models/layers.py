@@ -164,10 +164,20 @@ class Gate(nn.Module):
     def __init__(self, in_features: int, number: int) -> None:
         super().__init__()
         self.weights = nn.Linear(in_features, number, bias=False)
+        self.used: Tensor | None = None
+        """(E,) summed weights of the last forward pass, without gradient."""
 
     def forward(self, x: Tensor, experts: Tensor) -> Tensor:
         """(B, in_features) and (B, E, d) to the mixture (B, d)."""
-        return torch.bmm(self.weights(x).softmax(1)[:, None], experts)[:, 0]
+        weights = self.weights(x).softmax(1)
+        self.used = weights.detach().sum(0)
+        return torch.bmm(weights[:, None], experts)[:, 0]
+
+
+def gate_use(model: nn.Module) -> dict[str, Tensor]:
+    """By gate the (E,) summed weights of this worker's rows in the last forward pass."""
+    gates = {name: part for name, part in model.named_modules() if isinstance(part, Gate)}
+    return {name.removeprefix("network."): gate.used for name, gate in gates.items() if gate.used is not None}
 
 
 class GateUnit(nn.Module):
