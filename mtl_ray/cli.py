@@ -146,10 +146,23 @@ def compare(
     experiment: File,
     changes: Set = [],  # noqa: B006
     resume: Annotated[str | None, typer.Option(help="Continue this interrupted comparison.", metavar="RUN")] = None,
+    affinity: Annotated[
+        str | None, typer.Option(help="Instead: which tasks help this one, from one training.", metavar="TASK")
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Train a grid of variants on the same folds and seeds; means, deviations and paired tests by task and segment."""
     settings = load(experiment, changes)
+    if affinity is not None:
+        from mtl_ray.selection import select_tasks  # noqa: PLC0415
+
+        selection = select_tasks(settings, affinity, _say)
+        console.print(selection.table())
+        _say(f"tasks that help {affinity}: {', '.join(selection.helpful) or 'none'}")
+        _say(f"files: {selection.folder}/affinity.json, affinity.png, suggested.yaml")
+        found = {"affinity": selection.affinity, "helpful": selection.helpful, "folder": selection.folder.location}
+        _write(json_file, found)
+        return
     grid(settings)  # mistakes of a variant are told before anything heavy is loaded
     from mtl_ray.compare import compare as run  # noqa: PLC0415
 
