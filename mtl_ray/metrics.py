@@ -122,7 +122,9 @@ def _auc(score: Tensor, label: Tensor) -> float | None:
     positive = label > 0.5
     if positive.all() or not positive.any():
         return None
-    return float(binary_auroc(score, positive.long()))
+    # By ranks, since torchmetrics would squash scores that are no probabilities until they tie.
+    ranks = torch.unique(score, return_inverse=True)[1].double()
+    return float(binary_auroc(ranks / ranks.max().clamp(min=1), positive.long()))
 
 
 def _log_loss(task: Task, prediction: Tensor, label: Tensor) -> float:

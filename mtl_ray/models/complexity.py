@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.fx.experimental import _config as fx_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_ray.experiment import Experiment
@@ -62,9 +63,11 @@ def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
         with torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor):
             with counter:
                 forward = model.train()(batch)
-            for name, task in model.tasks.items():
-                label = batch[label_column(name)]
-                task.loss(forward.logits[name], label, task.labelled(label))
+            # Of a ranking task every row counts as a positive, and other workers' items are left out.
+            with fx_config.patch(meta_nonzero_assume_all_nonzero=True):
+                for name, task in model.tasks.items():
+                    label = batch[label_column(name)]
+                    task.loss(forward.logits[name], label, task.labelled(label), forward.pairs.get(name))
     parameters = model.num_parameters_by_part()
     optimizer = training.optimizer
     copies = OPTIMIZER_COPIES[optimizer.kind] + bool(optimizer.kind == "sgd" and optimizer.momentum)
