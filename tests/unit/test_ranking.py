@@ -121,7 +121,8 @@ def model_of(experiment: Experiment) -> MultiTaskModel:
 @pytest.mark.parametrize("settings", architectures().values(), ids=architectures())
 def test_every_parameter_gets_a_gradient(settings: dict[str, Any], beside: bool):
     tasks = {"taken": {"kind": "ranking"}, **({"click": "binary", "rating": "regression"} if beside else {})}
-    model = model_of(experiment_of(model=settings, tasks=tasks))
+    wide = {**settings, "encoder": {"hidden": [16, 16]}, "tower": {"hidden": [8]}}
+    model = model_of(experiment_of(model=wide, tasks=tasks))
     with torch.no_grad():  # gates and networks that start equal have no gradient to tell
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -58,6 +58,14 @@ def test_images_and_vectors_have_a_cost():
     assert found.multiply_adds > 8 * 8 * 4 * 27 + 8 * 8  # the convolution and the layer over the vector
 
 
+@pytest.mark.parametrize("loss", ["bpr", "sampled_softmax"])
+def test_ranking_keeps_the_scores_of_all_pairs(loss: str):
+    changes = {"tasks": {"click": {"kind": "ranking", "loss": loss}}, "model.interaction": "concat"}
+    found = cost(override(small_experiment(training__batch_size=100), changes))
+    assert_positive(found)
+    assert found.activation_bytes > 100 * 100 * 8
+
+
 def test_experts_cost():
     model = {**architectures()["mmoe"], "experts": 2}
     few = cost(override(small_experiment(), {"model": model}))
