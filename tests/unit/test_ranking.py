@@ -106,6 +106,17 @@ def test_auc_goes_by_the_order_of_raw_scores():
     assert compute("auc", RankingTask(), torch.zeros(4).double(), label, users) == 0.5
 
 
+def test_lists_go_by_the_order_of_raw_scores():
+    score = torch.tensor([3.0, 2.0, 1.0, 0.5, 0.2], dtype=torch.float64)
+    label, users = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0]), torch.tensor([7, 7, 9, 9, 9])
+    for shift in (0.0, -10.0, 1e9):
+        assert compute("recall@1", RankingTask(), score + shift, label, users) == 0.5
+        assert compute("recall@2", RankingTask(), score + shift, label, users) == 0.75
+        first = 1 / math.log2(3) / (1 + 1 / math.log2(3))
+        found = compute("ndcg@2", RankingTask(), score + shift, label, users)
+        assert found == pytest.approx((1 + first) / 2, rel=1e-6)
+
+
 def experiment_of(**changes: Any) -> Experiment:
     features = {**TREE["features"], "category": {"kind": "categorical", "entity": "context"}}
     tasks = {"click": "binary", "taken": {"kind": "ranking", "column": "purchase"}}
