@@ -181,7 +181,7 @@ def _ranks_within(user: Tensor, score: Tensor) -> Tensor:
 def _ranking(name: str, k: int, task: Task, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
     """NDCG@k or recall@k per user over the user's evaluated rows, averaged over users that have a relevant row."""
     user = torch.unique(users, return_inverse=True)[1]
-    # Small numbers above 0 in the same order: torchmetrics reads float32, and takes no item whose score is not positive.
+    # Small numbers above 0 in the same order: torchmetrics reads float32 and counts no item whose score is not above 0.
     prediction = _ranks_within(user, prediction)
     if name == "ndcg":
         gain = label.double() - label.double().min().clamp(max=0)
