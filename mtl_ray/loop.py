@@ -126,7 +126,7 @@ class Trainer:
         for name, task in self.model.tasks.items():
             label = batch[label_column(name)]
             mask = task.labelled(label) & masks[name].to(self.device) if masks else task.labelled(label)
-            loss, count = task.loss(forward.logits[name].to(self.dtype), label, mask)
+            loss, count = task.loss(forward.logits[name].to(self.dtype), label, mask, forward.pairs.get(name))
             sums.append(loss)
             counts.append(count.to(loss.dtype))
         size = sums[0].new_tensor(float(len(batch[ROW])))

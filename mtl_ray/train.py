@@ -18,6 +18,7 @@ from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.experiment import Experiment, parse
+from mtl_ray.models.complexity import complexity_of
 from mtl_ray.registry import example_of, signature_of
 from mtl_ray.report import markdown
 from mtl_ray.score import Scorer
@@ -80,6 +81,7 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         run = Run.start(experiment, name, folder.create())
         write_note("train", experiment, folder, run, prepared.folder.location)
         run.log_experiment(experiment, prepared)
+        run.log_metrics(complexity_of(experiment, prepared.schema).numbers(), 0)
         report(f"run {name}; if it is interrupted, continue with: mtl-ray train EXPERIMENT --resume {name}")
     connect()
     try:

@@ -44,11 +44,14 @@ class Inputs(nn.Module):
     in it reads a trained vector.
     """
 
-    def __init__(self, experiment: Experiment, schema: Schema) -> None:
+    def __init__(self, experiment: Experiment, schema: Schema, *, context: bool = True) -> None:
+        """Tables of all features, or of those of the user and the item alone."""
         super().__init__()
         self.item = experiment.item
         self.features: dict[str, Feature] = {
-            n: f for n, f in experiment.features.items() if not (isinstance(f, IdFeature) and not f.embed)
+            n: f
+            for n, f in experiment.features.items()
+            if not (isinstance(f, IdFeature) and not f.embed) and (context or f.entity != "context")
         }
         self.tables = ModuleDict()
         self.numbers = ModuleDict()
@@ -75,7 +78,7 @@ class Inputs(nn.Module):
                         dim = self.encoders[name].out_features
                     self.empty[name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)  # pyright: ignore
                 case ImageFeature():
-                    self._build_image(name, feature, dim, list(experiment.tasks))
+                    self._build_image(name, feature, dim, readers_of(experiment, feature))
                 case _ if (size := schema.features[name].num_embeddings) is not None:
                     table = nn.Embedding(size, dim, padding_idx=PADDING)
                     with torch.no_grad():
@@ -90,6 +93,10 @@ class Inputs(nn.Module):
                     self.numbers[name] = nn.Linear(2, dim)
             self.dims[name] = dim  # pyright: ignore[reportArgumentType]
         self.dropout = nn.Dropout(experiment.model.embedding_dropout)
+
+    def of_entity(self, entity: str) -> list[str]:
+        """Names of the vectors that describe an entity."""
+        return [name for name in self.dims if self.features[name.removesuffix(".values")].entity == entity]
 
     def _build_history(self, name: str, feature: SequenceFeature) -> int:
         dim = self.features[feature.of].dim or self._default
@@ -216,6 +223,11 @@ class Inputs(nn.Module):
             weighted = torch.bmm(values[:, None], embedded)[:, 0]
             vectors[f"{name}.values"] = weighted / size.clamp(min=1).sqrt()
             scalars.append(values.sum(1) / (size[:, 0] + SHRINKAGE))
+
+
+def readers_of(experiment: Experiment, feature: Feature) -> list[str]:
+    """Tasks that read a feature: ranking tasks have no context."""
+    return [n for n, t in experiment.tasks.items() if t.kind != "ranking" or feature.entity != "context"]
 
 
 class _pooled:  # noqa: N801 - used as a function with two results

@@ -2,12 +2,14 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mtl_ray.experiment.model import MLPSettings
+from mtl_ray.tasks import Pairs
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -64,6 +66,8 @@ class Forward(NamedTuple):
     the last tensor of the architecture on which every task depends; None where tasks have no such tensor."""
     penalty: Tensor | None = None
     """(B,) what each row adds to the loss beside the tasks' losses; None where the architecture has no such term."""
+    pairs: Mapping[str, Pairs] = MappingProxyType({})
+    """By ranking task, the vectors of the users and the items, whose dot product is in `logits`."""
 
 
 class Encoded(NamedTuple):

@@ -70,9 +70,9 @@ def training_step(model: MultiTaskModel) -> Callable[[], None]:
     batch, optimizer = batch_of(model), torch.optim.Adam(model.parameters(), fused=True)
 
     def step() -> None:
-        logits, _, penalty = model(batch)
-        loss = torch.stack([o.square().mean() for o in logits.values()]).sum()
-        (loss if penalty is None else loss + penalty.mean()).backward()
+        forward = model(batch)
+        loss = torch.stack([o.square().mean() for o in forward.logits.values()]).sum()
+        (loss if forward.penalty is None else loss + forward.penalty.mean()).backward()
         optimizer.step()
         optimizer.zero_grad()
 
