@@ -121,7 +121,9 @@ def test_a_killed_process_resumes_to_the_same_result(trained, settings, work: Pa
     assert_same(trained.checkpoint, result.checkpoint)
     client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)
     assert client.get_run(result.run_id).info.status == "FINISHED"
-    runs_named = client.search_runs(["1"], f"attributes.run_name = '{name}'")
+    runs_named = client.search_runs(
+        [client.get_run(result.run_id).info.experiment_id], f"attributes.run_name = '{name}'"
+    )
     assert len(runs_named) == 1
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 import venv
 from pathlib import Path
 
@@ -58,14 +59,12 @@ def test_a_job_trains_with_the_submitted_code(cluster_without_the_package: str, 
     settings = [argument for path, value in changes.items() for argument in ("--set", f"{path}={value}")]
     command = [Path(sys.executable).with_name("ray"), "job", "submit", "--address", cluster_without_the_package]
     entry = ["python", "jobs/train.py", "jobs/synthetic.yaml", *settings]
-    done = subprocess.run(
-        [*command, "--working-dir", ROOT, "--", *entry],
-        capture_output=True,
-        check=False,
-        text=True,
-        cwd=tmp_path,
-        timeout=300,
-    )
+    arguments = [*command, "--working-dir", ROOT, "--", *entry]
+    for _ in range(30):
+        done = subprocess.run(arguments, capture_output=True, check=False, text=True, cwd=tmp_path, timeout=300)
+        if "No available agent" not in done.stderr:  # the cluster has just started
+            break
+        time.sleep(2)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test rows, by segment" in done.stdout
     assert list((tmp_path / "runs").glob("*/report.md"))
