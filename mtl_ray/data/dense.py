@@ -42,6 +42,12 @@ def bad_vectors(values: pa.Array, size: int) -> Iterator[tuple[np.ndarray, str]]
     yield infinite, "holds a number that is null or not finite"
 
 
+def as_variable(values: pa.Array) -> pa.Array:
+    """Fixed-size lists as variable ones; other columns as they are. Arrow cannot read fixed-size lists with a null
+    back from Parquet."""
+    return values.cast(pa.list_(values.type.value_type)) if pa.types.is_fixed_size_list(values.type) else values
+
+
 def is_vectors(kind: pa.DataType) -> bool:
     """Whether a column of this type holds lists of numbers."""
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtl_ray.data.dense import bad_vectors
+from mtl_ray.data.dense import as_variable, bad_vectors
 from mtl_ray.data.encode import to_numbers
 from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.sources.delimited import MALFORMED
@@ -155,7 +155,7 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
     }
     columns: dict[str, pa.Array] = {}
     for column in table.column_names:
-        values = flat(table.column(column)).filter(pa.array(first))
+        values = as_variable(flat(table.column(column))).filter(pa.array(first))
         if column == key:
             values = keys.filter(pa.array(first))
         elif column in numeric:

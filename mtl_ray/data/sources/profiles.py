@@ -11,9 +11,9 @@ Only the content shows the traits, and it shows all of them, so that the noise o
 know:
 
     vector     = tanh(x M / 3), M a fixed random matrix of 9 x `vector_size` standard normal numbers
-    photo      : each of three colours is the sum of three waves with a period of 4 pixels, of rows, of columns and of
-                 diagonals, with random phases. Trait k is the amplitude of wave k: kernels of 3 x 3 pixels tell the
-                 waves apart, and their mean activation over all places is the amplitude, wherever the wave begins.
+    photo      : each of three colours is the sum of three patterns of stripes, along rows, columns and diagonals, two
+                 pixels on and two pixels off, that begin anywhere. Trait k is the brightness of stripes k: kernels of
+                 3 x 3 pixels tell the patterns apart, and what they find does not depend on where the stripes begin.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ NUM_TRAITS, NUM_OCCUPATIONS = 9, 10
 MEAN_AGE, AGE_SCALE, GENDER_SCALE, OCCUPATION_SCALE = 40.0, 12.0, 3.0, 4.0
 SHAPE = (32, 32, 3)
 """Height, width, channels of a photo."""
-PERIOD, GREY, AMPLITUDE = 4, 128.0, 58.0
-"""Pixels of a wave; the mean of a photo and the largest amplitude of a wave, in levels of 0 to 255."""
-WAVES = np.array([[1, 0], [0, 1], [1, 1]])
-"""Directions (row, column) in which the waves of a colour run."""
+PERIOD, BRIGHTEST = 4, 85.0
+"""Pixels after which stripes repeat; the largest brightness of stripes: three of them make 255."""
+ACROSS = np.array([[1, 0], [0, 1], [1, 1]])
+"""Directions (row, column) across the stripes of a colour."""
 START = 1_700_000_000
 """Seconds: the first instant; the rows follow each other by a second."""
 ROWS_PER_CHUNK = 4000
@@ -145,13 +145,13 @@ def draw_traits(random: np.random.Generator, num: int) -> np.ndarray:
 def draw_photos(random: np.random.Generator, traits: np.ndarray) -> np.ndarray:
     """(n, height, width, channel) uint8 photos that show (n, trait) traits."""
     height, width, channels = SHAPE
-    amplitudes = AMPLITUDE * (traits / np.sqrt(12) + 0.5).reshape(-1, channels, len(WAVES))
-    phases = random.integers(0, PERIOD, amplitudes.shape) + 0.5
+    brightness = BRIGHTEST * (traits / np.sqrt(12) + 0.5).reshape(-1, channels, len(ACROSS))
+    begins = random.integers(0, PERIOD, brightness.shape)
     places = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"))
-    photos = np.full((len(traits), *SHAPE), GREY, np.float32)
-    for wave, direction in enumerate(WAVES):
-        place = np.tensordot(direction, places, 1)[None, :, :, None] + phases[:, None, None, :, wave]
-        photos += amplitudes[:, None, None, :, wave] * np.cos(2 * np.pi * place / PERIOD)
+    photos = np.zeros((len(traits), *SHAPE), np.float32)
+    for k, direction in enumerate(ACROSS):
+        place = np.tensordot(direction, places, 1)[None, :, :, None] + begins[:, None, None, :, k]
+        photos += brightness[:, None, None, :, k] * (place % PERIOD < PERIOD // 2)
     return np.rint(photos).astype(np.uint8)
 
 

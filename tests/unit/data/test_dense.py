@@ -5,6 +5,8 @@ import pyarrow as pa
 import pytest
 
 from mtl_ray.data.dense import bad_vectors, digests, to_vectors
+from mtl_ray.data.quality import clean_table
+from tests.support import small_experiment
 
 GOOD = [[1.0, 2.0], None, [3.0, 4.0]]
 TYPES = [
@@ -53,3 +55,16 @@ def test_digests_are_equal_for_equal_lists_alone():
     assert texts[0] == texts[3]
     assert texts[2] is None
     assert len(set(texts)) == 5
+
+
+def test_a_side_table_loses_vectors_of_another_length():
+    feature = {"kind": "vector", "entity": "item", "size": 2}
+    experiment = small_experiment(features__embedding=feature, model__interaction="concat")
+    table = pa.table({"item_id": ["a", "b", "a", "c"], "embedding": [[1.0, 2.0], [1.0], [3.0, 4.0], [1.0, None]]})
+    clean, mended = clean_table(experiment, table, "item_id", "items")
+    assert clean["embedding"].to_pylist() == [[1.0, 2.0], None, None]
+    assert mended == {
+        "items.item_id is repeated": 1,
+        "items.embedding has not 2 numbers": 1,
+        "items.embedding holds a number that is null or not finite": 1,
+    }

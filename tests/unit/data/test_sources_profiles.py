@@ -70,14 +70,13 @@ def test_the_true_mean_and_probabilities_score_the_noise_floor():
     assert auc == pytest.approx(floor["gender/auc"], abs=0.02)
 
 
-def test_photos_show_the_traits_wherever_their_waves_begin():
+def test_photos_show_the_traits_wherever_their_stripes_begin():
     random = np.random.default_rng(0)
     traits = draw_traits(random, 200)
     photos = draw_photos(random, traits)
     waves = np.abs(np.fft.fft2(photos.astype(float), axes=(1, 2)))
     step = 32 // profiles.PERIOD
-    seen = np.stack([waves[:, step * row, step * column] for row, column in profiles.WAVES], 2).reshape(200, -1)
+    seen = np.stack([waves[:, step * row, step * column] for row, column in profiles.ACROSS], 2).reshape(200, -1)
     for trait in range(profiles.NUM_TRAITS):
         assert np.corrcoef(seen[:, trait], traits[:, trait])[0, 1] > 0.999
-    assert photos.min() > 0
-    assert photos.max() < 255
+    assert photos.max() > 200
