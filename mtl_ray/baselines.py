@@ -47,8 +47,7 @@ def evaluate_baselines(experiment: Experiment, prepared: Prepared, split: SplitN
     means = {name: prepared.schema.tasks[name].mean for name in tasks}
     constant = {name: torch.full((len(rows[ROW]),), means[name], dtype=torch.float64) for name in tasks}
     support = rows[ITEM_SUPPORT].double()
-    # Between 0 and 1, as a probability is: torchmetrics would squash other scores until they tie.
-    popularity = {name: support / support.max().clamp(min=1) for name in own}
+    popularity = dict.fromkeys(own, support)
     result = {
         "constant": segment_metrics(experiment, tasks, rows | constant, split),
         "popularity": segment_metrics(experiment, own, rows | popularity, split),

@@ -1,6 +1,7 @@
 """The command line: `mtl-ray VERB EXPERIMENT.yaml [--set dotted.path=value ...] [--json FILE]`."""
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -31,20 +32,22 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the result for 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit 0 success, 1 the work failed, 2 bad input, 130 interrupted."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Warnings of the libraries are for developers; ours about MLflow are shown as one line.
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     warnings.filterwarnings("ignore", message=".*type hints", category=UserWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        app(args=arguments, standalone_mode=False)
+        if code := app(args=arguments, standalone_mode=False):  # 130 after Ctrl-C
+            raise SystemExit(code)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except typer._click.exceptions.ClickException as error:  # pyright: ignore[reportAttributeAccessIssue]
         print(f"error: {error.format_message()}", file=sys.stderr)
         raise SystemExit(2) from None
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         raise SystemExit(130) from None
     except Exception as error:
         for cause in _causes(error):
@@ -143,10 +146,23 @@ def compare(
     experiment: File,
     changes: Set = [],  # noqa: B006
     resume: Annotated[str | None, typer.Option(help="Continue this interrupted comparison.", metavar="RUN")] = None,
+    affinity: Annotated[
+        str | None, typer.Option(help="Instead: which tasks help this one, from one training.", metavar="TASK")
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Train a grid of variants on the same folds and seeds; means, deviations and paired tests by task and segment."""
     settings = load(experiment, changes)
+    if affinity is not None:
+        from mtl_ray.selection import select_tasks  # noqa: PLC0415
+
+        selection = select_tasks(settings, affinity, _say)
+        console.print(selection.table())
+        _say(f"tasks that help {affinity}: {', '.join(selection.helpful) or 'none'}")
+        _say(f"files: {selection.folder}/affinity.json, affinity.png, suggested.yaml")
+        found = {"affinity": selection.affinity, "helpful": selection.helpful, "folder": selection.folder.location}
+        _write(json_file, found)
+        return
     grid(settings)  # mistakes of a variant are told before anything heavy is loaded
     from mtl_ray.compare import compare as run  # noqa: PLC0415
 

@@ -15,6 +15,7 @@ from mtl_ray.data.storage import Folder
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.compare import Compare
 from mtl_ray.experiment.grid import Cell, grid
+from mtl_ray.models.complexity import complexity_of
 from mtl_ray.plot import comparison_plot
 from mtl_ray.session import connect
 from mtl_ray.tracking import Run
@@ -140,6 +141,7 @@ def _log_cell(cell: Cell, result: Mapping[str, Any], parent: Run, prepared: Prep
     folder = parent.folder / f"cells/{cell.name}"
     run = Run.start(cell.experiment, f"{name}/{cell.name}", folder, parent.run_id)
     run.log_experiment(cell.experiment, prepared)
+    run.log_metrics(complexity_of(cell.experiment, prepared.schema).numbers(), 0)
     for metrics in result["history"]:
         log_report(run, metrics)
     run.log_metrics(result["metrics"], cell.experiment.training.epochs)

@@ -1,5 +1,7 @@
 """Sums and concatenations over ranks; identities in a single process."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -25,14 +27,42 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 def gather_rows(tensor: Tensor) -> Tensor:
     """The (n, ...) tensors of all ranks one after the other, on every rank; n may differ between ranks."""
-    if world_size() == 1:
-        return tensor
+    return tensor if world_size() == 1 else _gather(tensor, _sizes(tensor))
+
+
+def gather_rows_with_gradient(tensor: Tensor) -> Tensor:
+    """`gather_rows` through which gradients flow back.
+
+    Each rank has its own function of all rows, and what is differentiated is the sum of these: a row's gradient is the
+    sum over ranks. All ranks must go through the backward pass, too.
+    """
+    return tensor if world_size() == 1 else _GatherRows.apply(tensor)  # pyright: ignore[reportReturnType]
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        sizes = _sizes(tensor)
+        start = sum(sizes[: rank()])
+        ctx.own = slice(start, start + sizes[rank()])
+        return _gather(tensor, sizes)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        # The layout must be the same on all ranks, and that of a gradient may be any.
+        return sum_over_ranks(gradient.contiguous())[ctx.own]
+
+
+def _sizes(tensor: Tensor) -> list[int]:
     size = torch.tensor([len(tensor)], device=tensor.device)
     sizes = [torch.zeros_like(size) for _ in range(world_size())]
     dist.all_gather(sizes, size)
-    longest = int(max(s.item() for s in sizes))
-    padded = tensor.new_zeros((longest, *tensor.shape[1:]))
+    return [int(s.item()) for s in sizes]
+
+
+def _gather(tensor: Tensor, sizes: list[int]) -> Tensor:
+    padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
     padded[: len(tensor)] = tensor
     parts = [torch.empty_like(padded) for _ in sizes]
     dist.all_gather(parts, padded)
-    return torch.cat([part[: int(s.item())] for part, s in zip(parts, sizes, strict=True)])
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

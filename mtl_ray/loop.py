@@ -26,7 +26,7 @@ from mtl_ray.distributed import rank, sum_over_ranks, world_size
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.training import Optimizer, Schedule
 from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.layers import Forward
+from mtl_ray.models.layers import Forward, gate_use
 from mtl_ray.models.masks import Hidden, draw_hidden, trainable
 from mtl_ray.schema import ROW, Schema, label_column
 
@@ -95,6 +95,7 @@ class Trainer:
         every = self.experiment.balancing.diagnostics_every
         if every and progress.step % every == 0:
             self.monitor.observe_step(step, weights)
+            self.monitor.observe_gates(gate_use(self.model))
         # DDP averages gradients over workers; each one's loss is its share of the whole, so they must add up.
         self.scaler.scale(loss * world_size()).backward()
         if training.clip_norm:
@@ -125,7 +126,7 @@ class Trainer:
         for name, task in self.model.tasks.items():
             label = batch[label_column(name)]
             mask = task.labelled(label) & masks[name].to(self.device) if masks else task.labelled(label)
-            loss, count = task.loss(forward.logits[name].to(self.dtype), label, mask)
+            loss, count = task.loss(forward.logits[name].to(self.dtype), label, mask, forward.pairs.get(name))
             sums.append(loss)
             counts.append(count.to(loss.dtype))
         size = sums[0].new_tensor(float(len(batch[ROW])))

@@ -122,7 +122,9 @@ def _auc(score: Tensor, label: Tensor) -> float | None:
     positive = label > 0.5
     if positive.all() or not positive.any():
         return None
-    return float(binary_auroc(score, positive.long()))
+    # By ranks, since torchmetrics would squash scores that are no probabilities until they tie.
+    ranks = _ranks(score).double()
+    return float(binary_auroc(ranks / ranks.max().clamp(min=1), positive.long()))
 
 
 def _log_loss(task: Task, prediction: Tensor, label: Tensor) -> float:
@@ -163,9 +165,24 @@ def gauc(score: Tensor, label: Tensor, users: Tensor) -> float | None:
     return float((auc * rows[defined]).sum() / rows[defined].sum())
 
 
+def _ranks(score: Tensor) -> Tensor:
+    """(n,) int64 numbers from 0 in the order of the scores, equal for equal scores."""
+    return torch.unique(score, return_inverse=True)[1]
+
+
+def _ranks_within(user: Tensor, score: Tensor) -> Tensor:
+    """(n,) float64 numbers from 1 in the order of the scores of each user; `user` is numbered from 0."""
+    ranks = _ranks(score)
+    ranks = _ranks(user * (ranks.max() + 1) + ranks)
+    first = torch.full((int(user.max()) + 1,), len(user)).scatter_reduce(0, user, ranks, "amin")
+    return (ranks - first[user] + 1).double()
+
+
 def _ranking(name: str, k: int, task: Task, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
     """NDCG@k or recall@k per user over the user's evaluated rows, averaged over users that have a relevant row."""
     user = torch.unique(users, return_inverse=True)[1]
+    # Small numbers above 0 in the same order: torchmetrics reads float32 and counts no item whose score is not above 0.
+    prediction = _ranks_within(user, prediction)
     if name == "ndcg":
         gain = label.double() - label.double().min().clamp(max=0)
         if not (gain > 0).any():  # torchmetrics would answer 0

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from mtl_ray.data.bucket import bucket_of
 from mtl_ray.data.load import num_steps
@@ -21,15 +20,12 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.data import RandomSplit
 from mtl_ray.experiment.features import IdFeature, ImageFeature, VectorFeature
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.complexity import Complexity, complexity_of
 from mtl_ray.models.masks import hidden_by
 from mtl_ray.schema import Schema
 
 SAMPLE_TABLES = 4
 """Tables of the log's first chunks that are read for an estimate while the data set is not prepared."""
-
-OPTIMIZER_COPIES = {"adamw": 4, "adam": 4, "adagrad": 3, "sgd": 2}
-"""Numbers kept per parameter: the weight, its gradient, the optimizer's state."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +36,18 @@ class Plan:
     schema: Schema
     exact: bool
     """Whether the numbers come from the prepared data set, not from the first rows of the log."""
-    parameters: dict[str, int]
-    """Parameters by part of the model."""
-
-    @property
-    def memory(self) -> int:
-        """Bytes of weights, gradients and optimizer state on one worker."""
-        width = 8 if self.experiment.training.precision == "float64" else 4
-        copies = OPTIMIZER_COPIES[self.experiment.training.optimizer.kind]
-        return sum(self.parameters.values()) * width * (copies + (1 if self.experiment.training.average else 0))
+    complexity: Complexity
+    """What the model costs."""
 
     def numbers(self) -> dict[str, Any]:
         """For machines."""
         steps = num_steps(self.schema, self.experiment.training.batch_size)
         return {
             "exact": self.exact,
-            "parameters": sum(self.parameters.values()),
-            "parameters_by_part": self.parameters,
-            "memory_bytes": self.memory,
+            "parameters": sum(self.complexity.parameters.values()),
+            "parameters_by_part": self.complexity.parameters,
+            "multiply_adds_per_row": self.complexity.multiply_adds,
+            "memory_bytes": self.complexity.memory_bytes,
             "rows": self.schema.num_rows,
             "steps_per_epoch": steps,
             "steps": steps * self.experiment.training.epochs,
@@ -90,10 +80,15 @@ class Plan:
             sees = f"every input but {', '.join(sorted(hidden))}" if hidden else "every input"
             yield f"  {name}: {task.kind}, weight {experiment.weights()[name]:g}, sees {sees}"
         yield "parameters:"
-        for part, count in self.parameters.items():
+        for part, count in self.complexity.parameters.items():
             yield f"  {part}: {count:,}"
         yield f"  total: {numbers['parameters']:,}"
-        yield f"memory of weights, gradients and optimizer on a worker: {self.memory / 2**20:,.1f} MiB"
+        yield f"forward multiply-adds per row: {self.complexity.multiply_adds:,.0f}"
+        weights, activations = self.complexity.weight_bytes / 2**20, self.complexity.activation_bytes / 2**20
+        yield (
+            f"estimated training memory of a worker: {weights + activations:,.1f} MiB = {weights:,.1f} of weights, "
+            f"gradients and optimizer + {activations:,.1f} of activations"
+        )
         training = experiment.training
         yield (
             f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches "
@@ -111,9 +106,7 @@ def plan(experiment: Experiment) -> Plan:
     raw_columns(experiment, raw)
     prepared = find_prepared(experiment, raw)
     schema = prepared.schema if prepared else _estimate(experiment, raw)
-    with torch.device("meta"):
-        model = MultiTaskModel(experiment, schema)
-    return Plan(experiment, schema, prepared is not None, model.num_parameters_by_part())
+    return Plan(experiment, schema, prepared is not None, complexity_of(experiment, schema))
 
 
 def _estimate(experiment: Experiment, raw: Raw) -> Schema:

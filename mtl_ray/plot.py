@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Mapping
 
 from mtl_ray.comparison import Comparison, Row
 from mtl_ray.experiment.tasks import is_higher_better
@@ -63,6 +64,34 @@ def comparison_plot(comparison: Comparison) -> bytes:
         figure.suptitle(f"{comparison.experiment.name}: mean and standard deviation, {comparison.settings.split} rows")
         target = io.BytesIO()
         figure.savefig(target, format="png")
+    return target.getvalue()
+
+
+def heat_map(table: Mapping[str, Mapping[str, float]], title: str) -> bytes:
+    """PNG: numbers by row and column as colours around 0; the diagonal, of another size, is left white."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    names = list(table)
+    values = [[math.nan if a == b else table[a].get(b, math.nan) for b in names] for a in names]
+    largest = max((abs(v) for row in values for v in row if not math.isnan(v)), default=0.0) or 1.0
+    figure = Figure(figsize=(2.6 + 0.9 * len(names), 1.8 + 0.7 * len(names)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    image = axis.imshow(values, cmap="RdBu", vmin=-largest, vmax=largest)
+    axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel("whose loss falls (blue) or rises (red)")
+    axis.set_ylabel("after a step on")
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            if not math.isnan(value):
+                dark = abs(value) > 0.6 * largest
+                axis.text(j, i, f"{value:+.1e}", ha="center", va="center", size=7, color="white" if dark else "black")
+    figure.colorbar(image, shrink=0.8)
+    figure.suptitle(title)
+    target = io.BytesIO()
+    figure.savefig(target, format="png")
     return target.getvalue()
 
 

@@ -6,18 +6,20 @@ Labels: (B,) real with NaN (numbers and binary), (B,) int with -1 (multiclass), 
 
 import math
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor
 
+from mtl_ray.distributed import gather_rows, gather_rows_with_gradient
 from mtl_ray.experiment.tasks import (
     BinaryTask,
     CountTask,
     MulticlassTask,
     MultilabelTask,
     OrdinalTask,
+    RankingTask,
     RealTask,
     RegressionTask,
     Task,
@@ -25,7 +27,20 @@ from mtl_ray.experiment.tasks import (
 )
 from mtl_ray.schema import FittedTask
 
-Spec = TypeVar("Spec", bound=RealTask | BinaryTask | MulticlassTask | MultilabelTask)
+Spec = TypeVar("Spec", bound=RealTask | BinaryTask | RankingTask | MulticlassTask | MultilabelTask)
+
+
+class Pairs(NamedTuple):
+    """The two sides of each row of a worker, as a ranking task has them."""
+
+    user: Tensor
+    """(B, dim) vectors of the rows' users."""
+    item: Tensor
+    """(B, dim) vectors of the rows' items."""
+    rows: Tensor
+    """(B,) embedding rows of the items: which of them are the same."""
+    support: Tensor
+    """(B,) training rows of each item."""
 
 
 class TaskHead(ABC, Generic[Spec]):
@@ -44,13 +59,14 @@ class TaskHead(ABC, Generic[Spec]):
         """(B,) bool: rows that have a label."""
         return ~torch.isnan(label)
 
-    def loss(self, logits: Tensor, label: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(self, logits: Tensor, label: Tensor, mask: Tensor, pairs: Pairs | None = None) -> tuple[Tensor, Tensor]:
         """Summed loss over the rows of `mask` and the number of its terms (of rows, unless the kind says otherwise).
 
         Args:
             logits: (B, num_outputs).
             label: see the module.
             mask: (B,) bool, only rows that have a label.
+            pairs: of a ranking task.
         """
         # A row outside the mask gets a harmless label, since 0 * NaN is NaN in the gradient too.
         shaped = mask if label.ndim == 1 else mask[:, None]
@@ -170,6 +186,43 @@ class Binary(TaskHead[BinaryTask]):
         return logits[:, 0].sigmoid()
 
 
+class Ranking(TaskHead[RankingTask]):
+    """Scores u.v of a user and an item, in which each positive row's item is set against the items of all rows of the
+    global batch, on whichever worker they are. Rows with the same item as the positive are no negatives.
+
+    An item comes into a batch as often as it is in the training rows. The softmax takes log Q of that probability off
+    each score, so that popular items are not learned to be bad (Yi et al. 2019, eq. 5); the number of training rows
+    by which a support is divided shifts all scores alike, and is left out.
+    """
+
+    def loss(  # noqa: D102
+        self, logits: Tensor, label: Tensor, mask: Tensor, pairs: Pairs | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if pairs is None:  # evaluated rows come in batches of any size, which this loss depends on
+            return logits.new_zeros(()), torch.zeros_like(mask, dtype=torch.int64).sum()
+        positive = torch.nonzero(mask & (label > 0.5))[:, 0]
+        user, item = pairs.user.to(logits.dtype), pairs.item.to(logits.dtype)
+        own = (user[positive] * item[positive]).sum(1) / self.spec.temperature
+        scores = user[positive] @ gather_rows_with_gradient(item).T / self.spec.temperature
+        same = pairs.rows[positive][:, None] == gather_rows(pairs.rows)
+        if self.spec.loss == "bpr":
+            above = F.softplus(scores - own[:, None]).masked_fill(same, 0).sum(1)  # -log sigmoid(own - score)
+            losses = above / (~same).sum(1).clamp(min=1)
+        else:
+            log_q = pairs.support.clamp(min=1).to(logits.dtype).log()
+            own = own - log_q[positive]
+            others = (scores - gather_rows(log_q)).masked_fill(same, -math.inf)
+            losses = torch.cat([own[:, None], others], 1).logsumexp(1) - own
+        return losses.sum(), torch.ones_like(positive).sum()
+
+    def losses(self, logits: Tensor, label: Tensor) -> Tensor:
+        """A row has no loss of its own."""
+        raise NotImplementedError
+
+    def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
+        return logits[:, 0]
+
+
 class Multiclass(TaskHead[MulticlassTask]):
     """Cross-entropy over the classes seen in training."""
 
@@ -219,6 +272,8 @@ def build_task(spec: Task, fitted: FittedTask) -> TaskHead:
             return Value(spec, fitted)
         case BinaryTask():
             return Binary(spec, fitted)
+        case RankingTask():
+            return Ranking(spec, fitted)
         case MulticlassTask():
             return Multiclass(spec, fitted)
         case MultilabelTask():

@@ -3,10 +3,12 @@
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 from pyarrow.fs import LocalFileSystem
 from ray.train.torch import TorchTrainer
@@ -16,6 +18,7 @@ from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.experiment import Experiment, parse
+from mtl_ray.models.complexity import complexity_of
 from mtl_ray.registry import example_of, signature_of
 from mtl_ray.report import markdown
 from mtl_ray.score import Scorer
@@ -78,10 +81,11 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         run = Run.start(experiment, name, folder.create())
         write_note("train", experiment, folder, run, prepared.folder.location)
         run.log_experiment(experiment, prepared)
+        run.log_metrics(complexity_of(experiment, prepared.schema).numbers(), 0)
         report(f"run {name}; if it is interrupted, continue with: mtl-ray train EXPERIMENT --resume {name}")
     connect()
     try:
-        result = _trainer(experiment, prepared, runs, name, run).fit()
+        result = _fit(_trainer(experiment, prepared, runs, name, run))
         checkpoint = _local(_best(result))
         evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
         run.log_metrics(evaluation.metrics, experiment.training.epochs)
@@ -123,6 +127,18 @@ def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
+
+
+def _fit(trainer: TorchTrainer) -> Any:
+    """Outside of the main thread, where Ray does not answer Ctrl-C itself: it would end the process at once."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(trainer.fit).result()
+    except KeyboardInterrupt:
+        ray.shutdown()  # stops the workers, with which the thread ends
+        raise
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _best(result: Any) -> Any:

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mtl_ray.balancing.step import Step
 from mtl_ray.balancing.targets import cosines
+from mtl_ray.distributed import sum_over_ranks
 
 
 class Monitor:
@@ -19,7 +21,9 @@ class Monitor:
     - `balance/grad_norm/TASK`: norm of the gradient on the shared representation;
     - `balance/cosine/TASK_A/TASK_B`: cosine of two such gradients;
     - `balance/conflicting`: share of steps in which two tasks have a negative cosine;
-    - `balance/conflicting_pairs`: share of pairs with a negative cosine.
+    - `balance/conflicting_pairs`: share of pairs with a negative cosine;
+    - `gate/NAME/EXPERT`: mean weight that a gate of a mixture gives an expert;
+    - `gate/idle`: share of all (gate, expert) whose mean weight is below a tenth of an equal one.
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:
@@ -49,6 +53,16 @@ class Monitor:
                 observed["balance/conflicting"] = float(any(negative))
                 observed["balance/conflicting_pairs"] = sum(negative) / len(negative)
         self._add(observed)
+
+    def observe_gates(self, used: Mapping[str, Tensor]) -> None:
+        """Look at the (E,) summed weights of each gate on this worker's rows."""
+        if not used:
+            return
+        totals = sum_over_ranks(torch.cat([weights.double() for weights in used.values()]))
+        shares = [part / part.sum() for part in totals.split([len(weights) for weights in used.values()])]
+        named = zip(used, shares, strict=True)
+        self._add({f"gate/{name}/{e}": value for name, part in named for e, value in enumerate(part.tolist())})
+        self._add({"gate/idle": float(torch.cat([part * len(part) < 0.1 for part in shares]).double().mean())})
 
     def observe_affinity(self, affinity: Tensor) -> None:
         """Note (T, T) affinities as `affinity/TASK/TASK`."""

@@ -26,7 +26,7 @@ from mtl_ray.experiment.features import (
     TextFeature,
     VectorFeature,
 )
-from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, RealTask, Scalar, Task
+from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, RankingTask, RealTask, Scalar, Task
 from mtl_ray.schema import FIRST, NULL, PADDING, UNKNOWN, FittedFeature, Schema
 
 WORDS = r"[^\p{L}\p{N}]+"
@@ -139,8 +139,8 @@ class Encoder:
         match task:
             case RealTask():
                 return np.where(absent, np.nan, to_numbers(values)).astype(np.float32)
-            case BinaryTask():
-                return np.where(absent, np.nan, to_binary(values, task.positive)).astype(np.float32)
+            case BinaryTask() | RankingTask():
+                return np.where(absent, np.nan, to_flags(values, task)).astype(np.float32)
             case MulticlassTask():
                 classes = pa.array(self.schema.tasks[name].classes, pa.string())
                 found = pc.index_in(to_keys(values), value_set=classes).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -196,6 +196,16 @@ def to_binary(values: pa.Array, positive: Scalar | None) -> np.ndarray:
     else:
         flags = pc.is_in(pc.utf8_lower(keys), value_set=pa.array(["1", "true"]))
     return np.where(np.asarray(keys.is_null()), np.nan, np.asarray(flags.fill_null(False)).astype(np.float64))
+
+
+def to_flags(values: pa.Array, task: BinaryTask | RankingTask) -> np.ndarray:
+    """(n,) float64: 1 for a positive, 0 for another row, or NaN for null."""
+    if isinstance(task, BinaryTask):
+        return to_binary(values, task.positive)
+    if task.relevant is None:
+        return to_binary(values, None)
+    numbers = to_numbers(values)
+    return np.where(np.isnan(numbers), np.nan, numbers >= task.relevant)
 
 
 def to_lists(values: pa.Array, spec: Feature | Task) -> pa.ListArray:

@@ -260,7 +260,10 @@ def _fingerprint(experiment: Experiment, raw: Raw) -> str:
         for name in ("dim", "encoder"):
             feature.pop(name, None)
     for task in tree["tasks"].values():
-        for name in ("weight", "metrics", "masked_input", "relevant"):
+        relevant = task.pop("relevant", None)
+        for name in ("weight", "metrics", "masked_input", "temperature", "dim"):
             task.pop(name, None)
+        if task["kind"] == "ranking":  # of other kinds it concerns the metrics alone
+            task["relevant"] = relevant
     text = json.dumps({"format": FORMAT, "raw": raw.fingerprint, **tree}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

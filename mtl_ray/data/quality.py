@@ -14,7 +14,7 @@ from mtl_ray.data.sources.delimited import MALFORMED
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import ImageFeature, NumericFeature, SequenceFeature, VectorFeature
-from mtl_ray.experiment.tasks import BinaryTask, CountTask, RealTask, ValueTask
+from mtl_ray.experiment.tasks import BinaryTask, CountTask, RankingTask, RealTask, Task, ValueTask
 
 
 def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str], items: Sequence[str]) -> list[str]:
@@ -71,7 +71,9 @@ def bad_rows(experiment: Experiment, table: pa.Table) -> pa.Array:
         column = task.column or name
         if column not in table.column_names:
             continue
-        if isinstance(task, RealTask):
+        if _has_threshold(task):
+            reasons.number(table, column)
+        elif isinstance(task, RealTask):
             numbers = reasons.number(table, column)
             if isinstance(task, CountTask | ValueTask):
                 reasons.add(numbers < 0, f"{column} is negative")
@@ -79,11 +81,16 @@ def bad_rows(experiment: Experiment, table: pa.Table) -> pa.Array:
                 low, high = task.range
                 outside = (numbers < low) | (numbers > high)
                 reasons.add(outside, f"{column} is outside [{low:g}, {high:g}]")
-        elif isinstance(task, BinaryTask) and task.positive is None:
+        elif isinstance(task, RankingTask) or (isinstance(task, BinaryTask) and task.positive is None):
             keys = pc.utf8_lower(to_keys(table.column(column)))
             known = pc.is_in(keys, value_set=pa.array(["0", "1", "true", "false"]))
             reasons.add(pc.and_(keys.is_valid(), pc.invert(known)), f"{column} is not 0 or 1")
     return reasons.array()
+
+
+def _has_threshold(task: Task) -> bool:
+    """Whether it is a ranking task by a number."""
+    return isinstance(task, RankingTask) and task.relevant is not None
 
 
 class _Reasons:
@@ -149,7 +156,7 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
     first &= np.asarray(keys.is_valid())
     mended[f"{name}.{key} is repeated"] = len(keys) - keys.null_count - int(first.sum())
     numeric = {f.column or n for n, f in experiment.features.items() if isinstance(f, NumericFeature)}
-    numeric |= {t.column or n for n, t in experiment.tasks.items() if isinstance(t, RealTask)}
+    numeric |= {t.column or n for n, t in experiment.tasks.items() if isinstance(t, RealTask) or _has_threshold(t)}
     sizes = {
         f.column or n: f.size for n, f in experiment.features.items() if isinstance(f, VectorFeature | ImageFeature)
     }

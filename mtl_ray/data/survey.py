@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.bucket import Bucket
-from mtl_ray.data.encode import Vocabulary, column, population, to_binary, to_lists, to_numbers
+from mtl_ray.data.encode import Vocabulary, column, population, to_flags, to_lists, to_numbers
 from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.split import NONE, TRAIN
 from mtl_ray.experiment import Experiment
@@ -23,7 +23,15 @@ from mtl_ray.experiment.features import (
     TextFeature,
     VectorFeature,
 )
-from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, OrdinalTask, RealTask, Task
+from mtl_ray.experiment.tasks import (
+    BinaryTask,
+    MulticlassTask,
+    MultilabelTask,
+    OrdinalTask,
+    RankingTask,
+    RealTask,
+    Task,
+)
 from mtl_ray.schema import FIRST, SPLITS, FittedFeature, FittedTask
 
 GRID = 1025
@@ -125,8 +133,8 @@ def _survey_label(result: Survey, name: str, task: Task, table: pa.Table, train:
     """Add a label's statistics on the training rows; returns (n,) bool, the rows with a label."""
     values, inside, key = flat(table.column(task.column or name)), population(task, table), f"{name}.label"
     match task:
-        case RealTask() | BinaryTask():
-            numbers = to_numbers(values) if isinstance(task, RealTask) else to_binary(values, task.positive)
+        case RealTask() | BinaryTask() | RankingTask():
+            numbers = to_numbers(values) if isinstance(task, RealTask) else to_flags(values, task)
             labelled = inside & ~np.isnan(numbers)
             result.moments[key] = Moments.of(numbers[labelled & train])
             if isinstance(task, OrdinalTask):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mtl_ray.experiment.section import Section
 
@@ -14,12 +14,13 @@ METRICS: dict[str, tuple[str, ...]] = {
     "count": ("rmse", "mae", "deviance", "ratio"),
     "value": ("rmse", "mae", "ratio"),
     "binary": ("auc", "log_loss", "gauc", "ece", "ratio"),
+    "ranking": ("ndcg@10", "recall@10", "auc"),
     "multiclass": ("accuracy", "macro_f1", "log_loss"),
     "multilabel": ("micro_auc", "macro_auc", "log_loss"),
 }
 """Default metrics of each task kind. `ndcg@K` and `recall@K` can be added to tasks with one number as prediction."""
 
-RANKED = ("regression", "ordinal", "count", "value", "binary")
+RANKED = ("regression", "ordinal", "count", "value", "binary", "ranking")
 """Kinds whose prediction is one number, by which a user's items can be ranked."""
 
 DOT_KINDS = ("regression", "binary", "count")
@@ -118,6 +119,28 @@ class BinaryTask(_Task):
     """The value that means 1, any other means 0; by default labels are 0/1 or true/false."""
 
 
+class RankingTask(_Task):
+    """Which items a user takes: the dot product of a vector of the user and one of the item, learned by setting each
+    positive against the other items of the global batch."""
+
+    kind: Literal["ranking"] = "ranking"
+    loss: Literal["sampled_softmax", "bpr"] = "sampled_softmax"
+    """Softmax over the items of the batch, corrected for how often each gets there (Yi et al. 2019), or the mean
+    over them of the log-odds that the positive is above (BPR, Rendle et al. 2009)."""
+    relevant: float | None = None
+    """The label is a number, and rows at or above this one are positives; by default labels are 0/1 or true/false."""
+    temperature: PositiveFloat = 1.0
+    """Scores are divided by it in the loss."""
+    dim: PositiveInt = 16
+    """Width of the user's and the item's vector."""
+
+    @model_validator(mode="after")
+    def _sees_all_inputs(self) -> "RankingTask":
+        if self.masked_input:
+            raise ValueError("`masked_input` does not go with kind `ranking`, whose label belongs to no single entity")
+        return self
+
+
 class MulticlassTask(_Task):
     """One of the classes seen in training; a label of another class is masked and counted in `quality.json`."""
 
@@ -134,6 +157,6 @@ class MultilabelTask(_Task):
 
 
 Task = Annotated[
-    RegressionTask | OrdinalTask | CountTask | ValueTask | BinaryTask | MulticlassTask | MultilabelTask,
+    RegressionTask | OrdinalTask | CountTask | ValueTask | BinaryTask | RankingTask | MulticlassTask | MultilabelTask,
     Field(discriminator="kind"),
 ]

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import nn
 
 from mtl_ray.experiment.model import AITM
-from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, Network, Sizes, Towers, in_order
+from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, ModuleDict, Network, Sizes, Towers, in_order
 
 
 class AITMNetwork(Network):
@@ -21,12 +21,12 @@ class AITMNetwork(Network):
         super().__init__()
         self.after, self.calibrator = sizes.after, settings.calibrator
         dim = settings.transfer_dim
-        self.encoders = nn.ModuleDict()
+        self.encoders = ModuleDict()
         for task in sizes.outputs:
             encoder = MLP(sizes.width, settings.encoder)
             self.encoders[task] = nn.Sequential(encoder, nn.Linear(encoder.out_features, dim), nn.ReLU())
-        self.transfer = nn.ModuleDict({task: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) for task in self.after})
-        self.attention = nn.ModuleDict({task: nn.Linear(dim, 3 * dim) for task in self.after})
+        self.transfer = ModuleDict({task: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) for task in self.after})
+        self.attention = ModuleDict({task: nn.Linear(dim, 3 * dim) for task in self.after})
         self.towers = Towers(dim, sizes.outputs, settings.tower)
 
     def forward(self, inputs: Encoded) -> Forward:

@@ -77,7 +77,7 @@ class SequenceTransformer(nn.Module):
         ignored = ~present
         ignored[:, 0] = False
         future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1) if self.causal else None
-        states = self.layers(x + self.positions[back], mask=future, src_key_padding_mask=ignored)
+        states = self.layers(x + self.positions[back], mask=future, src_key_padding_mask=ignored, is_causal=self.causal)
         if self.causal:
             return last_of(states, present)
         return torch.where(present[..., None], states, 0).sum(1) / size.clamp(min=1)

@@ -1,10 +1,10 @@
 """Entire space multi-task model (Ma et al. 2018, SIGIR)."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtl_ray.experiment.model import ESMM
-from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, Network, Sizes, Towers, in_order, width_of
+from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, ModuleDict, Network, Sizes, Towers, in_order, width_of
 
 
 class ESMMNetwork(Network):
@@ -13,7 +13,7 @@ class ESMMNetwork(Network):
     def __init__(self, sizes: Sizes, settings: ESMM) -> None:
         super().__init__()
         self.after = sizes.after
-        self.encoders = nn.ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})
+        self.encoders = ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})
         self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
 
     def forward(self, inputs: Encoded) -> Forward:

@@ -17,7 +17,7 @@ from mtl_ray.experiment.features import (
     VectorFeature,
 )
 from mtl_ray.models.encoders import ImageCNN, build_sequence_encoder
-from mtl_ray.models.layers import MLP
+from mtl_ray.models.layers import MLP, ModuleDict, ParameterDict
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 
 INITIAL_STD = 0.05
@@ -44,20 +44,23 @@ class Inputs(nn.Module):
     in it reads a trained vector.
     """
 
-    def __init__(self, experiment: Experiment, schema: Schema) -> None:
+    def __init__(self, experiment: Experiment, schema: Schema, *, context: bool = True) -> None:
+        """Tables of all features, or of those of the user and the item alone."""
         super().__init__()
         self.item = experiment.item
         self.features: dict[str, Feature] = {
-            n: f for n, f in experiment.features.items() if not (isinstance(f, IdFeature) and not f.embed)
+            n: f
+            for n, f in experiment.features.items()
+            if not (isinstance(f, IdFeature) and not f.embed) and (context or f.entity != "context")
         }
-        self.tables = nn.ModuleDict()
-        self.numbers = nn.ModuleDict()
-        self.encoders = nn.ModuleDict()
-        self.values = nn.ParameterDict()
+        self.tables = ModuleDict()
+        self.numbers = ModuleDict()
+        self.encoders = ModuleDict()
+        self.values = ParameterDict()
         """Direction in which an entry of an encoded history moves with its value."""
-        self.tails = nn.ModuleDict()
+        self.tails = ModuleDict()
         """By feature and task: the layers of an image's encoder that each task has for itself."""
-        self.empty = nn.ParameterDict()
+        self.empty = ParameterDict()
         self.dims: dict[str, int] = {}
         """Width of each vector."""
         self.num_scalars = 0
@@ -75,7 +78,7 @@ class Inputs(nn.Module):
                         dim = self.encoders[name].out_features
                     self.empty[name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)  # pyright: ignore
                 case ImageFeature():
-                    self._build_image(name, feature, dim, list(experiment.tasks))
+                    self._build_image(name, feature, dim, readers_of(experiment, feature))
                 case _ if (size := schema.features[name].num_embeddings) is not None:
                     table = nn.Embedding(size, dim, padding_idx=PADDING)
                     with torch.no_grad():
@@ -90,6 +93,10 @@ class Inputs(nn.Module):
                     self.numbers[name] = nn.Linear(2, dim)
             self.dims[name] = dim  # pyright: ignore[reportArgumentType]
         self.dropout = nn.Dropout(experiment.model.embedding_dropout)
+
+    def of_entity(self, entity: str) -> list[str]:
+        """Names of the vectors that describe an entity."""
+        return [name for name in self.dims if self.features[name.removesuffix(".values")].entity == entity]
 
     def _build_history(self, name: str, feature: SequenceFeature) -> int:
         dim = self.features[feature.of].dim or self._default
@@ -113,7 +120,7 @@ class Inputs(nn.Module):
             return
         self.encoders[name] = ImageCNN(feature.shape[2], channels[:k], kernel, None)
         width = channels[k - 1] if k else feature.shape[2]
-        self.tails[name] = nn.ModuleDict({task: ImageCNN(width, channels[k:], kernel, dim) for task in tasks})
+        self.tails[name] = ModuleDict({task: ImageCNN(width, channels[k:], kernel, dim) for task in tasks})
 
     def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor]) -> Vectors:
         """The features' vectors of encoded rows.
@@ -215,6 +222,11 @@ class Inputs(nn.Module):
             weighted = torch.bmm(values[:, None], embedded)[:, 0]
             vectors[f"{name}.values"] = weighted / size.clamp(min=1).sqrt()
             scalars.append(values.sum(1) / (size[:, 0] + SHRINKAGE))
+
+
+def readers_of(experiment: Experiment, feature: Feature) -> list[str]:
+    """Tasks that read a feature: ranking tasks have no context."""
+    return [n for n, t in experiment.tasks.items() if t.kind != "ranking" or feature.entity != "context"]
 
 
 class _pooled:  # noqa: N801 - used as a function with two results

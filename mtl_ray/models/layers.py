@@ -1,18 +1,59 @@
 """Building blocks shared by the architectures."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mtl_ray.experiment.model import MLPSettings
+from mtl_ray.tasks import Pairs
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 SHARED = "shared"
 """Name of the set of embedding tables that all tasks read; a task's own set has the task's name."""
+
+
+TAKEN = frozenset(dir(nn.ModuleDict())) | frozenset(dir(nn.ParameterDict()))
+
+
+def attribute_of(name: str) -> str:
+    """What a module calls a part of the given name: that name, unless it is taken, as `forward` and `type` are."""
+    return f"{name}:" if name in TAKEN else name
+
+
+class ModuleDict(nn.ModuleDict):
+    """Modules by the name of a task or a feature, which may be any name."""
+
+    def __getitem__(self, key: str) -> nn.Module:
+        return super().__getitem__(attribute_of(key))
+
+    def __setitem__(self, key: str, module: nn.Module) -> None:
+        super().__setitem__(attribute_of(key), module)
+
+    def __contains__(self, key: str) -> bool:
+        return super().__contains__(attribute_of(key))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The names as they were given."""
+        return [name.removesuffix(":") for name in self._modules]
+
+    def items(self) -> list[tuple[str, nn.Module]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Names as they were given, and modules."""
+        return list(zip(self.keys(), self._modules.values(), strict=True))  # pyright: ignore[reportReturnType]
+
+
+class ParameterDict(nn.ParameterDict):
+    """Parameters by the name of a task or a feature, which may be any name."""
+
+    def _key_to_attr(self, key: str) -> str:
+        return attribute_of(key)
 
 
 class Forward(NamedTuple):
@@ -25,6 +66,8 @@ class Forward(NamedTuple):
     the last tensor of the architecture on which every task depends; None where tasks have no such tensor."""
     penalty: Tensor | None = None
     """(B,) what each row adds to the loss beside the tasks' losses; None where the architecture has no such term."""
+    pairs: Mapping[str, Pairs] = MappingProxyType({})
+    """By ranking task, the vectors of the users and the items, whose dot product is in `logits`."""
 
 
 class Encoded(NamedTuple):
@@ -33,7 +76,8 @@ class Encoded(NamedTuple):
     x: dict[str, Tensor]
     """(B, width) by set of embedding tables: `shared`, or the name of a task."""
     prior: Tensor
-    """(B, prior_width) profile of the user and the item and how often each was seen in training."""
+    """(B, prior_width) profile of the user and the item and how often each was seen in training; (B, 0) for a network
+    that does not read it."""
 
 
 class Sizes(NamedTuple):
@@ -89,7 +133,7 @@ class Towers(nn.Module):
 
     def __init__(self, in_features: int, outputs: Mapping[str, int], settings: MLPSettings) -> None:
         super().__init__()
-        self.towers = nn.ModuleDict()
+        self.towers = ModuleDict()
         for task, width in outputs.items():
             tower = MLP(in_features, settings)
             self.towers[task] = nn.Sequential(tower, nn.Linear(tower.out_features, width))
@@ -100,10 +144,9 @@ class Towers(nn.Module):
 
 
 class Experts(nn.Module):
-    """Networks of one shape over one input.
+    """Networks of one shape over one input, one after the other.
 
-    The first layers are one product, since their input is the same; later layers are small products per expert. On a
-    CPU a loop over small products is faster than a batched one (`make bench` measures both).
+    On a CPU that is faster than products of all of them at once; `make bench` measures both.
     """
 
     def __init__(self, number: int, in_features: int, settings: MLPSettings) -> None:
@@ -125,10 +168,20 @@ class Gate(nn.Module):
     def __init__(self, in_features: int, number: int) -> None:
         super().__init__()
         self.weights = nn.Linear(in_features, number, bias=False)
+        self.used: Tensor | None = None
+        """(E,) summed weights of the last forward pass, without gradient."""
 
     def forward(self, x: Tensor, experts: Tensor) -> Tensor:
         """(B, in_features) and (B, E, d) to the mixture (B, d)."""
-        return torch.bmm(self.weights(x).softmax(1)[:, None], experts)[:, 0]
+        weights = self.weights(x).softmax(1)
+        self.used = weights.detach().sum(0)
+        return torch.bmm(weights[:, None], experts)[:, 0]
+
+
+def gate_use(model: nn.Module) -> dict[str, Tensor]:
+    """By gate the (E,) summed weights of this worker's rows in the last forward pass."""
+    gates = {name: part for name, part in model.named_modules() if isinstance(part, Gate)}
+    return {name.removeprefix("network."): gate.used for name, gate in gates.items() if gate.used is not None}
 
 
 class GateUnit(nn.Module):
@@ -145,6 +198,9 @@ class GateUnit(nn.Module):
 
 class Network(nn.Module):
     """An architecture: from the inputs to each task's outputs."""
+
+    reads_prior = False
+    """Whether it reads `Encoded.prior`."""
 
     @staticmethod
     def sets(tasks: Sequence[str]) -> tuple[str, ...]:

@@ -1,10 +1,9 @@
 """Multi-gate mixture of experts (Ma et al. 2018, KDD)."""
 
 import torch
-from torch import nn
 
 from mtl_ray.experiment.model import MMoE
-from mtl_ray.models.layers import SHARED, Encoded, Experts, Forward, Gate, Network, Sizes, Towers, width_of
+from mtl_ray.models.layers import SHARED, Encoded, Experts, Forward, Gate, ModuleDict, Network, Sizes, Towers, width_of
 
 
 class MMoENetwork(Network):
@@ -13,7 +12,7 @@ class MMoENetwork(Network):
     def __init__(self, sizes: Sizes, settings: MMoE) -> None:
         super().__init__()
         self.experts = Experts(settings.experts, sizes.width, settings.encoder)
-        self.gates = nn.ModuleDict({task: Gate(sizes.width, settings.experts) for task in sizes.outputs})
+        self.gates = ModuleDict({task: Gate(sizes.width, settings.experts) for task in sizes.outputs})
         self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
 
     def forward(self, inputs: Encoded) -> Forward:

@@ -7,15 +7,16 @@ from torch import Tensor, nn
 
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import IdFeature, SequenceFeature
-from mtl_ray.experiment.tasks import DOT_KINDS
+from mtl_ray.experiment.tasks import DOT_KINDS, RankingTask
 from mtl_ray.models.inputs import Inputs, Vectors
 from mtl_ray.models.interactions import build_interaction
-from mtl_ray.models.layers import SHARED, Encoded, Forward, Sizes
+from mtl_ray.models.layers import SHARED, Encoded, Forward, ModuleDict, Network, ParameterDict, Sizes
 from mtl_ray.models.masks import hidden_by
 from mtl_ray.models.networks import network_of
 from mtl_ray.models.soft_sharing import SoftSharingNetwork
+from mtl_ray.models.two_towers import TwoTowers
 from mtl_ray.schema import ITEM_SUPPORT, UNKNOWN, USER_SUPPORT, Schema
-from mtl_ray.tasks import build_task
+from mtl_ray.tasks import Pairs, build_task
 
 
 class MultiTaskModel(nn.Module):
@@ -26,29 +27,41 @@ class MultiTaskModel(nn.Module):
         self.tasks = {name: build_task(spec, schema.tasks[name]) for name, spec in experiment.tasks.items()}
         self.hidden_by = {name: frozenset(hidden_by(experiment, name)) for name in experiment.tasks}
         self.supports = {experiment.user: USER_SUPPORT, experiment.item: ITEM_SUPPORT}
+        ranking = {name: spec for name, spec in experiment.tasks.items() if isinstance(spec, RankingTask)}
+        outputs = {name: task.num_outputs for name, task in self.tasks.items() if name not in ranking}
         kind = network_of(experiment.model)
-        sets = kind.sets(list(self.tasks))
-        self.inputs = nn.ModuleDict({name: Inputs(experiment, schema) for name in sets})
+        sets = kind.sets(list(outputs)) if outputs else ()
+        self.set_of = {task: task if task in kind.sets([task]) else SHARED for task in ranking}
+        """The set of tables that each ranking task reads."""
+        self.inputs = ModuleDict(
+            {
+                name: Inputs(experiment, schema, context=name in sets)
+                for name in dict.fromkeys((*sets, *self.set_of.values()))
+            }
+        )
         first = self._first
+        self.two_towers = ModuleDict({name: TwoTowers(experiment, spec, first) for name, spec in ranking.items()})
         self.profile = [
             n for n, f in first.features.items() if n in first.dims and not isinstance(f, IdFeature | SequenceFeature)
         ]
         settings = experiment.model.interaction
         numbers = set(first.numbers)
-        self.interactions = nn.ModuleDict(
+        self.interactions = ModuleDict(
             {name: build_interaction(settings, first.dims, first.num_scalars, numbers) for name in sets}
         )
-        sizes = Sizes(
-            width=self.interactions[sets[0]].width,  # pyright: ignore[reportArgumentType]
-            prior=sum(first.dims[n] for n in self.profile if n not in first.tails) + 2 * len(self.supports),
-            outputs={name: task.num_outputs for name, task in self.tasks.items()},
-            after={name: task.after for name, task in experiment.tasks.items() if task.after},
-        )
-        self.network = kind(sizes, experiment.model)  # pyright: ignore[reportCallIssue]
-        self.dots = nn.ModuleDict()
+        self.network: Network | None = None
+        if outputs:
+            sizes = Sizes(
+                width=next(iter(self.interactions.values())).width,  # pyright: ignore[reportArgumentType]
+                prior=sum(first.dims[n] for n in self.profile if n not in first.tails) + 2 * len(self.supports),
+                outputs=outputs,
+                after={name: task.after for name, task in experiment.tasks.items() if task.after},
+            )
+            self.network = kind(sizes, experiment.model)  # pyright: ignore[reportCallIssue]
+        self.dots = ModuleDict()
         if settings.kind == "dot":
             dots = {name: DotPath(experiment, first, name, sets) for name in sets}
-            self.dots = nn.ModuleDict({name: dot for name, dot in dots.items() if dot.weights})
+            self.dots = ModuleDict({name: dot for name, dot in dots.items() if dot.weights})
 
     @property
     def _first(self) -> Inputs:
@@ -64,23 +77,38 @@ class MultiTaskModel(nn.Module):
         """
         hidden = hidden or {}
         read = {name: inputs(batch, hidden) for name, inputs in self.inputs.items()}
-        outputs: Forward = self.network(Encoded(self._meet(read), self._prior(batch, hidden, read)))
+        outputs = Forward({}, None)
+        if self.network is not None:
+            x = self._meet(read)
+            prior = self._prior(batch, hidden, read) if self.network.reads_prior else next(iter(x.values()))[:, :0]
+            outputs: Forward = self.network(Encoded(x, prior))
         for name, dot in self.dots.items():
             added = {task: outputs.logits[task] + extra for task, extra in dot(read[name].vectors).items()}
             outputs = outputs._replace(logits=outputs.logits | added)
         if isinstance(self.network, SoftSharingNetwork):
-            tied = self.network.penalty(list(self.inputs.values()))
+            tied = self.network.penalty([self.inputs[name] for name in self.interactions])
             outputs = outputs._replace(penalty=tied.expand(len(next(iter(read.values())).scalars)))
-        return outputs
+        return self._paired(outputs, read, batch)
+
+    def _paired(self, outputs: Forward, read: Mapping[str, Vectors], batch: Mapping[str, Tensor]) -> Forward:
+        """With the ranking tasks, which read the features' vectors beside the network."""
+        pairs: dict[str, Pairs] = {}
+        for task, towers in self.two_towers.items():
+            vectors, _, own = read[self.set_of[task]]
+            pairs[task] = towers(vectors | own.get(task, {}), batch)
+        scores = {task: (pair.user * pair.item).sum(1, keepdim=True) for task, pair in pairs.items()}
+        return outputs._replace(logits=outputs.logits | scores, pairs=pairs)
 
     def _meet(self, read: Mapping[str, Vectors]) -> dict[str, Tensor]:
         """(B, width) by set of tables, or by task where a feature's encoder has layers of each task."""
         x = {}
-        for name, (vectors, scalars, own) in read.items():
-            interaction = self.interactions[name]
+        for name, interaction in self.interactions.items():
+            vectors, scalars, own = read[name]
             if own:
                 order = self._first.dims
                 for task, parts in own.items():
+                    if task in self.two_towers:
+                        continue
                     together = vectors | parts
                     x[task] = interaction({n: together[n] for n in order}, scalars)
             else:
@@ -133,9 +161,10 @@ class MultiTaskModel(nn.Module):
             own = {f"table {feature}{of}": table.weight.numel() for feature, table in tables}
             parts |= own
             parts["other inputs"] = parts.get("other inputs", 0) + _size(inputs) - sum(own.values())
-        parts |= {name: _size(part) for name, part in self.network.named_children()}
-        loose = [p.numel() for p in self.network.parameters(recurse=False)]
-        parts |= {"network": sum(loose), "interaction": _size(self.interactions), "dot": _size(self.dots)}
+        if self.network is not None:
+            parts |= {name: _size(part) for name, part in self.network.named_children()}
+            parts["network"] = sum(p.numel() for p in self.network.parameters(recurse=False))
+        parts |= {name: _size(getattr(self, name)) for name in ("interactions", "dots", "two_towers")}
         return {name: size for name, size in parts.items() if size}
 
 
@@ -149,13 +178,12 @@ class DotPath(nn.Module):
 
     def __init__(self, experiment: Experiment, inputs: Inputs, of: str, sets: tuple[str, ...]) -> None:
         super().__init__()
-        entities = {name: experiment.features[name.removesuffix(".values")].entity for name in inputs.dims}
-        self.sides = {side: [n for n, e in entities.items() if e == side] for side in ("user", "item")}
+        self.sides = {side: inputs.of_entity(side) for side in ("user", "item")}
         width = experiment.model.embedding_dim
         tasks = [n for n, t in experiment.tasks.items() if t.kind in DOT_KINDS and not t.masked_input]
         tasks = [task for task in tasks if of == (task if task in sets else SHARED)]
-        self.weights = nn.ParameterDict({task: nn.Parameter(torch.ones(width)) for task in tasks})
-        self.biases = nn.ParameterDict({task: nn.Parameter(torch.zeros(1)) for task in tasks})
+        self.weights = ParameterDict({task: nn.Parameter(torch.ones(width)) for task in tasks})
+        self.biases = ParameterDict({task: nn.Parameter(torch.zeros(1)) for task in tasks})
 
     def forward(self, vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """(B, 1) by task, from the features' vectors."""

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mtl_ray.experiment.model import PEPNet
-from mtl_ray.models.layers import SHARED, Encoded, Forward, GateUnit, Layer, Network, Sizes, Towers
+from mtl_ray.models.layers import SHARED, Encoded, Forward, GateUnit, Layer, ModuleDict, Network, Sizes, Towers
 
 
 class PEPNetNetwork(Network):
@@ -16,12 +16,14 @@ class PEPNetNetwork(Network):
     and author are one prior p here.
     """
 
+    reads_prior = True
+
     def __init__(self, sizes: Sizes, settings: PEPNet) -> None:
         super().__init__()
         joined, gate = sizes.prior + sizes.width, settings.gate_hidden
         self.embedding_gate = GateUnit(joined, gate, sizes.width)
         widths = [sizes.width, *settings.encoder.hidden]
-        self.layers, self.gates = nn.ModuleDict(), nn.ModuleDict()
+        self.layers, self.gates = ModuleDict(), ModuleDict()
         for task in sizes.outputs:
             pairs = list(itertools.pairwise(widths))
             self.layers[task] = nn.ModuleList(Layer(i, o, settings.encoder) for i, o in pairs)

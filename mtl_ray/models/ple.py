@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.experiment.model import CGC, PLE, MLPSettings
-from mtl_ray.models.layers import SHARED, Encoded, Experts, Forward, Gate, Network, Sizes, Towers, width_of
+from mtl_ray.models.layers import SHARED, Encoded, Experts, Forward, Gate, ModuleDict, Network, Sizes, Towers, width_of
 
 
 class Level(nn.Module):
@@ -17,8 +17,8 @@ class Level(nn.Module):
     ) -> None:
         super().__init__()
         self.shared = Experts(shared, in_features, settings)
-        self.own = nn.ModuleDict({task: Experts(own, in_features, settings) for task in tasks})
-        self.gates = nn.ModuleDict({task: Gate(in_features, shared + own) for task in tasks})
+        self.own = ModuleDict({task: Experts(own, in_features, settings) for task in tasks})
+        self.gates = ModuleDict({task: Gate(in_features, shared + own) for task in tasks})
         self.shared_gate = None if last else Gate(in_features, shared + own * len(tasks))
 
     def forward(self, x: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:

@@ -14,6 +14,8 @@ class POSONetwork(Network):
     For an entity never seen in training the gates close the units that read its id and history.
     """
 
+    reads_prior = True
+
     def __init__(self, sizes: Sizes, settings: POSO) -> None:
         super().__init__()
         widths = [sizes.width, *settings.encoder.hidden]

@@ -1,9 +1,7 @@
 """Hard parameter sharing (Caruana 1997): an encoder for all tasks, or its first layers, and one tower a task."""
 
-from torch import nn
-
 from mtl_ray.experiment.model import SharedBottom
-from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, Network, Sizes, Towers, width_of
+from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, ModuleDict, Network, Sizes, Towers, width_of
 
 
 class SharedBottomNetwork(Network):
@@ -18,7 +16,7 @@ class SharedBottomNetwork(Network):
         hidden, k = settings.encoder.hidden, settings.shared_layers
         k = len(hidden) if k is None else k
         self.encoder = MLP(sizes.width, settings.encoder, hidden[:k])
-        self.own = nn.ModuleDict()
+        self.own = ModuleDict()
         if hidden[k:]:
             for task in sizes.outputs:
                 self.own[task] = MLP(self.encoder.out_features, settings.encoder, hidden[k:])

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from mtl_ray.experiment.model import SingleTask, SoftSharing
-from mtl_ray.models.layers import MLP, Encoded, Forward, Network, Sizes, Towers, width_of
+from mtl_ray.models.layers import MLP, Encoded, Forward, ModuleDict, Network, Sizes, Towers, width_of
 
 
 class SingleTaskNetwork(Network):
@@ -13,7 +11,7 @@ class SingleTaskNetwork(Network):
 
     def __init__(self, sizes: Sizes, settings: SingleTask | SoftSharing) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})
+        self.encoders = ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})
         self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
 
     @staticmethod

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from mtl_ray.experiment.model import STEM
-from mtl_ray.models.layers import SHARED, Encoded, Experts, Forward, Gate, Network, Sizes, Towers, width_of
+from mtl_ray.models.layers import SHARED, Encoded, Experts, Forward, Gate, ModuleDict, Network, Sizes, Towers, width_of
 
 
 class STEMNetwork(Network):
@@ -17,9 +16,9 @@ class STEMNetwork(Network):
         super().__init__()
         tasks = list(sizes.outputs)
         numbers = {SHARED: settings.shared_experts} | dict.fromkeys(tasks, settings.task_experts)
-        self.experts = nn.ModuleDict({n: Experts(e, sizes.width, settings.encoder) for n, e in numbers.items()})
+        self.experts = ModuleDict({n: Experts(e, sizes.width, settings.encoder) for n, e in numbers.items()})
         total = sum(numbers.values())
-        self.gates = nn.ModuleDict({task: Gate(2 * sizes.width, total) for task in tasks})
+        self.gates = ModuleDict({task: Gate(2 * sizes.width, total) for task in tasks})
         self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
 
     @staticmethod

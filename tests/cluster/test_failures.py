@@ -1,5 +1,6 @@
 """Nothing is lost when a worker or the whole process is killed: the resumed run ends with the same parameters."""
 
+import json
 import os
 import signal
 import subprocess
@@ -72,9 +73,9 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(trained, setting
     assert_same(trained.checkpoint, result.checkpoint)
 
 
-def test_a_killed_process_resumes_to_the_same_result(trained, settings, work: Path, monkeypatch):
-    monkeypatch.chdir(work)
-    runs = work / "killed_process"
+def started(trained, settings, work: Path, folder: str):
+    """A training process that has written its first checkpoint, its experiment, runs folder and log file."""
+    runs, file, log = work / folder, work / f"{folder}.yaml", work / f"{folder}.log"
     experiment = small_experiment(
         data__output=settings.data.output,
         training__output=str(runs),
@@ -82,17 +83,34 @@ def test_a_killed_process_resumes_to_the_same_result(trained, settings, work: Pa
         training__epochs=6,
         tracking__uri=settings.tracking.uri,
     )
-    file = work / "killed.yaml"
     file.write_text(yaml.safe_dump(experiment.model_dump(mode="json", exclude_unset=True), sort_keys=False))
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    root = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     command = [sys.executable, "-m", "mtl_ray.cli", "train", str(file)]
-    with (work / "killed.log").open("w") as log:
-        process = subprocess.Popen(command, env={**environment, "PYTHONPATH": root}, stdout=log, stderr=log)
-        found = wait_for(lambda: checkpoints(runs) or process.poll() is not None)
-        assert found is not True, (work / "killed.log").read_text()
-        process.kill()
-        process.wait()
+    with log.open("w") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    found = wait_for(lambda: checkpoints(runs) or process.poll() is not None)
+    assert found is not True, log.read_text()
+    return process, experiment, runs, log
+
+
+def test_ctrl_c_says_how_to_continue(trained, settings, work: Path, monkeypatch):
+    monkeypatch.chdir(work)
+    process, _, runs, log = started(trained, settings, work, "interrupted")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.wait(120) == 130
+    name = next(runs.glob("*/run.json")).parent.name
+    assert f"stopped; continue with: mtl-ray train EXPERIMENT --resume {name}" in log.read_text()
+    client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)
+    run_id = json.loads((runs / name / "run.json").read_text())["run_id"]
+    assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_a_killed_process_resumes_to_the_same_result(trained, settings, work: Path, monkeypatch):
+    monkeypatch.chdir(work)
+    process, experiment, runs, _ = started(trained, settings, work, "killed_process")
+    process.kill()
+    process.wait()
     name = next(runs.glob("*/run.json")).parent.name
     with pytest.raises(InputError, match="differs from that of the run in seed"):
         train(small_experiment(**{"seed": 4, "training__output": str(runs)}), resume=name)

@@ -25,6 +25,8 @@ ENCODERS = {
     "attention": {"kind": "attention", "hidden": 8},
 }
 
+OWN_DATA = (*ENCODERS, "ordinal", "count", "value", "ranking by a number")
+
 
 def cases() -> dict[str, dict[str, Any]]:
     """Dotted-path changes of the small experiment."""
@@ -35,6 +37,15 @@ def cases() -> dict[str, dict[str, Any]]:
         result[name] = {"features.history": history, "model": plain, "tasks": TASKS}
     for interaction in ("dot", "fm", "dcn_v2", "dlrm_dot"):
         result[interaction] = {"model": {**plain, "interaction": interaction}, "tasks": TASKS}
+    ranking = {"rating": "regression", "click": {"kind": "ranking", "temperature": 0.5}}
+    for kind in ("shared_bottom", "single_task", "stem"):
+        result[f"ranking beside {kind}"] = {"model": architectures()[kind], "tasks": ranking}
+    alone = {"click": {"kind": "ranking", "loss": "bpr"}}
+    result["ranking alone"] = {"model": plain, "tasks": alone}
+    cagrad = {"kind": "cagrad", "space": "parameters"}
+    result["ranking balanced"] = {"model": plain, "tasks": ranking, "balancing": cagrad}
+    by_number = {"click": "binary", "rating": {"kind": "ranking", "relevant": 4}}
+    result["ranking by a number"] = {"model": plain, "tasks": by_number}
     for kind in ("ordinal", "count", "value"):
         result[kind] = {"model": plain, "tasks": {"click": "binary", "rating": {"kind": kind}}}
     return result
@@ -60,7 +71,7 @@ def train_all(rank: int, world_size: int, prepared: dict[str, Prepared], names: 
 
 def usable(prepared: Prepared) -> list[str]:
     """Cases whose encoded columns are those of the shared data set."""
-    return [name for name in cases() if name not in (*ENCODERS, "ordinal", "count", "value")]
+    return [name for name in cases() if name not in OWN_DATA]
 
 
 def test_two_workers_make_the_steps_of_one(prepared: Prepared, tmp_path: Path):
@@ -76,7 +87,7 @@ def test_two_workers_make_the_steps_of_one(prepared: Prepared, tmp_path: Path):
 def test_encoders_and_task_kinds_too(local_ray, tmp_path: Path):
     from mtl_ray.data.prepare import prepare
 
-    datasets, names = {}, [*ENCODERS, "ordinal", "count", "value"]
+    datasets, names = {}, list(OWN_DATA)
     source = {"kind": "synthetic", "num_users": 100, "num_items": 50, "num_interactions": 2500}
     for name in names:
         changes = cases()[name] | {"data.output": str(tmp_path / "data"), "data.source": source}

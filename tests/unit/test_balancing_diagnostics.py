@@ -7,6 +7,7 @@ from torch import nn
 from mtl_ray.balancing import Step
 from mtl_ray.balancing.affinity import affinity_of, helpful_tasks, lookahead_affinity
 from mtl_ray.balancing.diagnostics import Monitor
+from mtl_ray.models.layers import Gate, gate_use
 
 
 class TwoTasks(nn.Module):
@@ -39,6 +40,19 @@ def test_affinity_is_the_relative_fall_of_a_loss_after_a_step_on_another_task():
                 assert parameter.grad is not None
                 parameter.sub_(0.1 * parameter.grad)
         torch.testing.assert_close(found[i], 1 - moved.step().values / values)
+
+
+def test_the_use_of_experts_is_the_mean_weight_over_rows_and_steps():
+    gate, monitor = Gate(3, 4), Monitor(["a"])
+    network = nn.ModuleDict({"network": nn.ModuleDict({"gates": nn.ModuleDict({"a": gate})})})
+    x = torch.randn(6, 3)
+    gate(x, torch.randn(6, 4, 2))
+    monitor.observe_gates(gate_use(network))
+    found = monitor.end_epoch()
+    expected = gate.weights(x).softmax(1).mean(0).tolist()
+    assert [found[f"gate/gates.a/{e}"] for e in range(4)] == pytest.approx(expected)
+    monitor.observe_gates({"a": torch.tensor([9.99, 0.01])})
+    assert monitor.end_epoch()["gate/idle"] == 0.5
 
 
 @pytest.mark.parametrize("steps", [0, 2])

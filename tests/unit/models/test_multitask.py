@@ -50,6 +50,18 @@ def test_padding_does_not_change_a_row(model: MultiTaskModel):
         torch.testing.assert_close(model(cut).logits[name], output, atol=1e-6, rtol=0)
 
 
+def test_tasks_and_features_may_have_names_of_attributes(schema: Schema):
+    tree = {"tasks.forward": "binary", "tasks.values": "binary", "model.kind": "ple", "model.interaction": "dot"}
+    features = {"features.type": {"kind": "categorical", "entity": "item", "column": "category"}}
+    experiment = override(small_experiment(training__precision="float32"), tree | features)
+    fitted = schema.features | {"type": schema.features["category"]}
+    tasks = schema.tasks | dict.fromkeys(("forward", "values"), schema.tasks["click"])
+    model = MultiTaskModel(experiment, schema.model_copy(update={"features": fitted, "tasks": tasks}))
+    logits = model(batch_of(4) | {"type": batch_of(4)["category"]}).logits
+    assert list(logits) == [*experiment.tasks]
+    assert list(model.inputs["shared"].tables)[-1] == "type"
+
+
 def test_an_empty_batch_has_empty_outputs(model: MultiTaskModel):
     assert all(len(o) == 0 for o in model({n: c[:0] for n, c in batch_of(2).items()}).logits.values())
 

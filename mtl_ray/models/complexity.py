@@ -1,0 +1,122 @@
+"""What a model costs, found by a pass over tensors without memory (the meta device)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.fx.experimental import _config as fx_config
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.features import (
+    ImageFeature,
+    MultiCategoricalFeature,
+    SequenceFeature,
+    TextFeature,
+    VectorFeature,
+)
+from mtl_ray.experiment.tasks import MulticlassTask, MultilabelTask
+from mtl_ray.models.multitask import MultiTaskModel
+from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
+
+OPTIMIZER_COPIES = {"adamw": 4, "adam": 4, "adagrad": 3, "sgd": 2}
+"""Numbers kept per parameter: the weight, its gradient, the optimizer's state; momentum is one more."""
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Size of a model, work for a row and memory on one worker."""
+
+    parameters: dict[str, int]
+    """Trainable numbers by part of the model."""
+    multiply_adds: float
+    """Of a row's forward pass, in matrix products and convolutions; embedding look-ups are none."""
+    weight_bytes: int
+    """Weights, gradients, optimizer state and averaged weights."""
+    activation_bytes: int
+    """What the forward pass of a worker's part of a batch keeps for the backward pass. Under mixed precision it is that
+    of float32, hence too much."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Estimated training memory of a worker, without the data and without temporaries."""
+        return self.weight_bytes + self.activation_bytes
+
+    def numbers(self) -> dict[str, float]:
+        """By the names under which they are logged."""
+        return {
+            "model/parameters": sum(self.parameters.values()),
+            "model/multiply_adds_per_row": self.multiply_adds,
+            "model/memory_bytes": self.memory_bytes,
+        }
+
+
+def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
+    """The cost of an experiment's model; nothing is allocated."""
+    training = experiment.training
+    dtype = torch.float64 if training.precision == "float64" else torch.float32
+    size = -(-training.batch_size // training.num_workers)
+    with torch.device("meta"):
+        model = MultiTaskModel(experiment, schema).to(dtype)
+        batch = _batch(experiment, schema, size, dtype)
+        counter, kept = FlopCounterMode(display=False), _Kept(model)
+        with torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor):
+            with counter:
+                forward = model.train()(batch)
+            # Of a ranking task every row counts as a positive, and other workers' items are left out.
+            with fx_config.patch(meta_nonzero_assume_all_nonzero=True):
+                for name, task in model.tasks.items():
+                    label = batch[label_column(name)]
+                    task.loss(forward.logits[name], label, task.labelled(label), forward.pairs.get(name))
+    parameters = model.num_parameters_by_part()
+    optimizer = training.optimizer
+    copies = OPTIMIZER_COPIES[optimizer.kind] + bool(optimizer.kind == "sgd" and optimizer.momentum)
+    copies += bool(training.average)
+    weight_bytes = sum(parameters.values()) * dtype.itemsize * copies
+    return Complexity(parameters, counter.get_total_flops() / 2 / size, weight_bytes, kept.num_bytes)
+
+
+class _Kept:
+    """Counts each storage that is saved for the backward pass once; the parameters' own are no activations."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._known = {_storage(parameter) for parameter in model.parameters()}
+        self._alive: list[Tensor] = []  # an address can be taken again when its storage is gone
+        self.num_bytes = 0
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in self._known:
+            self._known.add(_storage(tensor))
+            self._alive.append(tensor.detach())
+            self.num_bytes += tensor.untyped_storage().nbytes()
+        return tensor
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata  # without memory, data_ptr() is 0 for all
+
+
+def _batch(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Encoded columns and labels of `size` rows, in shape and type alone."""
+    batch = {name: torch.zeros(size, dtype=torch.int32) for name in (USER_SUPPORT, ITEM_SUPPORT)}
+    for name, feature in experiment.features.items():
+        match feature:
+            case VectorFeature() | ImageFeature():
+                batch[name] = torch.zeros(size, feature.size, dtype=dtype)
+            case SequenceFeature() | MultiCategoricalFeature() | TextFeature():
+                batch[name] = torch.zeros(size, feature.max_length, dtype=torch.int32)
+                batch[f"{name}.values"] = torch.zeros(size, feature.max_length, dtype=dtype)
+            case _ if schema.features[name].num_embeddings is None:
+                batch[name] = torch.zeros(size, dtype=dtype)
+            case _:
+                batch[name] = torch.zeros(size, dtype=torch.int32)
+    for name, task in experiment.tasks.items():
+        match task:
+            case MulticlassTask():
+                batch[label_column(name)] = torch.zeros(size, dtype=torch.int32)
+            case MultilabelTask():
+                shape = (size, len(schema.tasks[name].classes))
+                batch[label_column(name)] = torch.zeros(shape, dtype=torch.int8)
+            case _:
+                batch[label_column(name)] = torch.zeros(size, dtype=dtype)
+    return batch
