@@ -19,6 +19,7 @@ from mtl_ray.data.survey import fitted_features, fitted_tasks, survey
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.data import RandomSplit
+from mtl_ray.experiment.features import IdFeature, ImageFeature, VectorFeature
 from mtl_ray.models.complexity import Complexity, complexity_of
 from mtl_ray.models.masks import hidden_by
 from mtl_ray.schema import Schema
@@ -68,6 +69,10 @@ class Plan:
         for name, feature in experiment.features.items():
             size = self.schema.features[name].num_embeddings
             rows = "a number" if size is None else f"{size:,} embedding rows"
+            if isinstance(feature, VectorFeature | ImageFeature):
+                rows = f"{feature.size:,} numbers"
+            elif isinstance(feature, IdFeature) and not feature.embed:
+                rows = "a key alone"
             yield f"  {name}: {feature.kind} of the {feature.entity}, {rows}"
         yield "tasks:"
         for name, task in experiment.tasks.items():

@@ -46,7 +46,8 @@ class Scorer:
     def score(self, table: pa.Table) -> dict[str, np.ndarray]:
         """Predictions by task: (n,) rating or probability, or (n, num_classes) probabilities.
 
-        Text in a numeric column that is not a number raises ValueError; everything else yields finite numbers.
+        Text in a numeric column that is not a number and a vector of another length raise ValueError; everything else
+        yields finite numbers.
         """
         inputs = self.inputs(table, list(self.experiment.features))
         result: dict[str, list[np.ndarray]] = {name: [] for name in self.experiment.tasks}

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtl_ray.data.dense import digests, is_vectors
 from mtl_ray.data.encode import gather
 from mtl_ray.data.keys import flat
 from mtl_ray.data.split import ITEM, NONE, TIME, TRAIN, USER, assign
@@ -87,11 +88,11 @@ def bucket_of(
     order = pc.sort_indices(table, [(TIME, "ascending"), ("_chunk", "ascending"), ("_row", "ascending")])
     table = table.take(order)
     names = [n for n in table.column_names if n.startswith("raw.")]
-    comparable = [n for n in names if not pa.types.is_nested(table.schema.field(n).type)]
-    keys = [USER, ITEM, TIME] if experiment.data.time else [USER, ITEM, *comparable]
+    compared = table.select([USER, ITEM, TIME]) if experiment.data.time else _comparable(table, [USER, ITEM, *names])
+    keys = compared.column_names
     first = np.zeros(len(table), bool)
-    numbered = table.select(list(dict.fromkeys(keys))).append_column("_position", pa.array(np.arange(len(table))))
-    groups = numbered.group_by(list(dict.fromkeys(keys)), use_threads=False).aggregate([("_position", "min")])
+    numbered = compared.append_column("_position", pa.array(np.arange(len(table))))
+    groups = numbered.group_by(keys, use_threads=False).aggregate([("_position", "min")])
     first[groups.column("_position_min").to_numpy()] = True
     repeated = table.filter(pa.array(~first))
     duplicates = quarantined(
@@ -114,6 +115,18 @@ def bucket_of(
     joined = pa.table(columns)
     split = assign(experiment, joined, flat(table.column("_file")), table.column("_row").to_numpy(), cuts)
     return Bucket(joined, split, duplicates, unknown)
+
+
+def _comparable(table: pa.Table, names: list[str]) -> pa.Table:
+    """Columns by whose values rows can be grouped: of lists of numbers digests, other lists are left out."""
+    columns = {name: flat(table.column(name)) for name in names}
+    return pa.table(
+        {
+            name: digests(values) if is_vectors(values.type) else values
+            for name, values in columns.items()
+            if is_vectors(values.type) or not pa.types.is_nested(values.type)
+        }
+    )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtl_ray.data.dense import to_vectors
 from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (
@@ -73,13 +74,14 @@ class Encoder:
         self.vocabularies = vocabularies
 
     def features(self, table: pa.Table, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """Encoded inputs by feature name, all by default: (n,) or (n, length) int32, (n,) float32 with NaN for null.
+        """Encoded inputs by feature name, all by default: (n,) or (n, length) int32, (n,) or (n, size)
+        float32 with NaN for null.
 
         A history is read from the column of its own name: a list of item ids, oldest first; absent means none. The
         values that go with it are a list of numbers in `NAME.values`, by default unknown (0, the mean).
 
         Raises:
-            ValueError: a numeric column holds text that is not a number.
+            ValueError: a numeric column holds text that is not a number, or a list of numbers has another length.
         """
         encoded = {}
         for name in self.experiment.features if names is None else names:
@@ -99,7 +101,7 @@ class Encoder:
                 return _numbers(feature, self.schema.features[name], to_numbers(values))
             case VectorFeature() | ImageFeature():
                 scale = feature.scale if isinstance(feature, ImageFeature) else 1.0
-                return (_vectors(values, feature.size) / scale).astype(np.float32)
+                return to_vectors(values, feature.size, name) / np.float32(scale)
             case SequenceFeature():
                 ids = self.vocabularies[feature.of]
                 return _padded(values, ids, feature.max_length, last=True)
@@ -256,20 +258,6 @@ def _numbers(feature: NumericFeature, fitted: FittedFeature, numbers: np.ndarray
         return ((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
     buckets = np.searchsorted(np.asarray(fitted.boundaries or ()), numbers, side="right") + FIRST
     return np.where(np.isnan(numbers), NULL, buckets).astype(np.int32)
-
-
-def _vectors(values: pa.Array, size: int) -> np.ndarray:
-    """(n, size) float64 from lists of numbers; NaN for null. Raises ValueError for a list of another length."""
-    result = np.full((len(values), size), np.nan)
-    if pa.types.is_null(values.type) or pa.types.is_string(values.type):  # an absent column
-        return result
-    lists = values.cast(pa.list_(pa.float64()))
-    present = np.asarray(lists.is_valid())
-    lengths = pc.list_value_length(lists.drop_null())
-    if not pc.all(pc.equal(lengths, size)).as_py() and len(lengths):
-        raise ValueError(f"expected lists of {size} numbers; found one of {pc.unique(lengths).to_pylist()}")
-    result[present] = lists.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
-    return result
 
 
 def _text(value: Scalar) -> str:

@@ -257,7 +257,8 @@ def _fingerprint(experiment: Experiment, raw: Raw) -> str:
     for name in ("raw", "output", "cache", "max_bad_share", "seed"):
         del tree["data"][name]
     for feature in tree["features"].values():
-        feature.pop("dim")
+        for name in ("dim", "encoder"):
+            feature.pop(name, None)
     for task in tree["tasks"].values():
         relevant = task.pop("relevant", None)
         for name in ("weight", "metrics", "masked_input", "temperature", "dim"):

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtl_ray.data.dense import as_variable, bad_vectors
 from mtl_ray.data.encode import to_numbers
 from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.sources.delimited import MALFORMED
@@ -64,9 +65,8 @@ def bad_rows(experiment: Experiment, table: pa.Table) -> pa.Array:
         if isinstance(feature, NumericFeature) and column in table.column_names:
             reasons.number(table, column)
         elif isinstance(feature, VectorFeature | ImageFeature) and column in table.column_names:
-            lists = flat(table.column(column))
-            wrong = pc.not_equal(pc.list_value_length(lists), feature.size).fill_null(False)
-            reasons.add(wrong, f"{column} has not {feature.size} numbers")
+            for wrong, why in bad_vectors(flat(table.column(column)), feature.size):
+                reasons.add(wrong, f"{column} {why}")
     for name, task in experiment.tasks.items():
         column = task.column or name
         if column not in table.column_names:
@@ -137,8 +137,8 @@ NUMBER = r"^\s*([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf)?\s*$"
 def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) -> tuple[pa.Table, dict[str, int]]:
     """A side table with unique non-null keys and numbers where numbers are due, and what had to be mended.
 
-    Cells that should be numbers and are not become null; of several rows of one entity the first stays. String
-    columns come back dictionary-encoded: joined to millions of log rows, a text is then encoded once.
+    Cells that should be numbers, vectors or images and are not become null; of several rows of one entity the first
+    stays. String columns come back dictionary-encoded: joined to millions of log rows, a text is then encoded once.
 
     Raises:
         InputError: the key column is missing.
@@ -157,9 +157,12 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
     mended[f"{name}.{key} is repeated"] = len(keys) - keys.null_count - int(first.sum())
     numeric = {f.column or n for n, f in experiment.features.items() if isinstance(f, NumericFeature)}
     numeric |= {t.column or n for n, t in experiment.tasks.items() if isinstance(t, RealTask) or _has_threshold(t)}
+    sizes = {
+        f.column or n: f.size for n, f in experiment.features.items() if isinstance(f, VectorFeature | ImageFeature)
+    }
     columns: dict[str, pa.Array] = {}
     for column in table.column_names:
-        values = flat(table.column(column)).filter(pa.array(first))
+        values = as_variable(flat(table.column(column))).filter(pa.array(first))
         if column == key:
             values = keys.filter(pa.array(first))
         elif column in numeric:
@@ -167,6 +170,10 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
             unusable = wrong | np.isinf(numbers)
             mended[f"{name}.{column} is not a finite number"] = int(unusable.sum())
             values = pa.array(np.where(unusable, np.nan, numbers), from_pandas=True)
+        elif column in sizes:
+            for unusable, why in bad_vectors(values, sizes[column]):
+                mended[f"{name}.{column} {why}"] = int(unusable.sum())
+                values = pc.if_else(pa.array(unusable), None, values)
         elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
             values = values.cast(pa.string()).dictionary_encode()
         columns[column] = values

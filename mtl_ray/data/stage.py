@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtl_ray.data.dense import as_variable
 from mtl_ray.data.encode import to_numbers
 from mtl_ray.data.keys import flat, hash_keys, mix, to_keys
 from mtl_ray.data.quality import bad_rows
@@ -123,8 +124,8 @@ def describe(bad: pa.Table, limit: int) -> list[str]:
 
 
 def _plain(values: pa.ChunkedArray) -> pa.Array:
-    """Without dictionaries, whose values differ from table to table."""
-    array = flat(values)
+    """Without dictionaries, whose values differ from table to table, and fixed-size lists."""
+    array = as_variable(flat(values))
     return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
 
 

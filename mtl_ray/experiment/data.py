@@ -40,6 +40,21 @@ class SyntheticSource(Section):
     seed: int = 0
 
 
+class ProfilesSource(Section):
+    """Seeded people, one a row, with a vector or an image that shows age, gender and occupation; see
+    `data/sources/profiles.py` for the model that generates them."""
+
+    kind: Literal["profiles"] = "profiles"
+    content: Literal["vector", "image"] = "vector"
+    """What shows a person: the column `vector`, or `photo` with 32 x 32 x 3 numbers from 0 to 255."""
+    num_profiles: PositiveInt = 10_000
+    vector_size: PositiveInt = 100
+    """Numbers of each vector."""
+    noise: Annotated[float, Field(gt=0)] = 5.0
+    """Standard deviation of the noise of the age, in years."""
+    seed: int = 0
+
+
 class MovieLensSource(Section):
     """MovieLens 100K or 1M as published: a folder or zip given by `data.raw`, else downloaded."""
 
@@ -70,7 +85,7 @@ class TableSource(Section):
 
 
 Source = Annotated[
-    SyntheticSource | MovieLensSource | KuaiRandSource | TableSource,
+    SyntheticSource | ProfilesSource | MovieLensSource | KuaiRandSource | TableSource,
     Field(discriminator="kind"),
 ]
 

@@ -156,9 +156,8 @@ class Inputs(nn.Module):
                     value = torch.where(missing, torch.zeros_like(column), column)
                     vectors[name] = self.numbers[name](torch.stack([value, missing.to(value.dtype)], 1))
         size = max(len(column) for column in batch.values())
-        numbers = (
-            torch.stack([x.expand(size) for x in scalars], 1) if scalars else vectors[self.item].new_zeros(size, 0)
-        )
+        weight = next(self.parameters())
+        numbers = torch.stack([x.expand(size) for x in scalars], 1) if scalars else weight.new_zeros(size, 0)
         dropped = {task: self._dropped(parts, size) for task, parts in own.items()}
         return Vectors(self._dropped(vectors, size), numbers, dropped)
 

@@ -1,9 +1,9 @@
 """The raw data sets: `open_source` gives the log's chunks and the side tables of the source an experiment names."""
 
-from mtl_ray.data.sources import kuairand, movielens, synthetic, table
+from mtl_ray.data.sources import kuairand, movielens, profiles, synthetic, table
 from mtl_ray.data.sources.raw import Chunk, Raw
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.data import KuaiRandSource, MovieLensSource, SyntheticSource, TableSource
+from mtl_ray.experiment.data import KuaiRandSource, MovieLensSource, ProfilesSource, SyntheticSource, TableSource
 
 __all__ = ["Chunk", "Raw", "open_source"]
 
@@ -17,6 +17,8 @@ def open_source(experiment: Experiment) -> Raw:
     match experiment.data.source:
         case SyntheticSource() as source:
             return synthetic.open_source(source)
+        case ProfilesSource() as source:
+            return profiles.open_source(source)
         case MovieLensSource() as source:
             return movielens.open_source(source, experiment.data)
         case KuaiRandSource():

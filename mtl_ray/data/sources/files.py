@@ -41,14 +41,24 @@ class ParquetChunk:
         return self.source.name
 
     def read(self) -> Iterator[tuple[int, pa.Table]]:
-        """Tables of consecutive rows, with the types of the file."""
+        """Tables of consecutive rows, with the types of the file. Raises InputError if they cannot be read."""
         first = self.first_row
         groups = range(self.first_group, self.first_group + self.num_groups)
         with pq.ParquetFile(self.source.path, filesystem=self.source.filesystem) as file:
-            for batch in file.iter_batches(ROWS_PER_TABLE, groups, self.columns and list(self.columns)):
+            batches = file.iter_batches(ROWS_PER_TABLE, groups, self.columns and list(self.columns))
+            while (batch := self._next(batches)) is not None:
                 if len(batch):
                     yield first, pa.table(batch)
                     first += len(batch)
+
+    def _next(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+        try:
+            return next(batches, None)
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{self.file}: expected rows that pyarrow reads, found {' '.join(str(error).split())}; if it holds "
+                "fixed-size lists of which some are null, write them as variable lists"
+            ) from error
 
 
 @dataclass(frozen=True)

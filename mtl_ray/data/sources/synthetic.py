@@ -146,11 +146,11 @@ def _noise_floor(source: SyntheticSource) -> dict[str, float]:
     affinity = world.affinity(world.users.draw(random, time), world.items.draw(random, time))
     floor = {"rating/rmse": source.noise}
     for task in LOGIT_BIAS:
-        floor[f"{task}/auc"] = _expected_auc(_probability(task, affinity[TASKS.index(task)]))
+        floor[f"{task}/auc"] = expected_auc(_probability(task, affinity[TASKS.index(task)]))
     return floor
 
 
-def _expected_auc(probability: np.ndarray) -> float:
+def expected_auc(probability: np.ndarray) -> float:
     """Expected pairs of a positive above a negative, by all such pairs, when labels follow the probabilities.
 
     It is the AUC of drawn labels without the noise of drawing them.

@@ -9,7 +9,7 @@ import pytest
 
 from mtl_ray.data.sources import synthetic
 from mtl_ray.data.sources.planted import TASKS, planted_world
-from mtl_ray.data.sources.synthetic import COLUMNS, MEAN_RATING, SPAN, START, _expected_auc, open_source
+from mtl_ray.data.sources.synthetic import COLUMNS, MEAN_RATING, SPAN, START, expected_auc, open_source
 from mtl_ray.errors import InputError
 from mtl_ray.experiment.data import SyntheticSource
 
@@ -111,7 +111,7 @@ def test_true_affinity_has_the_auc_of_the_noise_floor(task):
     assert open_source(source).noise_floor[f"{task}/auc"] == pytest.approx(auc, abs=0.005)
 
 
-def test_expected_auc_is_the_mean_of_drawn_aucs():
+def testexpected_auc_is_the_mean_of_drawn_aucs():
     probability = np.array([0.1, 0.4, 0.4, 0.9, 0.7])
     random = np.random.default_rng(0)
     above, pairs = 0.0, 0
@@ -120,7 +120,7 @@ def test_expected_auc_is_the_mean_of_drawn_aucs():
         difference = np.subtract.outer(probability[positive], probability[~positive])
         above += (difference > 0).sum() + 0.5 * (difference == 0).sum()
         pairs += difference.size
-    assert _expected_auc(probability) == pytest.approx(above / pairs, abs=0.01)
+    assert expected_auc(probability) == pytest.approx(above / pairs, abs=0.01)
 
 
 def test_new_users_and_items_do_not_appear_before_they_arrive():
