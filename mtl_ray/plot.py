@@ -8,7 +8,10 @@ from mtl_ray.comparison import Comparison, Row
 from mtl_ray.experiment.tasks import is_higher_better
 
 COLUMNS = 2
-COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#64b5cd")
+COLORS = (
+    *("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#64b5cd"),
+    *("#222222", "#bcbd22", "#17becf", "#7f3c8d", "#f2b701", "#11a579"),
+)
 MARKERS = ("_", "x", "+", "1")
 """Of the predictions without a model."""
 
