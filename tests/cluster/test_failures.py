@@ -22,6 +22,15 @@ from mtl_ray.train import train
 from tests.support import small_experiment
 
 
+LISTENING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from mtl_ray.cli import main
+main(sys.argv[1:])
+"""
+"""The command line; what runs in the background of a shell is born deaf to Ctrl-C."""
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return checkpoint.load(folder).model.state_dict()
 
@@ -86,7 +95,7 @@ def started(trained, settings, work: Path, folder: str):
     file.write_text(yaml.safe_dump(experiment.model_dump(mode="json", exclude_unset=True), sort_keys=False))
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
-    command = [sys.executable, "-m", "mtl_ray.cli", "train", str(file)]
+    command = [sys.executable, "-c", LISTENING, "train", str(file)]
     with log.open("w") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
     found = wait_for(lambda: checkpoints(runs) or process.poll() is not None)
