@@ -21,7 +21,6 @@ from mtl_ray.errors import InputError
 from mtl_ray.train import train
 from tests.support import small_experiment
 
-
 LISTENING = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
