@@ -1,23 +1,30 @@
 """`ray job submit` with the code alone: the package is not installed where the job runs."""
 
 import os
+import socket
 import subprocess
 import sys
 import sysconfig
 import time
 import venv
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HOST = """
-import sys, ray
-context = ray.init(num_cpus=2, include_dashboard=True, log_to_driver=False, logging_level="warning")
-print(context.dashboard_url, flush=True)
-sys.stdin.read()
-ray.shutdown()
-"""
+STARTING = ("No available agent", "Failed to connect to Ray")
+"""Answers of a cluster that has just started."""
+PORTS = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
+"""Of a second cluster on this machine; its agent would otherwise want the port of the first, and take no job."""
+
+
+def free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 @pytest.fixture
@@ -35,17 +42,16 @@ def cluster_without_the_package(tmp_path: Path):
         [python, "-c", "import mtl_ray"], cwd=tmp_path, env=environment, capture_output=True, check=False
     )
     assert b"ModuleNotFoundError" in absent.stderr
-    host = subprocess.Popen(
-        [python, "-c", HOST], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert host.stdin is not None
-    assert host.stdout is not None
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    start = ["start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"]
+    command = [python, "-m", "ray.scripts.scripts", *start, *(f"--{name}={port}" for name, port in ports.items())]
+    with (tmp_path / "host.log").open("w") as log:
+        host = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
-        yield f"http://{host.stdout.readline().strip()}"
+        yield f"http://127.0.0.1:{ports['dashboard-port']}"
     finally:
-        host.stdin.close()
+        host.terminate()
         host.wait(60)
-        host.stdout.close()
 
 
 def test_a_job_trains_with_the_submitted_code(cluster_without_the_package: str, tmp_path: Path):
@@ -62,7 +68,7 @@ def test_a_job_trains_with_the_submitted_code(cluster_without_the_package: str, 
     arguments = [*command, "--working-dir", ROOT, "--", *entry]
     for _ in range(30):
         done = subprocess.run(arguments, capture_output=True, check=False, text=True, cwd=tmp_path, timeout=300)
-        if "No available agent" not in done.stderr:  # the cluster has just started
+        if not any(text in done.stderr for text in STARTING):
             break
         time.sleep(2)
     assert done.returncode == 0, done.stdout + done.stderr
