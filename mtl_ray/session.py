@@ -17,9 +17,10 @@ def connect() -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level=logging.WARNING)
     else:
-        # Only this machine: the ports are on loopback and a token would guard nothing.
+        # Only this machine: the ports are on loopback and a token would guard nothing. Without "local" Ray would join,
+        # or wait for, the cluster that `ray start` last noted on it.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(logging_level=logging.WARNING)
+        ray.init("local", logging_level=logging.WARNING)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False

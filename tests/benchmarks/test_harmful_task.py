@@ -87,7 +87,7 @@ def run(seed: int, folder: Path) -> dict[str, float]:
 
 def test_methods_recover_what_a_harmful_task_costs(tmp_path: Path):
     torch.set_num_threads(1)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="warning")
     try:
         results = [run(seed, tmp_path) for seed in SEEDS]
     finally:

@@ -7,7 +7,7 @@ from tests.support import small_experiment
 
 @pytest.fixture(scope="package")
 def cluster():
-    ray.init(num_cpus=2, log_to_driver=False, logging_level="warning")
+    ray.init("local", num_cpus=2, log_to_driver=False, logging_level="warning")
     yield
     ray.shutdown()
 

@@ -1,10 +1,12 @@
 """`ray job submit` with the code alone: the package is not installed where the job runs."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 import venv
 from contextlib import ExitStack
@@ -38,6 +40,8 @@ def cluster_without_the_package(tmp_path: Path):
     python = place / "bin" / "python"
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAY_ADDRESS", "VIRTUAL_ENV")}
     environment["PATH"] = f"{python.parent}:{environment['PATH']}"
+    # Where `ray start` notes the cluster for all others to join; short, since the names of sockets are.
+    environment["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray")
     absent = subprocess.run(
         [python, "-c", "import mtl_ray"], cwd=tmp_path, env=environment, capture_output=True, check=False
     )
@@ -52,6 +56,7 @@ def cluster_without_the_package(tmp_path: Path):
     finally:
         host.terminate()
         host.wait(60)
+        shutil.rmtree(environment["RAY_TMPDIR"], ignore_errors=True)
 
 
 def test_a_job_trains_with_the_submitted_code(cluster_without_the_package: str, tmp_path: Path):
