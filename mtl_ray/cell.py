@@ -4,16 +4,27 @@ import copy
 import time
 from typing import Any
 
+import ray
 import torch
 
 from mtl_ray.baselines import evaluate_baselines
 from mtl_ray.data.load import Shard, read_directly
-from mtl_ray.data.prepare import open_prepared
+from mtl_ray.data.prepare import Prepared, open_prepared
 from mtl_ray.evaluation import evaluate
-from mtl_ray.experiment import parse
+from mtl_ray.experiment import Experiment, parse
 from mtl_ray.loop import Trainer
 from mtl_ray.schema import SplitName
 from mtl_ray.worker import SCORE, WITHIN_EPOCH, fit
+
+
+def start_cell(
+    experiment: Experiment, prepared: Prepared, split: SplitName, title: str, cpus: int = 1
+) -> ray.ObjectRef:
+    """Run a training as a task of Ray with that many CPUs and torch threads; see `run_cell` for what it gives."""
+    training = experiment.training
+    options = {"num_cpus": cpus, "num_gpus": int(training.use_gpu), "max_retries": training.max_failures}
+    tree = experiment.model_dump(mode="json", exclude_unset=True)
+    return ray.remote(run_cell).options(**options).remote(tree, prepared.folder.location, split, title, cpus)
 
 
 def run_cell(experiment: dict[str, Any], dataset: str, split: SplitName, title: str, threads: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from mtl_ray.cell import run_cell
+from mtl_ray.cell import start_cell
 from mtl_ray.comparison import Comparison, comparison_of
 from mtl_ray.data.prepare import Prepared, prepare
 from mtl_ray.data.storage import Folder
@@ -112,17 +112,10 @@ def _trained(
     cells: list[Cell], prepared: Mapping[str, Prepared], settings: Compare
 ) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """Results as they come; as many cells run at once as the cluster has CPUs (or GPUs) for."""
-    task = ray.remote(run_cell)
-    pending = {}
-    for cell in cells:
-        training = cell.experiment.training
-        options = {"num_cpus": settings.cpus_per_cell, "num_gpus": int(training.use_gpu)}
-        tree = cell.experiment.model_dump(mode="json", exclude_unset=True)
-        dataset = prepared[cell.name].folder.location
-        reference = task.options(**options, max_retries=training.max_failures).remote(
-            tree, dataset, settings.split, cell.name, settings.cpus_per_cell
-        )
-        pending[reference] = cell
+    pending = {
+        start_cell(cell.experiment, prepared[cell.name], settings.split, cell.name, settings.cpus_per_cell): cell
+        for cell in cells
+    }
     try:
         while pending:
             (done,), _ = ray.wait(list(pending), num_returns=1)

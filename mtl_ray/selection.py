@@ -10,7 +10,7 @@ import yaml
 from rich.table import Table
 
 from mtl_ray.balancing.affinity import affinity_of, helpful_tasks
-from mtl_ray.cell import run_cell
+from mtl_ray.cell import start_cell
 from mtl_ray.data.prepare import prepare
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
@@ -63,10 +63,7 @@ def select_tasks(experiment: Experiment, target: str, report: Callable[[str], No
     settings = override(experiment, {"training.affinity_every": every, "compare": None})
     connect()
     prepared = prepare(settings, report)
-    tree = settings.model_dump(mode="json", exclude_unset=True)
-    options = {"num_cpus": 1, "num_gpus": int(settings.training.use_gpu)}
-    task = ray.remote(run_cell).options(**options, max_retries=settings.training.max_failures)
-    result = ray.get(task.remote(tree, prepared.folder.location, "valid", name, 1))
+    result = ray.get(start_cell(settings, prepared, "valid", name))
     epochs = [affinity_of(metrics) for metrics in result["history"]]
     tasks = list(settings.tasks)
     affinity = {a: {b: _mean([e[a][b] for e in epochs if b in e.get(a, {})]) for b in tasks} for a in tasks}

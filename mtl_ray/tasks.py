@@ -59,6 +59,7 @@ class TaskHead(ABC, Generic[Spec]):
         """(B,) bool: rows that have a label."""
         return ~torch.isnan(label)
 
+    @abstractmethod
     def loss(self, logits: Tensor, label: Tensor, mask: Tensor, pairs: Pairs | None = None) -> tuple[Tensor, Tensor]:
         """Summed loss over the rows of `mask` and the number of its terms (of rows, unless the kind says otherwise).
 
@@ -68,6 +69,18 @@ class TaskHead(ABC, Generic[Spec]):
             mask: (B,) bool, only rows that have a label.
             pairs: of a ranking task.
         """
+
+    @abstractmethod
+    def predict(self, logits: Tensor) -> Tensor:
+        """(B,) or (B, C): the prediction on the natural scale."""
+
+
+class RowHead(TaskHead[Spec]):
+    """A task in which every row has a loss of its own."""
+
+    def loss(  # noqa: D102
+        self, logits: Tensor, label: Tensor, mask: Tensor, pairs: Pairs | None = None
+    ) -> tuple[Tensor, Tensor]:
         # A row outside the mask gets a harmless label, since 0 * NaN is NaN in the gradient too.
         shaped = mask if label.ndim == 1 else mask[:, None]
         label = torch.where(shaped, label, torch.zeros_like(label))
@@ -82,12 +95,8 @@ class TaskHead(ABC, Generic[Spec]):
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:
         """(B,) loss of each row."""
 
-    @abstractmethod
-    def predict(self, logits: Tensor) -> Tensor:
-        """(B,) or (B, C): the prediction on the natural scale."""
 
-
-class Regression(TaskHead[RegressionTask]):
+class Regression(RowHead[RegressionTask]):
     """Squared, absolute or Huber error in units of the training labels' deviation; the tower predicts
     (y - mean) / std."""
 
@@ -101,7 +110,7 @@ class Regression(TaskHead[RegressionTask]):
         return value if self.spec.range is None else value.clamp(*self.spec.range)
 
 
-class Ordinal(TaskHead[OrdinalTask]):
+class Ordinal(RowHead[OrdinalTask]):
     """CORN (Shi et al. 2023): output k is the log-odds of y > level k given y > level k - 1.
 
     Output k learns on the rows with y > level k - 1 alone, and the loss is the mean over all such (row, k): a row of
@@ -136,7 +145,7 @@ class Ordinal(TaskHead[OrdinalTask]):
         return levels[0] + above[:, : len(levels) - 1] @ levels.diff()
 
 
-class Count(TaskHead[CountTask]):
+class Count(RowHead[CountTask]):
     """Poisson negative log-likelihood, without its constant; the tower predicts the log of the rate over the training
     mean."""
 
@@ -150,7 +159,7 @@ class Count(TaskHead[CountTask]):
         return self._log_rate(logits).exp()
 
 
-class Value(TaskHead[ValueTask]):
+class Value(RowHead[ValueTask]):
     """Zero-inflated lognormal (ZILN, Wang et al. 2019): log-odds of a positive amount, mean and (by softplus) deviation
     of its logarithm. Amounts are in units of the training deviation; the prediction is the expected amount."""
 
@@ -173,7 +182,7 @@ class Value(TaskHead[ValueTask]):
         return logits[:, 0].sigmoid() * mean * self.fitted.std
 
 
-class Binary(TaskHead[BinaryTask]):
+class Binary(RowHead[BinaryTask]):
     """Binary cross-entropy, or focal loss (Lin et al. 2017, without its class weight); the tower predicts the
     log-odds."""
 
@@ -215,15 +224,11 @@ class Ranking(TaskHead[RankingTask]):
             losses = torch.cat([own[:, None], others], 1).logsumexp(1) - own
         return losses.sum(), torch.ones_like(positive).sum()
 
-    def losses(self, logits: Tensor, label: Tensor) -> Tensor:
-        """A row has no loss of its own."""
-        raise NotImplementedError
-
     def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
         return logits[:, 0]
 
 
-class Multiclass(TaskHead[MulticlassTask]):
+class Multiclass(RowHead[MulticlassTask]):
     """Cross-entropy over the classes seen in training."""
 
     @property
@@ -240,7 +245,7 @@ class Multiclass(TaskHead[MulticlassTask]):
         return logits.softmax(1)
 
 
-class Multilabel(TaskHead[MultilabelTask]):
+class Multilabel(RowHead[MultilabelTask]):
     """Binary cross-entropy of each label, averaged over the labels of a row."""
 
     @property

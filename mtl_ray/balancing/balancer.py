@@ -1,5 +1,6 @@
 """The base of every task weighting: a function from what all workers share to one weight a task."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,7 @@ from torchjd.scalarization import Scalarizer
 from mtl_ray.balancing.step import Step
 
 
-class Balancer(nn.Module):
+class Balancer(nn.Module, ABC):
     """Weights w_t of a step; the training loss is sum_t w_t L_t.
 
     A scalarization s(L_1, ..., L_T) is the weights ds/dL_t: its gradient is sum_t ds/dL_t grad L_t. Weights carry no
@@ -29,9 +30,9 @@ class Balancer(nn.Module):
         self.optimizer: torch.optim.Optimizer | None = None
         """Of the balancer's own parameters."""
 
+    @abstractmethod
     def weights(self, step: Step) -> Tensor:
         """(T,) float64 weights of the tasks in this step; those of tasks without a label do not matter."""
-        raise NotImplementedError
 
     def correction(self, step: Step) -> Tensor | None:
         """A scalar to add to the loss, for a method whose step is not a combination of the tasks' gradients."""

@@ -1,6 +1,7 @@
 """Building blocks shared by the architectures."""
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -196,7 +197,7 @@ class GateUnit(nn.Module):
         return 2 * self.layers(prior).sigmoid()
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """An architecture: from the inputs to each task's outputs."""
 
     reads_prior = False
@@ -207,9 +208,9 @@ class Network(nn.Module):
         """The sets of embedding tables it reads: one for all tasks unless it says otherwise."""
         return (SHARED,)
 
+    @abstractmethod
     def forward(self, inputs: Encoded) -> Forward:
         """See `Encoded` and `Forward`."""
-        raise NotImplementedError
 
 
 def in_order(tasks: list[str], after: dict[str, str]) -> list[str]:

@@ -85,7 +85,7 @@ class MultiTaskModel(nn.Module):
         for name, dot in self.dots.items():
             added = {task: outputs.logits[task] + extra for task, extra in dot(read[name].vectors).items()}
             outputs = outputs._replace(logits=outputs.logits | added)
-        if isinstance(self.network, SoftSharingNetwork):
+        if isinstance(self.network, SoftSharingNetwork) and torch.is_grad_enabled():  # it goes through all tables
             tied = self.network.penalty([self.inputs[name] for name in self.interactions])
             outputs = outputs._replace(penalty=tied.expand(len(next(iter(read.values())).scalars)))
         return self._paired(outputs, read, batch)
