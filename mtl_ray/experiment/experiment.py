@@ -159,7 +159,7 @@ class Experiment(Section):
                 continue
             found = feature.dim or width
             if isinstance(feature, VectorFeature):
-                found = feature.encoder.hidden[-1] if feature.encoder else feature.size
+                found = [feature.size, *(feature.encoder.hidden if feature.encoder else ())][-1]
             if found != width:
                 raise ValueError(f"features.{name}: model.interaction `{kind}` needs the width {width}; found {found}")
         return self
