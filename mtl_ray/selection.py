@@ -4,6 +4,8 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
+from statistics import fmean
 
 import ray
 import yaml
@@ -28,7 +30,7 @@ class Selection:
 
     target: str
     affinity: dict[str, dict[str, float]]
-    """By task that steps, by task whose loss is looked at: mean over the run."""
+    """By task that steps, by task whose loss is looked at: mean over the run; a pair that never had labels is absent."""
     helpful: list[str]
     """Auxiliary tasks with a positive affinity to the target, the best first."""
     folder: Folder
@@ -66,7 +68,10 @@ def select_tasks(experiment: Experiment, target: str, report: Callable[[str], No
     result = ray.get(start_cell(settings, prepared, "valid", name))
     epochs = [affinity_of(metrics) for metrics in result["history"]]
     tasks = list(settings.tasks)
-    affinity = {a: {b: _mean([e[a][b] for e in epochs if b in e.get(a, {})]) for b in tasks} for a in tasks}
+    affinity: dict[str, dict[str, float]] = {task: {} for task in tasks}
+    for a, b in product(tasks, tasks):
+        if seen := [epoch[a][b] for epoch in epochs if b in epoch.get(a, {})]:
+            affinity[a][b] = fmean(seen)
     selection = Selection(target, affinity, helpful_tasks(affinity, target), folder)
     folder.write_bytes("affinity.png", heat_map(affinity, f"{experiment.name}: affinity"))
     numbers = {"target": target, "affinity": affinity, "helpful": selection.helpful}
@@ -76,7 +81,3 @@ def select_tasks(experiment: Experiment, target: str, report: Callable[[str], No
     parse(kept, "suggested.yaml")
     folder.write_bytes("suggested.yaml", yaml.safe_dump(kept, sort_keys=False).encode())
     return selection
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

@@ -24,7 +24,7 @@ from tests.support import balancings, small_experiment
 BATCH, STEPS, WARMUP = 4096, 20, 3
 ROWS = {"user_id": 80_000, "item_id": 20_000, "occupation": 30, "category": 100}
 TASKS = {"click": "binary", "like": "binary", "purchase": "binary", "rating": "regression"}
-MODEL = {"kind": "mmoe", "embedding_dim": 32, "encoder": {"hidden": [256, 128]}, "tower": {"hidden": [64]}}
+MODEL = {"kind": "shared_bottom", "embedding_dim": 32, "encoder": {"hidden": [256, 128]}, "tower": {"hidden": [64]}}
 RESULT = Path(__file__).parents[2] / "docs/results/balancing_cost.md"
 REQUIRED = {
     "bandit": {"targets": ["rating"], "every": 20, "rows": BATCH},
