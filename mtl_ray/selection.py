@@ -30,7 +30,7 @@ class Selection:
 
     target: str
     affinity: dict[str, dict[str, float]]
-    """By task that steps, by task whose loss is looked at: mean over the run; a pair that never had labels is absent."""
+    """By task that steps, by task whose loss is looked at: mean over the run; a pair without labels is absent."""
     helpful: list[str]
     """Auxiliary tasks with a positive affinity to the target, the best first."""
     folder: Folder
