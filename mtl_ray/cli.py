@@ -105,6 +105,9 @@ def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None
         _say(f"  {count:,} x {reason}")
     for example in quality["examples"]:
         _say(f"  e.g. {example}")
+    for entity, counts in quality["leakage"].items():
+        seen = ", ".join(f"{number:,} {where}" for where, number in counts.items() if where != "tested")
+        _say(f"{counts['tested']:,} tested {entity}s: {seen}")
     _say(f"data set: {prepared.folder}")
     _write(json_file, {"dataset": prepared.folder.location, "quality": quality, "reused": prepared.reused})
 

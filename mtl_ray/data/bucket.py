@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.dense import digests, is_vectors
-from mtl_ray.data.encode import gather
 from mtl_ray.data.keys import flat
-from mtl_ray.data.split import ITEM, NONE, TIME, TRAIN, USER, assign
+from mtl_ray.data.split import ITEM, NONE, SHOWN, TIME, TRAIN, USER, Cuts, assign, row_draw
 from mtl_ray.data.stage import quarantined
 from mtl_ray.data.storage import Folder
 from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.features import SequenceFeature
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Bucket:
     """Keys, time and the raw columns of log and side tables."""
     split: np.ndarray
     """(n,) int8 codes of `data.split`."""
+    draw: np.ndarray
+    """(n,) the draw of each row, see `row_draw`."""
     duplicates: pa.Table
     """Repeated interactions, as quarantined rows."""
     unknown: dict[str, int]
@@ -66,7 +68,7 @@ def load_bucket(
     staging: Folder,
     users: SideTable | None,
     items: SideTable | None,
-    cuts: tuple[float, float] | None,
+    cuts: Cuts,
 ) -> Bucket:
     """Read one bucket, see `bucket_of`."""
     parts = [staging.read_table(path.rpartition("/")[2]) for path in staging.files(".parquet")]
@@ -78,7 +80,7 @@ def bucket_of(
     table: pa.Table,
     users: SideTable | None,
     items: SideTable | None,
-    cuts: tuple[float, float] | None,
+    cuts: Cuts,
 ) -> Bucket:
     """Order, deduplicate, join and split staged rows.
 
@@ -113,8 +115,9 @@ def bucket_of(
         take = pa.array(positions)
         columns |= {n: flat(side.table.column(n)).take(take) for n in side.table.column_names if n not in columns}
     joined = pa.table(columns)
-    split = assign(experiment, joined, flat(table.column("_file")), table.column("_row").to_numpy(), cuts)
-    return Bucket(joined, split, duplicates, unknown)
+    file, row = flat(table.column("_file")), table.column("_row").to_numpy()
+    split = assign(experiment, joined, file, row, cuts)
+    return Bucket(joined, split, row_draw(experiment, file, row), duplicates, unknown)
 
 
 def _comparable(table: pa.Table, names: list[str]) -> pa.Table:
@@ -131,7 +134,7 @@ def _comparable(table: pa.Table, names: list[str]) -> pa.Table:
 
 @dataclass(frozen=True)
 class Histories:
-    """For each row the positions, in `source`, of the user's earlier interactions."""
+    """For each row the positions, in `source`, of the interactions of its user that it knows."""
 
     source: np.ndarray
     """(m,) row numbers of the interactions that may be in a history, by user and time."""
@@ -139,40 +142,57 @@ class Histories:
     """(n,) first entry of `source` for each row."""
     sizes: np.ndarray
     """(n,) number of entries."""
+    gaps: np.ndarray
+    """(n,) entry from which on one is skipped, the row itself; beyond the size where the row is not among them."""
 
     def rows(self, values: np.ndarray, length: int) -> np.ndarray:
         """(n, length) `values` (by row of the bucket) of each history, oldest first, padded on the right with 0."""
-        return gather(values[self.source], self.starts, self.sizes, length)
+        steps = np.arange(length)
+        inside = steps < self.sizes[:, None]
+        positions = np.where(inside, self.starts[:, None] + steps + (steps >= self.gaps[:, None]), 0)
+        known = values[self.source]
+        return np.where(inside, known[positions] if len(known) else 0, 0).astype(values.dtype)
 
-    def lists(self, values: pa.Array) -> pa.ListArray:
-        """(n,) the same as lists of raw values."""
-        ends = np.cumsum(self.sizes)
-        within = np.arange(int(self.sizes.sum())) - np.repeat(ends - self.sizes, self.sizes)
-        entries = self.source[np.repeat(self.starts, self.sizes) + within]
+    def lists(self, values: pa.Array, rows: np.ndarray) -> pa.ListArray:
+        """The same of the given rows as lists of raw values."""
+        sizes = self.sizes[rows]
+        ends = np.cumsum(sizes)
+        within = np.arange(int(sizes.sum())) - np.repeat(ends - sizes, sizes)
+        within = within + (within >= np.repeat(self.gaps[rows], sizes))
+        entries = self.source[np.repeat(self.starts[rows], sizes) + within]
         offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
         return pa.ListArray.from_arrays(offsets, values.take(pa.array(entries)))
 
 
-def histories(bucket: Bucket, length: int, *, training_only: bool) -> Histories:
-    """The last `length` interactions of each row's user that are strictly earlier in time.
+def histories(bucket: Bucket, feature: SequenceFeature, split: str) -> Histories:
+    """The last interactions of each row's user, `feature.max_length` at most, that the row knows.
 
     Args:
         bucket: rows in time order.
-        length: most entries of a history.
-        training_only: whether only training rows may be in a history; otherwise any row, as under the time split.
+        feature: says whether a row knows the past alone or all.
+        split: kind of the split; under `time` any row is in histories, else only those trained on or shown.
     """
     user = flat(bucket.table.column(USER)).dictionary_encode().indices.to_numpy(zero_copy_only=False)
     time = bucket.table.column(TIME).to_numpy()
     order = np.lexsort((np.arange(len(user)), time, user))
-    user, time = user[order], time[order]
-    usable = (bucket.split[order] == TRAIN) if training_only else (bucket.split[order] != NONE)
+    user, time, code = user[order], time[order], bucket.split[order]
+    usable = (code != NONE) if split == "time" else (code == TRAIN) | (code == SHOWN)
     before = np.concatenate([[0], np.cumsum(usable)])
-    new_user = np.concatenate([[True], user[1:] != user[:-1]]) if len(user) else np.zeros(0, bool)
-    new_time = new_user | np.concatenate([[True], time[1:] != time[:-1]]) if len(user) else new_user
     positions = np.arange(len(user))
-    user_start = before[np.maximum.accumulate(np.where(new_user, positions, 0))]
-    ends = before[np.maximum.accumulate(np.where(new_time, positions, 0))]
-    sizes = np.minimum(ends - user_start, length)
+    first = np.concatenate([[True], user[1:] != user[:-1]]) if len(user) else np.zeros(0, bool)
+    start = before[np.maximum.accumulate(np.where(first, positions, 0))]
+    if feature.known == "all":
+        last = np.append(np.flatnonzero(first)[1:], len(user))
+        end = before[last][np.cumsum(first) - 1]
+        itself = np.where(usable, before[:-1], -1)
+    else:
+        later = first | np.concatenate([[True], time[1:] != time[:-1]]) if len(user) else first
+        end = before[np.maximum.accumulate(np.where(later, positions, 0))]
+        itself = np.full(len(user), -1)
+    among = (itself >= 0) & (itself >= end - feature.max_length)
+    start = np.maximum(start, end - feature.max_length - among)
+    sizes = end - start - among
+    gaps = np.where(among, itself - start, sizes)
     inverse = np.empty_like(order)
     inverse[order] = positions
-    return Histories(order[usable], (ends - sizes)[inverse], sizes[inverse])
+    return Histories(order[usable], start[inverse], sizes[inverse], gaps[inverse])

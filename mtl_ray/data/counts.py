@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl_ray.data.split import NONE, SHOWN
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.survey import Survey
 from mtl_ray.errors import InputError
@@ -62,7 +63,8 @@ def quality_report(
         "reasons": reasons,
         "examples": staged["examples"] + total.duplicates,
         "splits": splits,
-        "in_no_split": int(rows[len(SPLITS)]),
+        "in_no_split": int(rows[NONE]),
+        "shown_in_histories": int(rows[SHOWN]),
         "mended": mended,
         "unknown_entities": dict(total.issues),
         "constant": constant,

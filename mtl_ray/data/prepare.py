@@ -9,7 +9,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -21,10 +21,21 @@ from mtl_ray.data.bucket import SideTable, load_bucket
 from mtl_ray.data.counts import count_staged, quality_report, refuse_bad
 from mtl_ray.data.encode import Encoder, Vocabulary
 from mtl_ray.data.items import ITEMS, items_of
+from mtl_ray.data.leakage import VOCABULARY, leakage_report
 from mtl_ray.data.parallel import parallel
 from mtl_ray.data.quality import clean_table, log_columns
 from mtl_ray.data.sources import Raw, open_source
-from mtl_ray.data.split import HISTOGRAM_BINS, TIME, cuts_from_histogram, declared_cuts, needs_histogram
+from mtl_ray.data.split import (
+    HISTOGRAM_BINS,
+    TIME,
+    Cuts,
+    cuts_from_histogram,
+    declared_cuts,
+    earliest,
+    first_of,
+    needs_first,
+    needs_histogram,
+)
 from mtl_ray.data.stage import Stage, describe
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.survey import Survey, fitted_features, fitted_tasks, supports, survey, vocabularies
@@ -34,7 +45,7 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.data import TimeSplit
 from mtl_ray.schema import SPLITS, Schema
 
-FORMAT = 1
+FORMAT = 2
 """Version of the encoded data set; a new one makes old data sets be prepared anew."""
 
 PIECE_ROWS = 1_000_000
@@ -78,9 +89,10 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         report(f"staging {len(raw.chunks)} chunks into {num_buckets} buckets")
         pieces = _stage(Stage(experiment, columns, num_buckets, aside), raw)
         staged = count_staged(experiment, pieces, aside, target)
-        cuts = _cuts(experiment, pieces, aside, num_buckets)
         buckets = [b for b in range(num_buckets) if (aside / f"staging/{b:05d}").exists()]
-        load = _Loader(experiment, aside, users, items, cuts)
+        load = _Loader(experiment, aside, users, items, Cuts(_cuts(experiment, pieces, aside, num_buckets)))
+        if needs_first(experiment):
+            load = replace(load, cuts=Cuts(shown=_first_of_items(load, buckets)))
         report(f"surveying {staged['rows'] - staged['bad']:,} rows")
         total = reduce(add, parallel(_Survey(load), buckets))
         quality = quality_report(experiment, staged, total, mended)
@@ -109,6 +121,7 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         write_vocabularies(aside, words)
         if (candidates := items_of(experiment, items, words[experiment.item])) is not None:
             aside.write_table(ITEMS, candidates)
+        quality["leakage"] = leakage_report(experiment, aside)
         aside.write_json("quality.json", quality)
         (aside / "staging").delete()
         aside.write_text("schema.json", schema.model_dump_json(indent=2))
@@ -134,7 +147,7 @@ def write_vocabularies(folder: Folder, words: dict[str, Vocabulary]) -> None:
         pa.table({"feature": pa.array([name] * len(v), pa.string()), "value": v.values, "count": v.counts})
         for name, v in words.items()
     ]
-    folder.write_table("vocabulary.parquet", pa.concat_tables(tables))
+    folder.write_table(VOCABULARY, pa.concat_tables(tables))
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,7 @@ class _Loader:
     folder: Folder
     users: SideTable | None
     items: SideTable | None
-    cuts: tuple[float, float] | None
+    cuts: Cuts
 
     def __call__(self, bucket: int):
         staging = self.folder / f"staging/{bucket:05d}"
@@ -198,6 +211,20 @@ class _Histogram:
             time = staging.read_table(path.rpartition("/")[2], columns=[TIME]).column(TIME).to_numpy()
             counts += np.histogram(time, bins=HISTOGRAM_BINS, range=(self.low, self.high))[0]
         return counts
+
+
+@dataclass(frozen=True)
+class _Earliest:
+    load: _Loader
+
+    def __call__(self, bucket: int) -> pa.Table:
+        loaded = self.load(bucket)
+        return earliest(self.load.experiment, loaded.table, loaded.draw)
+
+
+def _first_of_items(load: _Loader, buckets: Sequence[int]) -> pa.Table:
+    number = load.experiment.data.split.shown_items  # pyright: ignore[reportAttributeAccessIssue]
+    return reduce(lambda a, b: first_of(pa.concat_tables([a, b]), number), parallel(_Earliest(load), buckets))
 
 
 def _stage(stage: Stage, raw: Raw) -> list[dict[str, Any]]:

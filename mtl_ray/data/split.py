@@ -1,6 +1,7 @@
 """Which rows train, which validate and which test: a function of the seed and of the row alone, on any machine."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,8 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.data import ColdSplit, PredefinedSplit, RandomSplit, TimeSplit
 
-TRAIN, VALID, TEST, NONE = 0, 1, 2, 3
-"""Codes of the splits; NONE is a row that a predefined split does not name."""
+TRAIN, VALID, TEST, NONE, SHOWN = 0, 1, 2, 3, 4
+"""Codes of the splits; NONE is a row that a predefined split does not name, SHOWN one that is in histories alone."""
 
 USER, ITEM, TIME = "_user", "_item", "_time"
 """Columns of a staged row beside its raw ones: the keys as text, the time as a number."""
@@ -23,40 +24,98 @@ ROW_STREAM, USER_STREAM, ITEM_STREAM = 1, 2, 3
 HISTOGRAM_BINS = 1 << 16
 
 
-def assign(
-    experiment: Experiment, table: pa.Table, file: pa.Array, row: np.ndarray, cuts: tuple[float, float] | None
-) -> np.ndarray:
+@dataclass(frozen=True)
+class Cuts:
+    """What a split takes from the whole log."""
+
+    times: tuple[float, float] | None = None
+    """First instants of the validation and of the test rows, for the time split."""
+    shown: pa.Table | None = None
+    """The first interactions of each held-out item, for the cold split: rows (item, time, draw), see `earliest`."""
+
+
+def assign(experiment: Experiment, table: pa.Table, file: pa.Array, row: np.ndarray, cuts: Cuts) -> np.ndarray:
     """(n,) int8 split code of each row.
 
     Args:
         experiment: its `data.split` and `data_seed` decide.
-        table: staged rows: keys, time and the raw columns.
+        table: staged rows in time order: keys, time and the raw columns.
         file: name of the file of each row.
         row: (n,) row number within the file.
-        cuts: first instants of the validation and of the test rows, for the time split.
+        cuts: see `Cuts`.
     """
     split, seed = experiment.data.split, experiment.data_seed
-    draw = uniform(hash_keys(file) ^ mix(row.astype(np.uint64), ROW_STREAM), seed)
+    draw = row_draw(experiment, file, row)
     match split:
         case RandomSplit():
             return _by_share(draw, split.valid, split.test)
         case TimeSplit():
-            assert cuts is not None
+            assert cuts.times is not None
             time = table.column(TIME).to_numpy()
-            return np.where(time >= cuts[1], TEST, np.where(time >= cuts[0], VALID, TRAIN)).astype(np.int8)
+            return np.where(time >= cuts.times[1], TEST, np.where(time >= cuts.times[0], VALID, TRAIN)).astype(np.int8)
         case ColdSplit():
             user = uniform(mix(hash_keys(to_keys(table.column(USER))), USER_STREAM), seed)
-            item = uniform(mix(hash_keys(to_keys(table.column(ITEM))), ITEM_STREAM), seed)
-            by_user = _by_share(user, split.valid_users, split.test_users)
-            return np.maximum(by_user, _by_share(item, split.valid_items, split.test_items))
+            by_user, by_item = _by_share(user, split.valid_users, split.test_users), _item_codes(split, table, seed)
+            codes = np.maximum(by_user, by_item)
+            if split.shown_users or split.shown_items:
+                shown_by_user = (by_user == TRAIN) | (_ranks(table.column(USER)) < split.shown_users)
+                shown_by_item = (by_item == TRAIN) | _among(cuts.shown, table, draw)
+                shown = TRAIN if split.shown_to == "training" else SHOWN
+                codes[(codes != TRAIN) & shown_by_user & shown_by_item] = shown
+            return codes
         case PredefinedSplit():
             values = file if split.column is None else to_keys(table.column(split.column))
             codes = np.full(len(table), NONE, np.int8)
-            for code, names in ((TRAIN, split.train), (VALID, split.valid), (TEST, split.test)):
+            named = ((TRAIN, split.train), (VALID, split.valid), (TEST, split.test), (SHOWN, split.shown))
+            for code, names in named:
                 codes[np.asarray(pc.is_in(values, value_set=pa.array(names, pa.string())))] = code
             if split.valid_share and not split.valid:
                 codes[(codes == TRAIN) & (draw < split.valid_share)] = VALID
             return codes
+
+
+def _item_codes(split: ColdSplit, table: pa.Table, seed: int) -> np.ndarray:
+    item = uniform(mix(hash_keys(to_keys(table.column(ITEM))), ITEM_STREAM), seed)
+    return _by_share(item, split.valid_items, split.test_items)
+
+
+def _ranks(keys: pa.ChunkedArray) -> np.ndarray:
+    """(n,) how many rows of the same key are above each row."""
+    return pd.Series(keys.to_pandas()).groupby(keys.to_pandas()).cumcount().to_numpy()
+
+
+def row_draw(experiment: Experiment, file: pa.Array, row: np.ndarray) -> np.ndarray:
+    """(n,) float64 in [0, 1): a draw for each row of the log."""
+    return uniform(hash_keys(file) ^ mix(row.astype(np.uint64), ROW_STREAM), experiment.data_seed)
+
+
+def needs_first(experiment: Experiment) -> bool:
+    """Whether the split shows the first interactions of items, whose rows are in many buckets."""
+    return isinstance(experiment.data.split, ColdSplit) and experiment.data.split.shown_items > 0
+
+
+def earliest(experiment: Experiment, table: pa.Table, draw: np.ndarray) -> pa.Table:
+    """The first interactions of each held-out item among some rows: columns item, time, draw (which orders rows of the
+    same instant); `data.split.shown_items` of each item at most."""
+    split = experiment.data.split
+    assert isinstance(split, ColdSplit)
+    held_out = _item_codes(split, table, experiment.data_seed) != TRAIN
+    rows = pa.table({"item": to_keys(table.column(ITEM)), "time": table.column(TIME), "draw": pa.array(draw)})
+    return first_of(rows.filter(pa.array(held_out)), split.shown_items)
+
+
+def first_of(rows: pa.Table, number: int) -> pa.Table:
+    """The first `number` rows of each item by time, then by draw."""
+    rows = rows.sort_by([("time", "ascending"), ("draw", "ascending")])
+    return rows.filter(pa.array(_ranks(rows.column("item")) < number))
+
+
+def _among(shown: pa.Table | None, table: pa.Table, draw: np.ndarray) -> np.ndarray:
+    """(n,) bool: whether each row is one of the shown ones."""
+    if shown is None:
+        return np.zeros(len(table), bool)
+    known = pd.MultiIndex.from_arrays([shown["item"].to_pandas(), shown["draw"].to_numpy()])
+    return pd.MultiIndex.from_arrays([to_keys(table.column(ITEM)).to_pandas(), draw]).isin(known)
 
 
 def _by_share(draw: np.ndarray, valid: float, test: float) -> np.ndarray:

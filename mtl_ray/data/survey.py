@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from mtl_ray.data.bucket import Bucket
 from mtl_ray.data.encode import Vocabulary, column, population, to_flags, to_lists, to_numbers
 from mtl_ray.data.keys import flat, to_keys
-from mtl_ray.data.split import NONE, TRAIN
+from mtl_ray.data.split import SHOWN, TRAIN
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (
     CategoricalFeature,
@@ -103,7 +103,7 @@ class Survey:
 
 def survey(experiment: Experiment, bucket: Bucket) -> Survey:
     """Statistics of one bucket; features and labels from its training rows alone."""
-    result = Survey(num_rows=[np.bincount(bucket.split, minlength=NONE + 1)], issues=Counter(bucket.unknown))
+    result = Survey(num_rows=[np.bincount(bucket.split, minlength=SHOWN + 1)], issues=Counter(bucket.unknown))
     train = bucket.table.filter(pa.array(bucket.split == TRAIN))
     for name, feature in experiment.features.items():
         match feature:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from mtl_ray.data.bucket import Bucket, histories
 from mtl_ray.data.encode import Encoder, Vocabulary, column, to_numbers
 from mtl_ray.data.keys import flat, hash_keys
-from mtl_ray.data.split import ITEM, TIME, TRAIN, USER
+from mtl_ray.data.split import ITEM, TEST, TIME, TRAIN, USER
 from mtl_ray.data.storage import Folder
 from mtl_ray.experiment.features import SequenceFeature
 from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
@@ -56,26 +56,26 @@ class Writer:
                 digest.update(np.ascontiguousarray(columns[name]).tobytes())
             self._write_lanes(split, number, columns)
             if split == "test":
-                self._write_raw(number, table, {n: v.take(pa.array(positions)) for n, v in raw_sequences.items()})
+                self._write_raw(number, table, raw_sequences)
         return digest.hexdigest()
 
     def _sequences(self, bucket: Bucket) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
-        """Encoded and raw histories of every row of the bucket."""
+        """Encoded histories of every row of the bucket, and raw ones of its test rows."""
         experiment = self.encoder.experiment
+        test = np.flatnonzero(bucket.split == TEST)
         encoded, raw = {}, {}
         for name, feature in experiment.features.items():
             if not isinstance(feature, SequenceFeature):
                 continue
-            training_only = experiment.data.split.kind != "time"
-            past = histories(bucket, feature.max_length, training_only=training_only)
+            past = histories(bucket, feature, experiment.data.split.kind)
             items = self.encoder.vocabularies[feature.of].rows(flat(bucket.table.column(ITEM)))
             encoded[name] = past.rows(items, feature.max_length)
-            raw[name] = past.lists(flat(bucket.table.column(ITEM)))
+            raw[name] = past.lists(flat(bucket.table.column(ITEM)), test)
             if feature.values:
                 numbers = to_numbers(flat(bucket.table.column(feature.values)))
                 values = self.encoder.standardised(name, numbers)
                 encoded[f"{name}.values"] = past.rows(values, feature.max_length)
-                raw[f"{name}.values"] = past.lists(pa.array(numbers))
+                raw[f"{name}.values"] = past.lists(pa.array(numbers), test)
         return encoded, raw
 
     def _write_lanes(self, split: str, number: int, columns: dict[str, np.ndarray]) -> None:

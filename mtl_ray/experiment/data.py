@@ -8,6 +8,10 @@ from mtl_ray.experiment.section import Section, name_alone
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
+Protocol = Literal[
+    "cv5", "cold_user", "cold_item", "cold_both", "cold_user_k5", "cold_user_k10", "cold_item_k10", "profile"
+]
+
 
 class SyntheticSource(Section):
     """Seeded log with planted truth; see `data/sources/synthetic.py` for the model that generates it."""
@@ -62,6 +66,13 @@ class MovieLensSource(Section):
     variant: Literal["100k", "1m"] = "100k"
     split: Literal["u1", "u2", "u3", "u4", "u5", "ua", "ub"] | None = None
     """Published split of the 100K data: the log is then its base and test file, for a `predefined` data split."""
+    protocol: Protocol | None = None
+    """Fixed protocol of the 100K data, read from `folds.parquet` beside `u.data`: the log then has a column `split`
+    with the values `test`, `shown` (interactions of tested entities that are revealed), `valid` (the next fold, cut in
+    the same way), `train`, and `rest` (rows that train when `valid` does), for a `predefined` data split. `profile`
+    tests the last interaction of each user of the fold and shows the others: its user's profile from its history."""
+    fold: Annotated[int, Field(ge=0, lt=5)] = 0
+    """The fold that `protocol` tests."""
 
 
 class KuaiRandSource(Section):
@@ -114,13 +125,20 @@ class TimeSplit(Section):
 
 
 class ColdSplit(Section):
-    """Holds out whole users and/or items: all their rows are evaluation rows."""
+    """Holds out whole users and/or items: all their rows but the shown ones are evaluation rows."""
 
     kind: Literal["cold"] = "cold"
     valid_users: Share = 0.1
     test_users: Share = 0.1
     valid_items: Share = 0.0
     test_items: Share = 0.0
+    shown_users: NonNegativeInt = 0
+    """Few-shot: the first so many interactions of each held-out user are shown; needs `data.time`."""
+    shown_items: NonNegativeInt = 0
+    """The same of each held-out item."""
+    shown_to: Literal["history", "training"] = "history"
+    """Whether shown interactions are in histories alone, so that the model meets their entities without training on
+    them, or are training rows."""
 
 
 class PredefinedSplit(Section):
@@ -133,6 +151,8 @@ class PredefinedSplit(Section):
     """Values of the column (or file names) that are training rows."""
     valid: tuple[str, ...] = ()
     test: tuple[str, ...] = ("test",)
+    shown: tuple[str, ...] = ()
+    """Rows that are in histories alone: neither training rows nor evaluated."""
     valid_share: Share = 0.0
     """Share of the training rows to cut out at random for validation, when no value names validation rows."""
 

@@ -12,7 +12,7 @@ from mtl_ray.experiment.balancing import (
     StaticBalancing,
 )
 from mtl_ray.experiment.compare import Compare
-from mtl_ray.experiment.data import Data
+from mtl_ray.experiment.data import ColdSplit, Data
 from mtl_ray.experiment.features import (
     Feature,
     IdFeature,
@@ -141,8 +141,14 @@ class Experiment(Section):
                 raise ValueError(f"features.{name}: a history needs features.{self.item}.embed")
             if self.data.time is None:
                 raise ValueError(f"features.{name}: a history needs `data.time`, the log's time column")
-        if self.data.split.kind == "time" and self.data.time is None:
-            raise ValueError("data.split: the time split needs `data.time`, the log's time column")
+            if feature.known == "all" and self.data.split.kind == "time":
+                raise ValueError(
+                    f"features.{name}.known: `all` does not go with the time split, it would see the future"
+                )
+        split = self.data.split
+        in_time = split.kind == "time" or (isinstance(split, ColdSplit) and (split.shown_users or split.shown_items))
+        if in_time and self.data.time is None:
+            raise ValueError("data.split: what is earlier needs `data.time`, the log's time column")
         return self
 
     @model_validator(mode="after")

@@ -69,7 +69,8 @@ class SequenceFeature(_Feature):
     """The user's history: the last items before this row in time, never the row itself nor the future.
 
     Made by `prepare` from the log. Rows at the same instant do not see each other. Interactions of evaluation rows
-    enter no history, except under the time split, where an earlier evaluation row is known to a later one.
+    enter no history, except under the time split, where an earlier evaluation row is known to a later one. Rows that
+    the split shows enter histories as training rows do.
     """
 
     kind: Literal["sequence"] = "sequence"
@@ -78,6 +79,10 @@ class SequenceFeature(_Feature):
     """The id feature (of the item) whose values the history holds and whose embedding table it shares."""
     max_length: PositiveInt = 50
     """Items kept: the most recent ones, oldest first."""
+    known: Literal["past", "all"] = "past"
+    """What a row knows of its user: the interactions before it; or all others that are trained on or shown, for splits
+    that do not cut time. Of all others a training row sees a random share, drawn anew in every epoch: it so stands for
+    users with few and with many interactions, and the one left out cannot be told from what the others add up to."""
     values: str | None = None
     """Numeric column of the log whose standardised value (e.g. the rating given) weights each item of the history in
     a second pooled vector."""

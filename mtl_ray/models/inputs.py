@@ -18,6 +18,7 @@ from mtl_ray.experiment.features import (
 )
 from mtl_ray.models.encoders import ImageCNN, build_sequence_encoder
 from mtl_ray.models.layers import MLP, ModuleDict, ParameterDict
+from mtl_ray.models.pooling import list_sizes, pooled
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 
 INITIAL_STD = 0.05
@@ -144,11 +145,12 @@ class Inputs(nn.Module):
                         nothing = torch.full_like(column, PADDING)
                         nothing[:, 0] = NULL
                         column = torch.where(hide[:, None], nothing, column)
-                    embedded = self.tables[name](column)
+                    table: nn.Embedding = self.tables[name]  # pyright: ignore[reportAssignmentType]
                     if name in self.encoders:
+                        embedded = table(column)
                         vectors[name] = self.encoders[name](embedded, column != PADDING, embedded[:, 0])
                     else:
-                        vectors[name] = _pooled(embedded, column).mean
+                        vectors[name] = pooled(table, column)[0] / list_sizes(table, column).clamp(min=1)
                 case _ if name in self.tables:
                     vectors[name] = self._embedded(name, batch, hidden)
                 case _:
@@ -201,42 +203,37 @@ class Inputs(nn.Module):
         vectors: dict[str, Tensor],
         scalars: list[Tensor],
     ) -> None:
+        table: nn.Embedding = self.tables[feature.of]  # pyright: ignore[reportAssignmentType]
         items = batch[name]
-        if name in hidden:
-            items = torch.where(hidden[name][:, None], PADDING, items)
-        embedded = self.tables[feature.of](items)
-        pooled = _pooled(embedded, items)
-        size = pooled.size
-        values = None
-        if feature.values:
-            values = torch.where(items != PADDING, batch[f"{name}.values"].to(embedded.dtype), 0)
+        values = batch[f"{name}.values"].to(next(self.parameters()).dtype) if feature.values else None
+        gone = [hidden[key] for key in (name, f"{name}.entries") if key in hidden]
+        if gone:
+            absent = torch.stack(torch.broadcast_tensors(*(g if g.dim() == 2 else g[:, None] for g in gone))).any(0)
+            items = torch.where(absent, PADDING, items)
+        if values is not None:
+            values = torch.where(items != PADDING, values, 0)
+        size = list_sizes(table, items)
+        sums = pooled(table, items, values) if name not in self.encoders or values is not None else []
         if name in self.encoders:
-            entries = embedded if values is None else embedded + values[..., None] * self.values[name]
-            query = self._embedded(self.item, batch, hidden)
-            encoded = self.encoders[name](entries, items != PADDING, query)
+            vector = self._encoded(name, table, items, values, self._embedded(self.item, batch, hidden))
         else:
-            encoded = pooled.total / size.clamp(min=1).sqrt()
-        vectors[name] = torch.where(size > 0, encoded, self.empty[name])
+            vector = sums[0] / size.clamp(min=1).sqrt()
+        vectors[name] = torch.where(size > 0, vector, self.empty[name])
         scalars.append(torch.log1p(size[:, 0]) / 4)
         if values is not None:
-            weighted = torch.bmm(values[:, None], embedded)[:, 0]
-            vectors[f"{name}.values"] = weighted / size.clamp(min=1).sqrt()
+            vectors[f"{name}.values"] = sums[1] / size.clamp(min=1).sqrt()
             scalars.append(values.sum(1) / (size[:, 0] + SHRINKAGE))
+
+    def _encoded(self, name: str, table: nn.Embedding, items: Tensor, values: Tensor | None, query: Tensor) -> Tensor:
+        """(B, dim) of a history's encoder, which wants padding on the right."""
+        order = (items == PADDING).to(torch.int8).argsort(dim=1, stable=True)
+        items = items.gather(1, order)
+        entries = table(items)
+        if values is not None:
+            entries = entries + values.gather(1, order)[..., None] * self.values[name]
+        return self.encoders[name](entries, items != PADDING, query)
 
 
 def readers_of(experiment: Experiment, feature: Feature) -> list[str]:
     """Tasks that read a feature: ranking tasks have no context."""
     return [n for n, t in experiment.tasks.items() if t.kind != "ranking" or feature.entity != "context"]
-
-
-class _pooled:  # noqa: N801 - used as a function with two results
-    """Sum and number of the vectors that are not padding; (B, L, dim) and (B, L)."""
-
-    def __init__(self, embedded: Tensor, rows: Tensor) -> None:
-        # The padding row is zero and stays so, hence padding adds nothing to the sum.
-        self.total = embedded.sum(1)
-        self.size = (rows != PADDING).sum(1, keepdim=True).to(embedded.dtype)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.total / self.size.clamp(min=1)

@@ -13,7 +13,10 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import SequenceFeature
 
 Hidden = dict[str, Tensor]
-"""By feature, (B,) bool: whether the input is hidden in the row."""
+"""By feature, (B,) bool: whether the input is hidden in the row; by `NAME.entries`, (B, L) bool: which entries of a
+history are."""
+
+ENTRY_STREAM = 128
 
 
 def hidden_by(experiment: Experiment, task: str) -> set[str]:
@@ -42,6 +45,11 @@ def draw_hidden(experiment: Experiment, rows: Tensor, seed: int, epoch: int) -> 
             draw = uniform(rows, seed, epoch, stream) < rate
             for name in names:
                 hidden[name] = hidden[name] | draw if name in hidden else draw
+    for name, feature in experiment.features.items():
+        if isinstance(feature, SequenceFeature) and feature.known == "all":
+            kept = uniform(rows, seed, epoch, ENTRY_STREAM).sqrt()
+            entries = rows[:, None] * feature.max_length + torch.arange(feature.max_length, device=rows.device)
+            hidden[f"{name}.entries"] = uniform(entries, seed, epoch, ENTRY_STREAM + 1) >= kept[:, None]
     return hidden
 
 

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mtl_ray.data.sources.delimited import MALFORMED, CsvChunk, File
 from mtl_ray.data.sources.fetch import local_folder
 from mtl_ray.data.sources.files import fingerprint
 from mtl_ray.data.sources.raw import Chunk, Raw
 from mtl_ray.errors import InputError
-from mtl_ray.experiment.data import Data, MovieLensSource
+from mtl_ray.experiment.data import Data, MovieLensSource, Protocol
 
 COLUMNS = ("user_id", "item_id", "rating", "timestamp")
 USER_COLUMNS = ("user_id", "age", "gender", "occupation", "zip")
@@ -26,6 +29,7 @@ ARCHIVES = {
 ENCODING = "latin-1"
 BYTES_PER_ROW = 20
 ROWS_PER_TABLE = 100_000
+FOLDS, SPLIT = "folds.parquet", "split"
 OCCUPATIONS_1M = (
     *("other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service"),
     *("doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer"),
@@ -41,8 +45,10 @@ def open_source(source: MovieLensSource, data: Data) -> Raw:
     Raises:
         InputError: the download failed, or a file is missing, malformed or empty.
     """
-    if source.variant == "1m" and source.split is not None:
-        raise InputError(f"data.source.split: expected none for 1m, found {source.split}; only 100k publishes splits")
+    if source.variant == "1m" and (found := source.split or source.protocol):
+        raise InputError(f"data.source: expected no split or protocol for 1m, found {found}; only 100k has them")
+    if source.split and source.protocol:
+        raise InputError(f"data.source: expected `split` or `protocol`, found both; `{source.protocol}` is of u.data")
     archive, sha256 = ARCHIVES[source.variant]
     if data.raw is None:
         folder = local_folder(ADDRESS + archive, data.cache, sha256)
@@ -50,7 +56,7 @@ def open_source(source: MovieLensSource, data: Data) -> Raw:
         folder = local_folder(data.raw, data.cache)
     if source.variant == "100k":
         log_names = (f"{source.split}.base", f"{source.split}.test") if source.split else ("u.data",)
-        side_names = ("u.user", "u.item", "u.genre")
+        side_names = ("u.user", "u.item", "u.genre", *((FOLDS,) if source.protocol else ()))
     else:
         log_names, side_names = ("ratings.dat",), ("users.dat", "movies.dat")
     for name in (*log_names, *side_names):
@@ -64,9 +70,12 @@ def open_source(source: MovieLensSource, data: Data) -> Raw:
         raise InputError(f"empty log: expected ratings in {folder}/{log_names[0]}, found none; restore the file")
     paths = [folder / name for name in log_names]
     is_100k = source.variant == "100k"
+    chunks = [_tab_chunk(path) if is_100k else DoubleColonChunk(str(path)) for path in paths]
+    if source.protocol:
+        chunks = [ProtocolChunk(chunk, str(folder / FOLDS), source.protocol, source.fold) for chunk in chunks]
     return Raw(
-        chunks=[_tab_chunk(path) if is_100k else DoubleColonChunk(str(path)) for path in paths],
-        columns=COLUMNS,
+        chunks=chunks,
+        columns=(*COLUMNS, SPLIT) if source.protocol else COLUMNS,
         num_rows=max(1, num_bytes // BYTES_PER_ROW),
         fingerprint=fingerprint([File(str(folder / name)) for name in (*log_names, *side_names)]),
         users=_users_100k(folder) if is_100k else _users_1m(folder),
@@ -103,6 +112,64 @@ class DoubleColonChunk:
                 }
                 yield first, pa.table({**columns, MALFORMED: pa.array(texts, pa.string())})
                 first += len(block)
+
+
+@dataclass(frozen=True)
+class ProtocolChunk:
+    """The ratings of 100K with a column `split`: the part that each plays when `fold` of `protocol` is tested."""
+
+    ratings: Chunk
+    folds: str
+    """File with one row a rating, in the order of the log."""
+    protocol: Protocol
+    fold: int
+
+    @property
+    def file(self) -> str:
+        """Name of the ratings' file."""
+        return self.ratings.file
+
+    def read(self) -> Iterator[tuple[int, pa.Table]]:
+        """The ratings' tables, one column wider.
+
+        Raises:
+            InputError: the file of folds is of another log, or cannot be read.
+        """
+        try:
+            folds = pq.read_table(self.folds)
+            parts = pa.array(parts_of(folds, self.protocol, self.fold))
+        except (pa.ArrowInvalid, KeyError) as error:
+            raise InputError(f"{self.folds}: expected a table of folds; {error}") from error
+        for first, table in self.ratings.read():
+            rows = folds.slice(first - 1, len(table))
+            for name in COLUMNS[:2]:
+                if rows[name].cast(pa.string()).combine_chunks() != table[name].combine_chunks():
+                    raise InputError(f"{self.folds}: expected one row for each row of {self.file}, in its order")
+            yield first, table.append_column(SPLIT, parts.slice(first - 1, len(table)))
+
+
+def parts_of(folds: pa.Table, protocol: Protocol, fold: int) -> np.ndarray:
+    """(n,) text: `test`, `shown`, `valid`, `train`, `rest`, see `MovieLensSource.protocol`; None for a row that a fold
+    of new users and new items leaves out."""
+    following = (fold + 1) % 5
+    what, _, shots = protocol.partition("_k")
+    by = {"cv5": ["cv5_fold"], "cold_both": ["user_fold", "item_fold"], "profile": ["user_fold"]}
+    columns = by.get(what, [f"{what[5:]}_fold"])
+    numbers = np.stack([folds[name].to_numpy() for name in columns])
+    tested, held_out = (numbers == fold).all(0), (numbers == following).all(0)
+    parts = np.where(tested, "test", np.where(held_out, "valid", "train")).astype(object)
+    if shots:
+        shown = folds[f"shown_{what[5:]}_k{shots}"].to_numpy(zero_copy_only=False)
+        parts[tested & shown], parts[held_out & shown] = "shown", "train"
+    if what == "profile":
+        rows = pd.DataFrame({"user": folds["user_id"], "time": folds["timestamp"]})
+        last = np.zeros(len(parts), bool)
+        last[rows.sort_values("time", kind="stable").groupby("user").tail(1).index] = True
+        parts[tested & ~last], parts[held_out & ~last] = "shown", "rest"
+    if what == "cold_both":
+        parts[~held_out & (numbers == following).any(0)] = "rest"
+        parts[~tested & (numbers == fold).any(0)] = None
+    return parts
 
 
 def _tab_chunk(path: Path) -> Chunk:
