@@ -158,3 +158,41 @@ def test_shares_of_the_time_split_are_kept_and_time_is_cut(prepared: Prepared):
     total = sum(prepared.schema.num_rows.values())
     assert prepared.schema.num_rows["test"] == pytest.approx(0.1 * total, rel=0.02)
     assert prepared.schema.num_rows["valid"] == pytest.approx(0.1 * total, rel=0.02)
+
+
+@pytest.mark.parametrize("entity", ["user", "item"])
+@pytest.mark.parametrize("shown_to", ["history", "training"])
+def test_the_first_interactions_of_held_out_entities_are_shown(local_ray, tmp_path: Path, log, entity, shown_to):
+    shown, held_out = 2, {f"test_{entity}s": 0.5}
+    cold = {"kind": "cold", "valid_users": 0, "test_users": 0, "test_items": 0, **held_out}
+    split = {**cold, f"shown_{entity}s": shown, "shown_to": shown_to}
+    before = rows(prepare(shop(tmp_path, log, split=cold)), "test")
+    prepared = prepare(shop(tmp_path, log, split=split, bucket_rows=30))  # an item's rows are in several buckets
+    raw = pd.concat([pq.ParquetFile(f).read().to_pandas() for f in (prepared.folder / RAW_TEST).files()])
+    frame = pd.DataFrame([line.split(",") for line in log], columns=HEADER.split(",")).astype({"time": int})
+    tested = frame[frame[entity].isin(raw[entity])]
+    expected = tested[tested.groupby(entity).cumcount() >= shown].time.tolist()
+    assert sorted(raw.time.astype(int)) == expected
+    test = rows(prepared, "test")
+    assert len(test) < len(before)
+    assert (test[f"{entity}_support"] == (shown if shown_to == "training" else 0)).all()
+    if entity == "user":
+        for row in raw.itertuples():
+            mine = frame[frame.user == row.user]
+            assert list(row.history) == mine[mine.time < int(row.time)].item.tolist()[:shown]
+    counts = prepared.quality["leakage"][entity]
+    assert counts["tested"] == raw[entity].nunique()
+    assert (counts["in training rows"] == counts["tested"]) == (shown_to == "training")
+
+
+def test_nothing_that_is_fitted_depends_on_the_labels_of_evaluation_rows(local_ray, tmp_path: Path, log):
+    changed = [line if time < 80 else f"u{time},{line.split(',')[1]},{time},1" for time, line in enumerate(log)]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one, two = prepare(shop(tmp_path / "a", log)), prepare(shop(tmp_path / "b", changed))
+    assert rows(one, "train").equals(rows(two, "train"))
+    words = [p.folder.read_table("vocabulary.parquet") for p in (one, two)]
+    assert words[0].equals(words[1])
+    assert one.schema.features == two.schema.features
+    assert one.schema.tasks["rating"].mean == two.schema.tasks["rating"].mean
+    assert two.quality["leakage"]["user"] == {"tested": 20, "in the vocabulary": 0, "in training rows": 0}

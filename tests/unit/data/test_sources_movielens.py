@@ -4,13 +4,14 @@ import os
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from mtl_ray.data.sources import kuairand
 from mtl_ray.data.sources.delimited import MALFORMED
-from mtl_ray.data.sources.movielens import open_source
+from mtl_ray.data.sources.movielens import open_source, parts_of
 from mtl_ray.data.sources.raw import Raw
 from mtl_ray.errors import InputError
 from mtl_ray.experiment.data import Data, KuaiRandSource, MovieLensSource
@@ -146,8 +147,61 @@ def test_an_empty_log_is_an_input_error(folder_100k):
 
 
 def test_1m_has_no_published_split(folder_1m):
-    with pytest.raises(InputError, match=r"data\.source\.split: expected none for 1m, found u1"):
+    with pytest.raises(InputError, match=r"data\.source: expected no split or protocol for 1m, found u1"):
         opened(folder_1m, variant="1m", split="u1")
+
+
+def fold_table(n: int = 60) -> pa.Table:
+    """Six users and ten items, each with each once, of which two are shown."""
+    rng = np.random.default_rng(0)
+    user, item = np.arange(n) % 6, np.arange(n) // 6
+    return pa.table(
+        {
+            "user_id": user,
+            "item_id": item,
+            "timestamp": rng.permutation(n),
+            "cv5_fold": rng.permutation(n) % 5,
+            "user_fold": user % 5,
+            "item_fold": item % 5,
+            "shown_user_k5": item >= 8,
+        }
+    )
+
+
+def test_the_rows_of_a_protocol_play_their_part():
+    folds = fold_table().to_pandas()
+    parts = folds.assign(part=parts_of(fold_table(), "cold_user_k5", 0))
+    assert set(parts[parts.user_fold == 0].part) == {"test", "shown"}
+    assert set(parts[(parts.part == "shown")].item_id) == {8, 9}
+    assert set(parts[(parts.part == "valid")].user_fold) == {1}
+    assert (parts[parts.part == "valid"].item_id < 8).all()
+    both = folds.assign(part=parts_of(fold_table(), "cold_both", 4))
+    test, train = both[both.part == "test"], both[both.part.isin(["train", "valid", "rest"])]
+    assert set(test.user_id).isdisjoint(train.user_id)
+    assert set(test.item_id).isdisjoint(train.item_id)
+    valid, fitted = both[both.part == "valid"], both[both.part == "train"]
+    assert len(valid)
+    assert set(valid.user_id).isdisjoint(fitted.user_id)
+    assert set(valid.item_id).isdisjoint(fitted.item_id)
+    profile = folds.assign(part=parts_of(fold_table(), "profile", 2))
+    assert profile[profile.part == "test"].groupby("user_id").size().tolist() == [1]
+    tested = profile[profile.user_fold == 2]
+    assert tested[tested.part == "test"].timestamp.item() == tested.timestamp.max()
+    assert set(tested.part) == {"test", "shown"}
+
+
+def test_folds_of_another_log_are_refused(folder_100k):
+    table = fold_table(3).set_column(1, "item_id", pa.array([1, 1, 2]))
+    pq.write_table(table.set_column(0, "user_id", pa.array([1, 2, 2])), folder_100k / "folds.parquet")
+    raw = opened(folder_100k, protocol="cv5")
+    assert raw.columns[-1] == "split"
+    with pytest.raises(InputError, match=r"folds.parquet: expected one row for each row of u.data"):
+        log_of(raw)
+    pq.write_table(
+        fold_table(3).set_column(0, "user_id", pa.array([1, 2, 2])).set_column(1, "item_id", pa.array([1, 1, 3])),
+        folder_100k / "folds.parquet",
+    )
+    assert set(log_of(raw)["split"].to_pylist()) <= {"train", "valid", "test"}
 
 
 def test_real_100k_has_its_published_counts():

@@ -85,6 +85,7 @@ def test_outputs_have_the_width_of_their_task(kind: str, tasks: int):
 @every_size
 def test_every_parameter_gets_a_gradient(kind: str, tasks: int):
     model, _, _ = model_of(kind, tasks)
+    torch.manual_seed(1)
     with torch.no_grad():
         # Gates that start equal, and networks that start equal, have no gradient to tell.
         for parameter in model.parameters():

@@ -7,7 +7,7 @@ from mtl_ray.experiment import parse
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.masks import draw_hidden, hidden_by, trainable, uniform
 from tests.support import TREE, small_experiment
-from tests.unit.conftest import SIZES, batch_of
+from tests.unit.conftest import SIZES, batch_of, schema_of
 
 
 def test_masks_have_their_rates_and_depend_on_the_row_alone(experiment):
@@ -74,3 +74,46 @@ def test_a_masked_input_task_sees_its_label_column_through_no_input(schema):
 
 def test_nothing_drawn_leaves_a_masked_input_task_no_row(experiment):
     assert not trainable(experiment, "gender", {}, 3).any()
+
+
+def test_of_all_that_a_user_did_a_training_row_sees_a_share_of_its_own():
+    length = 40
+    wide = small_experiment(
+        features__history__known="all", features__history__max_length=length, data__split={"kind": "random"}
+    )
+    rows = torch.arange(20_000)
+    hidden = draw_hidden(wide, rows, seed=0, epoch=0)["history.entries"]
+    shares = 1 - hidden.double().mean(1)
+    assert hidden.shape == (20_000, length)
+    assert shares.mean() == pytest.approx(2 / 3, abs=0.01)  # of sqrt(u)
+    assert shares.std() > 0.2
+    again = draw_hidden(wide, rows[5:9], seed=0, epoch=0)["history.entries"]
+    assert torch.equal(again, hidden[5:9])
+    assert not torch.equal(hidden, draw_hidden(wide, rows, seed=0, epoch=1)["history.entries"])
+
+
+@pytest.mark.parametrize("encoder", ["pool", "rnn", "transformer"])
+def test_a_hidden_entry_is_as_if_it_had_never_been(encoder):
+    wide = small_experiment(
+        features__history__known="all",
+        features__history__values="rating",
+        features__history__encoder=encoder,
+        data__split={"kind": "random"},
+    )
+    torch.manual_seed(0)
+    model = MultiTaskModel(wide, schema_of(wide)).double().eval()
+    batch = batch_of(6)
+    batch = {n: c.double() if c.is_floating_point() else c for n, c in batch.items()}
+    hide = torch.rand(batch["history"].shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    found = model(batch, {"history.entries": hide}).logits
+    short = copy.deepcopy(batch)
+    for row in range(6):
+        kept = ~hide[row]
+        for name in ("history", "history.values"):
+            entries = batch[name][row][kept & (batch["history"][row] != 0)]
+            short[name][row] = 0
+            short[name][row, : len(entries)] = entries
+    expected = model(short).logits
+    for name, logits in expected.items():
+        torch.testing.assert_close(found[name], logits)
+    assert not torch.allclose(found["click"], model(batch).logits["click"])
