@@ -86,6 +86,12 @@ class Experiment(Section):
         inputs = (n for n, f in self.features.items() if not isinstance(f, SequenceFeature))
         return [n for n in inputs if self.column_of(n) == column]
 
+    def attributes_of(self, entity: str) -> list[str]:
+        """Inputs that say what an entity is like: no id, no history, and no image that each task reads differently."""
+        owned = {n: f for n, f in self.features.items() if f.entity == entity}
+        plain = {n: f for n, f in owned.items() if not isinstance(f, IdFeature | SequenceFeature)}
+        return [n for n, f in plain.items() if not isinstance(f, ImageFeature) or f.encoder.shared_layers is None]
+
     @model_validator(mode="after")
     def _one_key_an_entity(self) -> "Experiment":
         for entity in ("user", "item"):
@@ -162,6 +168,18 @@ class Experiment(Section):
                 found = [feature.size, *(feature.encoder.hidden if feature.encoder else ())][-1]
             if found != width:
                 raise ValueError(f"features.{name}: model.interaction `{kind}` needs the width {width}; found {found}")
+        return self
+
+    @model_validator(mode="after")
+    def _cold_start(self) -> "Experiment":
+        for name, feature in self.features.items():
+            if isinstance(feature, IdFeature) and feature.cold_start is not None:
+                attributes = self.attributes_of(feature.entity)
+                if not feature.embed or not attributes:
+                    raise ValueError(
+                        f"features.{name}.cold_start: needs `embed` and attributes of the {feature.entity}; "
+                        f"found {', '.join(attributes) or 'none'} and embed: {feature.embed}"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from mtl_ray.experiment.cold_start import ColdStart
 from mtl_ray.experiment.model import CNNEncoder, MeanPool, MLPEncoder, SequenceEncoder, TextEncoder
 from mtl_ray.experiment.section import Section, name_alone
 
@@ -28,6 +29,8 @@ class IdFeature(_Feature):
     """Ids with fewer training rows share the "unknown" row of the embedding table."""
     embed: bool = True
     """Whether the id is an input; otherwise it only says which rows belong together."""
+    cold_start: Annotated[ColdStart, name_alone(ColdStart)] | None = None
+    """What the attributes do for an id seen seldom or never; by default such an id reads the "unknown" row."""
 
 
 class CategoricalFeature(_Feature):

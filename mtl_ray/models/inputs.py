@@ -16,6 +16,7 @@ from mtl_ray.experiment.features import (
     TextFeature,
     VectorFeature,
 )
+from mtl_ray.models.cold_start import Sides, build_cold_start, known_support
 from mtl_ray.models.encoders import ImageCNN, build_sequence_encoder
 from mtl_ray.models.layers import MLP, ModuleDict, ParameterDict
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
@@ -34,6 +35,8 @@ class Vectors(NamedTuple):
     """(B, num_scalars) plain numbers: size and mean value of each history."""
     own: dict[str, dict[str, Tensor]]
     """By task, (B, dim) vectors of features whose encoder has layers of each task."""
+    sides: dict[str, Sides]
+    """By id with a `cold_start`, what its vector was made from."""
 
 
 class Inputs(nn.Module):
@@ -92,6 +95,11 @@ class Inputs(nn.Module):
                 case _:
                     self.numbers[name] = nn.Linear(2, dim)
             self.dims[name] = dim  # pyright: ignore[reportArgumentType]
+        self.cold_starts = ModuleDict()
+        for name, feature in self.features.items():
+            if isinstance(feature, IdFeature) and feature.cold_start is not None:
+                dims = {n: self.dims[n] for n in experiment.attributes_of(feature.entity)}
+                self.cold_starts[name] = build_cold_start(feature.cold_start, dims, self.dims[name])
         self.dropout = nn.Dropout(experiment.model.embedding_dropout)
 
     def of_entity(self, entity: str) -> list[str]:
@@ -136,7 +144,7 @@ class Inputs(nn.Module):
             column, hide = batch[name], hidden.get(name)
             match feature:
                 case SequenceFeature():
-                    self._history(name, feature, batch, hidden, vectors, scalars)
+                    continue
                 case VectorFeature() | ImageFeature():
                     self._dense(name, feature, column, hide, vectors, own)
                 case MultiCategoricalFeature() | TextFeature():
@@ -155,11 +163,20 @@ class Inputs(nn.Module):
                     missing = torch.isnan(column) if hide is None else torch.isnan(column) | hide
                     value = torch.where(missing, torch.zeros_like(column), column)
                     vectors[name] = self.numbers[name](torch.stack([value, missing.to(value.dtype)], 1))
+        sides = {}
+        for name, part in self.cold_starts.items():
+            support = known_support(batch, hidden, name, self.features[name].entity)
+            sides[name] = Sides(vectors[name], part.content(vectors), support)  # pyright: ignore[reportCallIssue]
+            vectors[name] = part(sides[name])
+        for name, feature in self.features.items():
+            if isinstance(feature, SequenceFeature):
+                self._history(name, feature, batch, hidden, vectors, scalars)
+        vectors = {n: vectors[n] for name in self.features for n in (name, f"{name}.values") if n in vectors}
         size = max(len(column) for column in batch.values())
         weight = next(self.parameters())
         numbers = torch.stack([x.expand(size) for x in scalars], 1) if scalars else weight.new_zeros(size, 0)
         dropped = {task: self._dropped(parts, size) for task, parts in own.items()}
-        return Vectors(self._dropped(vectors, size), numbers, dropped)
+        return Vectors(self._dropped(vectors, size), numbers, dropped, sides)
 
     def _dropped(self, vectors: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
         return {name: self.dropout(vector.expand(size, -1)) for name, vector in vectors.items()}
@@ -212,8 +229,7 @@ class Inputs(nn.Module):
             values = torch.where(items != PADDING, batch[f"{name}.values"].to(embedded.dtype), 0)
         if name in self.encoders:
             entries = embedded if values is None else embedded + values[..., None] * self.values[name]
-            query = self._embedded(self.item, batch, hidden)
-            encoded = self.encoders[name](entries, items != PADDING, query)
+            encoded = self.encoders[name](entries, items != PADDING, vectors[self.item])
         else:
             encoded = pooled.total / size.clamp(min=1).sqrt()
         vectors[name] = torch.where(size > 0, encoded, self.empty[name])

@@ -1,0 +1,35 @@
+"""What stands for an id that training has seen seldom or never: a vector made from the entity's attributes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+
+from mtl_ray.experiment.model import MLPSettings
+from mtl_ray.experiment.section import Section
+
+
+class _ColdStart(Section):
+    content: MLPSettings = MLPSettings(hidden=(32,))
+    """Layers over the attributes' vectors, before a linear layer to the width of the id's embedding."""
+
+
+class ContentGate(_ColdStart):
+    """The id's vector and the content vector, mixed by the number of training interactions."""
+
+    kind: Literal["content_gate"] = "content_gate"
+    interactions: PositiveFloat = 3.0
+    """Training interactions at which both count alike, before training; it is learned."""
+
+
+class CLCRec(_ColdStart):
+    """The content vector in place of an id not seen in training, taught by a contrast between both vectors of known
+    entities (Wei et al. 2021)."""
+
+    kind: Literal["clcrec"] = "clcrec"
+    weight: NonNegativeFloat = 0.1
+    """Of the contrast in the total loss; no balancer changes it."""
+    temperature: PositiveFloat = 0.2
+    """Cosines are divided by it."""
+
+
+ColdStart = Annotated[ContentGate | CLCRec, Field(discriminator="kind")]
