@@ -73,9 +73,10 @@ def architectures() -> dict[str, dict[str, Any]]:
     return {kind: {"kind": kind, **small} for kind in kinds}
 
 
-def cold_starts() -> list[str]:
-    """Kinds of every member of the union of what stands for an unseen id."""
-    return [member.model_fields["kind"].default for member in get_args(get_args(ColdStart)[0])]
+def cold_starts() -> dict[str, dict[str, Any]]:
+    """By kind, settings of every member of the union of what stands for an unseen id."""
+    kinds = [member.model_fields["kind"].default for member in get_args(get_args(ColdStart)[0])]
+    return {kind: {"kind": kind} | ({"step": 0.5} if kind == "meta_embedding" else {}) for kind in kinds}
 
 
 def balancings() -> dict[str, dict[str, Any]]:

@@ -32,4 +32,15 @@ class CLCRec(_ColdStart):
     """Cosines are divided by it."""
 
 
-ColdStart = Annotated[ContentGate | CLCRec, Field(discriminator="kind")]
+class MetaEmbedding(_ColdStart):
+    """The content vector in place of an id not seen in training, taught to predict well and to do so better after a
+    step of learning on a few rows (Pan et al. 2019)."""
+
+    kind: Literal["meta_embedding"] = "meta_embedding"
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the loss before the step; the rest is that after it."""
+    step: PositiveFloat = 1e-4
+    """Learning rate of the simulated step."""
+
+
+ColdStart = Annotated[ContentGate | CLCRec | MetaEmbedding, Field(discriminator="kind")]

@@ -17,7 +17,6 @@ from mtl_ray.experiment.features import (
     Feature,
     IdFeature,
     ImageFeature,
-    NumericFeature,
     SequenceFeature,
     TextFeature,
     VectorFeature,
@@ -180,6 +179,12 @@ class Experiment(Section):
                         f"features.{name}.cold_start: needs `embed` and attributes of the {feature.entity}; "
                         f"found {', '.join(attributes) or 'none'} and embed: {feature.embed}"
                     )
+                if feature.cold_start.kind == "meta_embedding":
+                    for task in (n for n, t in self.tasks.items() if t.kind == "ranking"):
+                        raise ValueError(
+                            f"features.{name}.cold_start: `meta_embedding` takes steps on the loss of a single row, "
+                            f"and that of tasks.{task} (ranking) is of the whole batch; choose another kind"
+                        )
         return self
 
     @model_validator(mode="after")
@@ -292,7 +297,3 @@ class Experiment(Section):
                 f"this file ({', '.join(self.tasks)}); found `{stopping.metric}`"
             )
         return self
-
-    def numeric_inputs(self) -> list[str]:
-        """Features that reach the model as a standardised number."""
-        return [n for n, f in self.features.items() if isinstance(f, NumericFeature) and f.buckets is None]

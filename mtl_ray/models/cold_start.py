@@ -37,7 +37,7 @@ class Content(nn.Module):
 
     def __init__(self, dims: Mapping[str, int], width: int, layers: MLPSettings) -> None:
         super().__init__()
-        self.names = list(dims)
+        self.names, self.width = list(dims), width
         mlp = MLP(sum(dims.values()), layers)
         self.layers = nn.Sequential(mlp, nn.Linear(mlp.out_features, width))
 
@@ -111,6 +111,17 @@ class CLCRec(ColdStart):
         return self.weight * torch.where(sides.support.expand(size) > 0, contrast, 0)
 
 
+class MetaEmbedding(ColdStart):
+    """e for known ids, c(x) for others (Pan et al. 2019). The tasks' losses leave c alone: see `meta_loss`."""
+
+    def __init__(self, content: Content, spec: settings.MetaEmbedding) -> None:
+        super().__init__(content)
+        self.spec = spec
+
+    def forward(self, sides: Sides) -> Tensor:  # noqa: D102
+        return torch.where(sides.support[:, None] > 0, sides.own, sides.content.detach())
+
+
 def known_support(batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], key: str, entity: str) -> Tensor:
     """(B,) training interactions of each row's entity whose id is `key`; of a hidden or unknown id 0."""
     nothing = batch[key] <= UNKNOWN
@@ -133,3 +144,5 @@ def build_cold_start(spec: settings.ColdStart, dims: Mapping[str, int], width: i
             return ContentGate(content, spec)
         case settings.CLCRec():
             return CLCRec(content, spec)
+        case settings.MetaEmbedding():
+            return MetaEmbedding(content, spec)

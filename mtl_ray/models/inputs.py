@@ -130,12 +130,15 @@ class Inputs(nn.Module):
         width = channels[k - 1] if k else feature.shape[2]
         self.tails[name] = ModuleDict({task: ImageCNN(width, channels[k:], kernel, dim) for task in tasks})
 
-    def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor]) -> Vectors:
+    def forward(
+        self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], shifts: Mapping[str, Tensor] | None = None
+    ) -> Vectors:
         """The features' vectors of encoded rows.
 
         Args:
             batch: encoded columns; one of a single row holds for all rows and is read once.
             hidden: by feature, (B,) bool, rows in which the input is hidden.
+            shifts: by id, (B, dim): read the content vector, thus shifted, in every row.
         """
         vectors: dict[str, Tensor] = {}
         scalars: list[Tensor] = []
@@ -168,6 +171,8 @@ class Inputs(nn.Module):
             support = known_support(batch, hidden, name, self.features[name].entity)
             sides[name] = Sides(vectors[name], part.content(vectors), support)  # pyright: ignore[reportCallIssue]
             vectors[name] = part(sides[name])
+            if shifts is not None and name in shifts:
+                vectors[name] = sides[name].content + shifts[name]
         for name, feature in self.features.items():
             if isinstance(feature, SequenceFeature):
                 self._history(name, feature, batch, hidden, vectors, scalars)

@@ -15,6 +15,9 @@ from mtl_ray.experiment.features import SequenceFeature
 Hidden = dict[str, Tensor]
 """By feature, (B,) bool: whether the input is hidden in the row."""
 
+HALVES = 256
+"""Stream of the draw that halves the rows of an entity (Meta-Embedding); those of masks count up from 0."""
+
 
 def hidden_by(experiment: Experiment, task: str) -> set[str]:
     """Inputs that a masked-input task must not see: none for other tasks.

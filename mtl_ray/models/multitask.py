@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import IdFeature, SequenceFeature
 from mtl_ray.experiment.tasks import DOT_KINDS, RankingTask
-from mtl_ray.models.cold_start import known_support
+from mtl_ray.models.cold_start import MetaEmbedding, known_support
 from mtl_ray.models.inputs import Inputs, Vectors
 from mtl_ray.models.interactions import build_interaction
 from mtl_ray.models.layers import SHARED, Encoded, Forward, ModuleDict, Network, ParameterDict, Sizes
@@ -65,19 +65,35 @@ class MultiTaskModel(nn.Module):
             self.dots = ModuleDict({name: dot for name, dot in dots.items() if dot.weights})
 
     @property
+    def learners(self) -> dict[str, dict[str, MetaEmbedding]]:
+        """By id and set of tables, the generators of embeddings that only the loss of `meta_loss` teaches."""
+        parts = [(key, name, p) for name, i in self.inputs.items() for key, p in i.cold_starts.items()]  # pyright: ignore
+        found: dict[str, dict[str, MetaEmbedding]] = {}
+        for key, name, part in parts:
+            if isinstance(part, MetaEmbedding):
+                found.setdefault(key, {})[name] = part
+        return found
+
+    @property
     def _first(self) -> Inputs:
         """The inputs of one set of tables; all sets have the same shape."""
         return next(iter(self.inputs.values()))  # pyright: ignore[reportReturnType]
 
-    def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor] | None = None) -> Forward:
+    def forward(
+        self,
+        batch: Mapping[str, Tensor],
+        hidden: Mapping[str, Tensor] | None = None,
+        shifts: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> Forward:
         """Outputs (B, num_outputs) by task, and the representation that the tasks share.
 
         Args:
             batch: encoded columns, (B,) or (B, length); one of a single row holds for all rows.
             hidden: by feature, (B,) bool, rows in which the input is hidden; nothing is by default.
+            shifts: by set of tables, see `Inputs.forward`.
         """
         hidden = hidden or {}
-        read = {name: inputs(batch, hidden) for name, inputs in self.inputs.items()}
+        read = {name: inputs(batch, hidden, shifts and shifts[name]) for name, inputs in self.inputs.items()}
         outputs = Forward({}, None)
         if self.network is not None:
             x = self._meet(read)

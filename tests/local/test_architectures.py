@@ -47,12 +47,14 @@ def cases() -> dict[str, dict[str, Any]]:
     by_number = {"click": "binary", "rating": {"kind": "ranking", "relevant": 4}}
     result["ranking by a number"] = {"model": plain, "tasks": by_number}
     cold = architectures() | {"balanced": plain, "ranking": plain}
-    for kind in cold_starts():
-        for name in ("shared_bottom", "stem", "soft_sharing", "balanced", "ranking"):
-            both = {f"features.{key}.cold_start": {"kind": kind} for key in ("user_id", "item_id")}
+    for kind, settings in cold_starts().items():
+        names = ("shared_bottom", "stem", "soft_sharing", "balanced", "ranking")
+        for name in names[: 4 if kind == "meta_embedding" else 5]:
+            both = {f"features.{key}.cold_start": settings for key in ("user_id", "item_id")}
             result[f"{kind} under {name}"] = both | {"model": cold[name], "tasks": TASKS}
         result[f"{kind} under balanced"]["balancing"] = {"kind": "cagrad"}
-        result[f"{kind} under ranking"]["tasks"] = ranking
+        if kind != "meta_embedding":
+            result[f"{kind} under ranking"]["tasks"] = ranking
     for kind in ("ordinal", "count", "value"):
         result[kind] = {"model": plain, "tasks": {"click": "binary", "rating": {"kind": kind}}}
     return result

@@ -1,5 +1,6 @@
 """What stands for an id seen seldom or never: every kind, every architecture; and each kind's own property."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -8,11 +9,13 @@ import torch.nn.functional as F  # noqa: N812
 
 from mtl_ray import checkpoint
 from mtl_ray.experiment import Experiment, override, parse
-from mtl_ray.experiment.cold_start import CLCRec, ContentGate
+from mtl_ray.experiment.cold_start import CLCRec, ContentGate, MetaEmbedding
+from mtl_ray.loop import Trainer
 from mtl_ray.models import MultiTaskModel, cold_start
 from mtl_ray.models.cold_start import Content, Sides
 from mtl_ray.models.complexity import complexity_of
-from mtl_ray.schema import UNKNOWN, Schema, label_column
+from mtl_ray.models.meta_embedding import meta_loss
+from mtl_ray.schema import UNKNOWN, Schema
 from tests.support import TREE, architectures, cold_starts, small_experiment
 from tests.unit.conftest import SIZES, batch_of, schema_of
 from tests.unit.models.test_architectures import labels_of
@@ -32,32 +35,28 @@ def model_of(experiment: Experiment) -> tuple[MultiTaskModel, Schema]:
     return MultiTaskModel(experiment, schema).eval(), schema
 
 
-def loss_of(model: MultiTaskModel, batch: dict[str, torch.Tensor], hidden: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Of all tasks, with what is added beside them."""
-    logits, _, penalty, pairs = model(batch, hidden)
-    size = len(batch["user_id"])
-    labels = labels_of(size)
-    labels |= {"gender.label": labels["click.label"], "occupation.label": labels["segment_of.label"]}
-    labels |= {"tags.label": labels["labels.label"]}
-    total = torch.zeros(()) if penalty is None else penalty.mean()
-    for name, task in model.tasks.items():
-        label = labels[label_column(name)]
-        loss, count = task.loss(logits[name], label, task.labelled(label), pairs.get(name))
-        total = total + loss / count.clamp(min=1)
-    return total
+def training_batch(size: int) -> dict[str, torch.Tensor]:
+    return batch_of(size) | labels_of(size) | {"row": torch.arange(size)}
 
 
 @every_kind
 @pytest.mark.parametrize("settings", architectures().values(), ids=architectures())
 def test_every_parameter_gets_a_gradient_under_every_architecture(kind: str, settings: dict[str, Any]):
     smooth = {part: {**settings[part], "activation": "silu"} for part in ("encoder", "tower")}  # no dead units
-    model, _ = model_of(experiment_of(kind, model=settings | smooth))
+    tasks = {"click": "binary", "rating": "regression"}  # one with masked_input never reads the id's own embedding
+    experiment = experiment_of(kind, model=settings | smooth, tasks=tasks)
+    trainer = Trainer(experiment, schema_of(experiment), torch.device("cpu"))
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in trainer.model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    hide = torch.arange(64) < 16
-    loss_of(model, batch_of(64), {"user_id": hide, "history": hide, "item_id": ~hide}).backward()
-    without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    without = []
+
+    def look(*_: Any) -> None:
+        named = trainer.model.named_parameters()
+        without.extend(n for n, p in named if p.grad is None or not p.grad.abs().sum() > 0)
+
+    trainer.optimizer.register_step_pre_hook(look)
+    trainer.step(training_batch(128))
     assert without == []
 
 
@@ -170,6 +169,44 @@ def test_there_is_no_contrast_on_evaluated_rows():
     assert (model(batch_of(5)).penalty > 0).any()
     with torch.no_grad():
         assert model(batch_of(5)).penalty is None
+
+
+def test_the_meta_loss_goes_through_a_step_of_each_entity():
+    """With the loss (v - y)^2 / 2 of a row, all of it is known."""
+    targets = torch.tensor([1.0, 3.0, 5.0, -2.0, 0.5])
+    rows, first = torch.tensor([7, 7, 7, 8, 8]), torch.tensor([True, True, False, False, False])
+    phi = torch.tensor([0.5, 0.25], requires_grad=True)
+    spec = MetaEmbedding(alpha=0.3, step=0.2)
+
+    def losses(shifts: Mapping[str, torch.Tensor], chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        own = phi[rows - 7] + shifts["shared"][:, 0]
+        total = torch.where(chosen, (own - targets).square() / 2, 0).sum()
+        return total, total / chosen.sum()
+
+    found = meta_loss(losses, {"shared": torch.zeros(5, 1)}, rows, first, spec)
+    a, b = 0.5, 0.25
+    moved = a - 0.2 * (a - 2)  # entity 7 has rows in both halves, 8 in the second alone
+    cold = ((a - 1) ** 2 + (a - 3) ** 2) / 4
+    warm = ((moved - 5) ** 2 + (b + 2) ** 2 + (b - 0.5) ** 2) / 6
+    torch.testing.assert_close(found, torch.tensor(0.3 * cold + 0.7 * warm))
+    found.backward()
+    expected = [0.3 * (a - 2) + 0.7 * (1 - 0.2) * (moved - 5) / 3, 0.7 * ((b + 2) + (b - 0.5)) / 3]
+    torch.testing.assert_close(phi.grad, torch.tensor(expected))
+
+
+def test_the_tasks_losses_leave_a_generator_of_embeddings_alone():
+    model, _ = model_of(experiment_of("meta_embedding"))
+    hide = torch.ones(16, dtype=torch.bool)
+    logits = model(batch_of(16), {"user_id": hide, "item_id": hide}).logits
+    sum(o.square().sum() for o in logits.values()).backward()
+    generators = [p for part in model.inputs["shared"].cold_starts.values() for p in part.parameters()]
+    assert all(p.grad is None for p in generators)
+    assert all(p.grad is not None for p in model.network.parameters())
+
+
+def test_a_meta_embedding_does_not_go_with_a_ranking_task():
+    with pytest.raises(Exception, match=r"features\.user_id\.cold_start: `meta_embedding` .* tasks\.click \(ranking\)"):
+        experiment_of("meta_embedding", tasks__click={"kind": "ranking"})
 
 
 @pytest.mark.parametrize("left_out", ["age", "gender", "occupation"])
