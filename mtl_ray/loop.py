@@ -94,7 +94,8 @@ class Trainer:
         self._seed()
         loss, weights = self.balancer(step)
         loss = loss if step.penalty is None else loss + step.penalty
-        for key in self.model.learners:
+        for number, key in enumerate(self.model.learners):
+            self._seed(rank(), number)
             loss = loss + self._meta_loss(key, batch, hidden, weights.to(self.dtype))
         every = self.experiment.balancing.diagnostics_every
         if every and progress.step % every == 0:
