@@ -20,6 +20,7 @@ from mtl_ray.experiment.features import (
     SequenceFeature,
     TextFeature,
     VectorFeature,
+    attributes_of,
 )
 from mtl_ray.experiment.model import Architecture, CNNEncoder, SharedBottom, TransformerEncoder
 from mtl_ray.experiment.section import Section, name_alone
@@ -84,12 +85,6 @@ class Experiment(Section):
         column = self.tasks[task].column or task
         inputs = (n for n, f in self.features.items() if not isinstance(f, SequenceFeature))
         return [n for n in inputs if self.column_of(n) == column]
-
-    def attributes_of(self, entity: str) -> list[str]:
-        """Inputs that say what an entity is like: no id, no history, and no image that each task reads differently."""
-        owned = {n: f for n, f in self.features.items() if f.entity == entity}
-        plain = {n: f for n, f in owned.items() if not isinstance(f, IdFeature | SequenceFeature)}
-        return [n for n, f in plain.items() if not isinstance(f, ImageFeature) or f.encoder.shared_layers is None]
 
     @model_validator(mode="after")
     def _one_key_an_entity(self) -> "Experiment":
@@ -172,19 +167,26 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _cold_start(self) -> "Experiment":
         for name, feature in self.features.items():
-            if isinstance(feature, IdFeature) and feature.cold_start is not None:
-                attributes = self.attributes_of(feature.entity)
-                if not feature.embed or not attributes:
-                    raise ValueError(
-                        f"features.{name}.cold_start: needs `embed` and attributes of the {feature.entity}; "
-                        f"found {', '.join(attributes) or 'none'} and embed: {feature.embed}"
-                    )
-                if feature.cold_start.kind == "meta_embedding":
-                    for task in (n for n, t in self.tasks.items() if t.kind == "ranking"):
-                        raise ValueError(
-                            f"features.{name}.cold_start: `meta_embedding` takes steps on the loss of a single row, "
-                            f"and that of tasks.{task} (ranking) is of the whole batch; choose another kind"
-                        )
+            if not isinstance(feature, IdFeature) or feature.cold_start is None:
+                continue
+            entity, kind = feature.entity, feature.cold_start.kind
+            attributes = attributes_of(self.features, entity)
+            if not feature.embed or not attributes:
+                found = f"{', '.join(attributes) or 'none'} and embed: {feature.embed}"
+                raise ValueError(
+                    f"features.{name}.cold_start: needs `embed` and attributes of the {entity}; found {found}"
+                )
+            rates = self.training.masking.user if entity == "user" else self.training.masking.item
+            if kind != "meta_embedding" and not rates.id and not rates.new:
+                raise ValueError(
+                    f"features.{name}.cold_start: `{kind}` is taught what attributes alone mean by rows with a hidden "
+                    f"id; set training.masking.{entity}.new or .id above 0"
+                )
+            for task in (n for n, t in self.tasks.items() if t.kind == "ranking" and kind == "meta_embedding"):
+                raise ValueError(
+                    f"features.{name}.cold_start: `{kind}` takes steps on the loss of a single row, and that of "
+                    f"tasks.{task} (ranking) is of the whole batch; choose another kind"
+                )
         return self
 
     @model_validator(mode="after")

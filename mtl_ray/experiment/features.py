@@ -1,5 +1,6 @@
 """Inputs of the model, each owned by an entity: user, item or context."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -125,3 +126,10 @@ Feature = Annotated[
     | ImageFeature,
     Field(discriminator="kind"),
 ]
+
+
+def attributes_of(features: Mapping[str, Feature], entity: Entity) -> list[str]:
+    """Inputs that say what an entity is like: no id, no history, and no image that each task reads differently."""
+    owned = {n: f for n, f in features.items() if f.entity == entity}
+    plain = {n: f for n, f in owned.items() if not isinstance(f, IdFeature | SequenceFeature)}
+    return [n for n, f in plain.items() if not isinstance(f, ImageFeature) or f.encoder.shared_layers is None]

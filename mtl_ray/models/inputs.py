@@ -15,6 +15,7 @@ from mtl_ray.experiment.features import (
     SequenceFeature,
     TextFeature,
     VectorFeature,
+    attributes_of,
 )
 from mtl_ray.models.cold_start import Sides, build_cold_start, known_support
 from mtl_ray.models.encoders import ImageCNN, build_sequence_encoder
@@ -98,7 +99,7 @@ class Inputs(nn.Module):
         self.cold_starts = ModuleDict()
         for name, feature in self.features.items():
             if isinstance(feature, IdFeature) and feature.cold_start is not None:
-                dims = {n: self.dims[n] for n in experiment.attributes_of(feature.entity)}
+                dims = {n: self.dims[n] for n in attributes_of(self.features, feature.entity)}
                 self.cold_starts[name] = build_cold_start(feature.cold_start, dims, self.dims[name])
         self.dropout = nn.Dropout(experiment.model.embedding_dropout)
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from mtl_ray import checkpoint
 from mtl_ray.experiment import Experiment, override, parse
 from mtl_ray.experiment.cold_start import CLCRec, ContentGate, MetaEmbedding
+from mtl_ray.experiment.features import attributes_of
 from mtl_ray.loop import Trainer
 from mtl_ray.models import MultiTaskModel, cold_start
 from mtl_ray.models.cold_start import Content, Sides
@@ -215,7 +216,18 @@ def test_a_content_path_needs_attributes(left_out: str):
     tree = {**TREE, "tasks": {"click": "binary"}}
     kept = {n: f for n, f in TREE["features"].items() if f"features.{n}" not in others or n == left_out}
     user = {"kind": "id", "entity": "user", "cold_start": "content_gate"}
-    assert parse({**tree, "features": {**kept, "user_id": user}}, "test").attributes_of("user") == [left_out]
+    assert attributes_of(parse({**tree, "features": {**kept, "user_id": user}}, "test").features, "user") == [left_out]
     del kept[left_out]
     with pytest.raises(Exception, match=r"features\.user_id\.cold_start: needs `embed` and attributes .* found none"):
         parse({**tree, "features": {**kept, "user_id": user}}, "test")
+
+
+def test_a_content_path_is_taught_by_hidden_ids():
+    off = {"training.masking.item.new": 0.0}
+    assert override(experiment_of("meta_embedding"), off).training.masking.item.new == 0
+    for kind in ("content_gate", "clcrec"):
+        assert override(experiment_of(kind), off | {"training.masking.item.id": 0.1}).training.masking.item.id
+        with pytest.raises(
+            Exception, match=rf"features\.item_id\.cold_start: `{kind}` .* training\.masking\.item\.new"
+        ):
+            override(experiment_of(kind), off)
