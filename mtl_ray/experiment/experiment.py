@@ -173,9 +173,7 @@ class Experiment(Section):
             attributes = attributes_of(self.features, entity)
             if not feature.embed or not attributes:
                 found = f"{', '.join(attributes) or 'none'} and embed: {feature.embed}"
-                raise ValueError(
-                    f"features.{name}.cold_start: needs `embed` and attributes of the {entity}; found {found}"
-                )
+                raise ValueError(f"features.{name}.cold_start: needs `embed` and {entity} attributes; found {found}")
             rates = self.training.masking.user if entity == "user" else self.training.masking.item
             if kind != "meta_embedding" and not rates.id and not rates.new:
                 raise ValueError(

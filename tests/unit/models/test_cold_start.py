@@ -218,7 +218,9 @@ def test_a_content_path_needs_attributes(left_out: str):
     user = {"kind": "id", "entity": "user", "cold_start": "content_gate"}
     assert attributes_of(parse({**tree, "features": {**kept, "user_id": user}}, "test").features, "user") == [left_out]
     del kept[left_out]
-    with pytest.raises(Exception, match=r"features\.user_id\.cold_start: needs `embed` and attributes .* found none"):
+    with pytest.raises(
+        Exception, match=r"features\.user_id\.cold_start: needs `embed` and user attributes; found none"
+    ):
         parse({**tree, "features": {**kept, "user_id": user}}, "test")
 
 
