@@ -219,7 +219,7 @@ def test_a_content_path_needs_attributes(left_out: str):
     assert attributes_of(parse({**tree, "features": {**kept, "user_id": user}}, "test").features, "user") == [left_out]
     del kept[left_out]
     with pytest.raises(
-        Exception, match=r"features\.user_id\.cold_start: needs `embed` and user attributes; found none"
+        Exception, match=r"cold_start: needs `embed` and user attributes; found none"
     ):
         parse({**tree, "features": {**kept, "user_id": user}}, "test")
 
