@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -27,8 +28,9 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.training import Optimizer, Schedule
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.layers import Forward, gate_use
-from mtl_ray.models.masks import Hidden, draw_hidden, trainable
-from mtl_ray.schema import ROW, Schema, label_column
+from mtl_ray.models.masks import HALVES, Hidden, draw_hidden, trainable, uniform
+from mtl_ray.models.meta_embedding import meta_loss
+from mtl_ray.schema import ROW, UNKNOWN, Schema, label_column
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -92,6 +94,9 @@ class Trainer:
         self._seed()
         loss, weights = self.balancer(step)
         loss = loss if step.penalty is None else loss + step.penalty
+        for number, key in enumerate(self.model.learners):
+            self._seed(rank(), number)
+            loss = loss + self._meta_loss(key, batch, hidden, weights.to(self.dtype))
         every = self.experiment.balancing.diagnostics_every
         if every and progress.step % every == 0:
             self.monitor.observe_step(step, weights)
@@ -121,7 +126,8 @@ class Trainer:
         masks = {name: trainable(self.experiment, name, hidden, len(batch[ROW])) for name in self.model.tasks}
         return self._losses(forward, batch, masks)
 
-    def _losses(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[Step, Tensor]:
+    def _sums(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """By task, the summed loss and the number of its terms over this worker's rows."""
         sums, counts = [], []
         for name, task in self.model.tasks.items():
             label = batch[label_column(name)]
@@ -129,10 +135,36 @@ class Trainer:
             loss, count = task.loss(forward.logits[name].to(self.dtype), label, mask, forward.pairs.get(name))
             sums.append(loss)
             counts.append(count.to(loss.dtype))
+        return sums, counts
+
+    def _losses(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[Step, Tensor]:
+        sums, counts = self._sums(forward, batch, masks)
         size = sums[0].new_tensor(float(len(batch[ROW])))
         totals = sum_over_ranks(torch.stack([*sums, *counts, size]))
         totals, num_rows = totals[:-1], totals[-1].clamp(min=1)
         return make_step(sums, totals, num_rows, forward, self.progress.epoch, self.scaler.get_scale()), totals
+
+    def _meta_loss(self, key: str, batch: Batch, hidden: Hidden, weights: Tensor) -> Tensor:
+        """What teaches the generator of an id's embeddings, with the balancer's (T,) weights; see `meta_loss`."""
+        learners = self.model.learners[key]
+        own = {parameter for learner in learners.values() for parameter in learner.parameters()}
+        fixed = {name: p.detach() for name, p in self.model.named_parameters() if p not in own}
+        size, known = len(batch[ROW]), batch[key] > UNKNOWN
+        hidden = hidden | {key: torch.ones_like(known)}
+        masks = {name: trainable(self.experiment, name, hidden, size).to(self.device) for name in self.model.tasks}
+
+        def losses(shifts: Mapping[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+            with self.autocast:
+                moved = {name: {key: shift} for name, shift in shifts.items()}
+                forward = functional_call(self.model, fixed, (batch, hidden, moved))
+            sums, counts = self._sums(forward, batch, {name: mask & rows & known for name, mask in masks.items()})
+            total = torch.stack(sums)
+            return weights @ total, weights @ (total / sum_over_ranks(torch.stack(counts)).clamp(min=1))
+
+        zeros = {name: weights.new_zeros(size, learner.content.width) for name, learner in learners.items()}
+        first = known & (uniform(batch[ROW], self.experiment.seed, self.progress.epoch, HALVES) < 0.5)
+        spec = next(iter(learners.values())).spec
+        return meta_loss(losses, zeros, batch[key], first, spec, self.scaler.get_scale())
 
     def _probe_losses(self) -> Step:
         """The losses of the validation rows on which a balancer is rewarded."""

@@ -14,6 +14,7 @@ from mtl_ray.data.load import Shard, read_directly
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.balancing import Balancing
+from mtl_ray.experiment.cold_start import ColdStart
 from mtl_ray.experiment.model import Architecture
 from mtl_ray.loop import Trainer
 from mtl_ray.schema import SplitName
@@ -70,6 +71,12 @@ def architectures() -> dict[str, dict[str, Any]]:
     small = {"embedding_dim": 8, "encoder": {"hidden": [8, 8]}, "tower": {"hidden": [4]}}
     kinds = [member.model_fields["kind"].default for member in get_args(get_args(Architecture)[0])]
     return {kind: {"kind": kind, **small} for kind in kinds}
+
+
+def cold_starts() -> dict[str, dict[str, Any]]:
+    """By kind, settings of every member of the union of what stands for an unseen id."""
+    kinds = [member.model_fields["kind"].default for member in get_args(get_args(ColdStart)[0])]
+    return {kind: {"kind": kind} | ({"step": 0.5} if kind == "meta_embedding" else {}) for kind in kinds}
 
 
 def balancings() -> dict[str, dict[str, Any]]:

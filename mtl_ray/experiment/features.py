@@ -1,9 +1,11 @@
 """Inputs of the model, each owned by an entity: user, item or context."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from mtl_ray.experiment.cold_start import ColdStart
 from mtl_ray.experiment.model import CNNEncoder, MeanPool, MLPEncoder, SequenceEncoder, TextEncoder
 from mtl_ray.experiment.section import Section, name_alone
 
@@ -28,6 +30,8 @@ class IdFeature(_Feature):
     """Ids with fewer training rows share the "unknown" row of the embedding table."""
     embed: bool = True
     """Whether the id is an input; otherwise it only says which rows belong together."""
+    cold_start: Annotated[ColdStart, name_alone(ColdStart)] | None = None
+    """What the attributes do for an id seen seldom or never; by default such an id reads the "unknown" row."""
 
 
 class CategoricalFeature(_Feature):
@@ -127,3 +131,10 @@ Feature = Annotated[
     | ImageFeature,
     Field(discriminator="kind"),
 ]
+
+
+def attributes_of(features: Mapping[str, Feature], entity: Entity) -> list[str]:
+    """Inputs that say what an entity is like: no id, no history, and no image that each task reads differently."""
+    owned = {n: f for n, f in features.items() if f.entity == entity}
+    plain = {n: f for n, f in owned.items() if not isinstance(f, IdFeature | SequenceFeature)}
+    return [n for n, f in plain.items() if not isinstance(f, ImageFeature) or f.encoder.shared_layers is None]

@@ -15,7 +15,9 @@ from mtl_ray.experiment.features import (
     SequenceFeature,
     TextFeature,
     VectorFeature,
+    attributes_of,
 )
+from mtl_ray.models.cold_start import Sides, build_cold_start, known_support
 from mtl_ray.models.encoders import ImageCNN, build_sequence_encoder
 from mtl_ray.models.layers import MLP, ModuleDict, ParameterDict
 from mtl_ray.models.pooling import list_sizes, pooled
@@ -35,6 +37,8 @@ class Vectors(NamedTuple):
     """(B, num_scalars) plain numbers: size and mean value of each history."""
     own: dict[str, dict[str, Tensor]]
     """By task, (B, dim) vectors of features whose encoder has layers of each task."""
+    sides: dict[str, Sides]
+    """By id with a `cold_start`, what its vector was made from."""
 
 
 class Inputs(nn.Module):
@@ -93,6 +97,11 @@ class Inputs(nn.Module):
                 case _:
                     self.numbers[name] = nn.Linear(2, dim)
             self.dims[name] = dim  # pyright: ignore[reportArgumentType]
+        self.cold_starts = ModuleDict()
+        for name, feature in self.features.items():
+            if isinstance(feature, IdFeature) and feature.cold_start is not None:
+                dims = {n: self.dims[n] for n in attributes_of(self.features, feature.entity)}
+                self.cold_starts[name] = build_cold_start(feature.cold_start, dims, self.dims[name])
         self.dropout = nn.Dropout(experiment.model.embedding_dropout)
 
     def of_entity(self, entity: str) -> list[str]:
@@ -123,12 +132,15 @@ class Inputs(nn.Module):
         width = channels[k - 1] if k else feature.shape[2]
         self.tails[name] = ModuleDict({task: ImageCNN(width, channels[k:], kernel, dim) for task in tasks})
 
-    def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor]) -> Vectors:
+    def forward(
+        self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], shifts: Mapping[str, Tensor] | None = None
+    ) -> Vectors:
         """The features' vectors of encoded rows.
 
         Args:
             batch: encoded columns; one of a single row holds for all rows and is read once.
             hidden: by feature, (B,) bool, rows in which the input is hidden.
+            shifts: by id, (B, dim): read the content vector, thus shifted, in every row.
         """
         vectors: dict[str, Tensor] = {}
         scalars: list[Tensor] = []
@@ -137,7 +149,7 @@ class Inputs(nn.Module):
             column, hide = batch[name], hidden.get(name)
             match feature:
                 case SequenceFeature():
-                    self._history(name, feature, batch, hidden, vectors, scalars)
+                    continue
                 case VectorFeature() | ImageFeature():
                     self._dense(name, feature, column, hide, vectors, own)
                 case MultiCategoricalFeature() | TextFeature():
@@ -157,11 +169,22 @@ class Inputs(nn.Module):
                     missing = torch.isnan(column) if hide is None else torch.isnan(column) | hide
                     value = torch.where(missing, torch.zeros_like(column), column)
                     vectors[name] = self.numbers[name](torch.stack([value, missing.to(value.dtype)], 1))
+        sides = {}
+        for name, part in self.cold_starts.items():
+            support = known_support(batch, hidden, name, self.features[name].entity)
+            sides[name] = Sides(vectors[name], part.content(vectors), support)  # pyright: ignore[reportCallIssue]
+            vectors[name] = part(sides[name])
+            if shifts is not None and name in shifts:
+                vectors[name] = sides[name].content + shifts[name]
+        for name, feature in self.features.items():
+            if isinstance(feature, SequenceFeature):
+                self._history(name, feature, batch, hidden, vectors, scalars)
+        vectors = {n: vectors[n] for name in self.features for n in (name, f"{name}.values") if n in vectors}
         size = max(len(column) for column in batch.values())
         weight = next(self.parameters())
         numbers = torch.stack([x.expand(size) for x in scalars], 1) if scalars else weight.new_zeros(size, 0)
         dropped = {task: self._dropped(parts, size) for task, parts in own.items()}
-        return Vectors(self._dropped(vectors, size), numbers, dropped)
+        return Vectors(self._dropped(vectors, size), numbers, dropped, sides)
 
     def _dropped(self, vectors: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
         return {name: self.dropout(vector.expand(size, -1)) for name, vector in vectors.items()}
@@ -215,7 +238,7 @@ class Inputs(nn.Module):
         size = list_sizes(table, items)
         sums = pooled(table, items, values) if name not in self.encoders or values is not None else []
         if name in self.encoders:
-            vector = self._encoded(name, table, items, values, self._embedded(self.item, batch, hidden))
+            vector = self._encoded(name, table, items, values, vectors[self.item])
         else:
             vector = sums[0] / size.clamp(min=1).sqrt()
         vectors[name] = torch.where(size > 0, vector, self.empty[name])

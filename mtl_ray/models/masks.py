@@ -18,6 +18,9 @@ history are."""
 
 ENTRY_STREAM = 128
 
+HALVES = 256
+"""Stream of the draw that halves the rows of an entity (Meta-Embedding); those of masks count up from 0."""
+
 
 def hidden_by(experiment: Experiment, task: str) -> set[str]:
     """Inputs that a masked-input task must not see: none for other tasks.

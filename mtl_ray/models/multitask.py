@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import IdFeature, SequenceFeature
 from mtl_ray.experiment.tasks import DOT_KINDS, RankingTask
+from mtl_ray.models.cold_start import MetaEmbedding, known_support
 from mtl_ray.models.inputs import Inputs, Vectors
 from mtl_ray.models.interactions import build_interaction
 from mtl_ray.models.layers import SHARED, Encoded, Forward, ModuleDict, Network, ParameterDict, Sizes
@@ -15,7 +16,7 @@ from mtl_ray.models.masks import hidden_by
 from mtl_ray.models.networks import network_of
 from mtl_ray.models.soft_sharing import SoftSharingNetwork
 from mtl_ray.models.two_towers import TwoTowers
-from mtl_ray.schema import ITEM_SUPPORT, UNKNOWN, USER_SUPPORT, Schema
+from mtl_ray.schema import Schema
 from mtl_ray.tasks import Pairs, build_task
 
 
@@ -26,7 +27,7 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         self.tasks = {name: build_task(spec, schema.tasks[name]) for name, spec in experiment.tasks.items()}
         self.hidden_by = {name: frozenset(hidden_by(experiment, name)) for name in experiment.tasks}
-        self.supports = {experiment.user: USER_SUPPORT, experiment.item: ITEM_SUPPORT}
+        self.keys = {experiment.user: "user", experiment.item: "item"}
         ranking = {name: spec for name, spec in experiment.tasks.items() if isinstance(spec, RankingTask)}
         outputs = {name: task.num_outputs for name, task in self.tasks.items() if name not in ranking}
         kind = network_of(experiment.model)
@@ -53,7 +54,7 @@ class MultiTaskModel(nn.Module):
         if outputs:
             sizes = Sizes(
                 width=next(iter(self.interactions.values())).width,  # pyright: ignore[reportArgumentType]
-                prior=sum(first.dims[n] for n in self.profile if n not in first.tails) + 2 * len(self.supports),
+                prior=sum(first.dims[n] for n in self.profile if n not in first.tails) + 2 * len(self.keys),
                 outputs=outputs,
                 after={name: task.after for name, task in experiment.tasks.items() if task.after},
             )
@@ -64,19 +65,35 @@ class MultiTaskModel(nn.Module):
             self.dots = ModuleDict({name: dot for name, dot in dots.items() if dot.weights})
 
     @property
+    def learners(self) -> dict[str, dict[str, MetaEmbedding]]:
+        """By id and set of tables, the generators of embeddings that only the loss of `meta_loss` teaches."""
+        parts = [(key, name, p) for name, i in self.inputs.items() for key, p in i.cold_starts.items()]  # pyright: ignore
+        found: dict[str, dict[str, MetaEmbedding]] = {}
+        for key, name, part in parts:
+            if isinstance(part, MetaEmbedding):
+                found.setdefault(key, {})[name] = part
+        return found
+
+    @property
     def _first(self) -> Inputs:
         """The inputs of one set of tables; all sets have the same shape."""
         return next(iter(self.inputs.values()))  # pyright: ignore[reportReturnType]
 
-    def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor] | None = None) -> Forward:
+    def forward(
+        self,
+        batch: Mapping[str, Tensor],
+        hidden: Mapping[str, Tensor] | None = None,
+        shifts: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> Forward:
         """Outputs (B, num_outputs) by task, and the representation that the tasks share.
 
         Args:
             batch: encoded columns, (B,) or (B, length); one of a single row holds for all rows.
             hidden: by feature, (B,) bool, rows in which the input is hidden; nothing is by default.
+            shifts: by set of tables, see `Inputs.forward`.
         """
         hidden = hidden or {}
-        read = {name: inputs(batch, hidden) for name, inputs in self.inputs.items()}
+        read = {name: inputs(batch, hidden, shifts and shifts[name]) for name, inputs in self.inputs.items()}
         outputs = Forward({}, None)
         if self.network is not None:
             x = self._meet(read)
@@ -88,13 +105,28 @@ class MultiTaskModel(nn.Module):
         if isinstance(self.network, SoftSharingNetwork) and torch.is_grad_enabled():  # it goes through all tables
             tied = self.network.penalty([self.inputs[name] for name in self.interactions])
             outputs = outputs._replace(penalty=tied.expand(len(next(iter(read.values())).scalars)))
-        return self._paired(outputs, read, batch)
+        return self._contrasted(self._paired(outputs, read, batch), read, batch)
+
+    def _contrasted(self, outputs: Forward, read: Mapping[str, Vectors], batch: Mapping[str, Tensor]) -> Forward:
+        """With the losses of the vectors that stand for ids; they depend on the batch, so they are of training alone.
+
+        They come last, as their sums over workers must come before those of DDP in the backward pass.
+        """
+        if not torch.is_grad_enabled():
+            return outputs
+        for name, inputs in self.inputs.items():
+            for key, part in inputs.cold_starts.items():  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+                size = len(read[name].scalars)
+                penalty = part.penalty(read[name].sides[key], batch[key].expand(size))
+                if penalty is not None:
+                    outputs = outputs._replace(penalty=penalty + (0 if outputs.penalty is None else outputs.penalty))
+        return outputs
 
     def _paired(self, outputs: Forward, read: Mapping[str, Vectors], batch: Mapping[str, Tensor]) -> Forward:
         """With the ranking tasks, which read the features' vectors beside the network."""
         pairs: dict[str, Pairs] = {}
         for task, towers in self.two_towers.items():
-            vectors, _, own = read[self.set_of[task]]
+            vectors, _, own, _ = read[self.set_of[task]]
             pairs[task] = towers(vectors | own.get(task, {}), batch)
         scores = {task: (pair.user * pair.item).sum(1, keepdim=True) for task, pair in pairs.items()}
         return outputs._replace(logits=outputs.logits | scores, pairs=pairs)
@@ -103,7 +135,7 @@ class MultiTaskModel(nn.Module):
         """(B, width) by set of tables, or by task where a feature's encoder has layers of each task."""
         x = {}
         for name, interaction in self.interactions.items():
-            vectors, scalars, own = read[name]
+            vectors, scalars, own, _ = read[name]
             if own:
                 order = self._first.dims
                 for task, parts in own.items():
@@ -118,14 +150,11 @@ class MultiTaskModel(nn.Module):
     def _prior(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], read: Mapping[str, Vectors]) -> Tensor:
         """(B, prior_width): attributes (without gradient), and of the user and the item log(1 + support) / 8 and
         whether the support is 0. A hidden or unknown id has no support."""
-        vectors, scalars, _ = next(iter(read.values()))
+        vectors, scalars, *_ = next(iter(read.values()))
         parts = [vectors[n].detach() for n in self.profile if n in vectors]
         weight = next(self.parameters())
-        for key, column in self.supports.items():
-            nothing = batch[key] <= UNKNOWN
-            if key in hidden:
-                nothing = nothing | hidden[key]
-            support = torch.where(nothing, 0, batch[column])
+        for key, entity in self.keys.items():
+            support = known_support(batch, hidden, key, entity)
             seen = torch.stack([torch.log1p(support) / 8, support == 0], 1)
             parts.append(seen.to(weight.dtype).expand(len(scalars), -1))
         return torch.cat(parts, 1)
@@ -159,6 +188,7 @@ class MultiTaskModel(nn.Module):
             of = "" if name == SHARED else f" of {name}"
             tables = inputs.tables.items()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
             own = {f"table {feature}{of}": table.weight.numel() for feature, table in tables}
+            own |= {f"cold start {key}{of}": _size(part) for key, part in inputs.cold_starts.items()}  # pyright: ignore
             parts |= own
             parts["other inputs"] = parts.get("other inputs", 0) + _size(inputs) - sum(own.values())
         if self.network is not None:

@@ -9,7 +9,7 @@ from mtl_ray import checkpoint
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.experiment import Experiment, override
 from mtl_ray.loop import Trainer
-from tests.support import TREE, architectures, parameters, run_workers, shard, small_experiment
+from tests.support import TREE, architectures, cold_starts, parameters, run_workers, shard, small_experiment
 
 STEPS = 6
 TASKS = {
@@ -46,6 +46,15 @@ def cases() -> dict[str, dict[str, Any]]:
     result["ranking balanced"] = {"model": plain, "tasks": ranking, "balancing": cagrad}
     by_number = {"click": "binary", "rating": {"kind": "ranking", "relevant": 4}}
     result["ranking by a number"] = {"model": plain, "tasks": by_number}
+    cold = architectures() | {"balanced": plain, "ranking": plain}
+    for kind, settings in cold_starts().items():
+        names = ("shared_bottom", "stem", "soft_sharing", "balanced", "ranking")
+        for name in names[: 4 if kind == "meta_embedding" else 5]:
+            both = {f"features.{key}.cold_start": settings for key in ("user_id", "item_id")}
+            result[f"{kind} under {name}"] = both | {"model": cold[name], "tasks": TASKS}
+        result[f"{kind} under balanced"]["balancing"] = {"kind": "cagrad"}
+        if kind != "meta_embedding":
+            result[f"{kind} under ranking"]["tasks"] = ranking
     for kind in ("ordinal", "count", "value"):
         result[kind] = {"model": plain, "tasks": {"click": "binary", "rating": {"kind": kind}}}
     return result
@@ -102,7 +111,7 @@ def test_encoders_and_task_kinds_too(local_ray, tmp_path: Path):
 
 
 def test_training_goes_on_from_a_checkpoint_as_if_never_interrupted(prepared: Prepared, tmp_path: Path):
-    for name in architectures():
+    for name in (*architectures(), *(f"{kind} under stem" for kind in cold_starts())):
         experiment = experiment_of(cases()[name])
         whole = Trainer(experiment, prepared.schema, torch.device("cpu"))
         batches = list(shard(prepared, "train").training_batches(experiment.seed, 0, 256))[:6]

@@ -109,7 +109,7 @@ def test_an_empty_history_reads_its_trained_vector(model: MultiTaskModel):
 def test_the_dot_path_adds_the_product_of_both_sides(experiment, schema: Schema):
     model = MultiTaskModel(experiment, schema).eval()
     batch = batch_of(5)
-    vectors, scalars, _ = model.inputs["shared"](batch, {})
+    vectors, scalars, *_ = model.inputs["shared"](batch, {})
     plain = model.network(Encoded({"shared": torch.cat([*vectors.values(), scalars], 1)}, scalars)).logits
     user = sum(vectors[n] for n in ("user_id", "age", "gender", "occupation", "history", "history.values"))
     item = sum(vectors[n] for n in ("item_id", "category", "tags", "price"))
