@@ -13,6 +13,7 @@ from mtl_ray.data.load import num_steps
 from mtl_ray.data.prepare import find_prepared, raw_columns, side_tables
 from mtl_ray.data.quality import bad_rows
 from mtl_ray.data.sources import Raw, open_source
+from mtl_ray.data.split import Cuts
 from mtl_ray.data.stage import Stage
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.survey import fitted_features, fitted_tasks, survey
@@ -123,7 +124,7 @@ def _estimate(experiment: Experiment, raw: Raw) -> Schema:
     everything = experiment.model_copy(
         update={"data": experiment.data.model_copy(update={"split": RandomSplit(valid=0, test=0)})}
     )
-    sample = bucket_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, None)
+    sample = bucket_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, Cuts())
     total = survey(everything, sample)
     return Schema(
         features=fitted_features(experiment, total),
