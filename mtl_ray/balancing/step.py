@@ -28,6 +28,8 @@ class Step:
     """(T,) bool: tasks with a label in the global batch."""
     shared: Tensor | None = None
     """(B, ...) the representation that the tasks share, of this worker's rows."""
+    slices: tuple[Tensor, ...] = ()
+    """The tensors that `shared` was put together from, each of the rows of a micro-batch; see `Forward`."""
     penalty: Tensor | None = None
     """This worker's part of what the architecture adds to the loss, with gradient: no balancer weighs it."""
     epoch: int = 0
@@ -37,7 +39,8 @@ class Step:
     @cached_property
     def representation_gradients(self) -> Tensor:
         """(T, numel) gradients of the tasks on this worker's rows of the representation."""
-        return torch.stack([gradients[0].flatten() for gradients in self._passes])
+        number = len(self._slices)
+        return torch.stack([torch.cat([g.flatten() for g in gradients[:number]]) for gradients in self._passes])
 
     @cached_property
     def parameter_gradients(self) -> Tensor:
@@ -70,21 +73,25 @@ class Step:
             )
         return self.shared
 
+    @property
+    def _slices(self) -> tuple[Tensor, ...]:
+        return self.slices or (self.representation,)
+
     @cached_property
     def shared_parameters(self) -> list[Tensor]:
         """Parameters from which the representation is computed."""
-        return leaves([self.representation])
+        return leaves(self._slices)
 
     @cached_property
     def _heads(self) -> list[Tensor]:
         """Parameters that the losses reach past the representation; none if the losses also reach some below it so."""
-        heads = leaves(self.losses, self.representation)
+        heads = leaves(self.losses, self._slices)
         return [] if set(heads) & set(self.shared_parameters) else heads
 
     @cached_property
     def _passes(self) -> list[list[Tensor]]:
         """By task, its gradients on the representation and on the heads."""
-        return [self.gradient(loss, [self.representation, *self._heads]) for loss in self.losses]
+        return [self.gradient(loss, [*self._slices, *self._heads]) for loss in self.losses]
 
     def weighted_loss(self, weights: Tensor) -> Tensor:
         """A scalar with the gradient of this worker's part of weights @ losses.
@@ -96,7 +103,7 @@ class Step:
             return weights @ torch.stack(tuple(self.losses))
         z = self.representation.flatten().to(weights.dtype)  # of half width in mixed precision
         terms = [z @ (weights @ self.representation_gradients)]
-        for number, head in enumerate(self._heads, 1):
+        for number, head in enumerate(self._heads, len(self._slices)):
             gradient = torch.stack([row[number].flatten() for row in self._passes])
             terms.append(head.flatten() @ (weights @ gradient))
         return torch.stack(terms).sum()
@@ -130,14 +137,14 @@ def make_step(
     values = totals[: len(sums)].double() / rows
     losses = [loss / row for loss, row in zip(sums, rows, strict=True)]
     penalty = None if forward.penalty is None else forward.penalty.sum() / num_rows
-    return Step(losses, values, num_labels > 0, forward.shared, penalty, epoch, loss_scale)
+    return Step(losses, values, num_labels > 0, forward.shared, forward.slices, penalty, epoch, loss_scale)
 
 
-def leaves(tensors: Iterable[Tensor], past: Tensor | None = None) -> list[Tensor]:
+def leaves(tensors: Iterable[Tensor], past: Iterable[Tensor] = ()) -> list[Tensor]:
     """The leaf tensors with gradient from which `tensors` were computed, in a fixed order; not those behind `past`."""
     found: dict[Tensor, None] = {}
     waiting = [tensor.grad_fn for tensor in tensors]
-    seen = set() if past is None else {past.grad_fn}
+    seen = {tensor.grad_fn for tensor in past}
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:

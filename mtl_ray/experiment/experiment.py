@@ -23,8 +23,9 @@ from mtl_ray.experiment.features import (
     attributes_of,
 )
 from mtl_ray.experiment.model import Architecture, CNNEncoder, SharedBottom, TransformerEncoder
+from mtl_ray.experiment.rules import check_micro_batch, check_ranking
 from mtl_ray.experiment.section import Section, name_alone
-from mtl_ray.experiment.tasks import DOT_KINDS, RankingTask, Task
+from mtl_ray.experiment.tasks import DOT_KINDS, Task
 from mtl_ray.experiment.training import Evaluation, Tracking, Training
 
 RESERVED = ("row", "loss", "shared", "user_support", "item_support", "segment")
@@ -237,39 +238,9 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
-    def _ranking(self) -> "Experiment":
-        ranking = [name for name, task in self.tasks.items() if isinstance(task, RankingTask)]
-        if not ranking:
-            return self
-        first, balancing = ranking[0], self.balancing
-        read = [(n, f) for n, f in self.features.items() if not isinstance(f, IdFeature) or f.embed]
-        for entity in ("user", "item"):
-            if not any(feature.entity == entity for _, feature in read):
-                raise ValueError(f"tasks.{first}: a ranking task needs an input of the {entity}; found none")
-        for name, feature in read:
-            if isinstance(feature, SequenceFeature) and feature.encoder.kind == "attention":
-                raise ValueError(
-                    f"features.{name}.encoder: `attention` reads the row's item, of which the user's vector of the "
-                    f"ranking task tasks.{first} must not know; choose another encoder"
-                )
-        space = {"graddrop": "representation", "db_mtl": "parameters"}.get(
-            balancing.kind, getattr(balancing, "space", None)
-        )
-        if space == "representation" or (space and self.model.kind == "stem"):
-            raise ValueError(
-                f"balancing.kind: `{balancing.kind}` compares gradients on what tasks share, and the two towers of "
-                f"tasks.{first} (ranking) share embedding tables alone, under `stem` none; expected a method by loss "
-                "values, or balancing.space `parameters` under another architecture"
-            )
-        if isinstance(balancing, BanditBalancing) and set(ranking) & set(balancing.targets):
-            raise ValueError("balancing.targets: a ranking task has no loss on validation rows; name other tasks")
-        metric = self.training.early_stopping.metric if self.training.early_stopping else ""
-        unknown = {f"valid/{n}/loss" for n in ranking} | ({"valid/loss"} if len(ranking) == len(self.tasks) else set())
-        if metric in unknown:
-            raise ValueError(
-                "training.early_stopping.metric: a ranking task has no loss on validation rows, since that depends on "
-                f"the batch; expected one of its metrics, such as valid/{first}/ndcg@10; found `{metric}`"
-            )
+    def _rows_that_meet_in_a_batch(self) -> "Experiment":
+        check_ranking(self)
+        check_micro_batch(self)
         return self
 
     @model_validator(mode="after")

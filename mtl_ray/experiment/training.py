@@ -62,6 +62,10 @@ class Training(Section):
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 1024
     """Rows of a global batch: the sum over all workers."""
+    micro_batch: PositiveInt | None = None
+    """Rows of a worker whose activations are in memory at once: a larger batch goes through the model in parts, whose
+    gradients add up to what it gives as a whole. The parts are computed again in the backward pass, and once more for
+    each task by weightings that compare gradients."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     masking: Masking = Masking()

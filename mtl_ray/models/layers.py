@@ -69,6 +69,19 @@ class Forward(NamedTuple):
     """(B,) what each row adds to the loss beside the tasks' losses; None where the architecture has no such term."""
     pairs: Mapping[str, Pairs] = MappingProxyType({})
     """By ranking task, the vectors of the users and the items, whose dot product is in `logits`."""
+    slices: tuple[Tensor, ...] = ()
+    """`shared` of each micro-batch, from which the outputs of its rows were computed; `shared` alone where empty."""
+
+    @classmethod
+    def of_micro_batches(cls, parts: "Sequence[Forward]") -> "Forward":
+        """The passes over consecutive rows as one."""
+        first = parts[0]
+        return cls(
+            {task: torch.cat([part.logits[task] for part in parts]) for task in first.logits},
+            None if first.shared is None else torch.cat([part.shared for part in parts]),  # pyright: ignore
+            None if first.penalty is None else torch.cat([part.penalty for part in parts]),  # pyright: ignore
+            slices=() if first.shared is None else tuple(part.shared for part in parts),  # pyright: ignore
+        )
 
 
 class Encoded(NamedTuple):

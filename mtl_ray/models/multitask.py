@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import IdFeature, SequenceFeature
@@ -25,6 +26,7 @@ class MultiTaskModel(nn.Module):
 
     def __init__(self, experiment: Experiment, schema: Schema) -> None:
         super().__init__()
+        self.micro_batch = experiment.training.micro_batch
         self.tasks = {name: build_task(spec, schema.tasks[name]) for name, spec in experiment.tasks.items()}
         self.hidden_by = {name: frozenset(hidden_by(experiment, name)) for name in experiment.tasks}
         self.keys = {experiment.user: "user", experiment.item: "item"}
@@ -93,6 +95,23 @@ class MultiTaskModel(nn.Module):
             shifts: by set of tables, see `Inputs.forward`.
         """
         hidden = hidden or {}
+        size = max(len(column) for column in batch.values())
+        if not self.micro_batch or size <= self.micro_batch or not (self.training and torch.is_grad_enabled()):
+            return self._pass(batch, hidden, shifts)
+        # Without reentry the graph is whole, as the gradients of the tasks want it; its numbers are computed again.
+        parts = [
+            checkpoint(self._pass, _rows(batch, start, end), _rows(hidden, start, end), use_reentrant=False)
+            for start in range(0, size, self.micro_batch)
+            for end in (start + self.micro_batch,)
+        ]
+        return Forward.of_micro_batches(parts)  # pyright: ignore[reportArgumentType]
+
+    def _pass(
+        self,
+        batch: Mapping[str, Tensor],
+        hidden: Mapping[str, Tensor],
+        shifts: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> Forward:
         read = {name: inputs(batch, hidden, shifts and shifts[name]) for name, inputs in self.inputs.items()}
         outputs = Forward({}, None)
         if self.network is not None:
@@ -220,6 +239,10 @@ class DotPath(nn.Module):
         user, item = (torch.stack([vectors[name] for name in names]).sum(0) for names in self.sides.values())
         product = user * item
         return {task: (product @ weight + self.biases[task])[:, None] for task, weight in self.weights.items()}
+
+
+def _rows(columns: Mapping[str, Tensor], start: int, end: int) -> dict[str, Tensor]:
+    return {name: column[start:end] for name, column in columns.items()}
 
 
 def _size(module: nn.Module) -> int:

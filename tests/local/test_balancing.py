@@ -87,3 +87,20 @@ def test_diagnostics_can_be_turned_off_and_change_nothing(prepared: Prepared):
         assert any(key.startswith(("balance/", "affinity/")) for key in metrics) == bool(every)
         runs.append(parameters(trainer))
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(prepared: Prepared, kind: str):
+    still = {"model.encoder.dropout": 0.0, "model.embedding_dropout": 0.0, "model.tower.dropout": 0.0}
+    changes = {"balancing": KINDS[kind], "training.precision": "float64", "training.clip_norm": 1.0, **still}
+    whole, parts = (
+        trainer_of(override(small_experiment(), changes | {"training.micro_batch": size}), prepared)
+        for size in (None, 100)
+    )
+    passes = []
+    parts.model.inputs["shared"].register_forward_hook(lambda *arguments: passes.append(len(arguments[-1].scalars)))
+    for _, batch in zip(range(3), shard(prepared, "train").training_batches(3, 0, 256), strict=False):
+        torch.testing.assert_close(whole.step(batch), parts.step(batch), rtol=1e-10, atol=1e-10)
+    assert {100, 56} <= set(passes)
+    for name, value in parameters(whole).items():
+        torch.testing.assert_close(parameters(parts)[name], value, rtol=1e-8, atol=1e-10)

@@ -1,0 +1,59 @@
+"""Rules of the experiment about losses that compare the rows of a batch."""
+
+from typing import TYPE_CHECKING
+
+from mtl_ray.experiment.balancing import BanditBalancing
+from mtl_ray.experiment.cold_start import ContentGate
+from mtl_ray.experiment.features import IdFeature, SequenceFeature
+from mtl_ray.experiment.tasks import RankingTask
+
+if TYPE_CHECKING:
+    from mtl_ray.experiment.experiment import Experiment
+
+
+def check_ranking(experiment: "Experiment") -> None:
+    """What a ranking task needs and what it does not go with. Raises ValueError."""
+    ranking = [name for name, task in experiment.tasks.items() if isinstance(task, RankingTask)]
+    if not ranking:
+        return
+    first, balancing = ranking[0], experiment.balancing
+    read = [(n, f) for n, f in experiment.features.items() if not isinstance(f, IdFeature) or f.embed]
+    for entity in ("user", "item"):
+        if not any(feature.entity == entity for _, feature in read):
+            raise ValueError(f"tasks.{first}: a ranking task needs an input of the {entity}; found none")
+    for name, feature in read:
+        if isinstance(feature, SequenceFeature) and feature.encoder.kind == "attention":
+            raise ValueError(
+                f"features.{name}.encoder: `attention` reads the row's item, of which the user's vector of the "
+                f"ranking task tasks.{first} must not know; choose another encoder"
+            )
+    space = {"graddrop": "representation", "db_mtl": "parameters"}.get(
+        balancing.kind, getattr(balancing, "space", None)
+    )
+    if space == "representation" or (space and experiment.model.kind == "stem"):
+        raise ValueError(
+            f"balancing.kind: `{balancing.kind}` compares gradients on what tasks share, and the two towers of "
+            f"tasks.{first} (ranking) share embedding tables alone, under `stem` none; expected a method by loss "
+            "values, or balancing.space `parameters` under another architecture"
+        )
+    if isinstance(balancing, BanditBalancing) and set(ranking) & set(balancing.targets):
+        raise ValueError("balancing.targets: a ranking task has no loss on validation rows; name other tasks")
+    metric = experiment.training.early_stopping.metric if experiment.training.early_stopping else ""
+    alone = len(ranking) == len(experiment.tasks)
+    unknown = {f"valid/{n}/loss" for n in ranking} | ({"valid/loss"} if alone else set())
+    if metric in unknown:
+        raise ValueError(
+            "training.early_stopping.metric: a ranking task has no loss on validation rows, since that depends on "
+            f"the batch; expected one of its metrics, such as valid/{first}/ndcg@10; found `{metric}`"
+        )
+
+
+def check_micro_batch(experiment: "Experiment") -> None:
+    """Losses between rows need the whole batch at once. Raises ValueError."""
+    if experiment.training.micro_batch is None:
+        return
+    ids = {n: f for n, f in experiment.features.items() if isinstance(f, IdFeature) and f.cold_start}
+    found = [f"tasks.{n}" for n, task in experiment.tasks.items() if isinstance(task, RankingTask)]
+    found += [f"features.{n}.cold_start" for n, f in ids.items() if not isinstance(f.cold_start, ContentGate)]
+    if found:
+        raise ValueError(f"training.micro_batch: {found[0]} compares rows of the whole batch; leave one of them out")
