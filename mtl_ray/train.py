@@ -13,6 +13,7 @@ import ray.train
 from pyarrow.fs import LocalFileSystem
 from ray.train.torch import TorchTrainer
 
+from mtl_ray.balance_plot import balance_plot
 from mtl_ray.data.prepare import Prepared, open_prepared, prepare
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
@@ -24,9 +25,9 @@ from mtl_ray.report import markdown
 from mtl_ray.score import Scorer
 from mtl_ray.session import connect
 from mtl_ray.tracking import Run, register
-from mtl_ray.worker import SCORE, train_worker
+from mtl_ray.worker import SCORE, WITHIN_EPOCH, train_worker
 
-RUN_FILE = "run.json"
+RUN_FILE, HISTORY = "run.json", "history.json"
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,30 @@ class Trained:
 
 
 class _LogMetrics(ray.train.UserCallback):
-    """Sends what rank 0 reports to MLflow; runs once per report, beside the driver, never in a worker."""
+    """Sends what rank 0 reports to MLflow and keeps it by epoch in the run's folder; runs once per report, beside the
+    driver, never in a worker."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, folder: Folder) -> None:
+        self.run, self.folder = run, folder
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        log_report(self.run, metrics[0])
+        values = log_report(self.run, metrics[0])
+        if metrics[0][SCORE] != WITHIN_EPOCH:
+            history = read_history(self.folder) | {int(metrics[0]["epoch"]): values}
+            self.folder.write_whole(HISTORY, json.dumps(history))
 
 
-def log_report(run: Run, metrics: dict[str, Any]) -> None:
-    """Log what a worker reported after an epoch."""
+def read_history(folder: Folder) -> dict[int, dict[str, float]]:
+    """Metrics of the finished epochs of a run."""
+    history = folder.read_json(HISTORY) if folder.exists(HISTORY) else {}
+    return {int(epoch): metrics for epoch, metrics in history.items()}
+
+
+def log_report(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Log what a worker reported after an epoch; returns the metrics in it."""
     values = {k: v for k, v in metrics.items() if isinstance(v, int | float) and k not in (SCORE, "epoch")}
     run.log_metrics(values, int(metrics["epoch"]))
+    return values
 
 
 def train(experiment: Experiment, resume: str | None = None, report: Callable[[str], None] = print) -> Trained:
@@ -93,6 +105,9 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         model_uri = register(experiment, run, checkpoint, prepared, signature_of(scorer), example_of(scorer, prepared))
         folder.write_text("report.md", markdown(experiment, evaluation, prepared.schema, run.run_id, model_uri))
         run.log_file("report.md", folder.read_text("report.md"))
+        if picture := balance_plot(read_history(folder), f"{experiment.name}: balance of the tasks"):
+            folder.write_bytes("balance.png", picture)
+            run.log_file("balance.png", picture)
     except KeyboardInterrupt:
         report(f"\nstopped; continue with: mtl-ray train EXPERIMENT --resume {name}")
         run.finish("KILLED")
@@ -123,7 +138,7 @@ def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
             ),
-            callbacks=[_LogMetrics(run)],
+            callbacks=[_LogMetrics(run, runs / name)],
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
