@@ -13,6 +13,7 @@ from mtl_ray.experiment.features import (
     ImageFeature,
     MultiCategoricalFeature,
     SequenceFeature,
+    StatisticFeature,
     TextFeature,
     VectorFeature,
 )
@@ -149,6 +150,9 @@ class Inputs(nn.Module):
                         vectors[name] = self.encoders[name](embedded, column != PADDING, embedded[:, 0])
                     else:
                         vectors[name] = _pooled(embedded, column).mean
+                case StatisticFeature():
+                    known = column if hide is None else torch.where(hide[:, None], 0.0, column)
+                    vectors[name] = self.numbers[name](known)
                 case _ if name in self.tables:
                     vectors[name] = self._embedded(name, batch, hidden)
                 case _:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.features import IdFeature, SequenceFeature
+from mtl_ray.experiment.features import IdFeature, SequenceFeature, StatisticFeature
 from mtl_ray.experiment.tasks import DOT_KINDS, RankingTask
 from mtl_ray.models.inputs import Inputs, Vectors
 from mtl_ray.models.interactions import build_interaction
@@ -42,7 +42,9 @@ class MultiTaskModel(nn.Module):
         first = self._first
         self.two_towers = ModuleDict({name: TwoTowers(experiment, spec, first) for name, spec in ranking.items()})
         self.profile = [
-            n for n, f in first.features.items() if n in first.dims and not isinstance(f, IdFeature | SequenceFeature)
+            n
+            for n, f in first.features.items()
+            if n in first.dims and not isinstance(f, IdFeature | SequenceFeature | StatisticFeature)
         ]
         settings = experiment.model.interaction
         numbers = set(first.numbers)
