@@ -60,6 +60,9 @@ class MultiTaskModel(nn.Module):
                 after={name: task.after for name, task in experiment.tasks.items() if task.after},
             )
             self.network = kind(sizes, experiment.model)  # pyright: ignore[reportCallIssue]
+            for name, tower in self.network.towers.towers.items():  # pyright: ignore
+                with torch.no_grad():
+                    tower[-1].bias += self.tasks[name].start
         self.dots = ModuleDict()
         if settings.kind == "dot":
             dots = {name: DotPath(experiment, first, name, sets) for name in sets}
