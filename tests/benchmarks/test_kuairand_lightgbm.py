@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from mtl_ray.data.load import Shard, read_directly
-from mtl_ray.data.prepare import prepare
+from mtl_ray.data.prepare import find_prepared, prepare
+from mtl_ray.data.sources import open_source
 from mtl_ray.evaluation import segment_metrics
 from mtl_ray.experiment import Experiment, load
 from mtl_ray.schema import ROW, label_column
@@ -59,8 +60,10 @@ def test_lightgbm_on_the_inputs_of_the_network(tmp_path: Path):
     lightgbm = pytest.importorskip("lightgbm")
     output = os.environ.get("MTL_RAY_BENCH_DATASETS", str(tmp_path))
     experiment = load(str(FILE), [f"data.raw={test_data('kuairand-pure-subset')}", f"data.output={output}"])
-    connect()
-    prepared = prepare(experiment)
+    prepared = find_prepared(experiment, open_source(experiment))
+    if prepared is None:
+        connect()
+        prepared = prepare(experiment)
     rows = {}
     for split in ("train", "test"):
         shard = Shard(prepared.folder, prepared.schema, split, 0, 1, 1 << 40, read_directly)
