@@ -67,7 +67,8 @@ def read_vocabularies(folder: Path, names: list[str]) -> dict[str, Vocabulary]:
     for name in names:
         rows = table.filter(pa.array(features == name))
         if len(rows):
-            result[name] = Vocabulary(flat(rows.column("value")), flat(rows.column("count")))
+            totals = flat(rows.column("total")) if "total" in rows.column_names else None
+            result[name] = Vocabulary(flat(rows.column("value")), flat(rows.column("count")), totals)
         else:
-            result[name] = Vocabulary(pa.array([], pa.string()), pa.array([], pa.int64()))
+            result[name] = Vocabulary(pa.array([], pa.string()), pa.array([], pa.int64()), pa.array([], pa.float64()))
     return result

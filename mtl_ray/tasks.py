@@ -55,6 +55,11 @@ class TaskHead(ABC, Generic[Spec]):
         """Width of the tower's output."""
         return 1
 
+    @property
+    def start(self) -> float:
+        """Output that an untrained tower starts from."""
+        return 0.0
+
     def labelled(self, label: Tensor) -> Tensor:
         """(B,) bool: rows that have a label."""
         return ~torch.isnan(label)
@@ -184,7 +189,13 @@ class Value(RowHead[ValueTask]):
 
 class Binary(RowHead[BinaryTask]):
     """Binary cross-entropy, or focal loss (Lin et al. 2017, without its class weight); the tower predicts the
-    log-odds."""
+    log-odds, and starts from those of the training labels (ibid., section 4.1): the first steps of a rare task would
+    otherwise go into that number."""
+
+    @property
+    def start(self) -> float:  # noqa: D102
+        mean = min(max(self.fitted.mean, 1e-4), 1 - 1e-4)
+        return math.log(mean / (1 - mean))
 
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
         losses = F.binary_cross_entropy_with_logits(logits[:, 0], label.to(logits.dtype), reduction="none")

@@ -23,6 +23,7 @@ from mtl_ray.experiment.features import (
     MultiCategoricalFeature,
     NumericFeature,
     SequenceFeature,
+    StatisticFeature,
     TextFeature,
     VectorFeature,
 )
@@ -35,9 +36,11 @@ WORDS = r"[^\p{L}\p{N}]+"
 class Vocabulary:
     """The known values of a feature; value i has the embedding row `FIRST + i`."""
 
-    def __init__(self, values: pa.Array, counts: pa.Array) -> None:
+    def __init__(self, values: pa.Array, counts: pa.Array, totals: pa.Array | None = None) -> None:
         self.values = values
         self.counts = counts
+        self.totals = totals
+        """Of a statistic, the sum of the labels that `counts` counts."""
 
     @cached_property
     def _index(self) -> pd.Index:
@@ -61,6 +64,15 @@ class Vocabulary:
         support = np.append(np.where(known < 0, 0, counts[known] if len(counts) else 0), 0).astype(np.int32)
         return support[encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
 
+    def tally(self, keys: pa.Array) -> np.ndarray:
+        """(n, 2) float64 number of training labels of each key and their sum, 0 for an unseen one."""
+        assert self.totals is not None
+        encoded = keys.dictionary_encode()
+        known = np.append(self._positions(encoded.dictionary), -1)
+        numbers = np.stack([x.to_numpy(zero_copy_only=False) for x in (self.counts, self.totals)], 1).astype(float)
+        numbers = np.append(numbers, np.zeros((1, 2)), 0)[known]
+        return numbers[encoded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
+
     def _positions(self, values: pa.Array) -> np.ndarray:
         return self._index.get_indexer(pd.Index(np.array(values.to_pylist(), dtype=object), dtype=object))
 
@@ -75,7 +87,7 @@ class Encoder:
 
     def features(self, table: pa.Table, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """Encoded inputs by feature name, all by default: (n,) or (n, length) int32, (n,) or (n, size)
-        float32 with NaN for null.
+        float32 with NaN for null; of a statistic (n, 2) float32, of what all training rows say.
 
         A history is read from the column of its own name: a list of item ids, oldest first; absent means none. The
         values that go with it are a list of numbers in `NAME.values`, by default unknown (0, the mean).
@@ -99,6 +111,8 @@ class Encoder:
                 return self.vocabularies[name].rows(to_keys(values))
             case NumericFeature():
                 return _numbers(feature, self.schema.features[name], to_numbers(values))
+            case StatisticFeature():
+                return self.statistic(name, self.vocabularies[name].tally(to_keys(values)))
             case VectorFeature() | ImageFeature():
                 scale = feature.scale if isinstance(feature, ImageFeature) else 1.0
                 return to_vectors(values, feature.size, name) / np.float32(scale)
@@ -130,6 +144,16 @@ class Encoder:
         fitted = self.schema.features[name]
         return np.nan_to_num((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
 
+    def statistic(self, name: str, seen: np.ndarray) -> np.ndarray:
+        """(n, 2) float32 of (n, 2) numbers and sums of labels: how far the shrunken mean is from the mean of all, in
+        units of its spread, and log(1 + number) / 4. A key without labels has zeros."""
+        fitted, feature = self.schema.features[name], self.experiment.features[name]
+        assert isinstance(feature, StatisticFeature)
+        mean, std = fitted.mean or 0.0, fitted.std or 1.0
+        count, total = seen.T
+        away = (total - count * mean) / (count + feature.prior) / std
+        return np.stack([away, np.log1p(count) / 4], 1).astype(np.float32)
+
     def label(self, name: str, table: pa.Table) -> np.ndarray:
         """A task's labels: (n,) float32 with NaN (numbers and binary), (n,) int32 with -1 (multiclass), or
         (n, num_labels) int8 with -1 (multilabel) for "no label"."""
@@ -159,7 +183,7 @@ class Encoder:
 def column(table: pa.Table, experiment: Experiment, name: str) -> pa.Array:
     """Raw values of a feature; nulls if the table does not have its column."""
     feature = experiment.features[name]
-    raw = name if isinstance(feature, SequenceFeature) else feature.column or name
+    raw = name if isinstance(feature, SequenceFeature) else experiment.column_of(name)
     if raw not in table.column_names:
         return pa.nulls(len(table), pa.list_(pa.string()) if isinstance(feature, SequenceFeature) else pa.string())
     return flat(table.column(raw))

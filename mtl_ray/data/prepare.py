@@ -39,6 +39,7 @@ from mtl_ray.data.split import (
 from mtl_ray.data.stage import Stage, describe
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.survey import Survey, fitted_features, fitted_tasks, supports, survey, vocabularies
+from mtl_ray.data.tally import NO_BORDERS, Tallies, slice_borders, statistics
 from mtl_ray.data.write import Writer
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
@@ -89,12 +90,13 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         report(f"staging {len(raw.chunks)} chunks into {num_buckets} buckets")
         pieces = _stage(Stage(experiment, columns, num_buckets, aside), raw)
         staged = count_staged(experiment, pieces, aside, target)
+        times, borders = _cuts(experiment, pieces, aside, num_buckets)
         buckets = [b for b in range(num_buckets) if (aside / f"staging/{b:05d}").exists()]
-        load = _Loader(experiment, aside, users, items, Cuts(_cuts(experiment, pieces, aside, num_buckets)))
+        load = _Loader(experiment, aside, users, items, Cuts(times))
         if needs_first(experiment):
             load = replace(load, cuts=Cuts(shown=_first_of_items(load, buckets)))
         report(f"surveying {staged['rows'] - staged['bad']:,} rows")
-        total = reduce(add, parallel(_Survey(load), buckets))
+        total = reduce(add, parallel(_Survey(load, borders), buckets))
         quality = quality_report(experiment, staged, total, mended)
         refuse_bad(experiment, quality, aside, target)
         rows = np.stack(total.num_rows)
@@ -115,7 +117,8 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         )
         report(f"encoding {schema.num_rows['train']:,} training rows")
         offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
-        writer = Writer(Encoder(experiment, schema, words), supports(experiment, total), aside, offsets)
+        encoder, tallies = Encoder(experiment, schema, words), Tallies(total.tallies, borders)
+        writer = Writer(encoder, supports(experiment, total), aside, tallies, offsets)
         digests = list(parallel(_Write(load, writer, buckets), range(len(buckets))))
         schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
         write_vocabularies(aside, words)
@@ -142,11 +145,15 @@ def open_prepared(location: str) -> Prepared:
 
 
 def write_vocabularies(folder: Folder, words: dict[str, Vocabulary]) -> None:
-    """Write every vocabulary as rows (feature, value, count) of `vocabulary.parquet`."""
-    tables = [
-        pa.table({"feature": pa.array([name] * len(v), pa.string()), "value": v.values, "count": v.counts})
-        for name, v in words.items()
-    ]
+    """Write every vocabulary as rows (feature, value, count, total) of `vocabulary.parquet`.
+
+    The total is null but for statistics.
+    """
+    tables = []
+    for name, v in words.items():
+        total = pa.nulls(len(v), pa.float64()) if v.totals is None else v.totals
+        feature = pa.array([name] * len(v), pa.string())
+        tables.append(pa.table({"feature": feature, "value": v.values, "count": v.counts, "total": total}))
     folder.write_table(VOCABULARY, pa.concat_tables(tables))
 
 
@@ -166,10 +173,11 @@ class _Loader:
 @dataclass(frozen=True)
 class _Survey:
     load: _Loader
+    borders: np.ndarray
 
     def __call__(self, bucket: int) -> Survey:
         loaded = self.load(bucket)
-        result = survey(self.load.experiment, loaded)
+        result = survey(self.load.experiment, loaded, self.borders)
         if len(loaded.duplicates):
             quarantine = self.load.folder / "quarantine"
             quarantine.write_table(f"duplicates-{bucket:05d}.parquet", loaded.duplicates)
@@ -244,15 +252,17 @@ def _side_table(
 
 def _cuts(
     experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_buckets: int
-) -> tuple[float, float] | None:
-    split = experiment.data.split
-    if not isinstance(split, TimeSplit):
-        return None
-    if not needs_histogram(experiment):
-        return declared_cuts(experiment, any(piece["is_timestamp"] for piece in pieces))
+) -> tuple[tuple[float, float] | None, np.ndarray]:
+    """The cuts of the time split, and the borders of the slices of statistics."""
+    split, sliced = experiment.data.split, experiment.data.time and any(statistics(experiment))
+    cuts = declared_cuts(experiment, any(piece["is_timestamp"] for piece in pieces))
+    if not sliced and not needs_histogram(experiment):
+        return cuts, NO_BORDERS
     low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
     counts = reduce(add, parallel(_Histogram(aside, low, high), range(num_buckets)))
-    return cuts_from_histogram(counts, low, high, (split.valid, split.test))
+    if isinstance(split, TimeSplit) and cuts is None:
+        cuts = cuts_from_histogram(counts, low, high, (split.valid, split.test))
+    return cuts, slice_borders(counts, low, high, cuts[0] if cuts else None) if sliced else NO_BORDERS
 
 
 def _name(experiment: Experiment, raw: Raw) -> str:

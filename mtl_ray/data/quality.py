@@ -13,7 +13,13 @@ from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.sources.delimited import MALFORMED
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.features import ImageFeature, NumericFeature, SequenceFeature, VectorFeature
+from mtl_ray.experiment.features import (
+    ImageFeature,
+    NumericFeature,
+    SequenceFeature,
+    StatisticFeature,
+    VectorFeature,
+)
 from mtl_ray.experiment.tasks import BinaryTask, CountTask, RankingTask, RealTask, Task, ValueTask
 
 
@@ -30,7 +36,9 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
         needed.setdefault(experiment.data.time, "data.time")
     for name, feature in experiment.features.items():
         if not isinstance(feature, SequenceFeature):
-            needed.setdefault(feature.column or name, f"features.{name}")
+            needed.setdefault(experiment.column_of(name), f"features.{name}")
+            if isinstance(feature, StatisticFeature):
+                needed.setdefault(feature.of, f"features.{name}.of")
         elif feature.values:
             needed.setdefault(feature.values, f"features.{name}.values")
     for name, task in experiment.tasks.items():
@@ -41,6 +49,7 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
     if split.kind == "predefined" and split.column:
         needed.setdefault(split.column, "data.split.column")
     own = {experiment.column_of(experiment.user), experiment.column_of(experiment.item), experiment.data.time}
+    own |= {feature.of for feature in experiment.features.values() if isinstance(feature, StatisticFeature)}
     for column, path in needed.items():
         if column in log or (column not in own and (column in users or column in items)):
             continue
@@ -64,6 +73,8 @@ def bad_rows(experiment: Experiment, table: pa.Table) -> pa.Array:
         column = feature.column or name
         if isinstance(feature, NumericFeature) and column in table.column_names:
             reasons.number(table, column)
+        elif isinstance(feature, StatisticFeature):
+            reasons.number(table, feature.of)
         elif isinstance(feature, VectorFeature | ImageFeature) and column in table.column_names:
             for wrong, why in bad_vectors(flat(table.column(column)), feature.size):
                 reasons.add(wrong, f"{column} {why}")

@@ -12,6 +12,7 @@ from mtl_ray.data.bucket import Bucket
 from mtl_ray.data.encode import Vocabulary, column, population, to_flags, to_lists, to_numbers
 from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.split import SHOWN, TRAIN
+from mtl_ray.data.tally import NO_BORDERS, add_up, fitted_statistic, tally, whole
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (
     CategoricalFeature,
@@ -20,6 +21,7 @@ from mtl_ray.experiment.features import (
     MultiCategoricalFeature,
     NumericFeature,
     SequenceFeature,
+    StatisticFeature,
     TextFeature,
     VectorFeature,
 )
@@ -79,6 +81,8 @@ class Survey:
     """Training rows by value (columns key, count) of a feature's or a task's vocabulary."""
     moments: dict[str, Moments] = field(default_factory=dict)
     """Of numeric features and of labels, on training rows."""
+    tallies: dict[str, pa.Table] = field(default_factory=dict)
+    """Cells of statistics, see `data.tally`."""
     grids: dict[str, list[tuple[int, np.ndarray]]] = field(default_factory=dict)
     """Of bucketised features: number of values and their quantiles, by bucket."""
     labels: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -93,6 +97,7 @@ class Survey:
             self.num_rows + other.num_rows,
             {n: _add_counts(self.counts.get(n), other.counts[n]) for n in other.counts},
             {n: self.moments.get(n, Moments()) + other.moments[n] for n in other.moments},
+            {n: add_up(self.tallies.get(n), other.tallies[n]) for n in other.tallies},
             {n: self.grids.get(n, []) + other.grids[n] for n in other.grids},
             self.labels + other.labels,
             self.issues + other.issues,
@@ -101,8 +106,8 @@ class Survey:
         )
 
 
-def survey(experiment: Experiment, bucket: Bucket) -> Survey:
-    """Statistics of one bucket; features and labels from its training rows alone."""
+def survey(experiment: Experiment, bucket: Bucket, borders: np.ndarray = NO_BORDERS) -> Survey:
+    """Statistics of one bucket; features and labels from its training rows alone. `borders` are those of `Tallies`."""
     result = Survey(num_rows=[np.bincount(bucket.split, minlength=SHOWN + 1)], issues=Counter(bucket.unknown))
     train = bucket.table.filter(pa.array(bucket.split == TRAIN))
     for name, feature in experiment.features.items():
@@ -125,6 +130,7 @@ def survey(experiment: Experiment, bucket: Bucket) -> Survey:
         labelled = _survey_label(result, name, task, bucket.table, bucket.split == TRAIN)
         for code, split in enumerate(SPLITS):
             result.labels[name, split] += int((labelled & (bucket.split == code)).sum())
+    result.tallies = tally(experiment, bucket, borders)
     result.num_duplicates = len(bucket.duplicates)
     return result
 
@@ -175,12 +181,14 @@ def _sum_counts(table: pa.Table) -> pa.Table:
 
 
 def vocabularies(experiment: Experiment, total: Survey) -> dict[str, Vocabulary]:
-    """Values that occur at least `min_count` times in training, the most frequent first."""
+    """Values that occur at least `min_count` times in training, the most frequent first; keys of statistics."""
     result = {}
     for name, feature in experiment.features.items():
         if name in total.counts:
             values, counts = _ordered(total.counts[name], getattr(feature, "min_count", 1))
             result[name] = Vocabulary(values, counts)
+        elif name in total.tallies:
+            result[name] = whole(total.tallies[name])
     return result
 
 
@@ -206,6 +214,8 @@ def fitted_features(experiment: Experiment, total: Survey) -> dict[str, FittedFe
             boundaries = _quantiles(total.grids[name], feature.buckets) if feature.buckets else None
             rows = None if boundaries is None else FIRST + len(boundaries) + 1
             fitted[name] = FittedFeature(num_embeddings=rows, mean=mean, std=std, boundaries=boundaries)
+        elif isinstance(feature, StatisticFeature):
+            fitted[name] = fitted_statistic(feature, total.tallies[name])
         elif isinstance(feature, VectorFeature | ImageFeature):
             fitted[name] = FittedFeature()
         else:

@@ -12,7 +12,8 @@ from mtl_ray.data.encode import Encoder, Vocabulary, column, to_numbers
 from mtl_ray.data.keys import flat, hash_keys
 from mtl_ray.data.split import ITEM, TEST, TIME, TRAIN, USER
 from mtl_ray.data.storage import Folder
-from mtl_ray.experiment.features import SequenceFeature
+from mtl_ray.data.tally import Tallies
+from mtl_ray.experiment.features import SequenceFeature, StatisticFeature
 from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
 
 RAW_TEST = "raw_test"
@@ -26,6 +27,7 @@ class Writer:
     encoder: Encoder
     supports: Mapping[str, Vocabulary]
     folder: Folder
+    tallies: Tallies
     offsets: Mapping[str, np.ndarray]
     """By split, the number of the first row of each bucket."""
 
@@ -33,6 +35,7 @@ class Writer:
         """Write bucket `number`; returns the digest of its encoded rows."""
         experiment = self.encoder.experiment
         sequences, raw_sequences = self._sequences(bucket)
+        whole_bucket = sequences | self.tallies.encoded(self.encoder, bucket)
         digest = hashlib.sha256()
         for code, split in enumerate(SPLITS):
             positions = np.flatnonzero(bucket.split == code)
@@ -44,9 +47,9 @@ class Writer:
             table = bucket.table.take(pa.array(positions))
             columns = {ROW: self.offsets[split][number] + np.arange(len(positions))}
             for name, feature in experiment.features.items():
-                if not isinstance(feature, SequenceFeature):
+                if not isinstance(feature, SequenceFeature | StatisticFeature):
                     columns[name] = self.encoder.feature(name, column(table, experiment, name))
-            columns |= {name: values[positions] for name, values in sequences.items()}
+            columns |= {name: values[positions] for name, values in whole_bucket.items()}
             columns |= {label_column(name): self.encoder.label(name, table) for name in experiment.tasks}
             columns[USER_SUPPORT] = self.supports[experiment.user].support(flat(table.column(USER)))
             columns[ITEM_SUPPORT] = self.supports[experiment.item].support(flat(table.column(ITEM)))

@@ -18,6 +18,7 @@ from mtl_ray.experiment.features import (
     IdFeature,
     ImageFeature,
     SequenceFeature,
+    StatisticFeature,
     TextFeature,
     VectorFeature,
     attributes_of,
@@ -75,6 +76,8 @@ class Experiment(Section):
     def column_of(self, name: str) -> str:
         """Raw column of a feature or, if there is no such feature, of a task."""
         entry = self.features.get(name) or self.tasks[name]
+        if isinstance(entry, StatisticFeature) and entry.column is None:
+            return self.column_of(self._key_of(entry.entity))
         return entry.column or name
 
     def weights(self) -> dict[str, float]:
@@ -126,6 +129,17 @@ class Experiment(Section):
                     raise ValueError(
                         f"tasks.{name}.masked_input: expected an attribute of the user or the item as label; "
                         f"found features.{feature}, {kind} of entity {entity}"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _statistics(self) -> "Experiment":
+        for name, feature in self.features.items():
+            for task in self.tasks if isinstance(feature, StatisticFeature) else ():
+                if self.tasks[task].masked_input and self.column_of(task) == feature.of:
+                    raise ValueError(
+                        f"features.{name}.of: `{feature.of}` is what tasks.{task} has to tell with it hidden, and its "
+                        "statistics would tell it; expected another column"
                     )
         return self
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mtl_ray.experiment.cold_start import ColdStart
 from mtl_ray.experiment.model import CNNEncoder, MeanPool, MLPEncoder, SequenceEncoder, TextEncoder
@@ -94,6 +94,28 @@ class SequenceFeature(_Feature):
     """How the history becomes one vector; with `values`, all but `pool` also read the value beside each item."""
 
 
+class StatisticFeature(_Feature):
+    """What training rows say of an entity: the number of its labels and their mean, shrunken towards the mean of all.
+
+    Made by `prepare` from the log. A training row sees strictly earlier training rows alone (without `data.time` those
+    of other folds), never its own label. Any other row sees all training rows, and no evaluation row, however early.
+    """
+
+    kind: Literal["statistic"] = "statistic"
+    column: str | None = None
+    """Column whose values have a statistic each; by default the id of the entity."""
+    of: str
+    """Numeric column of the log, usually a label: a feedback or a rating."""
+    prior: PositiveFloat = 20.0
+    """Labels at the mean of all that each mean starts from."""
+
+    @model_validator(mode="after")
+    def _has_key(self) -> "StatisticFeature":
+        if self.entity == "context" and self.column is None:
+            raise ValueError("expected an entity, `user` or `item`, or a column whose values have a statistic each")
+        return self
+
+
 class VectorFeature(_Feature):
     """A dense vector, such as an embedding made elsewhere: a list of numbers, read as it is."""
 
@@ -127,6 +149,7 @@ Feature = Annotated[
     | MultiCategoricalFeature
     | TextFeature
     | SequenceFeature
+    | StatisticFeature
     | VectorFeature
     | ImageFeature,
     Field(discriminator="kind"),

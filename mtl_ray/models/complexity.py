@@ -12,6 +12,7 @@ from mtl_ray.experiment.features import (
     ImageFeature,
     MultiCategoricalFeature,
     SequenceFeature,
+    StatisticFeature,
     TextFeature,
     VectorFeature,
 )
@@ -106,6 +107,8 @@ def _batch(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype
             case SequenceFeature() | MultiCategoricalFeature() | TextFeature():
                 batch[name] = torch.zeros(size, feature.max_length, dtype=torch.int32)
                 batch[f"{name}.values"] = torch.zeros(size, feature.max_length, dtype=dtype)
+            case StatisticFeature():
+                batch[name] = torch.zeros(size, 2, dtype=dtype)
             case _ if schema.features[name].num_embeddings is None:
                 batch[name] = torch.zeros(size, dtype=dtype)
             case _:

@@ -13,6 +13,7 @@ from mtl_ray.experiment.features import (
     ImageFeature,
     MultiCategoricalFeature,
     SequenceFeature,
+    StatisticFeature,
     TextFeature,
     VectorFeature,
     attributes_of,
@@ -163,6 +164,9 @@ class Inputs(nn.Module):
                         vectors[name] = self.encoders[name](embedded, column != PADDING, embedded[:, 0])
                     else:
                         vectors[name] = pooled(table, column)[0] / list_sizes(table, column).clamp(min=1)
+                case StatisticFeature():
+                    known = column if hide is None else torch.where(hide[:, None], 0.0, column)
+                    vectors[name] = self.numbers[name](known)
                 case _ if name in self.tables:
                     vectors[name] = self._embedded(name, batch, hidden)
                 case _:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.features import SequenceFeature
+from mtl_ray.experiment.features import Feature, SequenceFeature, StatisticFeature
 
 Hidden = dict[str, Tensor]
 """By feature, (B,) bool: whether the input is hidden in the row; by `NAME.entries`, (B, L) bool: which entries of a
@@ -62,12 +62,17 @@ def _rates(experiment: Experiment) -> Iterator[tuple[float, set[str]]]:
     for key, rates in ((experiment.user, masking.user), (experiment.item, masking.item)):
         entity = experiment.features[key].entity
         owned = {n: f for n, f in experiment.features.items() if f.entity == entity and n != key}
-        history = {n for n, f in owned.items() if isinstance(f, SequenceFeature)}
+        known = {n for n, f in owned.items() if isinstance(f, SequenceFeature) or _is_of(experiment, f, key)}
         yield rates.id, {key}
-        yield rates.new, {key} | history
-        yield rates.attributes, set(owned) - history
+        yield rates.new, {key} | known
+        yield rates.attributes, set(owned) - known
     for name, task in experiment.tasks.items():
         yield task.masked_input, hidden_by(experiment, name)
+
+
+def _is_of(experiment: Experiment, feature: Feature, key: str) -> bool:
+    """Whether it is a statistic of the entity itself, not of an attribute."""
+    return isinstance(feature, StatisticFeature) and feature.column in (None, experiment.column_of(key))
 
 
 def trainable(experiment: Experiment, task: str, hidden: Hidden, size: int) -> Tensor:

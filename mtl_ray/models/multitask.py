@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.features import IdFeature, SequenceFeature
+from mtl_ray.experiment.features import IdFeature, SequenceFeature, StatisticFeature
 from mtl_ray.experiment.tasks import DOT_KINDS, RankingTask
 from mtl_ray.models.cold_start import MetaEmbedding, known_support
 from mtl_ray.models.inputs import Inputs, Vectors
@@ -45,7 +45,9 @@ class MultiTaskModel(nn.Module):
         first = self._first
         self.two_towers = ModuleDict({name: TwoTowers(experiment, spec, first) for name, spec in ranking.items()})
         self.profile = [
-            n for n, f in first.features.items() if n in first.dims and not isinstance(f, IdFeature | SequenceFeature)
+            n
+            for n, f in first.features.items()
+            if n in first.dims and not isinstance(f, IdFeature | SequenceFeature | StatisticFeature)
         ]
         settings = experiment.model.interaction
         numbers = set(first.numbers)
@@ -61,6 +63,9 @@ class MultiTaskModel(nn.Module):
                 after={name: task.after for name, task in experiment.tasks.items() if task.after},
             )
             self.network = kind(sizes, experiment.model)  # pyright: ignore[reportCallIssue]
+            for name, tower in self.network.towers.towers.items():  # pyright: ignore
+                with torch.no_grad():
+                    tower[-1].bias += self.tasks[name].start
         self.dots = ModuleDict()
         if settings.kind == "dot":
             dots = {name: DotPath(experiment, first, name, sets) for name in sets}

@@ -47,6 +47,8 @@ def file(tmp_path: Path) -> Path:
         ("tasks.click.kind=binari", "tasks.click.kind: expected one of 'regression', 'ordinal', 'count'"),
         ("tasks.click.weight=abc", "tasks.click.weight: input should be a valid number"),
         ("data.source.nu_users=4", "data.source.nu_users: unknown key; did you mean `num_users`?"),
+        ("features.rate={kind: statistic, of: click}", "expected an entity, `user` or `item`, or a column"),
+        ("features.rate={kind: statistic, entity: item, of: gender}", "`gender` is what tasks.gender has to tell"),
         ("features.history.of=x", "features.history.of: expected the item's id feature `item_id`; found `x`"),
         ("tasks.gender.masked_input=0", "tasks.gender: its label column `gender` is also the input features.gender"),
         ("tasks.click.masked_input=0.1", "tasks.click.masked_input: no input reads its label column"),

@@ -13,8 +13,10 @@ from mtl_ray.experiment.tasks import (
     RegressionTask,
     ValueTask,
 )
+from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import FittedTask
 from mtl_ray.tasks import TaskHead, build_task
+from tests.unit.conftest import batch_of, schema_of
 
 NAN = math.nan
 CASES = {
@@ -148,3 +150,18 @@ def test_losses_can_be_chosen():
     found = smooth.loss(scores, torch.tensor([0]), mask)[0]
     log = scores.log_softmax(1)[0]
     torch.testing.assert_close(found, -(0.7 * log[0] + 0.1 * log.sum()))
+
+
+def test_a_rare_task_starts_from_the_share_of_its_positives(experiment):
+    rare = schema_of(experiment)
+    tasks = {**rare.tasks, "click": FittedTask(mean=0.01), "rating": FittedTask(mean=3.0)}
+    torch.manual_seed(0)
+    ordinary = MultiTaskModel(experiment, rare).eval()
+    torch.manual_seed(0)
+    model = MultiTaskModel(experiment, rare.model_copy(update={"tasks": tasks})).eval()
+    batch = batch_of(100)
+    with torch.no_grad():
+        before, after = ordinary(batch).logits, model(batch).logits
+    shift = math.log(0.01 / 0.99)
+    assert torch.allclose(after["click"], before["click"] + shift, atol=1e-5)
+    assert torch.equal(after["rating"], before["rating"])
