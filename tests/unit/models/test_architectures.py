@@ -57,7 +57,7 @@ def labels_of(size: int) -> dict[str, torch.Tensor]:
 
 
 def loss_of(model: MultiTaskModel, batch: dict[str, torch.Tensor], labels: dict[str, torch.Tensor]) -> torch.Tensor:
-    logits, _, penalty, pairs = model(batch)
+    logits, _, penalty, pairs, _ = model(batch)
     total = torch.zeros(()) if penalty is None else penalty.mean()
     for name, task in model.tasks.items():
         label = labels[label_column(name)]
@@ -74,7 +74,7 @@ every_size = pytest.mark.parametrize("tasks", [1, 2, 5])
 @every_size
 def test_outputs_have_the_width_of_their_task(kind: str, tasks: int):
     model, _, _ = model_of(kind, tasks)
-    logits, shared, penalty, _ = model(batch_of(7))
+    logits, shared, penalty, *_ = model(batch_of(7))
     widths = {"click": 1, "purchase": 1, "rating": 1, "segment_of": 3, "labels": 3}
     assert {name: tuple(o.shape) for name, o in logits.items()} == {n: (7, widths[n]) for n in TASKS[tasks]}
     assert shared is None or len(shared) == 7
@@ -231,7 +231,7 @@ def test_a_task_is_never_more_probable_than_the_one_before_it():
 
 def test_a_conversion_more_probable_than_its_click_is_penalised():
     model, _, _ = model_of("aitm", tasks=2, calibrator=0.5)
-    logits, _, penalty, _ = model(batch_of(20))
+    logits, _, penalty, *_ = model(batch_of(20))
     excess = (logits["purchase"].sigmoid() - logits["click"].sigmoid()).clamp(min=0)[:, 0]
     torch.testing.assert_close(penalty, 0.5 * excess)
 
