@@ -1,5 +1,9 @@
-"""Every architecture: two workers of Ray Train, stopped and resumed, then registered and used on raw rows."""
+"""Every architecture: two workers of Ray Train, stopped and resumed, then registered and used on raw rows.
 
+Starting workers takes most of the time, so only some are stopped; with MTL_RAY_STOP_EVERY=1 in the environment all are.
+"""
+
+import os
 from unittest import mock
 
 import mlflow
@@ -20,6 +24,9 @@ from tests.cluster.test_end_to_end import UNKNOWN
 from tests.support import architectures, shard
 
 TASKS = {"click": "binary", "purchase": {"kind": "binary", "after": "click"}, "rating": "regression"}
+
+
+STOPPED, EVERY = ("mmoe", "stem", "aitm"), "MTL_RAY_STOP_EVERY"
 
 
 def experiment_of(settings: Experiment, kind: str) -> Experiment:
@@ -43,10 +50,11 @@ def stop_in_the_second_epoch(config: dict) -> None:
 @pytest.mark.parametrize("kind", architectures())
 def test_it_trains_resumes_registers_and_predicts(cluster, settings, work, tmp_path, monkeypatch, kind: str):
     monkeypatch.chdir(work)
-    experiment, said = experiment_of(settings, kind), []
-    with mock.patch("mtl_ray.train.train_worker", stop_in_the_second_epoch), pytest.raises(TrainingFailedError):
-        train(experiment, report=said.append)
-    name = next(line.removeprefix("run ").partition(";")[0] for line in said if line.startswith("run "))
+    experiment, said, name = experiment_of(settings, kind), [], None
+    if kind in STOPPED or EVERY in os.environ:
+        with mock.patch("mtl_ray.train.train_worker", stop_in_the_second_epoch), pytest.raises(TrainingFailedError):
+            train(experiment, report=said.append)
+        name = next(line.removeprefix("run ").partition(";")[0] for line in said if line.startswith("run "))
     trained = train(experiment, resume=name, report=said.append)
     assert trained.run_id is not None
     client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)
