@@ -1,8 +1,9 @@
 """Pictures of how the tasks shared the training, drawn without a display."""
 
-import io
 from collections.abc import Mapping
 from typing import Any
+
+from mtl_ray.canvas import new_figure, png
 
 PANELS = {
     "weight": "weight of the task in the loss",
@@ -24,16 +25,12 @@ def balance_plot(history: History, title: str) -> bytes | None:
 
     None where nothing of it was observed (`balancing.diagnostics_every` 0).
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow to load
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     lines = {panel: found for panel in PANELS if (found := series_of(history, f"balance/{panel}"))}
     gates = {key: values for key, values in series_of(history, GATES[:-1]).items() if key != "idle"}
     number = len(lines) + bool(gates) + bool(lines.get("cosine"))
     if not number:
         return None
-    figure = Figure(figsize=(12.8, 3.4 * -(-number // 2)), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12.8, 3.4 * -(-number // 2), dpi=110)
     axes = list(figure.subplots(-(-number // 2), 2, squeeze=False).flatten())
     for panel, found in lines.items():
         axis = axes.pop(0)
@@ -52,9 +49,7 @@ def balance_plot(history: History, title: str) -> bytes | None:
     for axis in axes:
         axis.set_axis_off()
     figure.suptitle(title)
-    target = io.BytesIO()
-    figure.savefig(target, format="png")
-    return target.getvalue()
+    return png(figure)
 
 
 def series_of(history: History, prefix: str) -> dict[str, dict[int, float]]:

@@ -1,9 +1,9 @@
 """Pictures of results, drawn without a display."""
 
-import io
 import math
 from collections.abc import Mapping
 
+from mtl_ray.canvas import new_figure, png
 from mtl_ray.comparison import Comparison, Row
 from mtl_ray.experiment.tasks import is_higher_better
 
@@ -19,8 +19,6 @@ MARKERS = ("_", "x", "+", "1")
 def comparison_plot(comparison: Comparison) -> bytes:
     """PNG: a panel a metric, mean and standard deviation of every variant by segment."""
     import matplotlib as mpl  # noqa: PLC0415 - slow to load, and only a finished comparison is drawn
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
 
     keys = list(dict.fromkeys(row.key for row in comparison.rows))
     trained = [
@@ -30,8 +28,7 @@ def comparison_plot(comparison: Comparison) -> bytes:
     columns = min(COLUMNS, len(keys)) or 1
     lines = max(1, math.ceil(len(keys) / columns))
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(6.4 * columns, 3.4 * lines + 0.8), dpi=120, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(6.4 * columns, 3.4 * lines + 0.8)
         axes = figure.subplots(lines, columns, squeeze=False).flatten()
         handles = {}
         for axis, key in zip(axes, keys, strict=False):
@@ -65,21 +62,15 @@ def comparison_plot(comparison: Comparison) -> bytes:
             axis.set_axis_off()
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False)
         figure.suptitle(f"{comparison.experiment.name}: mean and standard deviation, {comparison.settings.split} rows")
-        target = io.BytesIO()
-        figure.savefig(target, format="png")
-    return target.getvalue()
+        return png(figure)
 
 
 def heat_map(table: Mapping[str, Mapping[str, float]], title: str) -> bytes:
     """PNG: numbers by row and column as colours around 0; the diagonal, of another size, is left white."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     names = list(table)
     values = [[math.nan if a == b else table[a].get(b, math.nan) for b in names] for a in names]
     largest = max((abs(v) for row in values for v in row if not math.isnan(v)), default=0.0) or 1.0
-    figure = Figure(figsize=(2.6 + 0.9 * len(names), 1.8 + 0.7 * len(names)), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.6 + 0.9 * len(names), 1.8 + 0.7 * len(names))
     axis = figure.subplots()
     image = axis.imshow(values, cmap="RdBu", vmin=-largest, vmax=largest)
     axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
@@ -93,9 +84,7 @@ def heat_map(table: Mapping[str, Mapping[str, float]], title: str) -> bytes:
                 axis.text(j, i, f"{value:+.1e}", ha="center", va="center", size=7, color="white" if dark else "black")
     figure.colorbar(image, shrink=0.8)
     figure.suptitle(title)
-    target = io.BytesIO()
-    figure.savefig(target, format="png")
-    return target.getvalue()
+    return png(figure)
 
 
 def _num_rows(rows: list[Row], segment: str) -> str:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import torch
 
 from mtl_ray import checkpoint
-from mtl_ray.data.encode import Encoder, Vocabulary, column
+from mtl_ray.data.encode import VOCABULARY, Encoder, Vocabulary, column
 from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.experiment.features import SequenceFeature
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT
@@ -61,7 +61,7 @@ class Scorer:
 
 def read_vocabularies(folder: Path, names: list[str]) -> dict[str, Vocabulary]:
     """The vocabularies kept in a checkpoint folder."""
-    table = pq.read_table(folder / "vocabulary.parquet")
+    table = pq.read_table(folder / VOCABULARY)
     features = np.array(table.column("feature").to_pylist(), dtype=object)
     result = {}
     for name in names:

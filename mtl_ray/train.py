@@ -48,13 +48,13 @@ class _LogMetrics(ray.train.UserCallback):
     driver, never in a worker."""
 
     def __init__(self, run: Run, folder: Folder) -> None:
-        self.run, self.folder = run, folder
+        self.run, self.folder, self.history = run, folder, read_history(folder)
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         values = log_report(self.run, metrics[0])
         if metrics[0][SCORE] != WITHIN_EPOCH:
-            history = read_history(self.folder) | {int(metrics[0]["epoch"]): values}
-            self.folder.write_whole(HISTORY, json.dumps(history))
+            self.history[int(metrics[0]["epoch"])] = values
+            self.folder.write_whole(HISTORY, json.dumps(self.history))
 
 
 def read_history(folder: Folder) -> dict[int, dict[str, float]]:

@@ -15,6 +15,7 @@ from ray.experimental import tqdm_ray
 from torch import Tensor
 
 from mtl_ray import checkpoint
+from mtl_ray.data.encode import VOCABULARY
 from mtl_ray.data.load import Shard, draw_rows, num_steps
 from mtl_ray.data.prepare import Prepared, open_prepared
 from mtl_ray.distributed import rank, world_size
@@ -127,7 +128,7 @@ def _report(metrics: dict[str, Any], trainer: Trainer, prepared: Prepared) -> No
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"
         checkpoint.save(path, trainer.experiment, trainer.schema, trainer.evaluated, trainer.state())
-        prepared.folder.copy_to("vocabulary.parquet", path / "vocabulary.parquet")
+        prepared.folder.copy_to(VOCABULARY, path / VOCABULARY)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
 
 

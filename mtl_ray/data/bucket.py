@@ -115,9 +115,9 @@ def bucket_of(
         take = pa.array(positions)
         columns |= {n: flat(side.table.column(n)).take(take) for n in side.table.column_names if n not in columns}
     joined = pa.table(columns)
-    file, row = flat(table.column("_file")), table.column("_row").to_numpy()
-    split = assign(experiment, joined, file, row, cuts)
-    return Bucket(joined, split, row_draw(experiment, file, row), duplicates, unknown)
+    file = flat(table.column("_file"))
+    draw = row_draw(experiment, file, table.column("_row").to_numpy())
+    return Bucket(joined, assign(experiment, joined, file, draw, cuts), draw, duplicates, unknown)
 
 
 def _comparable(table: pa.Table, names: list[str]) -> pa.Table:

@@ -30,6 +30,9 @@ from mtl_ray.experiment.features import (
 from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, RankingTask, RealTask, Scalar, Task
 from mtl_ray.schema import FIRST, NULL, PADDING, UNKNOWN, FittedFeature, Schema
 
+VOCABULARY = "vocabulary.parquet"
+"""File of a data set, and of a checkpoint, with the known values of every feature."""
+
 WORDS = r"[^\p{L}\p{N}]+"
 
 

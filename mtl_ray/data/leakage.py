@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtl_ray.data.encode import VOCABULARY
 from mtl_ray.data.keys import flat, hash_keys, to_keys
 from mtl_ray.data.parallel import parallel
 from mtl_ray.data.storage import Folder
@@ -18,7 +19,6 @@ from mtl_ray.experiment.features import SequenceFeature
 from mtl_ray.schema import FIRST, UNKNOWN, USER_KEY
 
 FILES_AT_ONCE = 16
-VOCABULARY = "vocabulary.parquet"
 
 
 def leakage_report(experiment: Experiment, folder: Folder) -> dict[str, Any]:

@@ -34,18 +34,17 @@ class Cuts:
     """The first interactions of each held-out item, for the cold split: rows (item, time, draw), see `earliest`."""
 
 
-def assign(experiment: Experiment, table: pa.Table, file: pa.Array, row: np.ndarray, cuts: Cuts) -> np.ndarray:
+def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.ndarray, cuts: Cuts) -> np.ndarray:
     """(n,) int8 split code of each row.
 
     Args:
         experiment: its `data.split` and `data_seed` decide.
         table: staged rows in time order: keys, time and the raw columns.
         file: name of the file of each row.
-        row: (n,) row number within the file.
+        draw: (n,) see `row_draw`.
         cuts: see `Cuts`.
     """
     split, seed = experiment.data.split, experiment.data_seed
-    draw = row_draw(experiment, file, row)
     match split:
         case RandomSplit():
             return _by_share(draw, split.valid, split.test)
@@ -81,7 +80,8 @@ def _item_codes(split: ColdSplit, table: pa.Table, seed: int) -> np.ndarray:
 
 def _ranks(keys: pa.ChunkedArray) -> np.ndarray:
     """(n,) how many rows of the same key are above each row."""
-    return pd.Series(keys.to_pandas()).groupby(keys.to_pandas()).cumcount().to_numpy()
+    values = keys.to_pandas()
+    return values.groupby(values).cumcount().to_numpy()
 
 
 def row_draw(experiment: Experiment, file: pa.Array, row: np.ndarray) -> np.ndarray:

@@ -233,16 +233,22 @@ class Inputs(nn.Module):
         table: nn.Embedding = self.tables[feature.of]  # pyright: ignore[reportAssignmentType]
         items = batch[name]
         values = batch[f"{name}.values"].to(next(self.parameters()).dtype) if feature.values else None
-        gone = [hidden[key] for key in (name, f"{name}.entries") if key in hidden]
-        if gone:
-            absent = torch.stack(torch.broadcast_tensors(*(g if g.dim() == 2 else g[:, None] for g in gone))).any(0)
-            items = torch.where(absent, PADDING, items)
+        if name in hidden:
+            items = torch.where(hidden[name][:, None], PADDING, items)
+        if (entries := f"{name}.entries") in hidden:
+            items = torch.where(hidden[entries], PADDING, items)
+            if name in self.encoders:  # they want padding on the right
+                order = (items == PADDING).to(torch.int8).argsort(dim=1, stable=True)
+                items, values = items.gather(1, order), None if values is None else values.gather(1, order)
         if values is not None:
             values = torch.where(items != PADDING, values, 0)
         size = list_sizes(table, items)
         sums = pooled(table, items, values) if name not in self.encoders or values is not None else []
         if name in self.encoders:
-            vector = self._encoded(name, table, items, values, vectors[self.item])
+            embedded = table(items)
+            if values is not None:
+                embedded = embedded + values[..., None] * self.values[name]
+            vector = self.encoders[name](embedded, items != PADDING, vectors[self.item])
         else:
             vector = sums[0] / size.clamp(min=1).sqrt()
         vectors[name] = torch.where(size > 0, vector, self.empty[name])
@@ -250,15 +256,6 @@ class Inputs(nn.Module):
         if values is not None:
             vectors[f"{name}.values"] = sums[1] / size.clamp(min=1).sqrt()
             scalars.append(values.sum(1) / (size[:, 0] + SHRINKAGE))
-
-    def _encoded(self, name: str, table: nn.Embedding, items: Tensor, values: Tensor | None, query: Tensor) -> Tensor:
-        """(B, dim) of a history's encoder, which wants padding on the right."""
-        order = (items == PADDING).to(torch.int8).argsort(dim=1, stable=True)
-        items = items.gather(1, order)
-        entries = table(items)
-        if values is not None:
-            entries = entries + values.gather(1, order)[..., None] * self.values[name]
-        return self.encoders[name](entries, items != PADDING, query)
 
 
 def readers_of(experiment: Experiment, feature: Feature) -> list[str]:

@@ -104,10 +104,9 @@ class MultiTaskModel(nn.Module):
         if not self.micro_batch or size <= self.micro_batch or not (self.training and torch.is_grad_enabled()):
             return self._pass(batch, hidden, shifts)
         # Without reentry the graph is whole, as the gradients of the tasks want it; its numbers are computed again.
+        places = [slice(start, start + self.micro_batch) for start in range(0, size, self.micro_batch)]
         parts = [
-            checkpoint(self._pass, _rows(batch, start, end), _rows(hidden, start, end), use_reentrant=False)
-            for start in range(0, size, self.micro_batch)
-            for end in (start + self.micro_batch,)
+            checkpoint(self._pass, _rows(batch, place), _rows(hidden, place), use_reentrant=False) for place in places
         ]
         return Forward.of_micro_batches(parts)  # pyright: ignore[reportArgumentType]
 
@@ -246,8 +245,8 @@ class DotPath(nn.Module):
         return {task: (product @ weight + self.biases[task])[:, None] for task, weight in self.weights.items()}
 
 
-def _rows(columns: Mapping[str, Tensor], start: int, end: int) -> dict[str, Tensor]:
-    return {name: column[start:end] for name, column in columns.items()}
+def _rows(columns: Mapping[str, Tensor], place: slice) -> dict[str, Tensor]:
+    return {name: column[place] for name, column in columns.items()}
 
 
 def _size(module: nn.Module) -> int:
