@@ -25,11 +25,11 @@ from mtl_ray.balancing.diagnostics import Monitor
 from mtl_ray.data.load import Batch, Shard, num_steps, to_device
 from mtl_ray.distributed import rank, sum_over_ranks, world_size
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.training import Optimizer, Schedule
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.layers import Forward, gate_use
-from mtl_ray.models.masks import HALVES, Hidden, draw_hidden, trainable, uniform
+from mtl_ray.models.masks import HALVES, SAMPLE, Hidden, draw_hidden, rows_of, trainable, uniform
 from mtl_ray.models.meta_embedding import meta_loss
+from mtl_ray.optimizer import build_optimizer, learning_rate_factor
 from mtl_ray.schema import ROW, UNKNOWN, Schema, label_column
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -86,11 +86,12 @@ class Trainer:
             (2T,) the summed loss of each task and its number of labelled rows, over all workers.
         """
         training, progress = self.experiment.training, self.progress
-        batch = to_device(batch, self.device, self.dtype)
+        batch, num_sampled = self._sample_first(to_device(batch, self.device, self.dtype))
         hidden = draw_hidden(self.experiment, batch[ROW], self.experiment.seed, progress.epoch)
         self._look_ahead(batch, hidden)
         self._seed(rank())
-        step, totals = self.losses(self.parallel.train(), batch, hidden)
+        forward, masks = self._forward(self.parallel.train(), batch, hidden), self._masks(hidden, len(batch[ROW]))
+        step, totals = self._losses(forward, batch, masks)
         self._seed()
         loss, weights = self.balancer(step)
         loss = loss if step.penalty is None else loss + step.penalty
@@ -101,6 +102,7 @@ class Trainer:
         if every and progress.step % every == 0:
             self.monitor.observe_step(step, weights)
             self.monitor.observe_gates(gate_use(self.model))
+        before = self._sampled_losses(forward, batch, masks, num_sampled) if self.balancer.sample else None
         # DDP averages gradients over workers; each one's loss is its share of the whole, so they must add up.
         self.scaler.scale(loss * world_size()).backward()
         if training.clip_norm:
@@ -110,10 +112,12 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
-        if self.balancer.sees_result:
+        if before is not None:
+            sample = slice(num_sampled)
             self._seed(rank())
             with torch.no_grad():
-                self.balancer.after(self.losses(self.model, batch, hidden)[0].values)
+                after, _ = self.losses(self.model, rows_of(batch, sample), rows_of(hidden, sample))
+                self.balancer.after(before, after)
         if self.average is not None:
             self.average.update_parameters(self.model)
         progress.step += 1
@@ -121,17 +125,38 @@ class Trainer:
 
     def losses(self, model: nn.Module, batch: Batch, hidden: Hidden) -> tuple[Step, Tensor]:
         """What a balancer sees of a global batch, and its (2T,) loss sums and label counts over all workers."""
+        return self._losses(self._forward(model, batch, hidden), batch, self._masks(hidden, len(batch[ROW])))
+
+    def _forward(self, model: nn.Module, batch: Batch, hidden: Hidden) -> Forward:
         with self.autocast:
-            forward: Forward = model(batch, hidden)
-        masks = {name: trainable(self.experiment, name, hidden, len(batch[ROW])) for name in self.model.tasks}
-        return self._losses(forward, batch, masks)
+            return model(batch, hidden)
+
+    def _masks(self, hidden: Hidden, size: int) -> dict[str, Tensor]:
+        """By task, (size,) rows of which it may learn."""
+        masks = {name: trainable(self.experiment, name, hidden, size) for name in self.model.tasks}
+        return {name: mask.to(self.device) for name, mask in masks.items()}
+
+    def _sample_first(self, batch: Batch) -> tuple[Batch, int]:
+        """The rows on which the balancer sees what the step does, before all others; and how many they are.
+
+        With the same seed dropout then masks them in both passes alike, on a CPU at least.
+        """
+        if not self.balancer.sample:
+            return batch, 0
+        chosen = uniform(batch[ROW], self.experiment.seed, self.progress.epoch, SAMPLE) < self.balancer.sample
+        return rows_of(batch, torch.argsort(~chosen, stable=True)), int(chosen.sum())
+
+    @torch.no_grad()
+    def _sampled_losses(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor], number: int) -> Step:
+        first = torch.arange(len(batch[ROW]), device=self.device) < number
+        return self._losses(forward, batch, {name: mask & first for name, mask in masks.items()})[0]
 
     def _sums(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """By task, the summed loss and the number of its terms over this worker's rows."""
         sums, counts = [], []
         for name, task in self.model.tasks.items():
             label = batch[label_column(name)]
-            mask = task.labelled(label) & masks[name].to(self.device) if masks else task.labelled(label)
+            mask = task.labelled(label) & masks[name] if masks else task.labelled(label)
             loss, count = task.loss(forward.logits[name].to(self.dtype), label, mask, forward.pairs.get(name))
             sums.append(loss)
             counts.append(count.to(loss.dtype))
@@ -142,7 +167,8 @@ class Trainer:
         size = sums[0].new_tensor(float(len(batch[ROW])))
         totals = sum_over_ranks(torch.stack([*sums, *counts, size]))
         totals, num_rows = totals[:-1], totals[-1].clamp(min=1)
-        return make_step(sums, totals, num_rows, forward, self.progress.epoch, self.scaler.get_scale()), totals
+        scale, tasks = self.scaler.get_scale(), list(self.model.tasks)
+        return make_step(tasks, sums, totals, num_rows, forward, self.progress.epoch, scale), totals
 
     def _meta_loss(self, key: str, batch: Batch, hidden: Hidden, weights: Tensor) -> Tensor:
         """What teaches the generator of an id's embeddings, with the balancer's (T,) weights; see `meta_loss`."""
@@ -151,7 +177,7 @@ class Trainer:
         fixed = {name: p.detach() for name, p in self.model.named_parameters() if p not in own}
         size, known = len(batch[ROW]), batch[key] > UNKNOWN
         hidden = hidden | {key: torch.ones_like(known)}
-        masks = {name: trainable(self.experiment, name, hidden, size).to(self.device) for name in self.model.tasks}
+        masks = self._masks(hidden, size)
 
         def losses(shifts: Mapping[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
             with self.autocast:
@@ -251,39 +277,3 @@ def mean_losses(experiment: Experiment, totals: Tensor, split: str) -> dict[str,
     weights = experiment.weights()
     metrics = {f"{split}/{name}/loss": mean for name, mean in means.items()}
     return {f"{split}/loss": sum(weights[name] * mean for name, mean in means.items()), **metrics}
-
-
-def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """The optimizer, with its own weight decay for embedding tables."""
-    tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    groups = [
-        {
-            "params": [p for p in model.parameters() if id(p) in tables],
-            "weight_decay": settings.embedding_weight_decay,
-        },
-        {"params": [p for p in model.parameters() if id(p) not in tables], "weight_decay": settings.weight_decay},
-    ]
-    match settings.kind:
-        case "adamw":
-            return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
-        case "adam":
-            return torch.optim.Adam(groups, lr=settings.lr, fused=True)
-        case "sgd":
-            return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=True)
-        case "adagrad":
-            return torch.optim.Adagrad(groups, lr=settings.lr)
-
-
-def learning_rate_factor(schedule: Schedule, total: int) -> Callable[[int], float]:
-    """Factor of the learning rate at each of `total` steps: linear warm-up, then decay to `schedule.final`."""
-
-    def factor(step: int) -> float:
-        if step < schedule.warmup_steps:
-            return (step + 1) / schedule.warmup_steps
-        if schedule.kind == "constant":
-            return 1.0
-        done = min(1.0, (step - schedule.warmup_steps) / max(1, total - schedule.warmup_steps))
-        shape = 1 - done if schedule.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-        return schedule.final + (1 - schedule.final) * shape
-
-    return factor

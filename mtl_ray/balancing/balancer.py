@@ -18,8 +18,8 @@ class Balancer(nn.Module, ABC):
     gradient. Parameters and buffers are float64 and equal on all workers, and never seen by the model's optimizer.
     """
 
-    sees_result = False
-    """Whether `after` wants the losses of the same batch once the model has moved."""
+    sample = 0.0
+    """Share of the batch's rows on which `after` wants the losses once the model has moved."""
     probe_rows = 0
     """Validation rows that `reward` needs."""
     probe_every = 0
@@ -47,8 +47,8 @@ class Balancer(nn.Module, ABC):
         correction = self.correction(step)
         return loss if correction is None else loss + correction, weights
 
-    def after(self, values: Tensor) -> None:
-        """Learn from the (T,) losses of the same global batch after the step."""
+    def after(self, before: Step, after: Step) -> None:
+        """Learn from the losses on the sample of the same global batch before and after the step."""
 
     def reward(self, affinity: Tensor) -> None:
         """Learn from (T, T) lookahead affinities on validation rows."""

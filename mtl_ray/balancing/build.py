@@ -47,7 +47,7 @@ def _build(experiment: Experiment) -> Balancer:
         case settings.SmoothTchebycheffBalancing(mu=mu):
             return losses.PlainScalarization(STCH(mu))
         case settings.FAMOBalancing() as s:
-            return losses.FAMOBalancer(num_tasks, s.lr, s.gamma)
+            return losses.FAMOBalancer(num_tasks, s.lr, s.gamma, s.sample)
         case settings.DTPBalancing() as s:
             return losses.DTPBalancer(num_tasks, s.alpha, s.gamma)
         case settings.GradNormBalancing() as s:

@@ -95,27 +95,26 @@ class FAMOBalancer(Balancer):
     """Fast adaptive multi-task optimization (Liu et al. 2023): losses fall at equal relative rates.
 
     w_t = c z_t / L_t with z = softmax(xi) and c = 1 / sum_t (z_t / L_t). After the step, xi moves by Adam along the
-    gradient of z . (log L(before) - log L(after)), the second being the losses of the same batch, of a second pass
-    without gradient. A task without a label in the batch takes no part in either.
+    gradient of z . (log L(before) - log L(after)), the second of another pass over the same rows, without gradient.
+    Ours: these rows are a share of the batch, drawn anew in each epoch; in the paper they are all of it. A task without
+    a label among them takes no part.
     """
 
-    sees_result = True
-    before: Tensor
-
-    def __init__(self, num_tasks: int, lr: float, gamma: float) -> None:
+    def __init__(self, num_tasks: int, lr: float, gamma: float, sample: float) -> None:
         super().__init__()
         self.scalarizer = FAMO(num_tasks)
         (self.own,) = self.scalarizer.parameters()
         self.optimizer = torch.optim.Adam([self.own], lr=lr, weight_decay=gamma)
+        self.sample = sample
 
     def weights(self, step: Step) -> Tensor:  # noqa: D102
-        self.before = torch.where(step.present, step.values.clamp(min=TINY), torch.inf)
-        return derivative(self.scalarizer, self.before)  # 1 / inf: absent from c, too
+        values = torch.where(step.present, step.values.clamp(min=TINY), torch.inf)
+        return derivative(self.scalarizer, values)  # 1 / inf: absent from c, too
 
-    def after(self, values: Tensor) -> None:  # noqa: D102
+    def after(self, before: Step, after: Step) -> None:  # noqa: D102
         assert self.optimizer is not None
-        present = self.before.isfinite()
-        change = (self.before.log() - values.clamp(min=TINY).log())[present]
+        present = before.present
+        change = (before.values.clamp(min=TINY).log() - after.values.clamp(min=TINY).log())[present]
         if present.any() and change.isfinite().all():
             with torch.enable_grad():
                 (torch.softmax(self.own[present], 0) @ change).backward(inputs=[self.own])

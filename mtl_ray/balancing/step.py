@@ -28,8 +28,11 @@ class Step:
     """(T,) bool: tasks with a label in the global batch."""
     shared: Tensor | None = None
     """(B, ...) the representation that the tasks share, of this worker's rows."""
-    slices: tuple[Tensor, ...] = ()
-    """The tensors that `shared` was put together from, each of the rows of a micro-batch; see `Forward`."""
+    tips: Sequence[Sequence[Tensor]] = ()
+    """By task, the tensors (rows of a micro-batch, ..., d) through which alone its loss depends on `shared`; `shared`
+    itself where empty."""
+    mixing: Tensor | None = None
+    """(T, B, E) where the tips are mixtures sum_e mixing[t, :, e] shared[:, e], and more that is not shared."""
     penalty: Tensor | None = None
     """This worker's part of what the architecture adds to the loss, with gradient: no balancer weighs it."""
     epoch: int = 0
@@ -37,10 +40,14 @@ class Step:
     """Factor that keeps gradients in the range of float16."""
 
     @cached_property
-    def representation_gradients(self) -> Tensor:
-        """(T, numel) gradients of the tasks on this worker's rows of the representation."""
-        number = len(self._slices)
-        return torch.stack([torch.cat([g.flatten() for g in gradients[:number]]) for gradients in self._passes])
+    def tip_gradients(self) -> Tensor:
+        """(T, rows, d) gradients D_t of the tasks on their tips, of this worker's rows.
+
+        That on the representation is D_t itself, or `mixing`_t D_t' row by row: the mixtures of experts are not gone
+        through, nor are gradients of E vectors a row held for each task.
+        """
+        parts = [gradients[: len(tips)] for gradients, tips in zip(self._passes, self._tips, strict=True)]
+        return torch.stack([torch.cat([g.reshape(-1, g.shape[-1]) for g in part]) for part in parts])
 
     @cached_property
     def parameter_gradients(self) -> Tensor:
@@ -54,8 +61,24 @@ class Step:
 
         The representation of the global batch has the rows of all workers, one after the other, hence the sum.
         """
-        rows = self.representation_gradients
-        return sum_over_ranks((rows @ rows.T).double())
+        if self.mixing is None:
+            rows = self.tip_gradients.flatten(1)
+            return sum_over_ranks((rows @ rows.T).double())
+        factors = (self.mixing, self.tip_gradients)
+        mixing, gradients = (torch.bmm(factor.transpose(0, 1), factor.permute(1, 2, 0)) for factor in factors)
+        return sum_over_ranks((mixing * gradients).sum(0).double())
+
+    def seen_by_tips(self, x: Tensor) -> Tensor:
+        """(T or 1, rows, d) what the tips would be if `x`, shaped as `shared`, were what the tasks share."""
+        if self.mixing is None:
+            return x.reshape(1, -1, x.shape[-1])
+        return torch.bmm(self.mixing.transpose(0, 1), x).transpose(0, 1)
+
+    def on_representation(self, gradients: Tensor) -> Tensor:
+        """The gradient on `shared`, flat, of the sum of tasks that have the (T, rows, d) `gradients` on their tips."""
+        if self.mixing is None:
+            return gradients.sum(0).flatten()
+        return torch.bmm(self.mixing.permute(1, 2, 0), gradients.transpose(0, 1)).flatten()
 
     @cached_property
     def parameter_gramian(self) -> Tensor:
@@ -74,38 +97,40 @@ class Step:
         return self.shared
 
     @property
-    def _slices(self) -> tuple[Tensor, ...]:
-        return self.slices or (self.representation,)
+    def _tips(self) -> Sequence[Sequence[Tensor]]:
+        return self.tips or [[self.representation]] * len(self.losses)
 
     @cached_property
     def shared_parameters(self) -> list[Tensor]:
         """Parameters from which the representation is computed."""
-        return leaves(self._slices)
+        return leaves([self.representation])
 
     @cached_property
     def _heads(self) -> list[Tensor]:
-        """Parameters that the losses reach past the representation; none if the losses also reach some below it so."""
-        heads = leaves(self.losses, self._slices)
-        return [] if set(heads) & set(self.shared_parameters) else heads
+        """Parameters that the losses reach past the tips; none if they also reach some below the tips so."""
+        tips = [tip for tips in self._tips for tip in tips]
+        heads = leaves(self.losses, tips)
+        return [] if set(heads) & set(leaves(tips)) else heads
 
     @cached_property
     def _passes(self) -> list[list[Tensor]]:
-        """By task, its gradients on the representation and on the heads."""
-        return [self.gradient(loss, [*self._slices, *self._heads]) for loss in self.losses]
+        """By task, its gradients on its tips and on the heads."""
+        return [self.gradient(loss, [*tips, *self._heads]) for loss, tips in zip(self.losses, self._tips, strict=True)]
 
     def weighted_loss(self, weights: Tensor) -> Tensor:
         """A scalar with the gradient of this worker's part of weights @ losses.
 
-        Where the heads were gone through for the tasks' gradients, and nothing but they is past the representation, it
-        is the linear function with that gradient: the backward pass then begins at the representation.
+        Where the heads were gone through for the tasks' gradients, and nothing but they is past the tips, it is the
+        linear function with that gradient: the backward pass then begins at the tips.
         """
         if "_passes" not in self.__dict__ or not self._heads:
             return weights @ torch.stack(tuple(self.losses))
-        z = self.representation.flatten().to(weights.dtype)  # of half width in mixed precision
-        terms = [z @ (weights @ self.representation_gradients)]
-        for number, head in enumerate(self._heads, len(self._slices)):
-            gradient = torch.stack([row[number].flatten() for row in self._passes])
-            terms.append(head.flatten() @ (weights @ gradient))
+        received: dict[Tensor, list[Tensor]] = {}
+        for weight, tips, gradients in zip(weights, self._tips, self._passes, strict=True):
+            for tensor, gradient in zip([*tips, *self._heads], gradients, strict=True):
+                received.setdefault(tensor, []).append(weight * gradient)
+        # A representation is of half width in mixed precision.
+        terms = [(tensor.to(weights.dtype) * sum(parts)).sum() for tensor, parts in received.items()]
         return torch.stack(terms).sum()
 
     def gradient(self, loss: Tensor, of: list[Tensor]) -> list[Tensor]:
@@ -115,6 +140,7 @@ class Step:
 
 
 def make_step(
+    tasks: Sequence[str],
     sums: Sequence[Tensor],
     totals: Tensor,
     num_rows: Tensor,
@@ -125,6 +151,7 @@ def make_step(
     """A step from this worker's summed losses, with gradient, and the sums and counts of all workers.
 
     Args:
+        tasks: their names.
         sums: by task, over this worker's labelled rows.
         totals: (2T,) over all workers: of `sums`, then of labelled rows.
         num_rows: (), rows of the global batch.
@@ -137,7 +164,21 @@ def make_step(
     values = totals[: len(sums)].double() / rows
     losses = [loss / row for loss, row in zip(sums, rows, strict=True)]
     penalty = None if forward.penalty is None else forward.penalty.sum() / num_rows
-    return Step(losses, values, num_labels > 0, forward.shared, forward.slices, penalty, epoch, loss_scale)
+    tips, mixing = _readings(tasks, forward, losses[0].dtype)
+    return Step(losses, values, num_labels > 0, forward.shared, tips, mixing, penalty, epoch, loss_scale)
+
+
+def _readings(tasks: Sequence[str], forward: Forward, dtype: torch.dtype) -> tuple[list[list[Tensor]], Tensor | None]:
+    """By task the tips, and (T, B, E) how they mix what is shared; see `Step`."""
+    parts = forward.parts or (forward,)
+    if forward.shared is None:
+        return [], None
+    if not forward.mixtures:
+        return [[part.shared for part in parts]] * len(tasks), None  # pyright: ignore[reportReturnType]
+    # A task that reads none of the mixtures has a gradient of 0 on any of them.
+    readings = [[part.mixtures.get(task) or next(iter(part.mixtures.values())) for part in parts] for task in tasks]
+    mixing = [torch.cat([mixture.weights.detach() for mixture in reading]) for reading in readings]
+    return [[mixture.value for mixture in reading] for reading in readings], torch.stack(mixing).to(dtype)
 
 
 def leaves(tensors: Iterable[Tensor], past: Iterable[Tensor] = ()) -> list[Tensor]:

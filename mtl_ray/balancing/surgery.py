@@ -27,19 +27,16 @@ class GradDropBalancer(Balancer):
         return torch.ones_like(step.values)
 
     def correction(self, step: Step) -> Tensor:  # noqa: D102
-        z = step.representation
-        gradients = step.representation_gradients.reshape(len(step.values), -1, z.shape[-1])
-        signs = z.detach().reshape(-1, z.shape[-1]).sign().to(gradients.dtype)
-        sums = sum_over_ranks(torch.stack([(gradient * signs).sum(0) for gradient in gradients]).double())
+        z, gradients = step.representation, step.tip_gradients
+        signs = step.seen_by_tips(z.detach().sign().to(gradients.dtype))
+        sums = sum_over_ranks((gradients * signs).sum(1).double())
         positive = 0.5 * (1 + sums.sum(0) / sums.abs().sum(0).clamp(min=1e-300))
         draw = torch.rand(len(positive), dtype=torch.float64).to(positive)
         passes = (positive > draw) & (sums > 0) | (positive < draw) & (sums < 0)
         dropped = (1 - self.leak) * (~passes).to(gradients)
         # The gradient of <c, z> on z is c: it takes away what is dropped from the sum of the tasks' gradients.
-        taken = torch.zeros_like(gradients[0])
-        for gradient, share in zip(gradients, dropped, strict=True):
-            taken.addcmul_(gradient, share)
-        return -(z.flatten().to(taken.dtype) @ taken.flatten())
+        taken = step.on_representation(gradients * dropped[:, None])
+        return -(z.flatten().to(taken.dtype) @ taken)
 
 
 class DBMTLBalancer(Balancer):

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mtl_ray.experiment.balancing import BanditBalancing
+from mtl_ray.experiment.balancing import BanditBalancing, FAMOBalancing
 from mtl_ray.experiment.cold_start import ContentGate
 from mtl_ray.experiment.features import IdFeature, SequenceFeature
 from mtl_ray.experiment.tasks import RankingTask
@@ -38,6 +38,11 @@ def check_ranking(experiment: "Experiment") -> None:
         )
     if isinstance(balancing, BanditBalancing) and set(ranking) & set(balancing.targets):
         raise ValueError("balancing.targets: a ranking task has no loss on validation rows; name other tasks")
+    if isinstance(balancing, FAMOBalancing) and balancing.sample < 1:
+        raise ValueError(
+            f"balancing.sample: the loss of tasks.{first} (ranking) depends on all rows of the batch; expected 1, "
+            f"found {balancing.sample}"
+        )
     metric = experiment.training.early_stopping.metric if experiment.training.early_stopping else ""
     alone = len(ranking) == len(experiment.tasks)
     unknown = {f"valid/{n}/loss" for n in ranking} | ({"valid/loss"} if alone else set())

@@ -4,7 +4,19 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.experiment.model import AdaTT, MLPSettings
-from mtl_ray.models.layers import SHARED, Encoded, Experts, Forward, Gate, Network, Sizes, Towers, width_of
+from mtl_ray.models.layers import (
+    SHARED,
+    Encoded,
+    Experts,
+    Forward,
+    Gate,
+    Mixture,
+    Network,
+    Sizes,
+    Towers,
+    values_of,
+    width_of,
+)
 
 
 class FusionLevel(nn.Module):
@@ -16,16 +28,16 @@ class FusionLevel(nn.Module):
         self.gates = nn.ModuleList(Gate(in_features, own * num_tasks) for _ in range(num_tasks))
         self.native = nn.Parameter(torch.full((num_tasks, own), 1.0 / own))
 
-    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def forward(self, x: list[Tensor]) -> tuple[list[Mixture], Tensor]:
         """(B, in_features) by task to (B, out_features) by task, and all experts' outputs (B, E, out_features)."""
         outputs = [torch.stack(experts(part), 1) for experts, part in zip(self.experts, x, strict=True)]
         every = torch.cat(outputs, 1)
-        size = outputs[0].shape[1]
-        own = every.split(size, 1)
-        fused = [
-            gate(part, every) + torch.einsum("bed,e->bd", mine, weights)
-            for gate, part, mine, weights in zip(self.gates, x, own, self.native, strict=True)
-        ]
+        own, native = every.split(outputs[0].shape[1], 1), torch.block_diag(*self.native[:, None])
+        fused = []
+        for gate, part, mine, weights, row in zip(self.gates, x, own, self.native, native, strict=True):
+            mixture = gate(part, every)
+            value = mixture.value + torch.einsum("bed,e->bd", mine, weights)
+            fused.append(Mixture(mixture.weights + row, value))
         return fused, every
 
 
@@ -46,7 +58,9 @@ class AdaTTNetwork(Network):
         """All experts' outputs of the last level (B, E, d) are what the tasks share."""
         tasks = list(self.towers.towers)
         x = [inputs.x[SHARED]] * len(tasks)
-        shared = None
+        fused, shared = [], None
         for level in self.levels:
-            x, shared = level(x)
-        return Forward(self.towers(dict(zip(tasks, x, strict=True))), shared)
+            fused, shared = level(x)
+            x = [mixture.value for mixture in fused]
+        mixtures = dict(zip(tasks, fused, strict=True))
+        return Forward(self.towers(values_of(mixtures)), shared, mixtures=mixtures)

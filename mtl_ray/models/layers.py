@@ -69,8 +69,10 @@ class Forward(NamedTuple):
     """(B,) what each row adds to the loss beside the tasks' losses; None where the architecture has no such term."""
     pairs: Mapping[str, Pairs] = MappingProxyType({})
     """By ranking task, the vectors of the users and the items, whose dot product is in `logits`."""
-    slices: tuple[Tensor, ...] = ()
-    """`shared` of each micro-batch, from which the outputs of its rows were computed; `shared` alone where empty."""
+    mixtures: "Mapping[str, Mixture]" = MappingProxyType({})
+    """By task, what alone it reads of `shared`, where that is a mixture of E vectors (B, E, d)."""
+    parts: "tuple[Forward, ...]" = ()
+    """The passes over micro-batches that were put together, if there were several."""
 
     @classmethod
     def of_micro_batches(cls, parts: "Sequence[Forward]") -> "Forward":
@@ -80,8 +82,23 @@ class Forward(NamedTuple):
             {task: torch.cat([part.logits[task] for part in parts]) for task in first.logits},
             None if first.shared is None else torch.cat([part.shared for part in parts]),  # pyright: ignore
             None if first.penalty is None else torch.cat([part.penalty for part in parts]),  # pyright: ignore
-            slices=() if first.shared is None else tuple(part.shared for part in parts),  # pyright: ignore
+            mixtures=first.mixtures,
+            parts=tuple(parts),
         )
+
+
+class Mixture(NamedTuple):
+    """What a gate makes of experts' outputs."""
+
+    weights: Tensor
+    """(B, E) of the experts that tasks share."""
+    value: Tensor
+    """(B, d) sum_e weights_e x_e of those, and what else there is."""
+
+
+def values_of(mixtures: Mapping[str, Mixture]) -> dict[str, Tensor]:
+    """The mixed vectors (B, d) by task."""
+    return {task: mixture.value for task, mixture in mixtures.items()}
 
 
 class Encoded(NamedTuple):
@@ -185,11 +202,11 @@ class Gate(nn.Module):
         self.used: Tensor | None = None
         """(E,) summed weights of the last forward pass, without gradient."""
 
-    def forward(self, x: Tensor, experts: Tensor) -> Tensor:
-        """(B, in_features) and (B, E, d) to the mixture (B, d)."""
+    def forward(self, x: Tensor, experts: Tensor) -> Mixture:
+        """(B, in_features) and (B, E, d) to their mixture."""
         weights = self.weights(x).softmax(1)
         self.used = weights.detach().sum(0)
-        return torch.bmm(weights[:, None], experts)[:, 0]
+        return Mixture(weights, torch.bmm(weights[:, None], experts)[:, 0])
 
 
 def gate_use(model: nn.Module) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ A draw is a function of the seed, the epoch and the row's number, so it depends 
 of workers, and a resumed run hides what an uninterrupted one would have hidden.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ history are."""
 
 ENTRY_STREAM = 128
 
+SAMPLE = 255
+"""Stream of the draw of the rows on which a balancer sees what a step has done."""
 HALVES = 256
 """Stream of the draw that halves the rows of an entity (Meta-Embedding); those of masks count up from 0."""
 
@@ -81,6 +83,11 @@ def trainable(experiment: Experiment, task: str, hidden: Hidden, size: int) -> T
     for name in hidden_by(experiment, task):
         mask = mask.to(hidden[name].device) & hidden[name] if name in hidden else torch.zeros_like(mask)
     return mask
+
+
+def rows_of(columns: Mapping[str, Tensor], rows: slice | Tensor) -> dict[str, Tensor]:
+    """The columns of a batch, or of what is hidden in it, at some of its rows."""
+    return {name: column[rows] for name, column in columns.items()}
 
 
 def uniform(rows: Tensor, seed: int, epoch: int, stream: int) -> Tensor:

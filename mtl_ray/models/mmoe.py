@@ -3,7 +3,19 @@
 import torch
 
 from mtl_ray.experiment.model import MMoE
-from mtl_ray.models.layers import SHARED, Encoded, Experts, Forward, Gate, ModuleDict, Network, Sizes, Towers, width_of
+from mtl_ray.models.layers import (
+    SHARED,
+    Encoded,
+    Experts,
+    Forward,
+    Gate,
+    ModuleDict,
+    Network,
+    Sizes,
+    Towers,
+    values_of,
+    width_of,
+)
 
 
 class MMoENetwork(Network):
@@ -19,4 +31,5 @@ class MMoENetwork(Network):
         """The experts' outputs (B, E, d) are what the tasks share."""
         x = inputs.x[SHARED]
         experts = torch.stack(self.experts(x), 1)
-        return Forward(self.towers({task: gate(x, experts) for task, gate in self.gates.items()}), experts)
+        mixtures = {task: gate(x, experts) for task, gate in self.gates.items()}
+        return Forward(self.towers(values_of(mixtures)), experts, mixtures=mixtures)

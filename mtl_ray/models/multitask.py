@@ -13,7 +13,7 @@ from mtl_ray.models.cold_start import MetaEmbedding, known_support
 from mtl_ray.models.inputs import Inputs, Vectors
 from mtl_ray.models.interactions import build_interaction
 from mtl_ray.models.layers import SHARED, Encoded, Forward, ModuleDict, Network, ParameterDict, Sizes
-from mtl_ray.models.masks import hidden_by
+from mtl_ray.models.masks import hidden_by, rows_of
 from mtl_ray.models.networks import network_of
 from mtl_ray.models.soft_sharing import SoftSharingNetwork
 from mtl_ray.models.two_towers import TwoTowers
@@ -106,7 +106,8 @@ class MultiTaskModel(nn.Module):
         # Without reentry the graph is whole, as the gradients of the tasks want it; its numbers are computed again.
         places = [slice(start, start + self.micro_batch) for start in range(0, size, self.micro_batch)]
         parts = [
-            checkpoint(self._pass, _rows(batch, place), _rows(hidden, place), use_reentrant=False) for place in places
+            checkpoint(self._pass, rows_of(batch, place), rows_of(hidden, place), use_reentrant=False)
+            for place in places
         ]
         return Forward.of_micro_batches(parts)  # pyright: ignore[reportArgumentType]
 
@@ -243,10 +244,6 @@ class DotPath(nn.Module):
         user, item = (torch.stack([vectors[name] for name in names]).sum(0) for names in self.sides.values())
         product = user * item
         return {task: (product @ weight + self.biases[task])[:, None] for task, weight in self.weights.items()}
-
-
-def _rows(columns: Mapping[str, Tensor], place: slice) -> dict[str, Tensor]:
-    return {name: column[place] for name, column in columns.items()}
 
 
 def _size(module: nn.Module) -> int:

@@ -6,7 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.experiment.model import CGC, PLE, MLPSettings
-from mtl_ray.models.layers import SHARED, Encoded, Experts, Forward, Gate, ModuleDict, Network, Sizes, Towers, width_of
+from mtl_ray.models.layers import (
+    SHARED,
+    Encoded,
+    Experts,
+    Forward,
+    Gate,
+    Mixture,
+    ModuleDict,
+    Network,
+    Sizes,
+    Towers,
+    values_of,
+    width_of,
+)
 
 
 class Level(nn.Module):
@@ -21,8 +34,8 @@ class Level(nn.Module):
         self.gates = ModuleDict({task: Gate(in_features, shared + own) for task in tasks})
         self.shared_gate = None if last else Gate(in_features, shared + own * len(tasks))
 
-    def forward(self, x: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """(B, in_features) by task and `shared` to (B, out_features) of the same names (the last level has no
+    def forward(self, x: Mapping[str, Tensor]) -> tuple[dict[str, Mixture], Tensor]:
+        """(B, in_features) by task and `shared` to mixtures (B, out_features) of the same names (the last level has no
         `shared`), and the shared experts' outputs (B, E, out_features)."""
         shared = torch.stack(self.shared(x[SHARED]), 1)
         own = {task: [e[:, None] for e in experts(x[task])] for task, experts in self.own.items()}
@@ -52,12 +65,15 @@ class PLENetwork(Network):
             )
             self.levels.append(level)
             width = width_of(settings.encoder, width)
+        self.num_shared = settings.shared_experts
         self.towers = Towers(width, sizes.outputs, settings.tower)
 
     def forward(self, inputs: Encoded) -> Forward:
         """The shared experts' outputs of the last level (B, E, d) are what the tasks share."""
         x = dict.fromkeys((*self.towers.towers, SHARED), inputs.x[SHARED])
-        shared = None
+        mixtures, shared = {}, None
         for level in self.levels:
-            x, shared = level(x)
-        return Forward(self.towers(x), shared)
+            mixtures, shared = level(x)
+            x = values_of(mixtures)
+        mixtures = {task: Mixture(weights[:, -self.num_shared :], value) for task, (weights, value) in mixtures.items()}
+        return Forward(self.towers(x), shared, mixtures=mixtures)

@@ -5,7 +5,20 @@ from collections.abc import Sequence
 import torch
 
 from mtl_ray.experiment.model import STEM
-from mtl_ray.models.layers import SHARED, Encoded, Experts, Forward, Gate, ModuleDict, Network, Sizes, Towers, width_of
+from mtl_ray.models.layers import (
+    SHARED,
+    Encoded,
+    Experts,
+    Forward,
+    Gate,
+    Mixture,
+    ModuleDict,
+    Network,
+    Sizes,
+    Towers,
+    values_of,
+    width_of,
+)
 
 
 class STEMNetwork(Network):
@@ -17,7 +30,7 @@ class STEMNetwork(Network):
         tasks = list(sizes.outputs)
         numbers = {SHARED: settings.shared_experts} | dict.fromkeys(tasks, settings.task_experts)
         self.experts = ModuleDict({n: Experts(e, sizes.width, settings.encoder) for n, e in numbers.items()})
-        total = sum(numbers.values())
+        self.num_shared, total = settings.shared_experts, sum(numbers.values())
         self.gates = ModuleDict({task: Gate(2 * sizes.width, total) for task in tasks})
         self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
 
@@ -29,8 +42,9 @@ class STEMNetwork(Network):
     def forward(self, inputs: Encoded) -> Forward:
         """The shared experts' outputs (B, E, d) are what the tasks share."""
         outputs = {name: torch.stack(experts(inputs.x[name]), 1) for name, experts in self.experts.items()}
-        mixed = {}
+        mixtures = {}
         for task, gate in self.gates.items():
             seen = [output if name in (SHARED, task) else output.detach() for name, output in outputs.items()]
-            mixed[task] = gate(torch.cat([inputs.x[SHARED], inputs.x[task]], 1), torch.cat(seen, 1))
-        return Forward(self.towers(mixed), outputs[SHARED])
+            weights, value = gate(torch.cat([inputs.x[SHARED], inputs.x[task]], 1), torch.cat(seen, 1))
+            mixtures[task] = Mixture(weights[:, : self.num_shared], value)
+        return Forward(self.towers(values_of(mixtures)), outputs[SHARED], mixtures=mixtures)

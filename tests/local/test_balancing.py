@@ -46,11 +46,11 @@ def test_resumed_equals_uninterrupted(prepared: Prepared, tmp_path: Path, kind: 
         assert torch.equal(parameters(resumed)[name], value), name
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_mixed_precision_and_clipping_work_with_every_weighting(prepared: Prepared, precision: str):
+@pytest.mark.parametrize(("precision", "model"), [("bfloat16", "mmoe"), ("float16", "shared_bottom")])
+def test_mixed_precision_and_clipping_work_with_every_weighting(prepared: Prepared, precision: str, model: str):
     for kind, settings in KINDS.items():
         changes = {"balancing": settings, "training.precision": precision, "training.clip_norm": 0.1}
-        changes["model.interaction"] = "concat"
+        changes |= {"model.interaction": "concat", "model.kind": model}
         trainer = trainer_of(override(small_experiment(), changes), prepared)
         before = parameters(trainer)
         seen = []

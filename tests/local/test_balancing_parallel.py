@@ -26,6 +26,7 @@ CASES = balancings() | {
     for kind, settings in balancings().items()
     if kind in ("gradnorm", "pcgrad", "gradient_to_target")
 }
+CASES |= {f"{kind} with mixtures": CASES[kind] for kind in ("mgda", "graddrop")}
 CASES["cagrad with a dot product"] = CASES["cagrad"]
 
 
@@ -45,7 +46,8 @@ def train_all(rank: int, world_size: int, prepared: Prepared, num_parts: int, ca
     for name, settings in cases.items():
         changes = {"balancing": settings, "training.affinity_every": 3 if name == "static" else 0}
         # The dot product reaches the embeddings past the representation.
-        changes["model.interaction"] = "dot" if " " in name else "concat"
+        changes["model.interaction"] = "dot" if "dot" in name or "parameters" in name else "concat"
+        changes["model.kind"] = "mmoe" if "mixtures" in name else "shared_bottom"
         experiment = override(small_experiment(training__optimizer=SGD), SMALLER | changes)
         trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
         trainer.probe = draw_rows(shard(prepared, "valid", rank, world_size), 200, experiment.seed)

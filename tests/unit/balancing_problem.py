@@ -1,5 +1,7 @@
 """Losses with known values and gradients: what the tests of task weightings share."""
 
+import copy
+
 import torch
 
 from mtl_ray.balancing import Balancer, Step, build_balancer
@@ -26,6 +28,12 @@ class Problem:
         self.present = torch.tensor(present)
         self.jacobian[~self.present], self.values[~self.present] = 0, 0
         self.leaf = torch.randn(ROWS, WIDTH, generator=generator).double().requires_grad_()
+
+    def scaled(self, factor: float | torch.Tensor) -> "Problem":
+        """The same with other values of the losses."""
+        other = copy.copy(self)
+        other.values = self.values * factor
+        return other
 
     def losses(self) -> tuple[torch.Tensor, torch.Tensor]:
         z = self.leaf * 1

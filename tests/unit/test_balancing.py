@@ -22,7 +22,7 @@ def test_a_task_without_label_is_left_out(kind: str):
         assert problem.leaf.grad.isfinite().all()
         assert all(weights[number] == 0 for number in absent)
         assert weights.isfinite().all()
-        balancer.after(problem.values * 0.9)
+        balancer.after(problem.step(), problem.scaled(0.9).step())
         balancer.end_epoch(torch.where(problem.present, problem.values, torch.nan))
 
 
@@ -47,7 +47,7 @@ def test_state_survives_a_file_without_pickles(kind: str):
     def advance(balancer: Balancer, seed: int) -> torch.Tensor:
         problem = Problem(seed)
         gradient = problem.gradient(balancer)
-        balancer.after(problem.values * torch.linspace(0.7, 1.1, NUM_TASKS))
+        balancer.after(problem.step(), problem.scaled(torch.linspace(0.7, 1.1, NUM_TASKS)).step())
         balancer.end_epoch(problem.values)
         balancer.reward(problem.jacobian[:, :NUM_TASKS])
         return gradient

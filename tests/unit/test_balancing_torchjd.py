@@ -35,10 +35,10 @@ def test_learned_scalarizations_are_those_of_torchjd(kind: str, scalarizer):
 def test_famo_is_that_of_torchjd():
     balancer, plain = balancer_of("famo"), scalarization.FAMO(NUM_TASKS).double()
     for seed in range(5):
-        problem, after = Problem(seed), Problem(seed + 100).values
+        problem, after = Problem(seed), Problem(seed + 100)
         close(problem.gradient(balancer), problem.plain_gradient(plain), 1e-6)  # TorchJD adds 1e-8 to each loss
-        balancer.after(after)
-        plain.update(after)
+        balancer.after(problem.step(), after.step())
+        plain.update(after.values)
 
 
 def test_dwa_is_that_of_torchjd():

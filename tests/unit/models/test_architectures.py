@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mtl_ray import checkpoint
+from mtl_ray.balancing import Step, make_step
 from mtl_ray.experiment import Experiment, override, parse
 from mtl_ray.experiment.model import Architecture
 from mtl_ray.models import MultiTaskModel
@@ -57,7 +58,7 @@ def labels_of(size: int) -> dict[str, torch.Tensor]:
 
 
 def loss_of(model: MultiTaskModel, batch: dict[str, torch.Tensor], labels: dict[str, torch.Tensor]) -> torch.Tensor:
-    logits, _, penalty, pairs, _ = model(batch)
+    logits, _, penalty, pairs, *_ = model(batch)
     total = torch.zeros(()) if penalty is None else penalty.mean()
     for name, task in model.tasks.items():
         label = labels[label_column(name)]
@@ -109,6 +110,44 @@ def test_every_task_reaches_the_shared_representation(kind: str):
     for name, output in logits.items():
         (gradient,) = torch.autograd.grad(output.square().sum(), shared, retain_graph=True)
         assert gradient.abs().sum() > 0, name
+
+
+def step_of(model: MultiTaskModel) -> Step:
+    weight = next(model.parameters())
+    batch = {n: c.to(weight.dtype) if c.is_floating_point() else c for n, c in batch_of(32).items()}
+    forward, labels = model(batch), labels_of(32)
+    sums, counts = [], []
+    for name, task in model.tasks.items():
+        label = labels[label_column(name)]
+        loss, count = task.loss(forward.logits[name], label, task.labelled(label), forward.pairs.get(name))
+        sums.append(loss)
+        counts.append(count)
+    totals = torch.cat([torch.stack(sums).detach(), torch.stack(counts)])
+    return make_step(list(model.tasks), sums, totals, torch.tensor(32), forward)
+
+
+@every_kind
+@pytest.mark.parametrize("micro_batch", [None, 12])
+def test_gradients_of_tasks_are_those_on_the_shared_representation(kind: str, micro_batch: int | None):
+    model, _, _ = model_of(kind)
+    model = model.double().train()
+    model.micro_batch = micro_batch
+    step = step_of(model)
+    if step.shared is None:
+        return
+    assert [len(tips) for tips in step.tips] == [3 if micro_batch else 1] * len(step.losses)
+    model.micro_batch = None
+    plain = step_of(model)
+    assert plain.shared is not None
+    jacobian = torch.stack([plain.gradient(loss, [plain.shared])[0].flatten() for loss in plain.losses])
+    torch.testing.assert_close(step.gramian, jacobian @ jacobian.T)
+    torch.testing.assert_close(step.on_representation(step.tip_gradients), jacobian.sum(0))
+    weights = torch.arange(1.0, len(plain.losses) + 1).double()
+    parameters = list(model.parameters())
+    expected = torch.autograd.grad(weights @ torch.stack(tuple(plain.losses)), parameters, materialize_grads=True)
+    found = torch.autograd.grad(step.weighted_loss(weights), parameters, materialize_grads=True)
+    for name, left, right in zip(dict(model.named_parameters()), found, expected, strict=True):
+        torch.testing.assert_close(left, right, msg=name)
 
 
 @every_kind
