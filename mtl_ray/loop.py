@@ -86,7 +86,7 @@ class Trainer:
             (2T,) the summed loss of each task and its number of labelled rows, over all workers.
         """
         training, progress = self.experiment.training, self.progress
-        batch, num_sampled = self._sample_first(to_device(batch, self.device, self.dtype))
+        batch = to_device(batch, self.device, self.dtype)
         hidden = draw_hidden(self.experiment, batch[ROW], self.experiment.seed, progress.epoch)
         self._look_ahead(batch, hidden)
         self._seed(rank())
@@ -102,7 +102,7 @@ class Trainer:
         if every and progress.step % every == 0:
             self.monitor.observe_step(step, weights)
             self.monitor.observe_gates(gate_use(self.model))
-        before = self._sampled_losses(forward, batch, masks, num_sampled) if self.balancer.sample else None
+        before = self._sampled(forward, batch, masks) if self.balancer.sample else None
         # DDP averages gradients over workers; each one's loss is its share of the whole, so they must add up.
         self.scaler.scale(loss * world_size()).backward()
         if training.clip_norm:
@@ -113,11 +113,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
         if before is not None:
-            sample = slice(num_sampled)
+            rows, losses = before
             self._seed(rank())
             with torch.no_grad():
-                after, _ = self.losses(self.model, rows_of(batch, sample), rows_of(hidden, sample))
-                self.balancer.after(before, after)
+                self.balancer.after(losses, self.losses(self.model, rows_of(batch, rows), rows_of(hidden, rows))[0])
         if self.average is not None:
             self.average.update_parameters(self.model)
         progress.step += 1
@@ -136,20 +135,11 @@ class Trainer:
         masks = {name: trainable(self.experiment, name, hidden, size) for name in self.model.tasks}
         return {name: mask.to(self.device) for name, mask in masks.items()}
 
-    def _sample_first(self, batch: Batch) -> tuple[Batch, int]:
-        """The rows on which the balancer sees what the step does, before all others; and how many they are.
-
-        With the same seed dropout then masks them in both passes alike, on a CPU at least.
-        """
-        if not self.balancer.sample:
-            return batch, 0
-        chosen = uniform(batch[ROW], self.experiment.seed, self.progress.epoch, SAMPLE) < self.balancer.sample
-        return rows_of(batch, torch.argsort(~chosen, stable=True)), int(chosen.sum())
-
     @torch.no_grad()
-    def _sampled_losses(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor], number: int) -> Step:
-        first = torch.arange(len(batch[ROW]), device=self.device) < number
-        return self._losses(forward, batch, {name: mask & first for name, mask in masks.items()})[0]
+    def _sampled(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[Tensor, Step]:
+        """(B,) the rows on which the balancer sees what the step does, and the losses on them before it."""
+        rows = uniform(batch[ROW], self.experiment.seed, self.progress.epoch, SAMPLE) < self.balancer.sample
+        return rows, self._losses(forward, batch, {name: mask & rows for name, mask in masks.items()})[0]
 
     def _sums(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """By task, the summed loss and the number of its terms over this worker's rows."""

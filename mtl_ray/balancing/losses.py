@@ -96,8 +96,7 @@ class FAMOBalancer(Balancer):
 
     w_t = c z_t / L_t with z = softmax(xi) and c = 1 / sum_t (z_t / L_t). After the step, xi moves by Adam along the
     gradient of z . (log L(before) - log L(after)), the second of another pass over the same rows, without gradient.
-    Ours: these rows are a share of the batch, drawn anew in each epoch; in the paper they are all of it. A task without
-    a label among them takes no part.
+    Ours: they may be a sample of the batch, drawn anew in each epoch. A task without a label among them takes no part.
     """
 
     def __init__(self, num_tasks: int, lr: float, gamma: float, sample: float) -> None:

@@ -9,8 +9,8 @@ import torch
 
 from mtl_ray.data.load import Shard, read_directly
 from mtl_ray.data.prepare import prepare
-from mtl_ray.optimizer import build_optimizer
 from mtl_ray.models import MultiTaskModel
+from mtl_ray.optimizer import build_optimizer
 from mtl_ray.schema import label_column
 from mtl_ray.session import connect
 from mtl_ray.train import train

@@ -27,6 +27,7 @@ CASES = balancings() | {
     if kind in ("gradnorm", "pcgrad", "gradient_to_target")
 }
 CASES |= {f"{kind} with mixtures": CASES[kind] for kind in ("mgda", "graddrop")}
+CASES["famo with a sample"] = {"kind": "famo", "sample": 0.5}
 CASES["cagrad with a dot product"] = CASES["cagrad"]
 
 
