@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtl_ray.canvas import png
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -36,6 +38,7 @@ class Page:
     def __init__(self, title: str) -> None:
         self.title = title
         self.parts: list[str] = []
+        self.pictures: dict[str, bytes] = {}
 
     def heading(self, text: str) -> None:
         """Begin a section."""
@@ -58,8 +61,13 @@ class Page:
             )
         self.parts.append('<div class="scroll"><table>\n' + "\n".join(lines) + "\n</table></div>")
 
-    def figure(self, figure: "Figure", caption: str) -> None:
-        """A drawing, embedded as SVG so that it is sharp at every size; the caption is also its text for the blind."""
+    def figure(self, figure: "Figure", caption: str, name: str = "") -> None:
+        """A drawing, embedded as SVG so that it is sharp at every size; the caption is also its text for the blind.
+
+        With a name it is also kept as a picture of its own, `NAME.png`; see `files`.
+        """
+        if name:
+            self.pictures[f"{name}.png"] = png(figure)
         source = base64.b64encode(_svg(figure)).decode()
         # In an <img> the drawing has its own names, which those of other drawings cannot meet.
         image = f'<img src="data:image/svg+xml;base64,{source}" alt="{escape(caption)}">'
@@ -75,10 +83,14 @@ class Page:
         body = "\n".join(self.parts)
         return f"{head}\n<body>\n<h1>{escape(self.title)}</h1>\n{body}\n</body>\n</html>\n"
 
+    def files(self) -> dict[str, bytes]:
+        """`report.html` and the pictures, by name."""
+        return {"report.html": self.html().encode(), **self.pictures}
+
     def write(self, path: Path) -> None:
         """Write the file aside and rename it."""
         aside = path.with_name(f"{path.name}.partial")
-        aside.write_text(self.html(), encoding="utf-8")
+        aside.write_bytes(self.html().encode())
         aside.replace(path)
 
 
