@@ -36,7 +36,10 @@ def panels(number: int, columns: int, width: float = 4.8, height: float = 3.2) -
     columns = max(1, min(columns, number))
     lines = max(1, math.ceil(number / columns))
     figure = new_figure(width * columns, height * lines)
-    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11}):
+    cycle = mpl.cycler(color=COLORS)
+    with mpl.rc_context(
+        {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.prop_cycle": cycle}
+    ):
         axes = list(figure.subplots(lines, columns, squeeze=False).flatten())
     for axis in axes[number:]:
         axis.set_axis_off()

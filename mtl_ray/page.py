@@ -25,9 +25,10 @@ th, td { padding: .3rem .7rem; text-align: left; vertical-align: top; border-bot
 th { border-bottom: 2px solid #bbb; }
 .number { text-align: right; white-space: nowrap; }
 figure { margin: 1rem 0; }
-figure img { display: block; width: 100%; height: auto; }
+figure img { display: block; max-width: 100%; height: auto; }
 figcaption { color: #555; font-size: .875rem; max-width: 44rem; }
-@media (max-width: 40rem) { body { padding: .7rem; } th, td { padding: .25rem .45rem; } }
+@media (max-width: 40rem) { body { padding: .7rem; } th, td { padding: .25rem .45rem; }
+  figure img { max-width: max(100%, 44rem); } }
 @media print { .scroll { overflow: visible; } figure, tr { break-inside: avoid; } }
 """
 
@@ -71,7 +72,9 @@ class Page:
         source = base64.b64encode(_svg(figure)).decode()
         # In an <img> the drawing has its own names, which those of other drawings cannot meet.
         image = f'<img src="data:image/svg+xml;base64,{source}" alt="{escape(caption)}">'
-        self.parts.append(f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>")
+        self.parts.append(
+            f'<figure><div class="scroll">{image}</div><figcaption>{escape(caption)}</figcaption></figure>'
+        )
 
     def html(self) -> str:
         """The whole file."""

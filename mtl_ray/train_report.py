@@ -13,12 +13,11 @@ from mtl_ray.schema import SEGMENTS, segment_key
 from mtl_ray.train_plot import calibration_plot, learning_curves, segment_bars
 
 WHO = {
-    "warm": "Known users and items",
-    "new_user": "New users",
-    "new_item": "New items",
-    "new_both": "New users with new items",
+    "warm": "known users and items",
+    "new_user": "new users",
+    "new_item": "new items",
+    "new_both": "new users with new items",
 }
-VERDICTS = ("better", "worse", "no clear difference", "nothing to compare with")
 
 
 def train_report(
@@ -38,8 +37,8 @@ def train_report(
         facts: where to find the run and its model, by what they are.
     """
     page = Page(experiment.name)
-    for line in verdict(experiment, evaluation):
-        page.text(line)
+    page.text(verdict(experiment, evaluation))
+    page.table(["task", "metric", *WHO.values()], _judged(experiment, evaluation))
     page.heading("By segment")
     page.figure(
         segment_bars(experiment, evaluation),
@@ -71,48 +70,63 @@ def train_report(
     return page
 
 
-def verdict(experiment: Experiment, evaluation: Evaluation) -> Iterator[str]:
-    """A sentence a segment: on which tasks the model beats the best prediction without one."""
-    if not evaluation.metrics:
-        yield "There are no test rows: nothing is known of how good the model is."
-        return
+def verdict(experiment: Experiment, evaluation: Evaluation) -> str:
+    """In a sentence, for known and new users and items, on how many tasks the model is better than no model."""
+    parts = []
     for segment, who in WHO.items():
-        groups: dict[str, list[str]] = {}
-        for task, spec in experiment.tasks.items():
-            metric = first_metric(spec)
-            key = segment_key("test", task, metric, segment)
-            if key in evaluation.metrics:
-                word, beside = judge(evaluation, key)
-                value = f"{task} ({metric} {evaluation.metrics[key]:.3f}{beside})"
-                groups.setdefault(word, []).append(value)
-        told = (f"{word}: {', '.join(groups[word])}" for word in VERDICTS if word in groups)
-        counted = sum(len(tasks) for word, tasks in groups.items() if word != VERDICTS[-1])
-        if counted:
-            better = len(groups.get("better", []))
-            rest = _sentences(told)
-            yield f"{who}: better than any prediction without a model on {better} of {counted} tasks. {rest}"
-        elif groups:
-            yield f"{who}: {_sentences(told)}"
-        else:
-            yield f"{who}: none among the test rows on which a metric is defined."
+        words = [word for key in _first_keys(experiment, evaluation, segment) if (word := judge(evaluation, key)[0])]
+        if words:
+            worse = words.count("worse")
+            parts.append(
+                f"for {who} on {words.count('better')} of {len(words)} tasks{f' (worse on {worse})' if worse else ''}"
+            )
+    if not parts:
+        return "There is no test row on which the model could be compared with predictions without a model."
+    return f"Better than every prediction without a model: {', '.join(parts)}."
 
 
 def judge(evaluation: Evaluation, key: str) -> tuple[str, str]:
-    """One of `VERDICTS` on a metric, and in words what it is compared with."""
+    """`better`, `worse` or `no clear difference` on a metric, and the best prediction without a model.
+
+    Both are empty where there is none. A difference is clear if that prediction's value is outside of the interval.
+    """
     references = {name: values[key] for name, values in evaluation.baselines.items() if key in values}
     if not references:
-        return VERDICTS[3], ""
+        return "", ""
     sign = 1 if is_higher_better(key) else -1
     best = max(references, key=lambda name: sign * references[name])
-    beside = f" against {references[best]:.3f} of {best.replace('_', ' ')}"
+    beside = f"{references[best]:.3f} by {best.replace('_', ' ')}"
     low, high = evaluation.intervals.get(key, (float("-inf"), float("inf")))
     if low <= references[best] <= high:
-        return VERDICTS[2], beside
-    return VERDICTS[0] if sign * (evaluation.metrics[key] - references[best]) > 0 else VERDICTS[1], beside
+        return "no clear difference", beside
+    return "better" if sign * (evaluation.metrics[key] - references[best]) > 0 else "worse", beside
 
 
-def _sentences(parts: Iterator[str]) -> str:
-    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts)
+def _first_keys(experiment: Experiment, evaluation: Evaluation, segment: str) -> Iterator[str]:
+    """The key of each task's first metric, where the segment defines it."""
+    for task, spec in experiment.tasks.items():
+        key = segment_key("test", task, first_metric(spec), segment)
+        if key in evaluation.metrics:
+            yield key
+
+
+def _judged(experiment: Experiment, evaluation: Evaluation) -> Iterator[list[str]]:
+    """A row a task: its first metric beside the best prediction without a model, by segment."""
+    for task, spec in experiment.tasks.items():
+        metric, cells = first_metric(spec), []
+        for segment in WHO:
+            key = segment_key("test", task, metric, segment)
+            if key not in evaluation.metrics:
+                cells.append("-")
+                continue
+            word, beside = judge(evaluation, key)
+            value = f"{evaluation.metrics[key]:.3f}"
+            cells.append(f"{word}: {value} against {beside}" if word else f"{value}, nothing to compare with")
+        yield [
+            task,
+            f"{metric}, {'higher' if is_higher_better(f'test/{task}/{metric}') else 'lower'} is better",
+            *cells,
+        ]
 
 
 def _trained(page: Page, experiment: Experiment, prepared: Prepared, facts: Mapping[str, str]) -> None:
