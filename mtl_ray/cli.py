@@ -31,7 +31,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the result for 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exit 0 success, 1 the work failed, 2 bad input, 130 interrupted."""
+    """Run a command; exit 0 success, 1 the work failed, 2 bad input, 3 drift, 130 interrupted."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Warnings of the libraries are for developers; ours about MLflow are shown as one line.
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
@@ -232,6 +232,33 @@ def predict(
     predicted = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output)
     _say(f"{predicted.num_rows:,} rows scored: {predicted.folder}")
     _write(json_file, {"output": predicted.folder.location, "rows": predicted.num_rows})
+
+
+@app.command()
+def drift(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
+    rows: Annotated[str, typer.Option("--input", help="New rows, raw: Parquet or CSV file, folder or glob.")],
+    max_psi: Annotated[float, typer.Option(help="Largest population stability index.", min=0)] = 0.2,
+    max_null_change: Annotated[float, typer.Option(help="Largest change of an input's share of nulls.", min=0)] = 0.05,
+    max_unknown_rise: Annotated[
+        float, typer.Option(help="Largest rise of an input's share of unseen values.", min=0)
+    ] = 0.05,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Compare new rows with those of the training, input by input; exit 3 if anything is over a limit."""
+    from mtl_ray.drift import Limits  # noqa: PLC0415
+    from mtl_ray.drift import drift as run  # noqa: PLC0415
+    from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
+    from mtl_ray.tracking import default_uri  # noqa: PLC0415
+
+    limits = Limits(max_psi, max_null_change, max_unknown_rise)
+    found = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, limits)
+    console.print(found.table())
+    _write(json_file, found.numbers())
+    if found.drifted:
+        _say(f"drift: {', '.join(found.drifted)}")
+        raise typer.Exit(3)
 
 
 @app.command()

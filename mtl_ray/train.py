@@ -15,6 +15,7 @@ from ray.train.torch import TorchTrainer
 
 from mtl_ray.data.prepare import Prepared, open_prepared, prepare
 from mtl_ray.data.storage import Folder
+from mtl_ray.drift import write_reference
 from mtl_ray.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.models.complexity import complexity_of
@@ -92,6 +93,7 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         checkpoint = _local(_best(result))
         evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
         run.log_metrics(evaluation.metrics, experiment.training.epochs)
+        write_reference(checkpoint, prepared)
         scorer = Scorer(checkpoint)
         model_uri = register(experiment, run, checkpoint, prepared, signature_of(scorer), example_of(scorer, prepared))
         write_evaluation(folder, evaluation, model_uri)
