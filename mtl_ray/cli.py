@@ -31,7 +31,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the result for 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exit 0 success, 1 the work failed, 2 bad input, 130 interrupted."""
+    """Run a command; exit 0 success, 1 the work failed, 2 bad input, 3 drift, 130 interrupted."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Warnings of the libraries are for developers; ours about MLflow are shown as one line.
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
@@ -121,14 +121,14 @@ def train(
 ) -> None:
     """Prepare if needed, train, evaluate on the test rows, log to MLflow and register the model."""
     settings = load(experiment, changes)
-    from mtl_ray.report import table  # noqa: PLC0415
+    from mtl_ray.tables import table  # noqa: PLC0415
     from mtl_ray.train import train as run  # noqa: PLC0415
 
     trained = run(settings, resume, _say)
     console.print(table(settings, trained.evaluation, trained.prepared.schema))
     _say(f"MLflow run: {trained.run_id}")
     _say(f"model: {trained.model_uri or trained.checkpoint}")
-    _say(f"report: {trained.folder}/report.md")
+    _say(f"report: {trained.folder}/report.html")
     _write(
         json_file,
         {
@@ -175,9 +175,17 @@ def compare(
     compared = run(settings, resume, _say, command)
     console.print(compared.comparison.table())
     _say(f"MLflow run: {compared.run_id}")
-    _say(f"report: {compared.folder}/comparison.md, comparison.json, comparison.png")
+    _say(f"report: {compared.folder}/report.html, comparison.md, comparison.json")
     result = {"run": compared.name, "run_id": compared.run_id, "folder": compared.folder.location}
     _write(json_file, {**result, **compared.comparison.numbers()})
+
+
+@app.command()
+def report(run: Annotated[str, typer.Argument(help="Folder of a run of `train` or `compare`.", metavar="RUN")]) -> None:
+    """Make the report of a finished run anew: one HTML file and its pictures, in the run's folder and in MLflow."""
+    from mtl_ray.report import report as make  # noqa: PLC0415
+
+    _say(f"report: {make(run)}/report.html")
 
 
 @app.command()
@@ -193,8 +201,8 @@ def evaluate(
     from mtl_ray.data.prepare import open_prepared  # noqa: PLC0415
     from mtl_ray.evaluate import evaluate_checkpoint  # noqa: PLC0415
     from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
-    from mtl_ray.report import table  # noqa: PLC0415
     from mtl_ray.session import connect  # noqa: PLC0415
+    from mtl_ray.tables import table  # noqa: PLC0415
     from mtl_ray.tracking import default_uri  # noqa: PLC0415
 
     if split not in ("train", "valid", "test"):
@@ -227,6 +235,33 @@ def predict(
 
 
 @app.command()
+def drift(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
+    rows: Annotated[str, typer.Option("--input", help="New rows, raw: Parquet or CSV file, folder or glob.")],
+    max_psi: Annotated[float, typer.Option(help="Largest population stability index.", min=0)] = 0.2,
+    max_null_change: Annotated[float, typer.Option(help="Largest change of an input's share of nulls.", min=0)] = 0.05,
+    max_unknown_rise: Annotated[
+        float, typer.Option(help="Largest rise of an input's share of unseen values.", min=0)
+    ] = 0.05,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Compare new rows with those of the training, input by input; exit 3 if anything is over a limit."""
+    from mtl_ray.drift import Limits  # noqa: PLC0415
+    from mtl_ray.drift import drift as run  # noqa: PLC0415
+    from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
+    from mtl_ray.tracking import default_uri  # noqa: PLC0415
+
+    limits = Limits(max_psi, max_null_change, max_unknown_rise)
+    found = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, limits)
+    console.print(found.table())
+    _write(json_file, found.numbers())
+    if found.drifted:
+        _say(f"drift: {', '.join(found.drifted)}")
+        raise typer.Exit(3)
+
+
+@app.command()
 def recommend(
     model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
     profile: Annotated[
@@ -253,7 +288,7 @@ def recommend(
     from mtl_ray.recommend import recommend as run  # noqa: PLC0415
     from mtl_ray.recommender import Recommender  # noqa: PLC0415
     from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
-    from mtl_ray.report import item_table  # noqa: PLC0415
+    from mtl_ray.tables import item_table  # noqa: PLC0415
     from mtl_ray.tracking import default_uri  # noqa: PLC0415
 
     folder = checkpoint_folder(model, tracking_uri or default_uri())

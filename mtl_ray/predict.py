@@ -40,13 +40,14 @@ class _Apply:
     def __call__(self, row: dict) -> dict:
         read = 0
         for first_row, table in row["chunk"].read():
-            result = self.function(_well_formed(row["chunk"].file, first_row, table))
+            result = self.function(well_formed(row["chunk"].file, first_row, table))
             self.output.write_table(f"part-{row['place']:05d}-{first_row:012d}.parquet", result)
             read += len(table)
         return {"rows": read}
 
 
-def _well_formed(file: str, first_row: int, table: pa.Table) -> pa.Table:
+def well_formed(file: str, first_row: int, table: pa.Table) -> pa.Table:
+    """The table without the mark of malformed lines. Raises InputError if there is one."""
     if MALFORMED not in table.column_names:
         return table
     bad = np.flatnonzero(np.asarray(table.column(MALFORMED).is_valid()))
@@ -60,7 +61,7 @@ def _well_formed(file: str, first_row: int, table: pa.Table) -> pa.Table:
 def read_whole(location: str) -> pa.Table:
     """All rows of a Parquet or CSV file, folder or glob, in this process. Raises InputError if it cannot be read."""
     chunks = open_log(location).chunks
-    tables = (_well_formed(chunk.file, *entry) for chunk in chunks for entry in chunk.read())
+    tables = (well_formed(chunk.file, *entry) for chunk in chunks for entry in chunk.read())
     return pa.concat_tables(tables, promote_options="permissive")
 
 
@@ -122,16 +123,20 @@ def predict(model: Path, rows: str, output: str) -> Predicted:
     Raises:
         InputError: no such input, an id column is missing, or `output` exists.
     """
-    scorer = Scorer(model)
-    log = open_log(rows)
-    experiment = scorer.experiment
+    log = open_rows(Scorer(model), rows)
+    return over_chunks(log, output, _Score, (str(model.absolute()),))
+
+
+def open_rows(scorer: Scorer, rows: str) -> Log:
+    """Raw rows to score. Raises InputError if there are none or an id column is missing."""
+    log, experiment = open_log(rows), scorer.experiment
     for name in (experiment.user, experiment.item):
         if experiment.column_of(name) not in log.columns:
             raise InputError(
                 f"{rows}: expected a column `{experiment.column_of(name)}`, the id of the "
                 f"{experiment.features[name].entity}; found {', '.join(log.columns)}"
             )
-    return over_chunks(log, output, _Score, (str(model.absolute()),))
+    return log
 
 
 def _column(values: np.ndarray) -> pa.Array:

@@ -1,6 +1,6 @@
 """Raw rows to predictions with a checkpoint folder; used by `predict` and by the registered model. Knows no Ray."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +49,13 @@ class Scorer:
         Text in a numeric column that is not a number and a vector of another length raise ValueError; everything else
         yields finite numbers.
         """
-        inputs = self.inputs(table, list(self.experiment.features))
+        return self.predict(self.inputs(table, list(self.experiment.features)))
+
+    def predict(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+        """Predictions, as of `score`, from what `inputs` gives of all features."""
         result: dict[str, list[np.ndarray]] = {name: [] for name in self.experiment.tasks}
         size = self.experiment.evaluation.batch_size
-        for start in range(0, len(table), size):
+        for start in range(0, len(inputs[USER_SUPPORT]), size):
             batch = {name: column[start : start + size] for name, column in inputs.items()}
             for name, values in self.model.predict(batch).items():
                 result[name].append(values.double().numpy())

@@ -1,0 +1,142 @@
+"""`drift`: do new rows still look like those that the model was evaluated on when its training ended?"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from mtl_ray import checkpoint
+from mtl_ray.data.load import Shard, draw_rows, read_directly, select
+from mtl_ray.data.prepare import Prepared
+from mtl_ray.distributions import REFERENCE, Distribution, Reference, reference_of, stability_index, values_of
+from mtl_ray.errors import InputError
+from mtl_ray.predict import open_rows, well_formed
+from mtl_ray.schema import SPLITS, SplitName
+from mtl_ray.score import Scorer
+
+REFERENCE_ROWS = 100_000
+"""Rows, drawn at random, that a reference is made from at most."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Above which a difference is a drift."""
+
+    psi: float
+    """Population stability index of an input or of a task's predictions."""
+    null_change: float
+    """Change, in either direction, of an input's share of nulls."""
+    unknown_rise: float
+    """Rise of an input's share of values that training did not see."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An input, or the predictions of a task."""
+
+    psi: float
+    noise: float
+    """What the index of an unchanged sample of this size stays below; a smaller one is no drift."""
+    null_rate: tuple[float, float]
+    """In the reference, in the new rows."""
+    unknown_rate: tuple[float, float]
+    drifts: tuple[str, ...]
+    """Among `distribution`, `nulls`, `unknown`."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What was found."""
+
+    num_rows: int
+    reference: Reference
+    rows: dict[str, Row]
+    """By name of an input, and `predicted_TASK`."""
+
+    @property
+    def drifted(self) -> list[str]:
+        """Names of what is over a limit."""
+        return [name for name, row in self.rows.items() if row.drifts]
+
+    def table(self) -> Table:
+        """For the terminal."""
+        reference = f"{self.reference.num_rows:,} {self.reference.split} rows"
+        result = Table(title=f"{self.num_rows:,} new rows against {reference} of the training")
+        for title in ("", "PSI", "null then", "null now", "unknown then", "unknown now", "drift"):
+            result.add_column(title, justify="left" if title in ("", "drift") else "right")
+        for name, row in self.rows.items():
+            rates = (f"{rate:.1%}" for rate in (*row.null_rate, *row.unknown_rate))
+            result.add_row(name, f"{row.psi:.3f}", *rates, ", ".join(row.drifts))
+        return result
+
+    def numbers(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "rows": self.num_rows,
+            "reference": {"split": self.reference.split, "rows": self.reference.num_rows},
+            "drifted": self.drifted,
+            "values": {name: asdict(row) for name, row in self.rows.items()},
+        }
+
+
+def write_reference(folder: Path, prepared: Prepared) -> None:
+    """Make the reference of a trained checkpoint from its data set and keep it in its folder.
+
+    Of rows that were not trained on, where there are any: training rows hold no unknown ids, and the model is too sure
+    of them.
+    """
+    loaded, schema = checkpoint.load(folder), prepared.schema
+    experiment = loaded.experiment
+    split: SplitName = next(name for name in reversed(SPLITS) if schema.num_rows[name])
+    batch = draw_rows(Shard(prepared.folder, schema, split, 0, 1, 0, read_directly), REFERENCE_ROWS, experiment.seed)
+    places = torch.arange(len(next(iter(batch.values())))).split(experiment.evaluation.batch_size)
+    parts = [loaded.model.predict(select(batch, index)) for index in places]
+    predictions = {task: torch.cat([part[task] for part in parts]).numpy() for task in experiment.tasks}
+    reference = reference_of(experiment, batch, predictions, split)
+    (folder / REFERENCE).write_text(reference.model_dump_json(indent=2) + "\n")
+
+
+def drift(model: Path, rows: str, limits: Limits) -> Drift:
+    """Compare raw rows, read piece by piece, with the reference of a model.
+
+    Args:
+        model: checkpoint folder.
+        rows: Parquet or CSV file, folder or glob, of what `predict` takes.
+        limits: above which a difference counts.
+
+    Raises:
+        InputError: the model has no reference, or the rows cannot be read.
+    """
+    scorer = Scorer(model)
+    if not (model / REFERENCE).is_file():
+        raise InputError(f"{model}: expected {REFERENCE}, which `train` writes; train the model again")
+    reference = Reference.model_validate_json((model / REFERENCE).read_text())
+    num_rows = 0
+    sums = {name: np.zeros(len(d.counts), int) for name, d in reference.distributions.items()}
+    for chunk in open_rows(scorer, rows).chunks:
+        for first_row, table in chunk.read():
+            try:
+                inputs = scorer.inputs(well_formed(chunk.file, first_row, table), list(scorer.experiment.features))
+            except ValueError as error:
+                raise InputError(f"{chunk.file} row {first_row} and after: {error}") from None
+            num_rows += len(table)
+            for name, values in values_of(scorer.experiment, inputs, scorer.predict(inputs)).items():
+                sums[name] += reference.distributions[name].count(values)
+    if not num_rows:
+        raise InputError(f"{rows}: expected rows to compare; found none")
+    found = {name: _compared(d, d.with_counts(sums[name]), limits) for name, d in reference.distributions.items()}
+    return Drift(num_rows, reference, found)
+
+
+def _compared(then: Distribution, now: Distribution, limits: Limits) -> Row:
+    psi, noise = stability_index(then, now)
+    over = {
+        "distribution": psi > max(limits.psi, noise),
+        "nulls": abs(now.null_rate - then.null_rate) > limits.null_change,
+        "unknown": now.unknown_rate - then.unknown_rate > limits.unknown_rise,
+    }
+    drifts = tuple(kind for kind, is_over in over.items() if is_over)
+    return Row(psi, noise, (then.null_rate, now.null_rate), (then.unknown_rate, now.unknown_rate), drifts)
