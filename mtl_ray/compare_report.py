@@ -21,16 +21,18 @@ def compare_report(comparison: Comparison, cells: Sequence[Cell], results: Mappi
     page = Page(f"{comparison.experiment.name}: comparison")
     for line in verdict(comparison):
         page.text(line)
-    page.heading("By segment")
+    page.heading("Curves" if settings.curve else "By segment")
     page.figure(
         comparison_plot(comparison),
-        f"Mean and standard deviation of each variant on the {settings.split} rows; grey marks are predictions without "
-        "a model.",
+        f"Mean and standard deviation of each variant on the {settings.split} rows; in grey, predictions without a "
+        "model.",
         "comparison",
     )
     page.heading("What was compared")
     page.table(
-        ["variant", "changes"], [[n, describe_changes(c).replace("`", "")] for n, c in settings.variants.items()]
+        ["variant", "changes"],
+        [[n, describe_changes(c).replace("`", "")] for n, c in settings.variants.items()]
+        + [[f"at {point:g}", describe_changes(c).replace("`", "")] for point, c in settings.curve.items()],
     )
     folds = f"; folds {', '.join(settings.folds)}" if settings.folds else ""
     page.text(f"Seeds {', '.join(map(str, settings.seeds))}{folds}. {comparison.method().replace('`', '')}")
@@ -59,7 +61,8 @@ def verdict(comparison: Comparison) -> Iterator[str]:
         told = []
         for word in ("better", "worse"):
             found = [
-                f"{row.key} of {'all rows' if row.segment == 'all' else row.segment} ({row.difference:+.4f})"
+                f"{row.key} of {'all rows' if row.segment == 'all' else row.segment}"
+                f"{'' if row.point is None else f' at {row.point:g}'} ({row.difference:+.4f})"
                 for row in rows
                 if row.verdict == word
             ]

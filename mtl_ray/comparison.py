@@ -11,7 +11,7 @@ from rich.table import Table
 from mtl_ray.baselines import BASELINES
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.compare import Compare
-from mtl_ray.experiment.grid import Cell, compared_metrics
+from mtl_ray.experiment.grid import Cell, at_point, compared_metrics
 from mtl_ray.experiment.tasks import is_higher_better
 from mtl_ray.schema import segment_key
 from mtl_ray.statistics import Summary, holm, paired_p, summarize
@@ -42,6 +42,14 @@ class Row:
     p_holm: float | None = None
     """`p` corrected for all tests of the table."""
     verdict: str = ""
+    point: float | None = None
+    """Of the curve."""
+
+    @property
+    def label(self) -> str:
+        """The variant, and at which point of the curve."""
+        name = at_point(self.variant, self.point)
+        return name if self.trained else f"({name})"
 
     @property
     def key(self) -> str:
@@ -56,7 +64,7 @@ class Row:
             self.metric,
             self.segment,
             f"{self.num_rows:,.0f}",
-            self.variant if self.trained else f"({self.variant})",
+            self.label,
             f"{mean:.4f}",
             "-" if sd is None else f"{sd:.4f}",
             str(n),
@@ -79,7 +87,7 @@ class Comparison:
         result = Table(title=f"{self.experiment.name}: {self.settings.split} rows, against {self.settings.baseline}")
         for title in HEADER:
             result.add_column(title, justify="right" if title in NUMBERS else "left")
-        for _, group in groupby(self.rows, key=lambda row: (row.key, row.segment)):
+        for _, group in groupby(self.rows, key=lambda row: (row.key, row.segment, row.point)):
             for number, row in enumerate(group):
                 cells = row.cells()
                 result.add_row(*(cells if number == 0 else ["", "", "", "", *cells[4:]]))
@@ -91,11 +99,13 @@ class Comparison:
         settings = self.settings
         variants = (f"- `{name}`: {describe_changes(changes)}" for name, changes in settings.variants.items())
         folds = f"; folds {', '.join(settings.folds)}" if settings.folds else ""
+        points = (f"- at {point:g}: {describe_changes(changes)}" for point, changes in settings.curve.items())
         lines = [
             f"# {self.experiment.name}: comparison",
             "",
             *([f"Made by `{command}`.", ""] if command else []),
             *variants,
+            *points,
             "",
             f"Seeds {', '.join(map(str, settings.seeds))}{folds}. {self.method()}",
             "",
@@ -119,10 +129,9 @@ class Comparison:
 
     def numbers(self) -> dict[str, Any]:
         """For machines."""
-        metrics = {
-            f"{row.variant}/{segment_key(self.settings.split, row.task, row.metric, row.segment)}": row.summary.mean
-            for row in self.rows
-        }
+        keys = (segment_key(self.settings.split, row.task, row.metric, row.segment) for row in self.rows)
+        named = zip(keys, self.rows, strict=True)
+        metrics = {f"{at_point(row.variant, row.point)}/{key}": row.summary.mean for key, row in named}
         return {
             "settings": self.settings.model_dump(mode="json"),
             "metrics": metrics,
@@ -145,19 +154,18 @@ def comparison_of(
     rows = []
     for key in compared_metrics(settings, list(cells)):
         for segment in settings.segments:
-            rows += _rows(settings, cells, results, key, segment)
+            for point in settings.curve or (None,):
+                found = [(cell, results[cell.name]) for cell in cells if cell.point == point]
+                rows += [replace(row, point=point) for row in _rows(settings, found, key, segment)]
     corrected = holm({place: row.p for place, row in enumerate(rows) if row.p is not None})
     for place, p in corrected.items():
         rows[place] = replace(rows[place], p_holm=p, verdict=_verdict(rows[place], p, settings.level))
     return Comparison(experiment, settings, rows)
 
 
-def _rows(
-    settings: Compare, cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]], key: str, segment: str
-) -> Iterator[Row]:
+def _rows(settings: Compare, found: Sequence[tuple[Cell, Mapping[str, Any]]], key: str, segment: str) -> Iterator[Row]:
     """Each variant, then each prediction without a model, that has this metric."""
     task, _, metric = key.partition("/")
-    found = [(cell, results[cell.name]) for cell in cells]
 
     def values(name: str, variant: str) -> Values:
         return _by_unit(settings, [(c, result["metrics"]) for c, result in found if c.variant == variant], name)

@@ -16,12 +16,47 @@ if TYPE_CHECKING:
 
 
 def comparison_plot(comparison: Comparison) -> "Figure":
-    """A panel a metric: mean and standard deviation of every variant by segment."""
+    """Mean and standard deviation of every variant: by segment, a panel a metric; or along the curve."""
+    return _curve_plot(comparison) if comparison.settings.curve else _segment_plot(comparison)
+
+
+def _variants(comparison: Comparison) -> tuple[list[str], list[str]]:
+    """The trained variants and the predictions without a model that have rows."""
+    found = {(row.variant, row.trained) for row in comparison.rows}
+    others = dict.fromkeys(row.variant for row in comparison.rows if not row.trained)
+    return [v for v in comparison.settings.variants if (v, True) in found], list(others)
+
+
+def _curve_plot(comparison: Comparison) -> "Figure":
+    """A panel a metric and segment, the points of the curve evenly apart."""
+    places = list(dict.fromkeys((row.key, row.segment) for row in comparison.rows))
+    trained, others = _variants(comparison)
+    points = sorted(comparison.settings.curve)
+    figure, axes = panels(len(places), 2, width=6.4, height=3.6)
+    handles = {}
+    for axis, (key, segment) in zip(axes, places, strict=False):
+        rows = [row for row in comparison.rows if (row.key, row.segment) == (key, segment) and row.point is not None]
+        for name, is_trained in [*((v, True) for v in trained), *((v, False) for v in others)]:
+            own = {row.point: row.summary for row in rows if (row.variant, row.trained) == (name, is_trained)}
+            x = [points.index(point) for point in points if point in own]
+            means = [own[points[place]].mean for place in x]
+            if is_trained:
+                deviations = [own[points[place]].sd or 0 for place in x]
+                color = COLORS[trained.index(name) % len(COLORS)]
+                handles[name] = axis.errorbar(x, means, deviations, marker="o", markersize=4, capsize=3, color=color)
+            else:
+                marker = BASELINE_MARKERS[name]
+                (handles[f"({name})"],) = axis.plot(x, means, marker=marker, linestyle=":", color="#999999", zorder=1)
+        axis.set_xticks(range(len(points)), [f"{point:g}" for point in points])
+        axis.set_title(f"{key}{'' if segment == 'all' else f' of {segment}'} ({_direction(key)} is better)")
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _segment_plot(comparison: Comparison) -> "Figure":
+    """A panel a metric, its segments side by side."""
     keys = list(dict.fromkeys(row.key for row in comparison.rows))
-    trained = [
-        v for v in comparison.settings.variants if any(row.variant == v and row.trained for row in comparison.rows)
-    ]
-    others = list(dict.fromkeys(row.variant for row in comparison.rows if not row.trained))
+    trained, others = _variants(comparison)
     figure, axes = panels(len(keys), 2, width=6.4, height=3.6)
     handles = {}
     for axis, key in zip(axes, keys, strict=False):

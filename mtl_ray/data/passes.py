@@ -21,6 +21,7 @@ from mtl_ray.data.split import (
     earliest,
     first_of,
     needs_histogram,
+    num_first_of_items,
 )
 from mtl_ray.data.stage import Stage, describe
 from mtl_ray.data.storage import Folder
@@ -136,6 +137,6 @@ class _Earliest:
 
 
 def first_of_items(load: Loader, buckets: Sequence[int]) -> pa.Table:
-    """The interactions of held-out items that the cold split shows, see `Cuts.shown`."""
-    number = load.experiment.data.split.shown_items  # pyright: ignore[reportAttributeAccessIssue]
+    """The first interactions of held-out items, see `Cuts.first`."""
+    number = num_first_of_items(load.experiment.data.split)  # pyright: ignore[reportArgumentType]
     return reduce(lambda a, b: first_of(pa.concat_tables([a, b]), number), parallel(_Earliest(load), buckets))

@@ -81,7 +81,7 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         buckets = [b for b in range(num_buckets) if (aside / f"staging/{b:05d}").exists()]
         load = Loader(experiment, aside, users, items, Cuts(times))
         if needs_first(experiment):
-            load = replace(load, cuts=Cuts(shown=first_of_items(load, buckets)))
+            load = replace(load, cuts=Cuts(first=first_of_items(load, buckets)))
         report(f"surveying {staged['rows'] - staged['bad']:,} rows")
         total = reduce(add, parallel(SurveyBucket(load, borders), buckets))
         quality = quality_report(experiment, staged, total, mended)

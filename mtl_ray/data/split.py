@@ -30,8 +30,8 @@ class Cuts:
 
     times: tuple[float, float] | None = None
     """First instants of the validation and of the test rows, for the time split."""
-    shown: pa.Table | None = None
-    """The first interactions of each held-out item, for the cold split: rows (item, time, draw), see `earliest`."""
+    first: pa.Table | None = None
+    """The first interactions of each held-out item, for the cold split: (item, time, draw), see `earliest`."""
 
 
 def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.ndarray, cuts: Cuts) -> np.ndarray:
@@ -56,11 +56,13 @@ def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.nda
             user = uniform(mix(hash_keys(to_keys(table.column(USER))), USER_STREAM), seed)
             by_user, by_item = _by_share(user, split.valid_users, split.test_users), _item_codes(split, table, seed)
             codes = np.maximum(by_user, by_item)
-            if split.shown_users or split.shown_items:
-                shown_by_user = (by_user == TRAIN) | (_ranks(table.column(USER)) < split.shown_users)
-                shown_by_item = (by_item == TRAIN) | _among(cuts.shown, table, draw)
-                shown = TRAIN if split.shown_to == "training" else SHOWN
-                codes[(codes != TRAIN) & shown_by_user & shown_by_item] = shown
+            if split.shown_users or split.shown_items or split.evaluated_after:
+                ranks, new_user, new_item = _ranks(table.column(USER)), by_user != TRAIN, by_item != TRAIN
+                skip = split.evaluated_after
+                codes[new_user & (ranks < skip) | new_item & _among_first(cuts, skip, table, draw)] = NONE
+                shown_by_item = ~new_item | _among_first(cuts, split.shown_items, table, draw)
+                shown = (~new_user | (ranks < split.shown_users)) & shown_by_item
+                codes[(new_user | new_item) & shown] = TRAIN if split.shown_to == "training" else SHOWN
             return codes
         case PredefinedSplit():
             values = file if split.column is None else to_keys(table.column(split.column))
@@ -90,18 +92,25 @@ def row_draw(experiment: Experiment, file: pa.Array, row: np.ndarray) -> np.ndar
 
 
 def needs_first(experiment: Experiment) -> bool:
-    """Whether the split shows the first interactions of items, whose rows are in many buckets."""
-    return isinstance(experiment.data.split, ColdSplit) and experiment.data.split.shown_items > 0
+    """Whether the split wants the first interactions of items, whose rows are in many buckets."""
+    split = experiment.data.split
+    return isinstance(split, ColdSplit) and num_first_of_items(split) > 0
+
+
+def num_first_of_items(split: ColdSplit) -> int:
+    """How many first interactions of each held-out item the split wants to know."""
+    held_out = split.valid_items or split.test_items
+    return max(split.shown_items, split.evaluated_after if held_out else 0)
 
 
 def earliest(experiment: Experiment, table: pa.Table, draw: np.ndarray) -> pa.Table:
     """The first interactions of each held-out item among some rows: columns item, time, draw (which orders rows of the
-    same instant); `data.split.shown_items` of each item at most."""
+    same instant): of each item those that are shown or not evaluated."""
     split = experiment.data.split
     assert isinstance(split, ColdSplit)
     held_out = _item_codes(split, table, experiment.data_seed) != TRAIN
     rows = pa.table({"item": to_keys(table.column(ITEM)), "time": table.column(TIME), "draw": pa.array(draw)})
-    return first_of(rows.filter(pa.array(held_out)), split.shown_items)
+    return first_of(rows.filter(pa.array(held_out)), num_first_of_items(split))
 
 
 def first_of(rows: pa.Table, number: int) -> pa.Table:
@@ -110,11 +119,12 @@ def first_of(rows: pa.Table, number: int) -> pa.Table:
     return rows.filter(pa.array(_ranks(rows.column("item")) < number))
 
 
-def _among(shown: pa.Table | None, table: pa.Table, draw: np.ndarray) -> np.ndarray:
-    """(n,) bool: whether each row is one of the shown ones."""
-    if shown is None:
+def _among_first(cuts: Cuts, number: int, table: pa.Table, draw: np.ndarray) -> np.ndarray:
+    """(n,) bool: whether each row is one of the first `number` of a held-out item."""
+    if cuts.first is None:
         return np.zeros(len(table), bool)
-    known = pd.MultiIndex.from_arrays([shown["item"].to_pandas(), shown["draw"].to_numpy()])
+    first = first_of(cuts.first, number)
+    known = pd.MultiIndex.from_arrays([first["item"].to_pandas(), first["draw"].to_numpy()])
     return pd.MultiIndex.from_arrays([to_keys(table.column(ITEM)).to_pandas(), draw]).isin(known)
 
 

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from mtl_ray.experiment.section import Section
 
@@ -22,6 +22,9 @@ class Compare(Section):
     """Values of `seed`. Unless `data.seed` is set they also seed the split, so each has its own data set."""
     folds: dict[str, Changes] = Field(default={})
     """By name, what a fold changes; every variant is trained on every fold with every seed."""
+    curve: dict[NonNegativeFloat, Changes] = Field(default={})
+    """Of a curve, by point what changes there: every variant is trained at every point, and tested at each against the
+    baseline. A number, such as how many interactions of a new user are known."""
     split: Literal["valid", "test"] = "test"
     """The rows that are compared."""
     metrics: tuple[str, ...] = ()
@@ -35,9 +38,15 @@ class Compare(Section):
     @field_validator("variants", "folds")
     @classmethod
     def _names(cls, entries: dict[str, Changes]) -> dict[str, Changes]:
-        for name, changes in entries.items():
+        for name in entries:
             if not re.fullmatch(NAME, name):
                 raise ValueError(f"expected names of letters, digits, '.', '_' and '-'; found {name!r}")
+        return entries
+
+    @field_validator("variants", "folds", "curve")
+    @classmethod
+    def _paths(cls, entries: dict[Any, Changes]) -> dict[Any, Changes]:
+        for name, changes in entries.items():
             for path in changes:
                 if path == "seed" or path.partition(".")[0] == "compare":
                     raise ValueError(f"{name} changes `{path}`, which is not a variant's to change; see compare.seeds")

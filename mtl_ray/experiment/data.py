@@ -136,6 +136,9 @@ class ColdSplit(Section):
     """Few-shot: the first so many interactions of each held-out user are shown; needs `data.time`."""
     shown_items: NonNegativeInt = 0
     """The same of each held-out item."""
+    evaluated_after: NonNegativeInt = 0
+    """So many first interactions of each held-out user or item are not evaluated, whether shown or not: curves over
+    `shown_users` or `shown_items` are then of the same rows."""
     shown_to: Literal["history", "training"] = "history"
     """Whether shown interactions are in histories alone, so that the model meets their entities without training on
     them, or are training rows."""

@@ -161,7 +161,8 @@ class Experiment(Section):
                     f"features.{name}.known: `all` does not go with the time split, it would see the future"
                 )
         split = self.data.split
-        in_time = split.kind == "time" or (isinstance(split, ColdSplit) and (split.shown_users or split.shown_items))
+        first = isinstance(split, ColdSplit) and (split.shown_users or split.shown_items or split.evaluated_after)
+        in_time = split.kind == "time" or first
         if in_time and self.data.time is None:
             raise ValueError("data.split: what is earlier needs `data.time`, the log's time column")
         return self

@@ -18,11 +18,18 @@ class Cell:
     fold: str | None
     seed: int
     experiment: Experiment
+    point: float | None = None
+    """Of the curve."""
 
     @property
     def name(self) -> str:
-        """Unique in the grid: `VARIANT/[FOLD-]seedN`."""
-        return f"{self.variant}/{f'{self.fold}-' if self.fold else ''}seed{self.seed}"
+        """Unique in the grid: `VARIANT[@POINT]/[FOLD-]seedN`."""
+        return f"{at_point(self.variant, self.point)}/{f'{self.fold}-' if self.fold else ''}seed{self.seed}"
+
+
+def at_point(variant: str, point: float | None) -> str:
+    """The name of a variant at a point of the curve."""
+    return variant if point is None else f"{variant}@{point:g}"
 
 
 def grid(experiment: Experiment) -> list[Cell]:
@@ -40,9 +47,11 @@ def grid(experiment: Experiment) -> list[Cell]:
         for fold, fold_changes in (compare.folds or {None: {}}).items():
             where = "compare.seeds" if fold is None else f"compare.folds.{fold}"
             common = override(base, {**fold_changes, "seed": seed, "training.num_workers": 1}, f"{where}:")
-            for variant, changes in compare.variants.items():
-                changed = override(common, changes, f"compare.variants.{variant}:")
-                cells.append(Cell(variant, fold, seed, changed))
+            for point, point_changes in (compare.curve or {None: {}}).items():
+                at = override(common, point_changes, f"compare.curve.{point}:") if point_changes else common
+                for variant, changes in compare.variants.items():
+                    changed = override(at, changes, f"compare.variants.{variant}:")
+                    cells.append(Cell(variant, fold, seed, changed, point))
     _check_metrics(compare, cells)
     _check_segments(compare, experiment)
     return cells

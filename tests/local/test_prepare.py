@@ -185,6 +185,22 @@ def test_the_first_interactions_of_held_out_entities_are_shown(local_ray, tmp_pa
     assert (counts["in training rows"] == counts["tested"]) == (shown_to == "training")
 
 
+@pytest.mark.parametrize("entity", ["user", "item"])
+def test_curves_over_shown_interactions_are_of_the_same_rows(local_ray, tmp_path: Path, log, entity):
+    tested, known = [], []
+    for shown in (0, 1, 3):
+        cold = {"kind": "cold", "valid_users": 0, "test_users": 0, "test_items": 0, f"test_{entity}s": 0.5}
+        split = {**cold, f"shown_{entity}s": shown, "evaluated_after": 3, "shown_to": "training"}
+        prepared = prepare(shop(tmp_path, log, split=split, bucket_rows=30))
+        raw = pd.concat([pq.ParquetFile(f).read().to_pandas() for f in (prepared.folder / RAW_TEST).files()])
+        tested.append(sorted(raw.time.astype(int)))
+        known.append(set(rows(prepared, "test")[f"{entity}_support"]))
+    frame = pd.DataFrame([line.split(",") for line in log], columns=HEADER.split(",")).astype({"time": int})
+    mine = frame[frame[entity].isin(raw[entity])]
+    assert tested == [mine[mine.groupby(entity).cumcount() >= 3].time.tolist()] * 3
+    assert known == [{0}, {1}, {3}]
+
+
 def test_nothing_that_is_fitted_depends_on_the_labels_of_evaluation_rows(local_ray, tmp_path: Path, log):
     changed = [line if time < 80 else f"u{time},{line.split(',')[1]},{time},1" for time, line in enumerate(log)]
     (tmp_path / "a").mkdir()

@@ -13,6 +13,7 @@ from mtl_ray.comparison import Comparison, Row, comparison_of
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load, override, parse
 from mtl_ray.experiment.grid import compared_metrics, grid
+from mtl_ray.plot import comparison_plot
 from tests.support import TREE, small_experiment
 
 COMPARE: dict[str, Any] = {
@@ -49,6 +50,9 @@ def row(rows: list[Row], variant: str, key: str, segment: str = "all") -> Row:
             {"variants": {"single": {"model.embeding_dim": 3}}},
             "compare.variants.single: model.embeding_dim: unknown key",
         ),
+        ({"curve": {"many": {}}}, "compare.curve"),
+        ({"curve": {3: {"data.splt": "time"}}}, "compare.curve.3.0: data.splt: unknown key"),
+        ({"curve": {3: {"seed": 1}}}, "compare.curve: 3.0 changes `seed`"),
         ({"variants": {"single": {"tasks.x": None}}}, "compare.variants.single: tasks.x: nothing to remove"),
         ({"variants": {"single": {"seed.x": 1, "name.y": 1}}}, "compare.variants.single: seed.x: seed is a value"),
         ({"folds": {"u1": {"data.splt": "time"}}}, "compare.folds.u1: data.splt: unknown key; did you mean `split`?"),
@@ -78,6 +82,28 @@ def test_the_grid_crosses_variants_folds_and_seeds():
     assert set(cell.experiment.tasks) == {"click", "rating", "purchase", "occupation"}
     assert cell.experiment.compare is None
     assert cell.experiment.training.num_workers == 1
+
+
+CURVE = {0: {"data.split": {"kind": "cold", "shown_users": 0}}, 5: {"data.split": {"kind": "cold", "shown_users": 5}}}
+
+
+def test_every_variant_is_trained_and_tested_at_every_point_of_a_curve():
+    settings = experiment(curve=CURVE, variants={"single": {}, "multi": {}}, segments=["all"])
+    cells = grid(settings)
+    assert len({cell.name for cell in cells}) == len(cells) == 2 * 2 * 3
+    cell = next(c for c in cells if c.name == "multi@5/seed2")
+    assert cell.experiment.data.split.shown_users == 5  # pyright: ignore[reportAttributeAccessIssue]
+    values = {"single": [1.0, 0.9, 1.1, 1.0, 1.2, 1.1], "multi": [1.0, 0.8, 1.0, 0.9, 1.3, 1.0]}
+    comparison = compared(settings, values)
+    rows = [r for r in comparison.rows if r.key == "rating/rmse" and r.variant == "multi"]
+    assert [(r.point, r.summary.mean, r.difference) for r in rows] == [
+        (0.0, pytest.approx(1.1), pytest.approx(0.0, abs=1e-9)),
+        (5.0, pytest.approx(0.9), pytest.approx(-0.1)),
+    ]
+    assert comparison.numbers()["metrics"]["multi@5/test/rating/rmse"] == pytest.approx(0.9)
+    assert "| multi@5 |" in comparison.markdown("")
+    (axis, *_) = comparison_plot(comparison).axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "5"]
 
 
 def test_the_metrics_default_to_the_first_of_each_task_of_any_variant():
