@@ -14,6 +14,7 @@ from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.loop import Trainer
 from mtl_ray.schema import SplitName
+from mtl_ray.warm_start import start_from
 from mtl_ray.worker import SCORE, WITHIN_EPOCH, fit
 
 
@@ -45,6 +46,8 @@ def run_cell(experiment: dict[str, Any], dataset: str, split: SplitName, title: 
     prepared = open_prepared(dataset)
     torch.set_num_threads(settings.training.threads_per_worker or threads)
     trainer = Trainer(settings, prepared.schema, torch.device("cuda" if settings.training.use_gpu else "cpu"))
+    if settings.training.warm_start is not None:
+        start_from(trainer, prepared, settings.training.warm_start)
     # Files are read here: tasks of Ray Data would wait for CPUs that the cells hold.
     memory = int(settings.training.cache_memory)
     train, valid, held_out = (

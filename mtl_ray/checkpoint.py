@@ -17,7 +17,7 @@ from mtl_ray.experiment import Experiment, parse
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import Schema
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, TRAINER = "model.safetensors", "trainer.pt"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def save(folder: Path, experiment: Experiment, schema: Schema, model: MultiTaskM
     tree = experiment.model_dump(mode="json", exclude_unset=True)
     (folder / "experiment.json").write_text(json.dumps(tree, indent=2))
     (folder / "schema.json").write_text(schema.model_dump_json(indent=2))
-    torch.save(trainer, folder / "trainer.pt")
+    torch.save(trainer, folder / TRAINER)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / f"{WEIGHTS}.partial")
     (folder / f"{WEIGHTS}.partial").rename(folder / WEIGHTS)
@@ -57,6 +57,6 @@ def load(folder: Path) -> Loaded:
 
 def load_trainer(folder: Path) -> dict[str, Any]:
     """State of the trainer when the checkpoint was written. Raises InputError if `folder` does not hold it."""
-    if not (folder / "trainer.pt").is_file():
-        raise InputError(f"{folder}: expected a checkpoint folder to continue from; trainer.pt is missing")
-    return torch.load(folder / "trainer.pt", map_location="cpu", weights_only=True)
+    if not (folder / TRAINER).is_file():
+        raise InputError(f"{folder}: expected a checkpoint folder to continue from; {TRAINER} is missing")
+    return torch.load(folder / TRAINER, map_location="cpu", weights_only=True)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -16,6 +16,7 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.compare import Compare
 from mtl_ray.experiment.grid import Cell, grid
 from mtl_ray.models.complexity import complexity_of
+from mtl_ray.registry import with_start_at_hand
 from mtl_ray.report import read_cells, write_report
 from mtl_ray.run_folder import read_note, write_note
 from mtl_ray.session import connect
@@ -68,6 +69,7 @@ def compare(
         write_note("compare", experiment, folder, run)
         run.log_experiment(experiment, None)
         report(f"run {name}: {len(cells)} cells; if it is interrupted, continue with {_again(name)}")
+    missing = [replace(cell, experiment=with_start_at_hand(cell.experiment, folder)) for cell in missing]
     try:
         for cell, result in _trained(missing, prepared, settings):
             _log_cell(cell, result, run, prepared[cell.name], name)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from mtl_ray import checkpoint
-from mtl_ray.data.encode import VOCABULARY, Encoder, Vocabulary, column
-from mtl_ray.data.keys import flat, to_keys
+from mtl_ray.data.encode import Encoder, column
+from mtl_ray.data.keys import to_keys
+from mtl_ray.data.storage import Folder
+from mtl_ray.data.vocabulary import read_vocabularies
 from mtl_ray.experiment.features import SequenceFeature
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT
 
@@ -22,7 +23,8 @@ class Scorer:
         """Load a checkpoint folder. Raises InputError if `folder` is none."""
         loaded = checkpoint.load(folder)
         self.experiment, self.schema, self.model = loaded.experiment, loaded.schema, loaded.model
-        self.encoder = Encoder(self.experiment, self.schema, read_vocabularies(folder, list(self.experiment.features)))
+        words = read_vocabularies(Folder(str(folder)), list(self.experiment.features))
+        self.encoder = Encoder(self.experiment, self.schema, words)
 
     def input_columns(self) -> list[str]:
         """Raw columns that are read, the two ids first; histories are lists of item ids."""
@@ -60,18 +62,3 @@ class Scorer:
             for name, values in self.model.predict(batch).items():
                 result[name].append(values.double().numpy())
         return {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in result.items()}
-
-
-def read_vocabularies(folder: Path, names: list[str]) -> dict[str, Vocabulary]:
-    """The vocabularies kept in a checkpoint folder."""
-    table = pq.read_table(folder / VOCABULARY)
-    features = np.array(table.column("feature").to_pylist(), dtype=object)
-    result = {}
-    for name in names:
-        rows = table.filter(pa.array(features == name))
-        if len(rows):
-            totals = flat(rows.column("total")) if "total" in rows.column_names else None
-            result[name] = Vocabulary(flat(rows.column("value")), flat(rows.column("count")), totals)
-        else:
-            result[name] = Vocabulary(pa.array([], pa.string()), pa.array([], pa.int64()), pa.array([], pa.float64()))
-    return result

@@ -19,7 +19,7 @@ from mtl_ray.drift import write_reference
 from mtl_ray.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.models.complexity import complexity_of
-from mtl_ray.registry import example_of, signature_of
+from mtl_ray.registry import example_of, signature_of, with_start_at_hand
 from mtl_ray.report import write_evaluation, write_report
 from mtl_ray.run_folder import HISTORY, RUN_FILE, read_history, read_note, write_note
 from mtl_ray.score import Scorer
@@ -115,7 +115,7 @@ def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str
     return TorchTrainer(
         train_worker,
         train_loop_config={
-            "experiment": experiment.model_dump(mode="json", exclude_unset=True),
+            "experiment": with_start_at_hand(experiment, runs / name).model_dump(mode="json", exclude_unset=True),
             "dataset": prepared.folder.location,
         },
         scaling_config=ray.train.ScalingConfig(

@@ -15,15 +15,16 @@ from ray.experimental import tqdm_ray
 from torch import Tensor
 
 from mtl_ray import checkpoint
-from mtl_ray.data.encode import VOCABULARY
 from mtl_ray.data.load import Shard, draw_rows, num_steps
 from mtl_ray.data.prepare import Prepared, open_prepared
+from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.tasks import is_higher_better
 from mtl_ray.loop import Trainer, mean_losses
 from mtl_ray.schema import SplitName
+from mtl_ray.warm_start import start_from
 
 SCORE = "score"
 """Reported metric by which Ray keeps the best checkpoint: the early-stopping metric, larger is better; without early
@@ -37,7 +38,8 @@ def train_worker(config: dict[str, Any]) -> None:
     """Train from the latest checkpoint of this run, if any, to the last epoch or to early stopping.
 
     Args:
-        config: `experiment` (plain tree) and `dataset` (location of the prepared data set).
+        config: `experiment` (plain tree; `training.warm_start` is a folder) and `dataset` (location of the prepared
+            data set).
     """
     experiment = parse(config["experiment"], "experiment")
     prepared = open_prepared(config["dataset"])
@@ -54,6 +56,8 @@ def train_worker(config: dict[str, Any]) -> None:
     if start is not None:
         with start.as_directory() as folder:
             trainer.resume(Path(folder))
+    elif training.warm_start is not None:
+        start_from(trainer, prepared, training.warm_start)
     train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
     fit(trainer, train, valid, lambda metrics: _report(metrics, trainer, prepared))
 

@@ -5,15 +5,14 @@ Knows neither Ray nor the log: it encodes any table of raw columns. Missing colu
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.dense import to_vectors
 from mtl_ray.data.keys import flat, to_keys
+from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (
     CategoricalFeature,
@@ -28,56 +27,9 @@ from mtl_ray.experiment.features import (
     VectorFeature,
 )
 from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, RankingTask, RealTask, Scalar, Task
-from mtl_ray.schema import FIRST, NULL, PADDING, UNKNOWN, FittedFeature, Schema
-
-VOCABULARY = "vocabulary.parquet"
-"""File of a data set, and of a checkpoint, with the known values of every feature."""
+from mtl_ray.schema import FIRST, NULL, PADDING, FittedFeature, Schema
 
 WORDS = r"[^\p{L}\p{N}]+"
-
-
-class Vocabulary:
-    """The known values of a feature; value i has the embedding row `FIRST + i`."""
-
-    def __init__(self, values: pa.Array, counts: pa.Array, totals: pa.Array | None = None) -> None:
-        self.values = values
-        self.counts = counts
-        self.totals = totals
-        """Of a statistic, the sum of the labels that `counts` counts."""
-
-    @cached_property
-    def _index(self) -> pd.Index:
-        return pd.Index(np.array(self.values.to_pylist(), dtype=object), dtype=object)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def rows(self, keys: pa.Array) -> np.ndarray:
-        """(n,) int32 embedding rows of text keys: NULL for null, UNKNOWN for a value not in the vocabulary."""
-        encoded = keys.dictionary_encode()
-        known = self._positions(encoded.dictionary)
-        rows = np.append(np.where(known < 0, UNKNOWN, known + FIRST), NULL).astype(np.int32)
-        return rows[encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
-
-    def support(self, keys: pa.Array) -> np.ndarray:
-        """(n,) int32 training rows of each key, 0 for an unseen one."""
-        encoded = keys.dictionary_encode()
-        known = self._positions(encoded.dictionary)
-        counts = self.counts.to_numpy(zero_copy_only=False)
-        support = np.append(np.where(known < 0, 0, counts[known] if len(counts) else 0), 0).astype(np.int32)
-        return support[encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
-
-    def tally(self, keys: pa.Array) -> np.ndarray:
-        """(n, 2) float64 number of training labels of each key and their sum, 0 for an unseen one."""
-        assert self.totals is not None
-        encoded = keys.dictionary_encode()
-        known = np.append(self._positions(encoded.dictionary), -1)
-        numbers = np.stack([x.to_numpy(zero_copy_only=False) for x in (self.counts, self.totals)], 1).astype(float)
-        numbers = np.append(numbers, np.zeros((1, 2)), 0)[known]
-        return numbers[encoded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
-
-    def _positions(self, values: pa.Array) -> np.ndarray:
-        return self._index.get_indexer(pd.Index(np.array(values.to_pylist(), dtype=object), dtype=object))
 
 
 class Encoder:

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.bucket import SideTable
-from mtl_ray.data.encode import Vocabulary
 from mtl_ray.data.keys import flat
+from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment import Experiment
 
 ITEMS = "items.parquet"

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtl_ray.data.encode import VOCABULARY
 from mtl_ray.data.keys import flat, hash_keys, to_keys
 from mtl_ray.data.parallel import parallel
 from mtl_ray.data.storage import Folder
+from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.data.write import RAW_TEST
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.data import ColdSplit

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mtl_ray.data.bucket import SideTable
 from mtl_ray.data.counts import count_staged, quality_report, refuse_bad
-from mtl_ray.data.encode import VOCABULARY, Encoder, Vocabulary
+from mtl_ray.data.encode import Encoder
 from mtl_ray.data.items import ITEMS, items_of
 from mtl_ray.data.leakage import leakage_report
 from mtl_ray.data.parallel import parallel
@@ -31,6 +31,7 @@ from mtl_ray.data.stage import Stage
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.survey import fitted_features, fitted_tasks, supports, vocabularies
 from mtl_ray.data.tally import Tallies
+from mtl_ray.data.vocabulary import write_vocabularies
 from mtl_ray.data.write import Writer
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
@@ -129,19 +130,6 @@ def open_prepared(location: str) -> Prepared:
         raise InputError(f"{location}: expected a prepared data set (a folder with schema.json); run `mtl-ray prepare`")
     schema = Schema.model_validate_json(folder.read_text("schema.json"))
     return Prepared(folder, schema, folder.read_json("quality.json"), reused=True)
-
-
-def write_vocabularies(folder: Folder, words: dict[str, Vocabulary]) -> None:
-    """Write every vocabulary as rows (feature, value, count, total) of `vocabulary.parquet`.
-
-    The total is null but for statistics.
-    """
-    tables = []
-    for name, v in words.items():
-        total = pa.nulls(len(v), pa.float64()) if v.totals is None else v.totals
-        feature = pa.array([name] * len(v), pa.string())
-        tables.append(pa.table({"feature": feature, "value": v.values, "count": v.counts, "total": total}))
-    folder.write_table(VOCABULARY, pa.concat_tables(tables))
 
 
 def _side_table(

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.bucket import Bucket
-from mtl_ray.data.encode import Vocabulary, column, population, to_flags, to_lists, to_numbers
+from mtl_ray.data.encode import column, population, to_flags, to_lists, to_numbers
 from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.split import SHOWN, TRAIN
 from mtl_ray.data.tally import NO_BORDERS, add_up, fitted_statistic, tally, whole
+from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (
     CategoricalFeature,

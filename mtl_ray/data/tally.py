@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.bucket import Bucket
-from mtl_ray.data.encode import Encoder, Vocabulary, column, to_numbers
+from mtl_ray.data.encode import Encoder, column, to_numbers
 from mtl_ray.data.keys import flat, hash_keys, mix, to_keys
 from mtl_ray.data.split import HISTOGRAM_BINS, ITEM, TIME, TRAIN, USER
+from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import StatisticFeature
 from mtl_ray.schema import FittedFeature

@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.data.bucket import Bucket, histories
-from mtl_ray.data.encode import Encoder, Vocabulary, column, to_numbers
+from mtl_ray.data.encode import Encoder, column, to_numbers
 from mtl_ray.data.keys import flat, hash_keys
 from mtl_ray.data.split import ITEM, TEST, TIME, TRAIN, USER
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.tally import Tallies
+from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment.features import SequenceFeature, StatisticFeature
 from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
 

@@ -76,6 +76,9 @@ class Training(Section):
     average: Rate = 0.0
     """Decay per step of the exponential moving average of the weights that is evaluated and kept; 0 turns it off."""
     early_stopping: EarlyStopping | None = None
+    warm_start: str | None = None
+    """Checkpoint folder or model URI (`models:/NAME@champion`) whose weights training starts from. Values that are new
+    since begin as unseen ones do."""
     affinity_every: NonNegativeInt = 0
     """Steps between two measurements of the lookahead affinity of all pairs of tasks (`affinity/...` metrics), 0 for
     none. One costs about as much as T steps."""

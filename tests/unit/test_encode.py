@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtl_ray.data.encode import Encoder, Vocabulary, to_lists
+from mtl_ray.data.encode import Encoder, to_lists
 from mtl_ray.data.keys import hash_keys, to_keys, uniform
+from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment.features import TextFeature
 from mtl_ray.experiment.tasks import MultilabelTask
 from mtl_ray.schema import FIRST, NULL, PADDING, UNKNOWN, FittedFeature, FittedTask, Schema

@@ -1,0 +1,105 @@
+"""Weights of an earlier model for one whose data have grown: what both know keeps its weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from ray.train import Checkpoint
+from torch import Tensor
+
+from mtl_ray import checkpoint
+from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.storage import Folder
+from mtl_ray.data.vocabulary import Vocabulary, read_vocabularies
+from mtl_ray.errors import InputError
+from mtl_ray.loop import Trainer
+from mtl_ray.models import MultiTaskModel
+from mtl_ray.schema import FIRST, UNKNOWN, FittedFeature, Schema
+
+
+def start_from(trainer: Trainer, prepared: Prepared, location: str) -> None:
+    """Begin a training with the weights of a checkpoint; see `copy_weights`.
+
+    Args:
+        trainer: of the new training, on any worker.
+        prepared: its data set.
+        location: folder or URL of the checkpoint.
+
+    Raises:
+        InputError: as `copy_weights`.
+    """
+    words = read_vocabularies(prepared.folder, list(trainer.experiment.features))
+    with Checkpoint(location).as_directory() as folder:
+        copy_weights(trainer.model, trainer.schema, words, Path(folder))
+    if trainer.average is not None:
+        trainer.average.module.load_state_dict(trainer.model.state_dict())
+
+
+def copy_weights(model: MultiTaskModel, schema: Schema, words: dict[str, Vocabulary], folder: Path) -> None:
+    """Give `model` the weights of a checkpoint.
+
+    A value that both vocabularies have keeps its embedding, one that is new gets that of values not seen in training,
+    and a bucket of a number that of the old bucket in which its middle lies. A class that is new keeps the output that
+    it was made with. Everything else must have the same shape and is taken as it is.
+
+    Args:
+        model: of the new data set; changed in place.
+        schema: of the new data set.
+        words: its vocabularies.
+        folder: of the checkpoint.
+
+    Raises:
+        InputError: `folder` is no checkpoint, or its model has other parts or sizes.
+    """
+    old = checkpoint.load(folder)
+    known = read_vocabularies(Folder(str(folder)), [name for name in words if name in old.experiment.features])
+    state, found = old.model.state_dict(), model.state_dict()
+    tables, outputs = _tables_and_outputs(model)
+    missing = [key for key in found if key not in state] + [key for key in state if key not in found]
+    if missing:
+        raise InputError(f"training.warm_start: {folder} has another model; only one of both has `{missing[0]}`")
+    for key, new in found.items():
+        value, task = state[key], outputs.get(key)
+        if name := tables.get(key):
+            rows = _rows(old.schema.features[name], schema.features[name], known.get(name), words.get(name))
+            value = value[torch.from_numpy(rows)]
+        elif task and schema.tasks[task].classes:
+            value = _classes(value, old.schema.tasks[task].classes, new, schema.tasks[task].classes)
+        if value.shape != new.shape:
+            raise InputError(
+                f"training.warm_start: {folder} has another model; expected {tuple(new.shape)} numbers in `{key}`, "
+                f"found {tuple(value.shape)}"
+            )
+        state[key] = value
+    model.load_state_dict(state)
+
+
+def _tables_and_outputs(model: MultiTaskModel) -> tuple[dict[str, str], dict[str, str]]:
+    """By name of the parameter: the feature whose embeddings it holds, the task whose output it makes."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    inputs = model.inputs.values()
+    tables = {names[t.weight]: n for part in inputs for n, t in part.tables.items()}  # pyright: ignore
+    towers = {} if model.network is None else dict(model.network.towers.towers.items())  # pyright: ignore
+    outputs = {names[p]: task for task, tower in towers.items() for p in tower[-1].parameters()}  # pyright: ignore
+    return tables, outputs
+
+
+def _rows(old: FittedFeature, new: FittedFeature, known: Vocabulary | None, words: Vocabulary | None) -> np.ndarray:
+    """(n,) row of the old table for each row of the new one."""
+    reserved = np.arange(FIRST)
+    if new.boundaries is not None:
+        inner = np.asarray(new.boundaries)
+        edges = np.concatenate([inner[:1] - 1, inner, inner[-1:] + 1])
+        middles = (edges[1:] + edges[:-1]) / 2 if len(inner) else np.zeros(1)
+        return np.append(reserved, FIRST + np.searchsorted(np.asarray(old.boundaries), middles, side="right"))
+    if words is None or known is None or not len(known):
+        return np.append(reserved, np.full(len(words or ()), UNKNOWN))
+    return np.append(reserved, known.rows(words.values.cast(pa.string())))
+
+
+def _classes(old: Tensor, before: tuple[str, ...], new: Tensor, after: tuple[str, ...]) -> Tensor:
+    """The rows of `new`, a class each, with those of `old` where it knows the class."""
+    kept, merged = [name for name in after if name in before], new.clone()
+    merged[[after.index(name) for name in kept]] = old[[before.index(name) for name in kept]]
+    return merged
