@@ -39,9 +39,10 @@ def start_from(trainer: Trainer, prepared: Prepared, location: str) -> None:
 def copy_weights(model: MultiTaskModel, schema: Schema, words: dict[str, Vocabulary], folder: Path) -> None:
     """Give `model` the weights of a checkpoint.
 
-    A value that both vocabularies have keeps its embedding, one that is new gets that of values not seen in training,
-    and a bucket of a number that of the old bucket in which its middle lies. A class that is new keeps the output that
-    it was made with. Everything else must have the same shape and is taken as it is.
+    A value that both vocabularies have keeps its embedding, one that is new gets that of values not seen in training. A
+    bucket of a number gets that of the old bucket in which its middle lies, an outermost one that of the outermost. A
+    class that is new keeps the output that it was made with. Everything else must have the same shape and is taken as
+    it is.
 
     Args:
         model: of the new data set; changed in place.
@@ -90,8 +91,7 @@ def _rows(old: FittedFeature, new: FittedFeature, known: Vocabulary | None, word
     reserved = np.arange(FIRST)
     if new.boundaries is not None:
         inner = np.asarray(new.boundaries)
-        edges = np.concatenate([inner[:1] - 1, inner, inner[-1:] + 1])
-        middles = (edges[1:] + edges[:-1]) / 2 if len(inner) else np.zeros(1)
+        middles = np.concatenate([[-np.inf], (inner[1:] + inner[:-1]) / 2, [np.inf]]) if len(inner) else np.zeros(1)
         return np.append(reserved, FIRST + np.searchsorted(np.asarray(old.boundaries), middles, side="right"))
     if words is None or known is None or not len(known):
         return np.append(reserved, np.full(len(words or ()), UNKNOWN))
