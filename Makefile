@@ -34,7 +34,8 @@ lint: setup ## ruff, pyright and the contracts between modules
 	@$(BIN)/lint-imports --no-logo
 
 test: setup lint ## lint and all tests
-	@$(BIN)/pytest tests/unit tests/local tests/cluster
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/unit tests/local
+	@$(BIN)/pytest tests/cluster
 
 bench: setup ## measure throughput and memory
 	@$(BIN)/pytest tests/benchmarks -s -q

@@ -80,6 +80,7 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         experiment, run, prepared = _reopen(experiment, folder)
         report(f"resuming run {name}")
     else:
+        with_start_at_hand(experiment, folder)  # a mistake in it is told before the work of `prepare`
         connect()
         prepared = prepare(experiment, report)
         run = Run.start(experiment, name, folder.create())
