@@ -1,6 +1,8 @@
 """Raw rows to predictions with a checkpoint folder; used by `predict` and by the registered model. Knows no Ray."""
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,17 @@ class Scorer:
     def __init__(self, folder: Path) -> None:
         """Load a checkpoint folder. Raises InputError if `folder` is none."""
         loaded = checkpoint.load(folder)
+        self.folder = folder
         self.experiment, self.schema, self.model = loaded.experiment, loaded.schema, loaded.model
         self.encoder = Encoder(self.experiment, self.schema, read_vocabularies(folder, list(self.experiment.features)))
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of all that predictions depend on."""
+        whole = hashlib.sha256()
+        for name in ("experiment.json", "schema.json", VOCABULARY, checkpoint.WEIGHTS):
+            whole.update((self.folder / name).read_bytes())
+        return whole.hexdigest()
 
     def input_columns(self) -> list[str]:
         """Raw columns that are read, the two ids first; histories are lists of item ids."""

@@ -102,7 +102,8 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
         run.log_metrics(evaluation.metrics, experiment.training.epochs)
         scorer = Scorer(checkpoint)
-        model_uri = register(experiment, run, checkpoint, prepared, signature_of(scorer), example_of(scorer, prepared))
+        signature, example = signature_of(scorer), example_of(scorer, prepared)
+        model_uri = register(experiment, run, checkpoint, prepared, signature, example, evaluation.metrics)
         folder.write_text("report.md", markdown(experiment, evaluation, prepared.schema, run.run_id, model_uri))
         run.log_file("report.md", folder.read_text("report.md"))
         if picture := balance_plot(read_history(folder), f"{experiment.name}: balance of the tasks"):

@@ -1,0 +1,78 @@
+"""Commands of a model in use: `predict`, `promote`."""
+
+from typing import Annotated
+
+import typer
+
+from mtl_ray.errors import InputError
+from mtl_ray.terminal import Json, Model, TrackingUri, console, say, write_result
+
+# Libraries are slow to load, and `mtl-ray --help` needs none.
+# ruff: noqa: PLC0415
+
+
+def predict(
+    model: Model,
+    rows: Annotated[str, typer.Option("--input", help="Raw rows: Parquet or CSV file, folder or glob.")],
+    output: Annotated[str, typer.Option("--output", help="Folder to write predictions to.")],
+    keys: Annotated[
+        str | None, typer.Option(help="Input columns to keep, with commas between; all by default.", metavar="A,B")
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    json_file: Json = None,
+) -> None:
+    """Score raw rows, unseen users and items included, through Ray Data; repeated, it goes on where it stopped."""
+    from mtl_ray.predict import predict as run
+    from mtl_ray.registry import checkpoint_folder
+    from mtl_ray.tracking import default_uri
+
+    kept = None if keys is None else [name.strip() for name in keys.split(",") if name.strip()]
+    done = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output, kept, say)
+    bad = sum(done.quarantined.values())
+    say(f"{done.num_rows:,} rows read, {bad:,} bad, {done.rows_per_second:,.0f} rows/s: {done.folder}")
+    for reason, count in done.quarantined.items():
+        say(f"  {count:,} x {reason} (in {done.folder}/_quarantine)")
+    result = {"output": done.folder.location, "rows": done.num_rows, "quarantined": done.quarantined}
+    write_result(json_file, {**result, "rows_per_second": done.rows_per_second})
+
+
+def promote(
+    name: Annotated[str, typer.Argument(help="Registered model.", metavar="MODEL_NAME")],
+    version: Annotated[str | None, typer.Option(help="By default the one with the alias `candidate`.")] = None,
+    rows: Annotated[
+        str | None, typer.Option("--input", help="Raw rows with labels to compare on; by default the test rows.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Or a prepared data set, whose test rows to compare on.")] = None,
+    force: Annotated[str | None, typer.Option(help="Promote whatever the gate finds.", metavar="REASON")] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Back to the previous champion instead.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, and change nothing.")] = False,
+    tracking_uri: TrackingUri = None,
+    json_file: Json = None,
+) -> None:
+    """Make a version of a registered model the champion if it passes the gate of its experiment file."""
+    if rollback and (version or rows or dataset or force):
+        raise InputError("--rollback: expected no other option than --dry-run beside it")
+    if rows and dataset:
+        raise InputError("promote: expected either --input or --dataset")
+    if force is not None and not force.strip():
+        raise InputError("--force: expected a reason, which is kept with the version")
+    from rich.markdown import Markdown
+
+    from mtl_ray.promote import PromotionError, raw_test_rows
+    from mtl_ray.promote import promote as run
+    from mtl_ray.promote import rollback as run_back
+    from mtl_ray.tracking import default_uri
+
+    uri = tracking_uri or default_uri()
+    place = raw_test_rows(dataset) if dataset else rows
+    try:
+        decision = run_back(name, uri, dry_run) if rollback else run(name, uri, version, place, force, dry_run, say)
+    except PromotionError as error:
+        say(f"error: {error}")
+        raise typer.Exit(1) from None
+    console.print(Markdown(decision.markdown()))
+    if dry_run:
+        say("dry run: nothing was changed")
+    write_result(json_file, decision.numbers())
+    if not decision.live:
+        raise typer.Exit(1)
