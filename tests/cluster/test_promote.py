@@ -24,7 +24,6 @@ GATE = {
     "promotion.metric": "rating/rmse",
     "promotion.guards": {"click/auc": 0.2},
     "promotion.draws": 40,
-    "promotion.min_users": 10,
 }
 WORSE, GOOD, WORSE_AGAIN = "1", "2", "3"
 """Versions of the model `gated`: the trained weights, before and after it with noise on them."""
@@ -85,7 +84,7 @@ def test_the_first_champion_is_promoted_without_a_comparison_and_called_so(first
 def test_a_better_candidate_becomes_champion_and_rollback_restores(first, uri, client):
     client.set_registered_model_alias("gated", "candidate", GOOD)
     decision = promote("gated", uri, report=lambda _: None)
-    assert decision.outcome == "promoted"
+    assert decision.outcome == "promoted", decision.markdown()
     assert aliases(client) == {"champion": GOOD, "previous": WORSE}
     note = client.get_model_version("gated", GOOD).description
     assert note is not None
