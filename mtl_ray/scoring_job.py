@@ -148,8 +148,8 @@ def over_rows(
     if finished:
         report(f"continuing {aside}: {len(finished)} of {len(log.chunks)} chunks are done")
     left = [{"place": place, "chunk": chunk} for place, chunk in enumerate(log.chunks) if place not in finished]
-    began = time.monotonic()
     connect()
+    began = time.monotonic()
     num_rows = sum(_progress(_results(left, load, arguments, aside), began, report)) if left else 0
     seconds = time.monotonic() - began
     notes = [(aside / DONE).read_json(f"{place:05d}.json") for place in range(len(log.chunks))]
