@@ -15,7 +15,7 @@ import typer
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load
 from mtl_ray.experiment.grid import grid
-from mtl_ray.model_commands import predict, promote
+from mtl_ray.model_commands import predict, promote, serve
 from mtl_ray.terminal import Json, Model, TrackingUri, console, say, write_result
 
 app = typer.Typer(
@@ -267,7 +267,7 @@ def _json_object(text: str, option: str) -> dict[str, Any]:
     return value
 
 
-for command in (predict, promote):
+for command in (predict, promote, serve):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""Commands of a model in use: `predict`, `promote`."""
+"""Commands of a model in use: `predict`, `promote`, `serve`."""
 
 from typing import Annotated
 
@@ -76,3 +76,25 @@ def promote(
     write_result(json_file, decision.numbers())
     if not decision.live:
         raise typer.Exit(1)
+
+
+def serve(
+    model: Model,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+    replicas: Annotated[int, typer.Option(help="Processes that hold the model.", min=1)] = 1,
+    max_batch: Annotated[int, typer.Option(help="Requests that are scored together at most.", min=1)] = 64,
+    batch_wait: Annotated[float, typer.Option(help="Milliseconds that a request waits for others.", min=0)] = 2.0,
+    max_megabytes: Annotated[float, typer.Option(help="Largest request.", min=0.001)] = 8.0,
+    poll: Annotated[float, typer.Option(help="Seconds between two looks at the alias.", min=0.1)] = 5.0,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Answer requests over HTTP through Ray Serve, with the version that the alias names at the time."""
+    try:
+        from mtl_ray.serve import Settings, serve_forever
+    except ImportError as error:
+        raise InputError(f"serve: expected the extra `serve`; install mtl_ray[serve] ({error})") from None
+    from mtl_ray.tracking import default_uri
+
+    settings = Settings(model, tracking_uri or default_uri(), max_batch, batch_wait / 1000, max_megabytes, poll)
+    serve_forever(settings, host, port, replicas, say)

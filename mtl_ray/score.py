@@ -1,9 +1,10 @@
 """Raw rows to predictions with a checkpoint folder; used by `predict` and by the registered model. Knows no Ray."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,14 +61,31 @@ class Scorer:
         Text in a numeric column that is not a number and a vector of another length raise ValueError; everything else
         yields finite numbers.
         """
-        inputs = self.inputs(table, list(self.experiment.features))
+        return self.predict(self.inputs(table, list(self.experiment.features)))
+
+    def predict(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+        """The same of encoded rows, see `inputs`."""
         result: dict[str, list[np.ndarray]] = {name: [] for name in self.experiment.tasks}
         size = self.experiment.evaluation.batch_size
-        for start in range(0, len(table), size):
+        for start in range(0, max(map(len, inputs.values())), size):
             batch = {name: column[start : start + size] for name, column in inputs.items()}
             for name, values in self.model.predict(batch).items():
                 result[name].append(values.double().numpy())
         return {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in result.items()}
+
+
+def as_column(cells: Sequence[Any]) -> pa.Array:
+    """Cells of Python as a column; one that mixes texts and numbers is read as text, in lists too."""
+    try:
+        return pa.array(cells, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([_as_text(cell) for cell in cells])
+
+
+def _as_text(cell: Any) -> Any:
+    if isinstance(cell, list | tuple):
+        return [_as_text(entry) for entry in cell]
+    return None if cell is None or cell != cell else str(cell)  # noqa: PLR0124 - NaN alone differs from itself
 
 
 def read_vocabularies(folder: Path, names: list[str]) -> dict[str, Vocabulary]:
