@@ -6,12 +6,9 @@ They include torch, so this is done on request: MTL_RAY_TEST_CLEAN=FOLDER names 
 import json
 import os
 import subprocess
-import sys
 import time
-import urllib.request
 import venv
 from pathlib import Path
-from urllib.error import URLError
 
 import mlflow
 import pytest
@@ -19,6 +16,7 @@ import pytest
 from mtl_ray.data.write import RAW_TEST
 from mtl_ray.promote import promote
 from tests.cluster.test_job import free_ports
+from tests.cluster.test_serve import ask
 
 SCRIPT = """
 import json, sys
@@ -100,7 +98,7 @@ def test_the_server_of_mlflow_answers_the_same_request(python, settings, tmp_pat
             stderr=log,
         )
     try:
-        answer = json.loads(patient(f"http://127.0.0.1:{port}/invocations", body.encode()))
+        answer = patient(port, body.encode())
     finally:
         server.terminate()
         server.wait(60)
@@ -108,15 +106,13 @@ def test_the_server_of_mlflow_answers_the_same_request(python, settings, tmp_pat
     assert list(answer["predictions"][0]) == list(settings.tasks)
 
 
-def patient(url: str, body: bytes) -> bytes:
+def patient(port: int, body: bytes) -> dict:
     """The answer of a server that may still be starting."""
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     for _ in range(120):
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return response.read()
-        except (URLError, ConnectionError) as error:
-            if getattr(error, "code", None) is not None:
-                raise
+            status, answer = ask(port, "POST", "/invocations", body)
+            assert status == 200, answer
+            return answer
+        except ConnectionError:
             time.sleep(1)
-    raise AssertionError(f"{url} did not answer; Python {sys.version}")
+    raise AssertionError(f"port {port} does not answer")
