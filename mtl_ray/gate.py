@@ -122,9 +122,7 @@ def requirements(experiment: Experiment) -> list[Requirement]:
     result = [Requirement(task, metric, segment, None)]
     for key, margin in {**({} if gate.guards else defaults), **gate.guards}.items():
         task, _, metric = key.partition("/")
-        result += [
-            Requirement(task, metric, name, margin) for name in ("", *gate.segments) if f"{key}/{name}" != target
-        ]
+        result += [Requirement(task, metric, name, margin) for name in ("", *gate.segments)]
     return [r for r in result if r.margin is None or str(r) != target]
 
 
@@ -202,12 +200,16 @@ def _scored(
     first, parts, users, supports = models[0], ([], []), [], []
     for whole in tables:
         drawn = uniform(_users(first.experiment, whole), 0) < share
+        if not drawn.any():
+            continue
         table = whole.filter(pa.array(drawn))
         for scorer, own in zip(models, parts, strict=True):
             own.append(_score(scorer, tasks, table))
         users.append(_users(first.experiment, table))
         inputs = first.inputs(table, [first.experiment.user, first.experiment.item])
         supports.append({name: inputs[name] for name in (USER_SUPPORT, ITEM_SUPPORT)})
+    if not users:
+        raise InputError("promotion.max_rows: no user was drawn of so few rows; set it higher")
     sides = [_Side(m.experiment, *map(_joined, zip(*own, strict=True))) for m, own in zip(models, parts, strict=True)]
     return sides, torch.from_numpy(np.concatenate(users)), _joined(supports)
 

@@ -139,11 +139,10 @@ def over_rows(
         raise InputError(f"--output {output}: the folder is not empty; name a new one")
     aside = Folder(f"{target.location}.partial")
     job = {**job, "input": _identity(location)}
-    if aside.exists():
+    if aside.exists(JOB) or aside.files():
         _same_job(aside, job)
     else:
-        aside.create()
-        aside.write_whole(JOB, json.dumps(job))
+        aside.create().write_whole(JOB, json.dumps(job))
     finished = {int(path.rpartition("/")[2].removesuffix(".json")) for path in (aside / DONE).files(".json")}
     if finished:
         report(f"continuing {aside}: {len(finished)} of {len(log.chunks)} chunks are done")
