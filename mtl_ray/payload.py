@@ -61,19 +61,13 @@ def _split(split: Any) -> tuple[list[str], list[list[Any]]]:
 
 def encode_rows(scorer: Scorer, table: pa.Table) -> dict[str, torch.Tensor]:
     """What the model reads of the rows. Raises InputError, with row and column, if it cannot read one."""
-    experiment = scorer.experiment
-    for name in (experiment.user, experiment.item):
-        if experiment.column_of(name) not in table.column_names:
-            raise InputError(
-                f"expected a column `{experiment.column_of(name)}`, the id of the {experiment.features[name].entity}; "
-                f"found {', '.join(table.column_names)}"
-            )
+    scorer.check_ids(table.column_names, "rows")
     try:
-        reasons = bad_inputs(experiment, table)
+        reasons = bad_inputs(scorer.experiment, table)
         if reasons.null_count < len(reasons):
             row = int(np.flatnonzero(np.asarray(reasons.is_valid()))[0])
             raise InputError(f"row {row + 1}: {reasons[row].as_py()}")
-        return scorer.inputs(table, list(experiment.features))
+        return scorer.inputs(table)
     except (ValueError, pa.ArrowException) as error:
         raise InputError(" ".join(str(error).split())) from None
 

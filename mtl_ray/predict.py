@@ -52,13 +52,7 @@ def predict(
     """
     scorer = Scorer(model)
     log = open_log(rows)
-    experiment = scorer.experiment
-    for name in (experiment.user, experiment.item):
-        if experiment.column_of(name) not in log.columns:
-            raise InputError(
-                f"{rows}: expected a column `{experiment.column_of(name)}`, the id of the "
-                f"{experiment.features[name].entity}; found {', '.join(log.columns)}"
-            )
+    scorer.check_ids(log.columns, rows)
     kept = list(log.columns if keys is None else keys)
     if absent := [name for name in kept if name not in log.columns]:
         raise InputError(f"--keys: expected columns of {rows} ({', '.join(log.columns)}); found {', '.join(absent)}")

@@ -14,6 +14,7 @@ import torch
 from mtl_ray import checkpoint
 from mtl_ray.data.encode import VOCABULARY, Encoder, Vocabulary, column
 from mtl_ray.data.keys import flat, to_keys
+from mtl_ray.errors import InputError
 from mtl_ray.experiment.features import SequenceFeature
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT
 
@@ -46,8 +47,19 @@ class Scorer:
                 names.append(self.experiment.column_of(name))
         return list(dict.fromkeys(names))
 
-    def inputs(self, table: pa.Table, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """What the model reads of the given features of raw rows; with an id goes how often training saw it."""
+    def check_ids(self, columns: Sequence[str], where: str) -> None:
+        """Rows need the columns of both ids, which may hold nulls. Raises InputError, beginning with `where`."""
+        for name in (self.experiment.user, self.experiment.item):
+            if self.experiment.column_of(name) not in columns:
+                raise InputError(
+                    f"{where}: expected a column `{self.experiment.column_of(name)}`, the id of the "
+                    f"{self.experiment.features[name].entity}; found {', '.join(columns)}"
+                )
+
+    def inputs(self, table: pa.Table, names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+        """What the model reads of the given features of raw rows, by default of all; with an id goes how often training
+        saw it."""
+        names = list(self.experiment.features) if names is None else names
         encoded = self.encoder.features(table, names)
         for support, name in ((USER_SUPPORT, self.experiment.user), (ITEM_SUPPORT, self.experiment.item)):
             if name in names:
@@ -61,7 +73,7 @@ class Scorer:
         Text in a numeric column that is not a number and a vector of another length raise ValueError; everything else
         yields finite numbers.
         """
-        return self.predict(self.inputs(table, list(self.experiment.features)))
+        return self.predict(self.inputs(table))
 
     def predict(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
         """The same of encoded rows, see `inputs`."""
