@@ -21,7 +21,7 @@ setup: $(INSTALLED) ## make .venv with everything needed, once
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv"
-	@$(BIN)/python -m pip install --quiet --quiet --editable '.[dev]' --constraint constraints.txt
+	@$(BIN)/python -m pip install --quiet --quiet --editable '.[dev,serve]' --constraint constraints.txt
 	@touch $@
 
 demo: setup ## generate a log with planted truth, train on it, print the table and the MLflow run id

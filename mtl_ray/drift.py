@@ -11,9 +11,10 @@ from rich.table import Table
 from mtl_ray import checkpoint
 from mtl_ray.data.load import Shard, draw_rows, read_directly, select
 from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.quality import bad_inputs
+from mtl_ray.data.sources.files import open_log
 from mtl_ray.distributions import REFERENCE, Distribution, Reference, reference_of, stability_index, values_of
 from mtl_ray.errors import InputError
-from mtl_ray.predict import open_rows, well_formed
 from mtl_ray.schema import SPLITS, SplitName
 from mtl_ray.score import Scorer
 
@@ -52,6 +53,8 @@ class Drift:
     """What was found."""
 
     num_rows: int
+    num_bad: int
+    """Rows that could not be scored, which are left out."""
     reference: Reference
     rows: dict[str, Row]
     """By name of an input, and `predicted_TASK`."""
@@ -64,7 +67,7 @@ class Drift:
     def table(self) -> Table:
         """For the terminal."""
         reference = f"{self.reference.num_rows:,} {self.reference.split} rows"
-        result = Table(title=f"{self.num_rows:,} new rows against {reference} of the training")
+        result = Table(title=f"{self._told()} against {reference} of the training")
         for title in ("", "PSI", "null then", "null now", "unknown then", "unknown now", "drift"):
             result.add_column(title, justify="left" if title in ("", "drift") else "right")
         for name, row in self.rows.items():
@@ -72,10 +75,14 @@ class Drift:
             result.add_row(name, f"{row.psi:.3f}", *rates, ", ".join(row.drifts))
         return result
 
+    def _told(self) -> str:
+        return f"{self.num_rows:,} new rows{f' ({self.num_bad:,} more are bad)' if self.num_bad else ''}"
+
     def numbers(self) -> dict[str, Any]:
         """For machines."""
         return {
             "rows": self.num_rows,
+            "bad": self.num_bad,
             "reference": {"split": self.reference.split, "rows": self.reference.num_rows},
             "drifted": self.drifted,
             "values": {name: asdict(row) for name, row in self.rows.items()},
@@ -114,21 +121,25 @@ def drift(model: Path, rows: str, limits: Limits) -> Drift:
     if not (model / REFERENCE).is_file():
         raise InputError(f"{model}: expected {REFERENCE}, which `train` writes; train the model again")
     reference = Reference.model_validate_json((model / REFERENCE).read_text())
-    num_rows = 0
+    num_rows = num_bad = 0
     sums = {name: np.zeros(len(d.counts), int) for name, d in reference.distributions.items()}
-    for chunk in open_rows(scorer, rows).chunks:
-        for first_row, table in chunk.read():
-            try:
-                inputs = scorer.inputs(well_formed(chunk.file, first_row, table), list(scorer.experiment.features))
-            except ValueError as error:
-                raise InputError(f"{chunk.file} row {first_row} and after: {error}") from None
+    log = open_log(rows)
+    scorer.check_ids(log.columns, rows)
+    for chunk in log.chunks:
+        for _, whole in chunk.read():
+            good = bad_inputs(scorer.experiment, whole).is_null()
+            table = whole.filter(good)
+            num_bad += len(whole) - len(table)
             num_rows += len(table)
+            if not len(table):
+                continue
+            inputs = scorer.inputs(table)
             for name, values in values_of(scorer.experiment, inputs, scorer.predict(inputs)).items():
                 sums[name] += reference.distributions[name].count(values)
     if not num_rows:
         raise InputError(f"{rows}: expected rows to compare; found none")
     found = {name: _compared(d, d.with_counts(sums[name]), limits) for name, d in reference.distributions.items()}
-    return Drift(num_rows, reference, found)
+    return Drift(num_rows, num_bad, reference, found)
 
 
 def _compared(then: Distribution, now: Distribution, limits: Limits) -> Row:

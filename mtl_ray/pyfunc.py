@@ -11,7 +11,7 @@ import pyarrow as pa
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from mtl_ray.score import Scorer
+from mtl_ray.score import Scorer, as_column
 
 
 class RegisteredModel(PythonModel):
@@ -30,15 +30,9 @@ class RegisteredModel(PythonModel):
 
 
 def _column(values: pd.Series) -> pa.Array:
-    """A column of a frame; one that mixes texts and numbers is read as text."""
     if values.dtype != object:
         return pa.array(values, from_pandas=True)
-    cells = [value.tolist() if hasattr(value, "tolist") else value for value in values]
-    try:
-        return pa.array(cells, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        missing = pd.isna(values)
-        return pa.array([None if gone else str(cell) for cell, gone in zip(cells, missing, strict=True)], pa.string())
+    return as_column([value.tolist() if hasattr(value, "tolist") else value for value in values])
 
 
 set_model(RegisteredModel())

@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.data.keys import flat, to_keys
+from mtl_ray.data.quality import bad_inputs
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError
-from mtl_ray.predict import Predicted, over_chunks, read_whole
 from mtl_ray.recommender import Recommender
+from mtl_ray.scoring_job import Finished, over_rows, read_whole
 
 
 class Seen:
@@ -47,6 +48,9 @@ class _Recommend:
         self.seen = Seen(read_whole(seen), self.recommender) if seen else None
         self.k = k
 
+    def bad_rows(self, table: pa.Table) -> pa.Array:
+        return bad_inputs(self.recommender.scorer.experiment, table)
+
     def __call__(self, users: pa.Table) -> pa.Table:
         ids = users.column(self.recommender.user_column)
         seen = None if self.seen is None else [self.seen.of(user) for user in to_keys(ids).to_pylist()]
@@ -62,7 +66,7 @@ def recommend(
     task: str | None = None,
     k: int = 10,
     seen: str | None = None,
-) -> Predicted:
+) -> Finished:
     """Write the best k items of every user of a Parquet or CSV file, folder or glob, as Parquet.
 
     Args:
@@ -86,4 +90,6 @@ def recommend(
         )
     if seen:
         Seen(read_whole(seen), recommender)
-    return over_chunks(log, output, _Recommend, (str(model.absolute()), items, task, k, seen))
+    chosen = {"items": items, "task": task, "k": k, "seen": seen}
+    job = {"command": "recommend", "model": recommender.scorer.digest, **chosen}
+    return over_rows(users, log, output, _Recommend, (str(model.absolute()), *chosen.values()), job)

@@ -1,7 +1,7 @@
 """Means over repeated trainings, the paired test between two variants, and the interval of a single measurement."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -73,3 +73,29 @@ def jackknife_interval(estimate: float, left_out: Sequence[float], level: float 
     error = math.sqrt((number - 1) * float(np.var(left_out)))
     width = float(student.ppf((1 + level) / 2, number - 1)) * error
     return estimate - width, estimate + width
+
+
+def bootstrap_bounds(
+    statistic: Callable[[np.ndarray], float], num_clusters: int, draws: int, level: float, seed: int = 0
+) -> tuple[float, float]:
+    """Lower and upper bound of a statistic, each passed with probability `level`.
+
+    Percentiles of its values on resamples of whole clusters (Efron 1979; clusters: Field & Welsh 2007).
+
+    Args:
+        statistic: of (num_clusters,) cluster numbers, drawn with replacement; NaN where a draw does not define it.
+        num_clusters: independent units, such as users, whose rows are not.
+        draws: number of resamples.
+        level: of each side.
+        seed: of the draws.
+
+    Returns:
+        NaN twice where no draw defines the statistic.
+    """
+    generator = np.random.default_rng(seed)
+    values = np.array([statistic(generator.integers(num_clusters, size=num_clusters)) for _ in range(draws)])
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return math.nan, math.nan
+    low, high = np.quantile(defined, [level, 1 - level])
+    return float(low), float(high)

@@ -3,6 +3,7 @@
 What could not be logged is kept in `unlogged.jsonl` of the run folder and sent again when the run ends.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -28,6 +29,12 @@ from mtl_ray.experiment import Experiment
 
 BATCH = 100
 """Entries that MLflow takes in one request."""
+
+CANDIDATE = "candidate"
+"""Alias of the version that was registered last and not promoted yet."""
+
+DATASET_FOLDER = "dataset_folder"
+"""Tag of a version: where the data set that it was trained on lies."""
 
 
 def tracking_uri(experiment: Experiment) -> str:
@@ -110,8 +117,7 @@ class Run:
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Metrics at a step; kept in the run folder when the server does not answer."""
         now = int(time.time() * 1000)
-        names = {key: key.replace("@", "_at_").replace("+", "_plus") for key in metrics}
-        entries = [Metric(names[key], float(value), now, step) for key, value in metrics.items()]
+        entries = [Metric(_key(key), float(value), now, step) for key, value in metrics.items()]
         if self._safely("log metrics", lambda: self._log_metrics(entries)):
             return
         lines = self.folder.read_text("unlogged.jsonl") if self.folder.exists("unlogged.jsonl") else ""
@@ -183,12 +189,40 @@ def _git_commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def version_tags(experiment: Experiment, prepared: Prepared, metrics: Mapping[str, float]) -> dict[str, str]:
+    """What tells a version of a registered model from another: the data set, the experiment, the commit of the code
+    where it is a git checkout, and the test metrics of all rows and of each named segment."""
+    settings = json.dumps(experiment.model_dump(mode="json"), sort_keys=True)
+    tags = {
+        "dataset": prepared.schema.fingerprint,
+        DATASET_FOLDER: prepared.folder.location,
+        "experiment": hashlib.sha256(settings.encode()).hexdigest(),
+    }
+    if commit := _git_commit():
+        tags["git_commit"] = commit
+    named = ("warm", "new_user", "new_item", "new_both")
+    shown = {key: value for key, value in metrics.items() if key.count("/") < 3 or key.endswith(named)}
+    return tags | {_key(key): f"{value:.6g}" for key, value in shown.items()}
+
+
+def _key(metric: str) -> str:
+    """A metric's key as MLflow takes it."""
+    return metric.replace("@", "_at_").replace("+", "_plus")
+
+
 def register(
-    experiment: Experiment, run: Run, checkpoint: Path, prepared: Prepared, signature: Any, example: Any
+    experiment: Experiment,
+    run: Run,
+    checkpoint: Path,
+    prepared: Prepared,
+    signature: Any,
+    example: Any,
+    metrics: Mapping[str, float],
 ) -> str | None:
     """Log the checkpoint as a pyfunc model, registered if `tracking.register_as` is set; returns its URI.
 
-    The items of the data set go with it, so that the model can recommend with nothing else at hand.
+    A registered version has tags (see `version_tags`) and becomes the `candidate` of its name. The items of the data
+    set go with it, so that the model can recommend with nothing else at hand.
     """
     package = Path(__file__).parent
     needed = ("torch", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "torchmetrics", "torchjd")
@@ -213,11 +247,14 @@ def register(
                 signature=signature,
                 input_example=example,
                 pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in needed],
-                registered_model_name=experiment.tracking.register_as,
             )
-            registered = info.registered_model_version
-            name = experiment.tracking.register_as
-            uri.append(f"models:/{name}/{registered}" if registered else info.model_uri)
+            if (name := experiment.tracking.register_as) is None:
+                uri.append(info.model_uri)
+                return
+            tags = version_tags(experiment, prepared, metrics)
+            number = mlflow.register_model(info.model_uri, name, tags=tags).version
+            uri.append(f"models:/{name}/{number}")
+            run.client.set_registered_model_alias(name, CANDIDATE, str(number))
 
     run._safely("log the model", log)
     return uri[0] if uri else None

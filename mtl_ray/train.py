@@ -96,7 +96,8 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         run.log_metrics(evaluation.metrics, experiment.training.epochs)
         write_reference(checkpoint, prepared)
         scorer = Scorer(checkpoint)
-        model_uri = register(experiment, run, checkpoint, prepared, signature_of(scorer), example_of(scorer, prepared))
+        signature, example = signature_of(scorer), example_of(scorer, prepared)
+        model_uri = register(experiment, run, checkpoint, prepared, signature, example, evaluation.metrics)
         write_evaluation(folder, evaluation, model_uri)
         write_report(folder, run)
     except KeyboardInterrupt:

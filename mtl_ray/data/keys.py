@@ -21,11 +21,20 @@ def to_keys(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     """
     array = flat(array)
     if pa.types.is_dictionary(array.type):
-        return to_keys(array.dictionary).take(array.indices)
+        return _text_keys(array.dictionary).take(array.indices)
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        distinct = array.dictionary_encode()  # few among many, mostly: a text is looked at once
+        return _text_keys(distinct.dictionary).take(distinct.indices)
+    return _text_keys(array)
+
+
+def _text_keys(array: pa.Array) -> pa.Array:
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), None, array)
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
+    if pa.types.is_integer(array.type):
+        return array.cast(pa.string())
     text = pc.utf8_trim_whitespace(array.cast(pa.string()))
     text = pc.replace_substring_regex(text, r"^(-?\d+)\.0+$", r"\1")
     return pc.if_else(pc.equal(text, ""), None, text)

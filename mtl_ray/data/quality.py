@@ -62,22 +62,16 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
 def bad_rows(experiment: Experiment, table: pa.Table) -> pa.Array:
     """(n,) string: why a row of the log is unusable, null for a good row."""
     reasons = _Reasons(len(table))
-    if MALFORMED in table.column_names:
-        reasons.add(table.column(MALFORMED).is_valid(), "malformed line")
+    reasons.malformed(table)
     for name in (experiment.user, experiment.item):
         column = experiment.column_of(name)
         reasons.add(to_keys(table.column(column)).is_null(), f"{column} is null")
     if experiment.data.time:
         reasons.number(table, experiment.data.time, nullable=False)
-    for name, feature in experiment.features.items():
-        column = feature.column or name
-        if isinstance(feature, NumericFeature) and column in table.column_names:
-            reasons.number(table, column)
-        elif isinstance(feature, StatisticFeature):
+    reasons.inputs(experiment, table)
+    for feature in experiment.features.values():
+        if isinstance(feature, StatisticFeature):
             reasons.number(table, feature.of)
-        elif isinstance(feature, VectorFeature | ImageFeature) and column in table.column_names:
-            for wrong, why in bad_vectors(flat(table.column(column)), feature.size):
-                reasons.add(wrong, f"{column} {why}")
     for name, task in experiment.tasks.items():
         column = task.column or name
         if column not in table.column_names:
@@ -99,6 +93,22 @@ def bad_rows(experiment: Experiment, table: pa.Table) -> pa.Array:
     return reasons.array()
 
 
+def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
+    """(n,) string: why a row cannot be scored, null for a good row. Ids may be null, and any column may be absent."""
+    reasons = _Reasons(len(table))
+    reasons.malformed(table)
+    reasons.inputs(experiment, table)
+    for name, feature in experiment.features.items():
+        raw = f"{name}.values"
+        if isinstance(feature, SequenceFeature) and feature.values and raw in table.column_names:
+            lists = flat(table.column(raw))
+            if pa.types.is_list(lists.type):
+                _, wrong = parse_numbers(lists.fill_null([]).flatten())
+                parents = pc.list_parent_indices(lists.fill_null([])).to_numpy(zero_copy_only=False)
+                reasons.add(np.bincount(parents[wrong], minlength=len(lists)) > 0, f"{raw} holds what is not a number")
+    return reasons.array()
+
+
 def _has_threshold(task: Task) -> bool:
     """Whether it is a ranking task by a number."""
     return isinstance(task, RankingTask) and task.relevant is not None
@@ -112,7 +122,24 @@ class _Reasons:
 
     def add(self, bad: pa.Array | pa.ChunkedArray | np.ndarray, reason: str) -> None:
         flags = np.asarray(bad, dtype=bool)
+        if not flags.any():
+            return
         self.texts[flags & (self.texts == None)] = reason  # noqa: E711 - elementwise
+
+    def malformed(self, table: pa.Table) -> None:
+        """Lines of a CSV file that could not be read."""
+        if MALFORMED in table.column_names:
+            self.add(table.column(MALFORMED).is_valid(), "malformed line")
+
+    def inputs(self, experiment: Experiment, table: pa.Table) -> None:
+        """Columns of numbers and of vectors, where the table has them."""
+        for name, feature in experiment.features.items():
+            column = feature.column or name
+            if isinstance(feature, NumericFeature) and column in table.column_names:
+                self.number(table, column)
+            elif isinstance(feature, VectorFeature | ImageFeature) and column in table.column_names:
+                for wrong, why in bad_vectors(flat(table.column(column)), feature.size):
+                    self.add(wrong, f"{column} {why}")
 
     def number(self, table: pa.Table, column: str, *, nullable: bool = True) -> np.ndarray:
         """Check a numeric column and return its (n,) float64 values, NaN where there is none."""

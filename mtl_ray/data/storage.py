@@ -50,6 +50,11 @@ class Folder:
         self.create()
         pq.write_table(table, f"{self.path}/{name}", filesystem=self.fs, compression="zstd")
 
+    def write_whole_table(self, name: str, table: pa.Table) -> None:
+        """Write a Parquet file aside and rename it: it is there whole or not at all."""
+        self.write_table(f".{name}.partial", table)
+        (self / f".{name}.partial").rename(self / name)
+
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file, all columns by default."""
         return pq.ParquetFile(f"{self.path}/{name}", filesystem=self.fs).read(columns=columns)

@@ -24,7 +24,8 @@ from mtl_ray.experiment.features import (
     attributes_of,
 )
 from mtl_ray.experiment.model import Architecture, CNNEncoder, SharedBottom, TransformerEncoder
-from mtl_ray.experiment.rules import check_micro_batch, check_ranking
+from mtl_ray.experiment.promotion import Promotion
+from mtl_ray.experiment.rules import check_micro_batch, check_promotion, check_ranking
 from mtl_ray.experiment.section import Section, name_alone
 from mtl_ray.experiment.tasks import DOT_KINDS, Task
 from mtl_ray.experiment.training import Evaluation, Tracking, Training
@@ -49,6 +50,7 @@ class Experiment(Section):
     tracking: Tracking = Tracking()
     compare: Compare | None = None
     """The grid of `mtl-ray compare`; other commands do not read it."""
+    promotion: Promotion = Promotion()
 
     @field_validator("model", mode="before")
     @classmethod
@@ -275,6 +277,11 @@ class Experiment(Section):
                     raise ValueError(
                         f"balancing.{key}: expected tasks of this file ({', '.join(self.tasks)}); found `{name}`"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _promotion(self) -> "Experiment":
+        check_promotion(self)
         return self
 
     @model_validator(mode="after")

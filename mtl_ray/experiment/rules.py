@@ -1,11 +1,12 @@
-"""Rules of the experiment about losses that compare the rows of a batch."""
+"""Rules of the experiment about losses that compare the rows of a batch, and about the gate of promotion."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from mtl_ray.experiment.balancing import BanditBalancing, FAMOBalancing
 from mtl_ray.experiment.cold_start import ContentGate
 from mtl_ray.experiment.features import IdFeature, SequenceFeature
-from mtl_ray.experiment.tasks import RankingTask
+from mtl_ray.experiment.promotion import Promotion
+from mtl_ray.experiment.tasks import METRICS, RankingTask
 
 if TYPE_CHECKING:
     from mtl_ray.experiment.experiment import Experiment
@@ -62,3 +63,24 @@ def check_micro_batch(experiment: "Experiment") -> None:
     found += [f"features.{n}.cold_start" for n, f in ids.items() if not isinstance(f.cold_start, ContentGate)]
     if found:
         raise ValueError(f"training.micro_batch: {found[0]} compares rows of the whole batch; leave one of them out")
+
+
+def check_promotion(experiment: "Experiment") -> None:
+    """The gate names metrics of this file that have a better side. Raises ValueError."""
+    gate = experiment.promotion
+    named = {"metric": [gate.metric] if gate.metric else [], "guards": list(gate.guards)}
+    segments = get_args(get_args(Promotion.model_fields["segments"].annotation)[0])
+    for key, metrics in named.items():
+        for metric in metrics:
+            task, _, rest = metric.partition("/")
+            name, _, segment = rest.partition("/")
+            spec = experiment.tasks.get(task)
+            known = () if spec is None else spec.metrics or METRICS[spec.kind]
+            if name not in known or name == "ratio" or segment not in ("", *segments) or (segment and key == "guards"):
+                expected = "TASK/METRIC[/SEGMENT]" if key == "metric" else "TASK/METRIC"
+                of = (
+                    f"a metric of tasks.{task} ({', '.join(m for m in known if m != 'ratio')})"
+                    if spec
+                    else (f"a task of this file ({', '.join(experiment.tasks)})")
+                )
+                raise ValueError(f"promotion.{key}: expected `{expected}` with {of}; found `{metric}`")
