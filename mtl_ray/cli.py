@@ -15,7 +15,7 @@ import typer
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load
 from mtl_ray.experiment.grid import grid
-from mtl_ray.model_commands import predict, promote, serve
+from mtl_ray.model_commands import drift, predict, promote, serve
 from mtl_ray.terminal import Json, Model, TrackingUri, console, say, write_result
 
 app = typer.Typer(
