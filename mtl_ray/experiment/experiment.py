@@ -28,6 +28,7 @@ from mtl_ray.experiment.rules import check_micro_batch, check_ranking
 from mtl_ray.experiment.section import Section, name_alone
 from mtl_ray.experiment.tasks import DOT_KINDS, Task
 from mtl_ray.experiment.training import Evaluation, Tracking, Training
+from mtl_ray.experiment.tune import Tune
 
 RESERVED = ("row", "loss", "shared", "user_support", "item_support", "segment")
 
@@ -49,6 +50,8 @@ class Experiment(Section):
     tracking: Tracking = Tracking()
     compare: Compare | None = None
     """The grid of `mtl-ray compare`; other commands do not read it."""
+    tune: Tune | None = None
+    """The search of `mtl-ray tune`; other commands do not read it."""
 
     @field_validator("model", mode="before")
     @classmethod
