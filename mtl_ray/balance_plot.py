@@ -1,9 +1,12 @@
-"""Pictures of how the tasks shared the training, drawn without a display."""
+"""Figures of how the tasks shared the training."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-from mtl_ray.canvas import new_figure, png
+from mtl_ray.canvas import curve, heat_map, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PANELS = {
     "weight": "weight of the task in the loss",
@@ -14,42 +17,46 @@ PANELS = {
 }
 """Metrics `balance/PANEL/...` and what they are."""
 
-GATES = "gate/"
-
 History = Mapping[int, Mapping[str, float]]
 """Metrics by epoch."""
 
 
-def balance_plot(history: History, title: str) -> bytes | None:
-    """PNG: over the epochs the weights, losses, gradients and conflicts of the tasks, last cosines, use of experts.
+def balance_plot(history: History) -> "Figure | None":
+    """Over the epochs the weights, losses, gradients and conflicts of the tasks.
 
     None where nothing of it was observed (`balancing.diagnostics_every` 0).
     """
     lines = {panel: found for panel in PANELS if (found := series_of(history, f"balance/{panel}"))}
-    gates = {key: values for key, values in series_of(history, GATES[:-1]).items() if key != "idle"}
-    number = len(lines) + bool(gates) + bool(lines.get("cosine"))
-    if not number:
+    if not lines:
         return None
-    figure = new_figure(12.8, 3.4 * -(-number // 2), dpi=110)
-    axes = list(figure.subplots(-(-number // 2), 2, squeeze=False).flatten())
-    for panel, found in lines.items():
-        axis = axes.pop(0)
+    figure, axes = panels(len(lines), 2)
+    for axis, (panel, found) in zip(axes, lines.items(), strict=True):
         for name, values in found.items():
-            axis.plot(list(values), list(values.values()), marker="o", markersize=3, label=name.replace("/", " - "))
-        axis.set_title(PANELS[panel], fontsize=10)
-        axis.set_xlabel("epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.grid(alpha=0.3)
+            curve(axis, values, label=name.replace("/", " - "))
+        axis.set_title(PANELS[panel])
         if any(found):
             axis.legend(fontsize=8, frameon=False)
-    if "cosine" in lines:
-        _cosines(figure, axes.pop(0), lines["cosine"])
-    if gates:
-        _gates(figure, axes.pop(0), gates)
-    for axis in axes:
-        axis.set_axis_off()
-    figure.suptitle(title)
-    return png(figure)
+    return figure
+
+
+def conflict_map(history: History) -> "Figure | None":
+    """The cosine of each two tasks' gradients in the last epoch; None where none was observed."""
+    pairs = series_of(history, "balance/cosine")
+    table: dict[str, dict[str, float]] = {name: {} for pair in pairs for name in pair.split("/")}
+    for row, name in ((row, name) for row in table for name in table):
+        values = pairs.get(f"{row}/{name}") or pairs.get(f"{name}/{row}")
+        table[row][name] = list(values.values())[-1] if values else float("nan")
+    return heat_map(table, "cosine of two tasks' gradients", ".2f", (-1, 1), "RdBu") if table else None
+
+
+def expert_map(history: History) -> "Figure | None":
+    """The share of each expert in each gate, in the last epoch; None for a model without gates."""
+    table: dict[str, dict[str, float]] = {}
+    for key, values in series_of(history, "gate").items():
+        gate, _, expert = key.rpartition("/")
+        if gate:
+            table.setdefault(gate, {})[f"expert {expert}"] = list(values.values())[-1]
+    return heat_map(table, "share of each expert", ".2f", (0, 1), "Greys") if table else None
 
 
 def series_of(history: History, prefix: str) -> dict[str, dict[int, float]]:
@@ -60,35 +67,3 @@ def series_of(history: History, prefix: str) -> dict[str, dict[int, float]]:
             if key == prefix or key.startswith(f"{prefix}/"):
                 found.setdefault(key[len(prefix) + 1 :], {})[epoch] = value
     return found
-
-
-def _cosines(figure: Any, axis: Any, pairs: Mapping[str, Mapping[int, float]]) -> None:
-    """The conflict of each two tasks in the last epoch."""
-    tasks = list(dict.fromkeys(name for pair in pairs for name in pair.split("/")))
-    table = [[1.0 if a == b else float("nan") for b in tasks] for a in tasks]
-    for pair, values in pairs.items():
-        a, b = (tasks.index(name) for name in pair.split("/"))
-        table[a][b] = table[b][a] = list(values.values())[-1]
-    image = axis.imshow(table, cmap="RdBu", vmin=-1, vmax=1)
-    axis.set_xticks(range(len(tasks)), tasks, rotation=30, ha="right")
-    axis.set_yticks(range(len(tasks)), tasks)
-    for i, row in enumerate(table):
-        for j, value in enumerate(row):
-            axis.text(j, i, f"{value:.2f}", ha="center", va="center", size=8, color="white" if value > 0.6 else "black")
-    axis.set_title("cosines in the last epoch: red is conflict", fontsize=10)
-    figure.colorbar(image, ax=axis, shrink=0.8)
-
-
-def _gates(figure: Any, axis: Any, gates: Mapping[str, Mapping[int, float]]) -> None:
-    """The share of each expert in each gate, in the last epoch."""
-    names = list(dict.fromkeys(key.rpartition("/")[0] for key in gates))
-    width = max(int(key.rpartition("/")[2]) for key in gates) + 1
-    table = [[float("nan")] * width for _ in names]
-    for key, values in gates.items():
-        name, _, expert = key.rpartition("/")
-        table[names.index(name)][int(expert)] = list(values.values())[-1]
-    image = axis.imshow(table, cmap="Greys", vmin=0, vmax=1, aspect="auto")
-    axis.set_xticks(range(width), [f"expert {expert}" for expert in range(width)])
-    axis.set_yticks(range(len(names)), names, fontsize=8)
-    axis.set_title("use of the experts in the last epoch", fontsize=10)
-    figure.colorbar(image, ax=axis, shrink=0.8)

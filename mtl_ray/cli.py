@@ -121,14 +121,14 @@ def train(
 ) -> None:
     """Prepare if needed, train, evaluate on the test rows, log to MLflow and register the model."""
     settings = load(experiment, changes)
-    from mtl_ray.report import table  # noqa: PLC0415
+    from mtl_ray.tables import table  # noqa: PLC0415
     from mtl_ray.train import train as run  # noqa: PLC0415
 
     trained = run(settings, resume, _say)
     console.print(table(settings, trained.evaluation, trained.prepared.schema))
     _say(f"MLflow run: {trained.run_id}")
     _say(f"model: {trained.model_uri or trained.checkpoint}")
-    _say(f"report: {trained.folder}/report.md")
+    _say(f"report: {trained.folder}/report.html")
     _write(
         json_file,
         {
@@ -175,9 +175,17 @@ def compare(
     compared = run(settings, resume, _say, command)
     console.print(compared.comparison.table())
     _say(f"MLflow run: {compared.run_id}")
-    _say(f"report: {compared.folder}/comparison.md, comparison.json, comparison.png")
+    _say(f"report: {compared.folder}/report.html, comparison.md, comparison.json")
     result = {"run": compared.name, "run_id": compared.run_id, "folder": compared.folder.location}
     _write(json_file, {**result, **compared.comparison.numbers()})
+
+
+@app.command()
+def report(run: Annotated[str, typer.Argument(help="Folder of a run of `train` or `compare`.", metavar="RUN")]) -> None:
+    """Make the report of a finished run anew: one HTML file and its pictures, in the run's folder and in MLflow."""
+    from mtl_ray.report import report as make  # noqa: PLC0415
+
+    _say(f"report: {make(run)}/report.html")
 
 
 @app.command()
@@ -193,8 +201,8 @@ def evaluate(
     from mtl_ray.data.prepare import open_prepared  # noqa: PLC0415
     from mtl_ray.evaluate import evaluate_checkpoint  # noqa: PLC0415
     from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
-    from mtl_ray.report import table  # noqa: PLC0415
     from mtl_ray.session import connect  # noqa: PLC0415
+    from mtl_ray.tables import table  # noqa: PLC0415
     from mtl_ray.tracking import default_uri  # noqa: PLC0415
 
     if split not in ("train", "valid", "test"):
@@ -253,7 +261,7 @@ def recommend(
     from mtl_ray.recommend import recommend as run  # noqa: PLC0415
     from mtl_ray.recommender import Recommender  # noqa: PLC0415
     from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
-    from mtl_ray.report import item_table  # noqa: PLC0415
+    from mtl_ray.tables import item_table  # noqa: PLC0415
     from mtl_ray.tracking import default_uri  # noqa: PLC0415
 
     folder = checkpoint_folder(model, tracking_uri or default_uri())

@@ -16,10 +16,11 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.compare import Compare
 from mtl_ray.experiment.grid import Cell, grid
 from mtl_ray.models.complexity import complexity_of
-from mtl_ray.plot import comparison_plot
+from mtl_ray.report import read_cells, write_report
+from mtl_ray.run_folder import read_note, write_note
 from mtl_ray.session import connect
 from mtl_ray.tracking import Run
-from mtl_ray.train import log_report, read_note, write_note
+from mtl_ray.train import log_report
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ def compare(
 ) -> Compared:
     """Train every cell of `experiment.compare` that is not there yet, and compare the variants.
 
-    Leaves `comparison.md`, `comparison.json`, `comparison.png` and `cells/VARIANT/[FOLD-]seedN.json` in the run's
-    folder; one MLflow run with one child a cell.
+    Leaves `report.html`, `comparison.md`, `comparison.json` and `cells/VARIANT/[FOLD-]seedN.json` in the run's folder;
+    one MLflow run with one child a cell.
 
     Args:
         experiment: with a section `compare`.
@@ -55,7 +56,7 @@ def compare(
     name = resume or f"{experiment.name}-compare-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Folder(experiment.training.output) / name
     note = read_note("compare", experiment, folder) if resume else None
-    finished = {c.name: (folder / "cells").read_json(f"{c.name}.json") for c in cells if _exists(folder, c)}
+    finished = read_cells(folder, cells)
     missing = [cell for cell in cells if cell.name not in finished]
     connect()
     prepared = _prepare(missing, report)
@@ -74,7 +75,9 @@ def compare(
             finished[cell.name] = result
             report(f"{len(finished)}/{len(cells)} {cell.name}: {result['seconds']:.0f} s")
         comparison = comparison_of(experiment, cells, finished)
-        _write(comparison, folder, run, command)
+        numbers = json.dumps(comparison.numbers(), indent=2) + "\n"
+        run.keep({"comparison.md": comparison.markdown(command), "comparison.json": numbers})
+        write_report(folder, run)
     except KeyboardInterrupt:
         report(f"\nstopped; continue with {_again(name)}")
         run.finish("KILLED")
@@ -89,10 +92,6 @@ def compare(
 
 def _again(name: str) -> str:
     return f"mtl-ray compare EXPERIMENT --resume {name}"
-
-
-def _exists(folder: Folder, cell: Cell) -> bool:
-    return folder.exists(f"cells/{cell.name}.json")
 
 
 def _prepare(cells: list[Cell], report: Callable[[str], None]) -> dict[str, Prepared]:
@@ -139,15 +138,3 @@ def _log_cell(cell: Cell, result: Mapping[str, Any], parent: Run, prepared: Prep
         log_report(run, metrics)
     run.log_metrics(result["metrics"], cell.experiment.training.epochs)
     run.finish("FINISHED")
-
-
-def _write(comparison: Comparison, folder: Folder, run: Run, command: str) -> None:
-    """The report's files, in the run's folder and as artifacts of its MLflow run."""
-    contents = {
-        "comparison.md": comparison.markdown(command),
-        "comparison.json": json.dumps(comparison.numbers(), indent=2) + "\n",
-        "comparison.png": comparison_plot(comparison),
-    }
-    for name, content in contents.items():
-        folder.write_bytes(name, content if isinstance(content, bytes) else content.encode())
-        run.log_file(name, content)

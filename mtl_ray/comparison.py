@@ -13,6 +13,7 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.compare import Compare
 from mtl_ray.experiment.grid import Cell, compared_metrics
 from mtl_ray.experiment.tasks import is_higher_better
+from mtl_ray.schema import segment_key
 from mtl_ray.statistics import Summary, holm, paired_p, summarize
 
 Values = dict[str, float]
@@ -88,7 +89,7 @@ class Comparison:
     def markdown(self, command: str) -> str:
         """The same as a report file, with how it was made."""
         settings = self.settings
-        variants = (f"- `{name}`: {_changes(changes)}" for name, changes in settings.variants.items())
+        variants = (f"- `{name}`: {describe_changes(changes)}" for name, changes in settings.variants.items())
         folds = f"; folds {', '.join(settings.folds)}" if settings.folds else ""
         lines = [
             f"# {self.experiment.name}: comparison",
@@ -96,7 +97,7 @@ class Comparison:
             *([f"Made by `{command}`.", ""] if command else []),
             *variants,
             "",
-            f"Seeds {', '.join(map(str, settings.seeds))}{folds}. {self._method()}",
+            f"Seeds {', '.join(map(str, settings.seeds))}{folds}. {self.method()}",
             "",
             "![mean and deviation of each variant](comparison.png)",
             "",
@@ -106,7 +107,8 @@ class Comparison:
         ]
         return "\n".join(lines) + "\n"
 
-    def _method(self) -> str:
+    def method(self) -> str:
+        """What the columns mean and how differences were tested."""
         tests = sum(row.p is not None for row in self.rows)
         unit = "folds, over whose seeds a value is averaged" if len(self.settings.folds) > 1 else "seeds"
         return (
@@ -118,7 +120,7 @@ class Comparison:
     def numbers(self) -> dict[str, Any]:
         """For machines."""
         metrics = {
-            f"{row.variant}/{self.settings.split}/{row.key}{_suffix(row.segment)}": row.summary.mean
+            f"{row.variant}/{segment_key(self.settings.split, row.task, row.metric, row.segment)}": row.summary.mean
             for row in self.rows
         }
         return {
@@ -155,13 +157,12 @@ def _rows(
 ) -> Iterator[Row]:
     """Each variant, then each prediction without a model, that has this metric."""
     task, _, metric = key.partition("/")
-    suffix = _suffix(segment)
     found = [(cell, results[cell.name]) for cell in cells]
 
     def values(name: str, variant: str) -> Values:
         return _by_unit(settings, [(c, result["metrics"]) for c, result in found if c.variant == variant], name)
 
-    full, count = f"{settings.split}/{key}{suffix}", f"{settings.split}/{task}/count{suffix}"
+    full, count = (segment_key(settings.split, task, name, segment) for name in (metric, "count"))
     variants = [settings.baseline, *(v for v in settings.variants if v != settings.baseline)]
     reference, reference_rows = values(full, settings.baseline), values(count, settings.baseline)
     for variant in variants:
@@ -218,11 +219,8 @@ def _verdict(row: Row, p: float, level: float) -> str:
     return "better" if (row.difference > 0) == is_higher_better(f"split/{row.key}") else "worse"
 
 
-def _suffix(segment: str) -> str:
-    return "" if segment == "all" else f"/{segment}"
-
-
-def _changes(changes: Mapping[str, Any]) -> str:
+def describe_changes(changes: Mapping[str, Any]) -> str:
+    """What a variant changes, in words."""
     if not changes:
         return "the file as it stands"
     return ", ".join(

@@ -1,7 +1,7 @@
 """Metrics of a checkpoint on a split of a prepared data set, predicted in parallel by Ray Data."""
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,8 +13,10 @@ from mtl_ray.baselines import evaluate_baselines
 from mtl_ray.data.load import to_batch
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.errors import InputError
-from mtl_ray.evaluation import metrics_of, outputs
-from mtl_ray.schema import SplitName
+from mtl_ray.evaluation import evaluated_rows, metrics_of, outputs
+from mtl_ray.metrics import segment_masks
+from mtl_ray.reliability import Bin, calibration, intervals
+from mtl_ray.schema import ITEM_SUPPORT, SEGMENTS, USER_SUPPORT, SplitName, segments
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class Evaluation:
     """`split/task/metric[/segment]` and row counts `split/task/count[/segment]`."""
     baselines: dict[str, dict[str, float]]
     """By baseline (see `mtl_ray.baselines`), the same keys."""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """95% intervals of the first metric of each task, by the same keys (see `mtl_ray.reliability`)."""
+    calibration: dict[str, list[Bin]] = field(default_factory=dict)
+    """By task whose prediction estimates its label."""
 
     @property
     def constant(self) -> dict[str, float]:
@@ -69,5 +75,13 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> E
     )
     parts = [pickle.loads(row["part"]) for row in dataset.iter_rows()]  # noqa: S301 - written a line above
     batches = [{name: torch.from_numpy(column) for name, column in part.items()} for part in parts]
-    metrics = metrics_of(loaded.experiment, loaded.model, batches, split)
-    return Evaluation(metrics, evaluate_baselines(loaded.experiment, prepared, split))
+    experiment, tasks = loaded.experiment, loaded.model.tasks
+    rows = evaluated_rows(experiment, batches)
+    named = [s for s in segments(experiment.evaluation.support_buckets) if s.name in SEGMENTS]
+    masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], named)
+    return Evaluation(
+        metrics_of(experiment, loaded.model, batches, split),
+        evaluate_baselines(experiment, prepared, split),
+        intervals(tasks, rows, {"": torch.ones(len(rows[USER_SUPPORT]), dtype=torch.bool), **masks}, split),
+        calibration(tasks, rows),
+    )

@@ -32,13 +32,17 @@ def outputs(model: MultiTaskModel, batch: Batch) -> Batch:
 
 def metrics_of(experiment: Experiment, model: MultiTaskModel, parts: list[Batch], split: str) -> dict[str, float]:
     """Metrics `split/task/metric[/segment]` and row counts of evaluated rows, gathered on one process."""
-    names = [ROW, USER_KEY, USER_SUPPORT, ITEM_SUPPORT, *experiment.tasks, *map(label_column, experiment.tasks)]
-    rows = {name: torch.cat([part[name] for part in parts]) for name in names}
-    order = torch.argsort(rows[ROW])  # the order of summation must not depend on the number of workers
-    rows = {name: column[order] for name, column in rows.items()}
     losses = [torch.stack([part[f"{name}.loss"] for part in parts]).double().sum(0) for name in experiment.tasks]
     metrics = mean_losses(experiment, torch.stack(losses, 1).flatten(), split)
-    return metrics | segment_metrics(experiment, model.tasks, rows, split)
+    return metrics | segment_metrics(experiment, model.tasks, evaluated_rows(experiment, parts), split)
+
+
+def evaluated_rows(experiment: Experiment, parts: list[Batch]) -> Batch:
+    """All rows of `parts` by row number: the order of summation must not depend on the number of workers."""
+    names = [ROW, USER_KEY, USER_SUPPORT, ITEM_SUPPORT, *experiment.tasks, *map(label_column, experiment.tasks)]
+    rows = {name: torch.cat([part[name] for part in parts]) for name in names}
+    order = torch.argsort(rows[ROW])
+    return {name: column[order] for name, column in rows.items()}
 
 
 def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows: Batch, split: str) -> dict[str, float]:

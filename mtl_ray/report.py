@@ -1,73 +1,87 @@
-"""Results as a person reads them: task by segment, beside the constant prediction and the noise floor."""
+"""The report of a run from what is in its folder, as one HTML file and pictures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from rich.table import Table
-
+from mtl_ray.compare_report import compare_report
+from mtl_ray.comparison import comparison_of
+from mtl_ray.data.prepare import open_prepared
+from mtl_ray.data.storage import Folder
+from mtl_ray.errors import InputError
 from mtl_ray.evaluate import Evaluation
-from mtl_ray.experiment import Experiment
-from mtl_ray.schema import Schema
-
-COLUMNS = ("all", "warm", "new_user", "new_item", "new_both")
-
-
-def rows(experiment: Experiment, evaluation: Evaluation, schema: Schema, split: str = "test") -> Iterator[list[str]]:
-    """For each task and metric: its value on all rows and per segment, the constant prediction, the noise floor."""
-    for task in experiment.tasks:
-        prefix = f"{split}/{task}/"
-        names = [k.removeprefix(prefix) for k in evaluation.metrics if k.startswith(prefix)]
-        for metric in ["count", *(n for n in names if "/" not in n and n not in ("count", "loss"))]:
-            values = [evaluation.metrics.get(prefix + (metric if c == "all" else f"{metric}/{c}")) for c in COLUMNS]
-            if metric == "count":
-                yield [task, "rows", *("-" if v is None else f"{int(v):,}" for v in values), "", ""]
-                continue
-            constant = evaluation.constant.get(prefix + metric)
-            floor = schema.noise_floor.get(f"{task}/{metric}")
-            yield [task, metric, *("-" if v is None else f"{v:.4f}" for v in (*values, constant, floor))]
+from mtl_ray.experiment import Experiment, parse
+from mtl_ray.experiment.grid import Cell, grid
+from mtl_ray.page import Page
+from mtl_ray.reliability import Bin
+from mtl_ray.run_folder import EVALUATION, RUN_FILE, read_history
+from mtl_ray.tracking import Run
+from mtl_ray.train_report import train_report
 
 
-def header() -> list[str]:
-    """Titles of the columns of `rows`."""
-    return ["task", "metric", *COLUMNS, "constant", "noise floor"]
+def report(location: str) -> Folder:
+    """Make the report of the run in a folder anew; returns the folder.
+
+    Raises:
+        InputError: it is no run's folder, or the run did not end.
+    """
+    folder = Folder(location)
+    if not folder.exists(RUN_FILE):
+        raise InputError(f"{location}: expected the folder of a run, such as runs/NAME; found no {RUN_FILE} there")
+    note = folder.read_json(RUN_FILE)
+    write_report(folder, Run(note["tracking_uri"], note["run_id"], folder))
+    return folder
 
 
-def table(experiment: Experiment, evaluation: Evaluation, schema: Schema, split: str = "test") -> Table:
-    """For the terminal."""
-    result = Table(title=f"{experiment.name}: {split} rows, by segment")
-    for place, title in enumerate(header()):
-        result.add_column(title, justify="left" if place < 2 else "right")
-    for row in rows(experiment, evaluation, schema, split):
-        result.add_row(*row)
-    return result
+def write_report(folder: Folder, run: Run) -> None:
+    """Write `report.html` and its pictures into the folder of a run that ended, and log them.
+
+    Raises:
+        InputError: the run did not end.
+    """
+    note = folder.read_json(RUN_FILE)
+    experiment = parse(note["experiment"], RUN_FILE)
+    page = (
+        _of_comparison(experiment, folder) if note["command"] == "compare" else _of_training(experiment, folder, note)
+    )
+    run.keep(page.files())
 
 
-def item_table(items: Sequence[Mapping[str, Any]], task: str) -> Table:
-    """Recommended items, for the terminal; the columns are those of the first."""
-    result = Table(title=f"by {task}")
-    for title in items[0] if items else ():
-        result.add_column(title, justify="left" if title == "name" else "right")
-    for item in items:
-        result.add_row(*(f"{v:.4f}" if isinstance(v, float) else "-" if v is None else str(v) for v in item.values()))
-    return result
+def write_evaluation(folder: Folder, evaluation: Evaluation, model_uri: str | None) -> None:
+    """Keep what the report of a training run tells."""
+    folder.write_whole(EVALUATION, json.dumps({"model_uri": model_uri, **asdict(evaluation)}, indent=2))
 
 
-def markdown(
-    experiment: Experiment, evaluation: Evaluation, schema: Schema, run_id: str | None, model_uri: str | None
-) -> str:
-    """The same as a report file."""
-    lines = [
-        f"# {experiment.name}",
-        "",
-        f"MLflow run: {run_id or 'none'}  ",
-        f"Model: {model_uri or 'none'}  ",
-        f"Data set: {schema.fingerprint[:12]}, rows {schema.num_rows}  ",
-        f"Seed: {experiment.seed}",
-        "",
-        "`constant` always predicts the mean training label; `noise floor` is the best reachable value where known.",
-        "",
-        f"| {' | '.join(header())} |",
-        f"|{'---|' * len(header())}",
-        *(f"| {' | '.join(row)} |" for row in rows(experiment, evaluation, schema)),
-    ]
-    return "\n".join(lines) + "\n"
+def read_cells(folder: Folder, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """Results of the cells of a comparison that are there, by name."""
+    place = folder / "cells"
+    return {c.name: place.read_json(f"{c.name}.json") for c in cells if place.exists(f"{c.name}.json")}
+
+
+def _of_training(experiment: Experiment, folder: Folder, note: dict[str, Any]) -> Page:
+    if not folder.exists(EVALUATION):
+        raise InputError(f"{folder}: the run did not end, so there is nothing to report; resume it with --resume")
+    saved = folder.read_json(EVALUATION)
+    model_uri = saved.pop("model_uri")
+    calibration = {task: [Bin(*values) for values in bins] for task, bins in saved.pop("calibration").items()}
+    prepared = open_prepared(note["dataset"])
+    facts = {
+        "run": folder.location,
+        "MLflow run": note["run_id"] or "none",
+        "model": model_uri or "none",
+        "data set": prepared.folder.location,
+        "content of the data set": prepared.schema.content_hash,
+    }
+    return train_report(experiment, Evaluation(**saved, calibration=calibration), prepared, read_history(folder), facts)
+
+
+def _of_comparison(experiment: Experiment, folder: Folder) -> Page:
+    cells = grid(experiment)
+    results = read_cells(folder, cells)
+    if len(results) < len(cells):
+        raise InputError(
+            f"{folder}: {len(results)} of {len(cells)} cells are there, so there is nothing to report; "
+            "resume it with --resume"
+        )
+    return compare_report(comparison_of(experiment, cells, results), cells, results)

@@ -67,6 +67,11 @@ class Schema(Section):
     """Best reachable value by `task/metric`, where the source knows it."""
 
 
+def segment_key(split: str, task: str, metric: str, segment: str) -> str:
+    """`split/task/metric[/segment]`; the segment `all` is not named."""
+    return f"{split}/{task}/{metric}" + ("" if segment == "all" else f"/{segment}")
+
+
 class Segment(Section):
     """A part of the evaluation rows, by the training interactions of their user and item."""
 
@@ -74,6 +79,10 @@ class Segment(Section):
     users: tuple[int, int | None] | None = None
     """Interactions of the user: at least, and less than (None: no limit). None: any user."""
     items: tuple[int, int | None] | None = None
+
+
+SEGMENTS = ("all", "warm", "new_user", "new_item", "new_both")
+"""What reports show of a split: all its rows, and those by whether training knew the user and the item."""
 
 
 def segments(support_buckets: tuple[int, ...]) -> list[Segment]:

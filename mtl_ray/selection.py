@@ -12,12 +12,13 @@ import yaml
 from rich.table import Table
 
 from mtl_ray.balancing.affinity import affinity_of, helpful_tasks
+from mtl_ray.canvas import png
 from mtl_ray.cell import start_cell
 from mtl_ray.data.prepare import prepare
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, override, parse
-from mtl_ray.plot import heat_map
+from mtl_ray.plot import affinity_map
 from mtl_ray.session import connect
 
 EVERY = 10
@@ -73,7 +74,7 @@ def select_tasks(experiment: Experiment, target: str, report: Callable[[str], No
         if seen := [epoch[a][b] for epoch in epochs if b in epoch.get(a, {})]:
             affinity[a][b] = fmean(seen)
     selection = Selection(target, affinity, helpful_tasks(affinity, target), folder)
-    folder.write_bytes("affinity.png", heat_map(affinity, f"{experiment.name}: affinity"))
+    folder.write_bytes("affinity.png", png(affinity_map(affinity)))
     numbers = {"target": target, "affinity": affinity, "helpful": selection.helpful}
     folder.write_bytes("affinity.json", (json.dumps(numbers, indent=2) + "\n").encode())
     kept = experiment.model_dump(mode="json", exclude_unset=True, exclude={"compare"})

@@ -1,4 +1,4 @@
-"""Means over repeated trainings and the paired test between two variants."""
+"""Means over repeated trainings, the paired test between two variants, and the interval of a single measurement."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from scipy.stats import t as student
 from scipy.stats import ttest_rel
 
 Key = TypeVar("Key", bound=Hashable)
@@ -55,3 +56,20 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[key]))
         adjusted[key] = highest
     return {key: adjusted[key] for key in p_values}
+
+
+def jackknife_interval(estimate: float, left_out: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of an estimate from the same estimate without each of G random groups of its units.
+
+    se^2 = (G - 1) / G sum_g (theta_g - mean theta)^2, and Student's t with G - 1 degrees of freedom (the delete-a-group
+    jackknife, Kott 2001).
+
+    Args:
+        estimate: of all units.
+        left_out: (G,) estimates, at least two.
+        level: probability that the interval covers the truth.
+    """
+    number = len(left_out)
+    error = math.sqrt((number - 1) * float(np.var(left_out)))
+    width = float(student.ppf((1 + level) / 2, number - 1)) * error
+    return estimate - width, estimate + width

@@ -132,6 +132,12 @@ class Run:
 
         self._safely(f"log {name}", log)
 
+    def keep(self, files: Mapping[str, str | bytes]) -> None:
+        """Write files in the run's folder and log them as artifacts."""
+        for name, content in files.items():
+            self.folder.write_bytes(name, content if isinstance(content, bytes) else content.encode())
+            self.log_file(name, content)
+
     def finish(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED, after another try at what was left unlogged."""
         if self.folder.exists("unlogged.jsonl"):

@@ -13,21 +13,18 @@ import ray.train
 from pyarrow.fs import LocalFileSystem
 from ray.train.torch import TorchTrainer
 
-from mtl_ray.balance_plot import balance_plot
 from mtl_ray.data.prepare import Prepared, open_prepared, prepare
 from mtl_ray.data.storage import Folder
-from mtl_ray.errors import InputError
 from mtl_ray.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.registry import example_of, signature_of
-from mtl_ray.report import markdown
+from mtl_ray.report import write_evaluation, write_report
+from mtl_ray.run_folder import HISTORY, RUN_FILE, read_history, read_note, write_note
 from mtl_ray.score import Scorer
 from mtl_ray.session import connect
 from mtl_ray.tracking import Run, register
 from mtl_ray.worker import SCORE, WITHIN_EPOCH, train_worker
-
-RUN_FILE, HISTORY = "run.json", "history.json"
 
 
 @dataclass(frozen=True)
@@ -55,12 +52,6 @@ class _LogMetrics(ray.train.UserCallback):
         if metrics[0][SCORE] != WITHIN_EPOCH:
             self.history[int(metrics[0]["epoch"])] = values
             self.folder.write_whole(HISTORY, json.dumps(self.history))
-
-
-def read_history(folder: Folder) -> dict[int, dict[str, float]]:
-    """Metrics of the finished epochs of a run."""
-    history = folder.read_json(HISTORY) if folder.exists(HISTORY) else {}
-    return {int(epoch): metrics for epoch, metrics in history.items()}
 
 
 def log_report(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -103,11 +94,8 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         run.log_metrics(evaluation.metrics, experiment.training.epochs)
         scorer = Scorer(checkpoint)
         model_uri = register(experiment, run, checkpoint, prepared, signature_of(scorer), example_of(scorer, prepared))
-        folder.write_text("report.md", markdown(experiment, evaluation, prepared.schema, run.run_id, model_uri))
-        run.log_file("report.md", folder.read_text("report.md"))
-        if picture := balance_plot(read_history(folder), f"{experiment.name}: balance of the tasks"):
-            folder.write_bytes("balance.png", picture)
-            run.log_file("balance.png", picture)
+        write_evaluation(folder, evaluation, model_uri)
+        write_report(folder, run)
     except KeyboardInterrupt:
         report(f"\nstopped; continue with: mtl-ray train EXPERIMENT --resume {name}")
         run.finish("KILLED")
@@ -178,39 +166,3 @@ def _reopen(experiment: Experiment, folder: Folder) -> tuple[Experiment, Run, Pr
     note = read_note("train", experiment, folder)
     own = parse(note["experiment"], RUN_FILE)
     return own, Run(note["tracking_uri"], note["run_id"], folder), open_prepared(note["dataset"])
-
-
-def write_note(command: str, experiment: Experiment, folder: Folder, run: Run, dataset: str | None = None) -> None:
-    """Note in the run's folder what a resumed run must find again."""
-    folder.write_json(
-        RUN_FILE,
-        {
-            "command": command,
-            "experiment": experiment.model_dump(mode="json"),
-            "dataset": dataset,
-            "tracking_uri": run.uri,
-            "run_id": run.run_id,
-        },
-    )
-
-
-def read_note(command: str, experiment: Experiment, folder: Folder) -> dict[str, Any]:
-    """What `write_note` wrote.
-
-    Raises:
-        InputError: the folder is no run of this command, or one of another experiment.
-    """
-    parent, _, name = folder.path.rpartition("/")
-    if not folder.exists(RUN_FILE):
-        raise InputError(f"--resume {name}: no such run under {parent}")
-    note = folder.read_json(RUN_FILE)
-    if note["command"] != command:
-        raise InputError(f"--resume {name}: expected a run of `{command}`; it is one of `{note['command']}`")
-    mine = json.loads(json.dumps(experiment.model_dump(mode="json")))
-    changed = [section for section in mine if mine[section] != note["experiment"].get(section)]
-    if changed:
-        raise InputError(
-            f"--resume: the experiment differs from that of the run in {', '.join(changed)}; "
-            "resume with the same file and --set values, or start a new run without --resume"
-        )
-    return note

@@ -6,7 +6,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment.compare import Compare
 from mtl_ray.experiment.experiment import Experiment
 from mtl_ray.experiment.load import override
-from mtl_ray.experiment.tasks import METRICS
+from mtl_ray.experiment.tasks import METRICS, first_metric
 from mtl_ray.schema import segments
 
 
@@ -53,7 +53,7 @@ def compared_metrics(compare: Compare, cells: list[Cell]) -> list[str]:
     if compare.metrics:
         return list(compare.metrics)
     tasks = {name: task for cell in cells for name, task in cell.experiment.tasks.items()}
-    return [f"{name}/{(task.metrics or METRICS[task.kind])[0]}" for name, task in tasks.items()]
+    return [f"{name}/{first_metric(task)}" for name, task in tasks.items()]
 
 
 def _check_metrics(compare: Compare, cells: list[Cell]) -> None:

@@ -160,3 +160,8 @@ Task = Annotated[
     RegressionTask | OrdinalTask | CountTask | ValueTask | BinaryTask | RankingTask | MulticlassTask | MultilabelTask,
     Field(discriminator="kind"),
 ]
+
+
+def first_metric(task: Task) -> str:
+    """The metric that stands for the task where one has to."""
+    return (task.metrics or METRICS[task.kind])[0]

@@ -80,7 +80,7 @@ def test_mlflow_has_one_parent_with_one_child_a_cell(resumed, settings):
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert all("test/rating/rmse" in run.data.metrics for run in children)
     artifacts = {artifact.path for artifact in client.list_artifacts(str(result.run_id))}
-    assert artifacts >= {"comparison.md", "comparison.json", "comparison.png", "experiment.yaml"}
+    assert artifacts >= {"report.html", "comparison.md", "comparison.json", "comparison.png", "experiment.yaml"}
 
 
 def test_the_table_has_every_variant_and_the_predictions_without_a_model(resumed):

@@ -1,6 +1,5 @@
 """Raw log to registered model and back to predictions, with two workers of Ray Train."""
 
-import json
 from pathlib import Path
 
 import mlflow
@@ -14,10 +13,12 @@ from sklearn.metrics import roc_auc_score
 
 from mtl_ray import checkpoint
 from mtl_ray.data.write import RAW_TEST
+from mtl_ray.errors import InputError
 from mtl_ray.evaluate import evaluate_checkpoint
 from mtl_ray.loop import Trainer
 from mtl_ray.predict import predict
 from mtl_ray.registry import checkpoint_folder
+from mtl_ray.report import report
 from tests.support import shard
 
 UNKNOWN = pd.DataFrame(
@@ -55,7 +56,12 @@ def test_the_run_is_in_mlflow_once_and_whole(trained, settings):
     history = client.get_metric_history(trained.run_id, "valid/rating/rmse")
     assert [m.step for m in history] == list(range(1, settings.training.epochs + 1))
     assert run.data.metrics["test/click/auc"] == pytest.approx(trained.evaluation.metrics["test/click/auc"])
-    assert {a.path for a in client.list_artifacts(trained.run_id)} >= {"experiment.yaml", "quality.json", "report.md"}
+    assert {a.path for a in client.list_artifacts(trained.run_id)} >= {
+        "experiment.yaml",
+        "quality.json",
+        "report.html",
+        "segments.png",
+    }
     assert run.inputs.dataset_inputs[0].dataset.digest == trained.prepared.schema.content_hash[:32]
 
 
@@ -107,8 +113,19 @@ def test_metric_keys_name_split_task_metric_and_segment(trained):
     assert sum(counts) == metrics["test/click/count"] == trained.prepared.schema.num_rows["test"]
 
 
-def test_the_report_has_the_table(trained):
-    text = trained.folder.read_text("report.md")
+def test_the_report_can_be_made_anew_from_the_folder_of_the_run(trained):
+    text = trained.folder.read_text("report.html")
+    assert text.count("<figure>") >= 3
     assert f"{trained.evaluation.metrics['test/rating/rmse']:.4f}" in text
     assert "noise floor" in text
-    assert json.loads((trained.checkpoint / "experiment.json").read_text())["name"] == "small"
+    trained.folder.write_text("report.html", "")
+    report(trained.folder.location)
+    assert trained.folder.read_text("report.html") == text
+
+
+def test_there_is_no_report_of_what_is_no_run_or_did_not_end(trained, tmp_path: Path):
+    with pytest.raises(InputError, match=r"expected the folder of a run, such as runs/NAME; found no run\.json there"):
+        report(str(tmp_path))
+    (tmp_path / "run.json").write_text(trained.folder.read_text("run.json"))
+    with pytest.raises(InputError, match="the run did not end, so there is nothing to report"):
+        report(str(tmp_path))

@@ -78,4 +78,4 @@ def test_a_job_trains_with_the_submitted_code(cluster_without_the_package: str, 
         time.sleep(2)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test rows, by segment" in done.stdout
-    assert list((tmp_path / "runs").glob("*/report.md"))
+    assert list((tmp_path / "runs").glob("*/report.html"))

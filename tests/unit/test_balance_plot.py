@@ -1,4 +1,4 @@
-from mtl_ray.balance_plot import balance_plot, series_of
+from mtl_ray.balance_plot import balance_plot, conflict_map, expert_map, series_of
 
 HISTORY = {
     1: {"balance/weight/a": 0.5, "balance/weight/b": 0.5, "balance/cosine/a/b": -0.5, "balance/conflicting": 1.0},
@@ -12,7 +12,22 @@ def test_series_are_the_values_of_a_key_by_epoch():
 
 
 def test_what_was_seen_of_the_balance_is_drawn_and_nothing_where_nothing_was_seen():
-    picture = balance_plot(HISTORY, "title")
-    assert picture is not None
-    assert picture.startswith(b"\x89PNG")
-    assert balance_plot({1: {"train/loss": 0.5}}, "title") is None
+    figure = balance_plot(HISTORY)
+    assert figure is not None
+    assert [len(axis.lines) for axis in figure.axes if axis.axison] == [2, 1, 1]  # weights, cosine, conflicting
+    assert balance_plot({1: {"train/loss": 0.5}}) is None
+
+
+def test_the_conflict_map_has_the_last_cosine_of_each_pair_on_both_sides():
+    figure = conflict_map(HISTORY)
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.20", "0.20"]
+    assert conflict_map({1: {"balance/weight/a": 0.5}}) is None
+
+
+def test_the_expert_map_has_a_row_a_gate():
+    figure = expert_map(HISTORY)
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.90", "0.10"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["x"]
+    assert expert_map({1: {"gate/idle": 0.0}}) is None

@@ -8,11 +8,11 @@ import yaml
 from rich.console import Console
 
 from mtl_ray.baselines import BASELINES
+from mtl_ray.compare_report import compare_report
 from mtl_ray.comparison import Comparison, Row, comparison_of
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load, override, parse
 from mtl_ray.experiment.grid import compared_metrics, grid
-from mtl_ray.plot import comparison_plot
 from tests.support import TREE, small_experiment
 
 COMPARE: dict[str, Any] = {
@@ -184,5 +184,16 @@ def test_table_markdown_and_numbers_say_the_same():
     assert comparison.numbers()["metrics"]["multi/test/rating/rmse"] == pytest.approx(0.90017, abs=1e-5)
 
 
-def test_the_picture_is_a_png():
-    assert comparison_plot(compared(experiment(), VALUES))[:8] == b"\x89PNG\r\n\x1a\n"
+def test_the_report_says_in_words_where_a_variant_is_better_or_worse():
+    settings = experiment()
+    comparison = compared(settings, VALUES)
+    histories = {cell.name: {"history": [{"epoch": 1, "valid/rating/rmse": 1.0}]} for cell in grid(settings)}
+    page = compare_report(comparison, grid(settings), histories)
+    html = page.html()
+    assert "multi: better on rating/rmse of all rows (-0.0998); worse on click/auc of all rows (-0.0998); " in html
+    assert "wide: no difference shown on " in html
+    assert "tasks.gender removed" in html
+    assert {name: picture[:8] for name, picture in page.pictures.items()} == {
+        "comparison.png": b"\x89PNG\r\n\x1a\n",
+        "learning_curves.png": b"\x89PNG\r\n\x1a\n",
+    }

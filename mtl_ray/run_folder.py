@@ -1,0 +1,53 @@
+"""What a run leaves in its folder for those that resume it or tell of it."""
+
+import json
+from typing import Any
+
+from mtl_ray.data.storage import Folder
+from mtl_ray.errors import InputError
+from mtl_ray.experiment import Experiment
+from mtl_ray.tracking import Run
+
+RUN_FILE, HISTORY, EVALUATION = "run.json", "history.json", "evaluation.json"
+
+
+def read_history(folder: Folder) -> dict[int, dict[str, float]]:
+    """Metrics of the finished epochs of a run."""
+    history = folder.read_json(HISTORY) if folder.exists(HISTORY) else {}
+    return {int(epoch): metrics for epoch, metrics in history.items()}
+
+
+def write_note(command: str, experiment: Experiment, folder: Folder, run: Run, dataset: str | None = None) -> None:
+    """Note in the run's folder what a resumed run must find again."""
+    folder.write_json(
+        RUN_FILE,
+        {
+            "command": command,
+            "experiment": experiment.model_dump(mode="json"),
+            "dataset": dataset,
+            "tracking_uri": run.uri,
+            "run_id": run.run_id,
+        },
+    )
+
+
+def read_note(command: str, experiment: Experiment, folder: Folder) -> dict[str, Any]:
+    """What `write_note` wrote.
+
+    Raises:
+        InputError: the folder is no run of this command, or one of another experiment.
+    """
+    parent, _, name = folder.path.rpartition("/")
+    if not folder.exists(RUN_FILE):
+        raise InputError(f"--resume {name}: no such run under {parent}")
+    note = folder.read_json(RUN_FILE)
+    if note["command"] != command:
+        raise InputError(f"--resume {name}: expected a run of `{command}`; it is one of `{note['command']}`")
+    mine = json.loads(json.dumps(experiment.model_dump(mode="json")))
+    changed = [section for section in mine if mine[section] != note["experiment"].get(section)]
+    if changed:
+        raise InputError(
+            f"--resume: the experiment differs from that of the run in {', '.join(changed)}; "
+            "resume with the same file and --set values, or start a new run without --resume"
+        )
+    return note
