@@ -16,6 +16,7 @@ from rich.console import Console
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load
 from mtl_ray.experiment.grid import grid
+from mtl_ray.experiment.space import check_tune, parameters_of
 
 app = typer.Typer(
     help="Distributed training of multi-task recommenders that solve the cold-start problem.",
@@ -82,11 +83,15 @@ def check(
 
     settings = load(experiment, changes)
     cells = grid(settings) if settings.compare else []
+    if settings.tune:
+        check_tune(settings)
     result = plan(settings)
     for line in result.lines():
         console.print(line, highlight=False, markup=False)
     if cells:
         _say(f"compare: {len(cells)} trainings, {', '.join(dict.fromkeys(cell.variant for cell in cells))}")
+    if search := settings.tune:
+        _say(f"tune: {search.trials} trials over {', '.join(parameters_of(settings))}, by {search.algorithm.kind}")
     _write(json_file, result.numbers())
 
 
@@ -186,6 +191,37 @@ def report(run: Annotated[str, typer.Argument(help="Folder of a run of `train` o
     from mtl_ray.report import report as make  # noqa: PLC0415
 
     _say(f"report: {make(run)}/report.html")
+
+
+@app.command()
+def tune(
+    experiment: File,
+    changes: Set = [],  # noqa: B006
+    resume: Annotated[str | None, typer.Option(help="Continue this interrupted search.", metavar="RUN")] = None,
+    json_file: Json = None,
+) -> None:
+    """Search task weights, task subsets, architectures and any other setting; the trade-off, and the best as a file."""
+    settings = load(experiment, changes)
+    check_tune(settings)  # mistakes of the search are told before anything heavy is loaded
+    from rich.live import Live  # noqa: PLC0415
+
+    from mtl_ray.tune import tune as run  # noqa: PLC0415
+
+    with Live(console=console, auto_refresh=False) as live:
+        shown = sys.stdout.isatty()
+        tuned = run(settings, resume, _say, lambda now: live.update(now.table(20), refresh=True) if shown else None)
+        live.update("")
+    console.print(tuned.tuning.table())
+    _say(f"MLflow run: {tuned.run_id}")
+    _say(f"report: {tuned.folder}/report.html; trials: {tuned.folder}/tuning.json")
+    if tuned.tuning.best is None:
+        _say("no trial trained to its end within the constraints, so none is suggested")
+    else:
+        _say(f"best: {tuned.tuning.best.name}, as an experiment file: {tuned.folder}/best.yaml")
+    result = {"run": tuned.name, "run_id": tuned.run_id, "folder": tuned.folder.location}
+    _write(json_file, {**result, **tuned.tuning.numbers()})
+    if tuned.tuning.best is None:
+        raise typer.Exit(1)
 
 
 @app.command()

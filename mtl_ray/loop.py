@@ -69,8 +69,8 @@ class Trainer:
         self.monitor = Monitor(list(experiment.tasks))
         self.probe: Batch | None = None
         self.optimizer = build_optimizer(self.model, training.optimizer)
-        total = training.epochs * num_steps(schema, training.batch_size)
-        self.scheduler = LambdaLR(self.optimizer, learning_rate_factor(training.schedule, total))
+        steps = num_steps(schema, training.batch_size)
+        self.scheduler = LambdaLR(self.optimizer, learning_rate_factor(training.schedule, training.epochs, steps))
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.progress = Progress()
 
@@ -237,6 +237,10 @@ class Trainer:
             self.average.n_averaged.copy_(state["num_averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        for group, base, factor in zip(
+            self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(self.scheduler.last_epoch)  # the schedule may change from here on
         self.scaler.load_state_dict(state["scaler"])
         self.balancer.load_state_dict(state["balancer"])
         self.monitor.resume(state["monitor"])
@@ -274,10 +278,18 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
             return torch.optim.Adagrad(groups, lr=settings.lr)
 
 
-def learning_rate_factor(schedule: Schedule, total: int) -> Callable[[int], float]:
-    """Factor of the learning rate at each of `total` steps: linear warm-up, then decay to `schedule.final`."""
+def learning_rate_factor(schedule: Schedule, epochs: int, steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate at each step of so many epochs of so many steps.
 
-    def factor(step: int) -> float:
+    Linear warm-up, then decay to `schedule.final`, times the factor of the epoch.
+    """
+    total = epochs * steps
+
+    def of_epoch(step: int) -> float:
+        begun = [first for first in schedule.epochs if first * steps <= step]
+        return schedule.epochs[max(begun)] if begun else 1.0
+
+    def of_step(step: int) -> float:
         if step < schedule.warmup_steps:
             return (step + 1) / schedule.warmup_steps
         if schedule.kind == "constant":
@@ -286,4 +298,4 @@ def learning_rate_factor(schedule: Schedule, total: int) -> Callable[[int], floa
         shape = 1 - done if schedule.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
         return schedule.final + (1 - schedule.final) * shape
 
-    return factor
+    return lambda step: of_step(step) * of_epoch(step)

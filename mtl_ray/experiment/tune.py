@@ -4,14 +4,24 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic import field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from mtl_ray.experiment.section import Section, name_alone
 from mtl_ray.experiment.tasks import is_higher_better
 
 Direction = Literal["min", "max"]
-Share = Annotated[float, Field(gt=0, lt=1)]
+
+POPULATIONS = ("pbt", "pb2")
+"""Algorithms whose trials change on the way."""
 
 
 class _Entry(Section):
@@ -226,7 +236,7 @@ class Tune(Section):
 
     @model_validator(mode="after")
     def _population(self) -> "Tune":
-        if self.algorithm.kind in ("pbt", "pb2"):
+        if self.algorithm.kind in POPULATIONS:
             name = f"algorithm `{self.algorithm.kind}`"
             if self.scheduler.kind != "none":
                 raise ValueError(
