@@ -11,7 +11,7 @@ from mtl_ray.experiment.compare import Changes
 from mtl_ray.experiment.experiment import Experiment
 from mtl_ray.experiment.load import override
 from mtl_ray.experiment.tasks import METRICS
-from mtl_ray.experiment.tune import Choice, Entry, LogUniform, RandInt, Simplex, Subset, Tune, Uniform
+from mtl_ray.experiment.tune import POPULATIONS, Choice, Entry, LogUniform, RandInt, Simplex, Subset, Tune, Uniform
 from mtl_ray.schema import segments
 
 Domain = Uniform | LogUniform | RandInt | Choice
@@ -147,6 +147,20 @@ def check_tune(experiment: Experiment) -> None:
                 "machine: model, balancing, training, tasks.NAME.weight (loss, masked_input, ...), features.NAME.dim "
                 "(encoder, cold_start)"
             )
+        section, _, rest = path.partition(".")
+        names = {"tasks": experiment.tasks, "features": experiment.features}.get(section)
+        if names and path not in ("tasks", "tasks.*.weight") and rest.partition(".")[0] not in names:
+            raise InputError(f"tune.space.{path}: no such entry; {section} are {', '.join(names)}")
+    grace = getattr(tune.scheduler, "grace", 1)
+    if grace > experiment.training.epochs:
+        raise InputError(
+            f"tune.scheduler.grace: expected at most training.epochs, {experiment.training.epochs}; found {grace}"
+        )
+    if tune.algorithm.kind in POPULATIONS and experiment.balancing.kind != "static":
+        raise InputError(
+            f"tune.algorithm: `{tune.algorithm.kind}` changes static task weights; expected balancing.kind `static`, "
+            f"found `{experiment.balancing.kind}`"
+        )
     left_out = set(_names_of(experiment, tune.space.get("tasks")))
     for place, key in [("objectives", key) for key in tune.objectives] + [
         (f"constraints.{n}.metric", c.metric) for n, c in enumerate(tune.constraints)
@@ -160,7 +174,7 @@ def check_tune(experiment: Experiment) -> None:
 def check_metric(experiment: Experiment, key: str, where: str) -> None:
     """Whether trials have a metric that tells better from worse. Raises InputError."""
     named = ["", *(f"/{segment.name}" for segment in segments(experiment.evaluation.support_buckets))]
-    known = ["valid/loss"]
+    known = []
     for name, task in experiment.tasks.items():
         known += [f"valid/{name}/loss"] if task.kind != "ranking" else []  # it has none on validation rows
         known += [

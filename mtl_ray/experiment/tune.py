@@ -19,6 +19,7 @@ from mtl_ray.experiment.section import Section, name_alone
 from mtl_ray.experiment.tasks import is_higher_better
 
 Direction = Literal["min", "max"]
+Objectives = str | list[str] | dict[str, Direction]
 
 POPULATIONS = ("pbt", "pb2")
 """Algorithms whose trials change on the way."""
@@ -71,7 +72,11 @@ def _labelled(values: Any) -> Any:
 
 class Choice(_Entry):
     kind: Literal["choice"] = "choice"
-    values: Annotated[dict[str, Any], BeforeValidator(_labelled), Field(min_length=1)]
+    values: Annotated[
+        dict[str, Any],
+        BeforeValidator(_labelled, json_schema_input_type=dict[str, Any] | list[Any]),
+        Field(min_length=1),
+    ]
     """A list, or a mapping from a label to the value, which may be a whole section."""
 
 
@@ -206,7 +211,9 @@ def _directed(objectives: Any) -> Any:
 class Tune(Section):
     space: Annotated[dict[str, Entry], Field(min_length=1)]
     """Dotted path, as for `--set`, -> what it may be. Read in the order of the file, `simplex` last."""
-    objectives: Annotated[dict[str, Direction], BeforeValidator(_directed), Field(min_length=1)]
+    objectives: Annotated[
+        dict[str, Direction], BeforeValidator(_directed, json_schema_input_type=Objectives), Field(min_length=1)
+    ]
     """Metric keys of validation rows, alone, as a list, or each with `min` or `max`. A trial's value is that of the
     epoch which `train` would keep. With several, schedulers go by the first one."""
     constraints: tuple[Constraint, ...] = ()
