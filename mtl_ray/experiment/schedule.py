@@ -28,7 +28,7 @@ def changed_from(experiment: Experiment, changes: Changes, epoch: int) -> Experi
         elif epoch == 0:
             made[LEARNING_RATE] = value
         else:
-            _put(factors, epoch, value / first)
+            _put(factors, epoch, value / first, 1.0)
     if weights:
         made["balancing"] = {"kind": "scheduled", "weights": weights, "diagnostics_every": every}
     if factors:
@@ -47,8 +47,8 @@ def schedule_changes(experiment: Experiment) -> Changes:
     return found
 
 
-def _put(values: dict[int, float], epoch: int, value: float) -> None:
-    """Note a value from an epoch on, unless it holds already."""
+def _put(values: dict[int, float], epoch: int, value: float, before: float | None = None) -> None:
+    """Note a value from an epoch on, unless it holds already; `before` is what holds before the first one."""
     begun = [first for first in values if first < epoch]
-    if not begun or values[max(begun)] != value:
+    if value != (values[max(begun)] if begun else before):
         values[epoch] = value
