@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -203,6 +204,8 @@ def tune(
     """Search task weights, task subsets, architectures and any other setting; the trade-off, and the best as a file."""
     settings = load(experiment, changes)
     check_tune(settings)  # mistakes of the search are told before anything heavy is loaded
+    if find_spec("optuna") is None:
+        raise InputError("tune: expected the package optuna; install it with: pip install 'mtl_ray[tune]'")
     from rich.live import Live  # noqa: PLC0415
 
     from mtl_ray.tune import tune as run  # noqa: PLC0415

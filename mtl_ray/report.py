@@ -20,7 +20,6 @@ from mtl_ray.tracking import Run
 from mtl_ray.train_report import train_report
 from mtl_ray.trials import read_trials
 from mtl_ray.tuning import Tuning, read_references
-from mtl_ray.tuning_report import tuning_report
 
 
 def report(location: str) -> Folder:
@@ -49,6 +48,8 @@ def write_report(folder: Folder, run: Run) -> None:
         case "compare":
             page = _of_comparison(experiment, folder)
         case "tune":
+            from mtl_ray.tuning_report import tuning_report  # noqa: PLC0415 - needs the extra `tune`
+
             page = tuning_report(Tuning(experiment, read_trials(folder), read_references(experiment, folder)))
         case _:
             page = _of_training(experiment, folder, note)

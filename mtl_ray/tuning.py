@@ -110,13 +110,12 @@ class Tuning:
 
     def delta_m(self, metrics: Metrics) -> float | None:
         """Mean relative gain over training each objective's task alone; None where that has no value."""
-        references = []
-        for key in self.objectives:
-            alone = self.references.get(ALONE + key.split("/")[1]) or self.references.get(INCUMBENT, {})
-            references.append(alone.get(key))
-        if any(not reference for reference in references) or any(not math.isfinite(v) for v in self.values(metrics)):
+        incumbent = self.references.get(INCUMBENT, {})
+        alone = {key: self.references.get(ALONE + key.split("/")[1], incumbent).get(key) for key in self.objectives}
+        references = [value for value in alone.values() if value]
+        if len(references) < len(alone) or any(not math.isfinite(metrics.get(key, math.inf)) for key in alone):
             return None
-        return delta_m(self.values(metrics), references, [*self.objectives.values()])  # pyright: ignore
+        return delta_m(self.values(metrics), references, [*self.objectives.values()])
 
     def header(self) -> list[str]:
         """Titles of the columns of `rows`."""
