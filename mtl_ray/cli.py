@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -199,6 +200,9 @@ def tune(
     experiment: File,
     changes: Set = [],  # noqa: B006
     resume: Annotated[str | None, typer.Option(help="Continue this interrupted search.", metavar="RUN")] = None,
+    num_refits: Annotated[
+        int, typer.Option("--refit", help="Train the winner on all labels but the test's, over so many seeds.", min=0)
+    ] = 0,
     json_file: Json = None,
 ) -> None:
     """Search task weights, task subsets, architectures and any other setting; the trade-off, and the best as a file."""
@@ -212,7 +216,8 @@ def tune(
 
     with Live(console=console, auto_refresh=False) as live:
         shown = sys.stdout.isatty()
-        tuned = run(settings, resume, _say, lambda now: live.update(now.table(20), refresh=True) if shown else None)
+        show = (lambda now: live.update(now.table(20), refresh=True)) if shown else (lambda _: None)
+        tuned = run(settings, resume, _say, show, num_refits)
         live.update("")
     console.print(tuned.tuning.table())
     _say(f"MLflow run: {tuned.run_id}")
@@ -222,6 +227,13 @@ def tune(
     else:
         _say(f"best: {tuned.tuning.best.name}, as an experiment file: {tuned.folder}/best.yaml")
     result = {"run": tuned.name, "run_id": tuned.run_id, "folder": tuned.folder.location}
+    if refitted := tuned.refitted:
+        _say(f"candidate: {refitted['candidate']}")
+        for key, found in refitted["summary"].items():
+            if key.count("/") == 2 and not key.endswith(("/count", "/loss")):
+                _say(f"  {key}: {found.mean:.4f}{'' if found.sd is None else f' sd {found.sd:.4f}'}, {found.n} seeds")
+        result["candidate"] = refitted["candidate"]
+        result["refit"] = {key: asdict(found) for key, found in refitted["summary"].items()}
     _write(json_file, {**result, **tuned.tuning.numbers()})
     if tuned.tuning.best is None:
         raise typer.Exit(1)

@@ -22,6 +22,6 @@ def importance_of(tuning: Tuning) -> dict[str, float]:
         return {}
     study = optuna.create_study(direction="maximize" if higher else "minimize")
     for trial in done:
-        own = {name: domains[name] for name in trial.params}
+        own: dict[str, optuna.distributions.BaseDistribution] = {name: domains[name] for name in trial.params}
         study.add_trial(optuna.trial.create_trial(params=trial.params, distributions=own, value=trial.kept[key]))
     return optuna.importance.get_param_importances(study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0))

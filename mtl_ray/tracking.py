@@ -80,6 +80,10 @@ class Run:
         found = self.client.search_runs([experiment_id], wanted, max_results=1)
         return found[0].info.run_id if found else None
 
+    def set_alias(self, model: str, version: str, alias: str) -> None:
+        """Let an alias of a registered model point to a version."""
+        self._safely("set an alias", lambda: self.client.set_registered_model_alias(model, alias, version))
+
     def delete(self) -> None:
         """Take the run out of MLflow."""
         self._safely("delete the run", lambda: self.client.delete_run(self._id()))

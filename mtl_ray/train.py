@@ -59,13 +59,19 @@ def log_report(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def train(experiment: Experiment, resume: str | None = None, report: Callable[[str], None] = print) -> Trained:
+def train(
+    experiment: Experiment,
+    resume: str | None = None,
+    report: Callable[[str], None] = print,
+    parent: str | None = None,
+) -> Trained:
     """Train, keep the best checkpoint, evaluate it on the test rows and log it all.
 
     Args:
         experiment: what to do.
         resume: name of an earlier run of the same experiment that did not end; it continues from its last checkpoint.
         report: receives lines of text for the user.
+        parent: MLflow run to put that of the training under.
 
     Raises:
         InputError: bad data, or `resume` names no run of this experiment.
@@ -79,7 +85,7 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
     else:
         connect()
         prepared = prepare(experiment, report)
-        run = Run.start(experiment, name, folder.create())
+        run = Run.start(experiment, name, folder.create(), parent)
         write_note("train", experiment, folder, run, prepared.folder.location)
         run.log_experiment(experiment, prepared)
         run.log_metrics(complexity_of(experiment, prepared.schema).numbers(), 0)

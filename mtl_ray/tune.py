@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 import ray.tune
@@ -20,6 +21,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.space import check_tune, tune_of, untuned
 from mtl_ray.metrics import segment_masks
+from mtl_ray.refit import refit
 from mtl_ray.report import write_report
 from mtl_ray.run_folder import ended, read_note, write_note
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
@@ -43,6 +45,8 @@ class Tuned:
     folder: Folder
     run_id: str | None
     tuning: Tuning
+    refitted: dict[str, Any] | None
+    """What `refit` gives, if it was asked for."""
 
 
 def tune(
@@ -50,6 +54,7 @@ def tune(
     resume: str | None = None,
     report: Callable[[str], None] = print,
     show: Callable[[Tuning], None] = lambda _: None,
+    num_refits: int = 0,
 ) -> Tuned:
     """Search what `experiment.tune` declares.
 
@@ -61,6 +66,7 @@ def tune(
         resume: name of an earlier search of the same experiment that did not end.
         report: receives lines of text for the user.
         show: receives what is known whenever a trial changes.
+        num_refits: seeds over which the winner is trained on training and validation rows.
 
     Raises:
         InputError: the search cannot be done (see `check_tune`), the cluster has no room for a trial, an objective has
@@ -89,7 +95,11 @@ def tune(
         trials = search(experiment, shared, run, name, references, show)
         tuning = Tuning(experiment, trials, references)
         _write(tuning, run)
-    return Tuned(name, folder, run.run_id, tuning)
+        refitted = None
+        if num_refits and tuning.best and (best := tuning.best_experiment()):
+            epochs = tuning.best.kept_epoch if best.training.early_stopping else best.training.epochs
+            refitted = refit(best, epochs, num_refits, run, report)
+    return Tuned(name, folder, run.run_id, tuning, refitted)
 
 
 def search(
