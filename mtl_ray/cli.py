@@ -7,7 +7,6 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -220,21 +219,9 @@ def tune(
         tuned = run(settings, resume, _say, show, num_refits)
         live.update("")
     console.print(tuned.tuning.table())
-    _say(f"MLflow run: {tuned.run_id}")
-    _say(f"report: {tuned.folder}/report.html; trials: {tuned.folder}/tuning.json")
-    if tuned.tuning.best is None:
-        _say("no trial trained to its end within the constraints, so none is suggested")
-    else:
-        _say(f"best: {tuned.tuning.best.name}, as an experiment file: {tuned.folder}/best.yaml")
-    result = {"run": tuned.name, "run_id": tuned.run_id, "folder": tuned.folder.location}
-    if refitted := tuned.refitted:
-        _say(f"candidate: {refitted['candidate']}")
-        for key, found in refitted["summary"].items():
-            if key.count("/") == 2 and not key.endswith(("/count", "/loss")):
-                _say(f"  {key}: {found.mean:.4f}{'' if found.sd is None else f' sd {found.sd:.4f}'}, {found.n} seeds")
-        result["candidate"] = refitted["candidate"]
-        result["refit"] = {key: asdict(found) for key, found in refitted["summary"].items()}
-    _write(json_file, {**result, **tuned.tuning.numbers()})
+    for line in tuned.lines():
+        _say(line)
+    _write(json_file, tuned.numbers())
     if tuned.tuning.best is None:
         raise typer.Exit(1)
 

@@ -3,8 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
@@ -47,6 +47,29 @@ class Tuned:
     tuning: Tuning
     refitted: dict[str, Any] | None
     """What `refit` gives, if it was asked for."""
+
+    def lines(self) -> Iterator[str]:
+        """Where the results are, for the terminal."""
+        yield f"MLflow run: {self.run_id}"
+        yield f"report: {self.folder}/report.html; trials: {self.folder}/tuning.json"
+        if best := self.tuning.best:
+            yield f"best: {best.name}, as an experiment file: {self.folder}/best.yaml"
+        else:
+            yield "no trial trained to its end within the constraints, so none is suggested"
+        if self.refitted:
+            yield f"candidate: {self.refitted['candidate']}"
+            for key, found in self.refitted["summary"].items():
+                if key.count("/") == 2 and not key.endswith(("/count", "/loss")):
+                    deviation = "" if found.sd is None else f", deviation {found.sd:.4f} over {found.n} seeds"
+                    yield f"  {key}: {found.mean:.4f}{deviation}"
+
+    def numbers(self) -> dict[str, Any]:
+        """For machines."""
+        found = {"run": self.name, "run_id": self.run_id, "folder": self.folder.location, **self.tuning.numbers()}
+        if self.refitted:
+            found["candidate"] = self.refitted["candidate"]
+            found["refit"] = {key: asdict(summary) for key, summary in self.refitted["summary"].items()}
+        return found
 
 
 def tune(
