@@ -4,19 +4,18 @@ import json
 import os
 import shlex
 import sys
-import time
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load
 from mtl_ray.experiment.grid import grid
-from mtl_ray.model_commands import drift, predict, promote, serve
-from mtl_ray.terminal import Json, Model, TrackingUri, console, say, write_result
+from mtl_ray.experiment.space import check_tune, parameters_of
+from mtl_ray.model_commands import drift, evaluate, predict, promote, recommend, serve
+from mtl_ray.terminal import Json, console, say, write_result
 
 app = typer.Typer(
     help="Distributed training of multi-task recommenders that solve the cold-start problem.",
@@ -81,11 +80,15 @@ def check(
 
     settings = load(experiment, changes)
     cells = grid(settings) if settings.compare else []
+    if settings.tune:
+        check_tune(settings)
     result = plan(settings)
     for line in result.lines():
         console.print(line, highlight=False, markup=False)
     if cells:
         say(f"compare: {len(cells)} trainings, {', '.join(dict.fromkeys(cell.variant for cell in cells))}")
+    if search := settings.tune:
+        say(f"tune: {search.trials} trials over {', '.join(parameters_of(settings))}, by {search.algorithm.kind}")
     write_result(json_file, result.numbers())
 
 
@@ -188,94 +191,36 @@ def report(run: Annotated[str, typer.Argument(help="Folder of a run of `train` o
 
 
 @app.command()
-def evaluate(
-    model: Model,
-    dataset: Annotated[str, typer.Argument(help="Prepared data set.", metavar="DATASET")],
-    split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
-    tracking_uri: TrackingUri = None,
+def tune(
+    experiment: File,
+    changes: Set = [],  # noqa: B006
+    resume: Annotated[str | None, typer.Option(help="Continue this interrupted search.", metavar="RUN")] = None,
+    num_refits: Annotated[
+        int, typer.Option("--refit", help="Train the winner on all labels but the test's, over so many seeds.", min=0)
+    ] = 0,
     json_file: Json = None,
 ) -> None:
-    """Metrics of a model on a prepared data set, per task and per segment."""
-    from mtl_ray import checkpoint  # noqa: PLC0415
-    from mtl_ray.data.prepare import open_prepared  # noqa: PLC0415
-    from mtl_ray.evaluate import evaluate_checkpoint  # noqa: PLC0415
-    from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
-    from mtl_ray.session import connect  # noqa: PLC0415
-    from mtl_ray.tables import table  # noqa: PLC0415
-    from mtl_ray.tracking import default_uri  # noqa: PLC0415
+    """Search task weights, task subsets, architectures and any other setting; the trade-off, and the best as a file."""
+    settings = load(experiment, changes)
+    check_tune(settings)  # mistakes of the search are told before anything heavy is loaded
+    from rich.live import Live  # noqa: PLC0415
 
-    if split not in ("train", "valid", "test"):
-        raise InputError(f"--split: expected train, valid or test; found {split}")
-    prepared = open_prepared(dataset)
-    folder = checkpoint_folder(model, tracking_uri or default_uri())
-    connect()
-    evaluation = evaluate_checkpoint(folder, prepared, split)
-    console.print(table(checkpoint.load(folder).experiment, evaluation, prepared.schema, split))
-    numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
-    write_result(json_file, {**numbers, "dataset": dataset})
+    from mtl_ray.tune import tune as run  # noqa: PLC0415
 
-
-@app.command()
-def recommend(
-    model: Model,
-    profile: Annotated[
-        str | None, typer.Option(help="One user: a JSON object of raw columns, or a file of it.")
-    ] = None,
-    users: Annotated[str | None, typer.Option(help="Many users: Parquet or CSV file, folder or glob.")] = None,
-    items: Annotated[str | None, typer.Option(help="Raw rows of the candidates; the model's own by default.")] = None,
-    seen: Annotated[str | None, typer.Option(help="Interactions whose items are left out, user by user.")] = None,
-    k: Annotated[int, typer.Option("--k", help="Items for a user.", min=1)] = 10,
-    task: Annotated[str | None, typer.Option(help="What to rank by; the first task by default.")] = None,
-    output: Annotated[str | None, typer.Option(help="Folder for the items of many users.")] = None,
-    tracking_uri: TrackingUri = None,
-    json_file: Json = None,
-) -> None:
-    """The best items for a user, known or described by a profile alone; or for many users, through Ray Data."""
-    if (profile is None) == (users is None):
-        raise InputError("recommend: expected either --profile or --users")
-    if (users is None) != (output is None):
-        raise InputError("recommend: expected --output beside --users, and only there")
-    described = None if profile is None else _json_object(profile, "--profile")
-    import torch  # noqa: PLC0415
-
-    from mtl_ray.recommend import Seen, read_whole  # noqa: PLC0415
-    from mtl_ray.recommend import recommend as run  # noqa: PLC0415
-    from mtl_ray.recommender import Recommender  # noqa: PLC0415
-    from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
-    from mtl_ray.tables import item_table  # noqa: PLC0415
-    from mtl_ray.tracking import default_uri  # noqa: PLC0415
-
-    folder = checkpoint_folder(model, tracking_uri or default_uri())
-    # One user is milliseconds of work, which threads that wait for each other on a busy machine make many times longer.
-    torch.set_num_threads(1)
-    if users and output:
-        done = run(folder, users, output, items, task, k, seen)
-        say(f"{k} items each for {done.num_rows:,} users: {done.folder}")
-        write_result(json_file, {"output": done.folder.location, "users": done.num_rows})
-        return
-    assert described is not None
-    recommender = Recommender(folder, read_whole(items) if items else None, task)
-    known = Seen(read_whole(seen), recommender).of_one(described.get(recommender.user_column)) if seen else []
-    began = time.monotonic()
-    found = recommender.recommend(described, k, known)
-    milliseconds = 1000 * (time.monotonic() - began)
-    console.print(item_table(found, recommender.task))
-    say(f"chosen from {len(recommender.keys):,} items in {milliseconds:.0f} ms")
-    write_result(json_file, {"items": found, "task": recommender.task, "milliseconds": milliseconds})
+    with Live(console=console, auto_refresh=False) as live:
+        shown = sys.stdout.isatty()
+        show = (lambda now: live.update(now.table(20), refresh=True)) if shown else (lambda _: None)
+        tuned = run(settings, resume, say, show, num_refits)
+        live.update("")
+    console.print(tuned.tuning.table())
+    for line in tuned.lines():
+        say(line)
+    write_result(json_file, tuned.numbers())
+    if tuned.tuning.best is None:
+        raise typer.Exit(1)
 
 
-def _json_object(text: str, option: str) -> dict[str, Any]:
-    """A JSON object, or that of the file that `text` names."""
-    try:
-        value = json.loads(text if text.lstrip().startswith(("{", "[")) else Path(text).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f'{option}: expected a JSON object such as {{"age": 25}}, or a file of it; {error}') from None
-    if not isinstance(value, dict):
-        raise InputError(f'{option}: expected a JSON object such as {{"age": 25}}; found {type(value).__name__}')
-    return value
-
-
-for command in (predict, drift, promote, serve):
+for command in (evaluate, predict, recommend, drift, promote, serve):
     app.command()(command)
 
 

@@ -2,26 +2,20 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
-import ray
-
-from mtl_ray.cell import start_cell
+from mtl_ray.cells import train_cells
 from mtl_ray.comparison import Comparison, comparison_of
 from mtl_ray.data.prepare import Prepared, prepare
 from mtl_ray.data.storage import Folder
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.compare import Compare
 from mtl_ray.experiment.grid import Cell, grid
-from mtl_ray.models.complexity import complexity_of
 from mtl_ray.registry import with_start_at_hand
 from mtl_ray.report import read_cells, write_report
-from mtl_ray.run_folder import read_note, write_note
+from mtl_ray.run_folder import ended, read_note, write_note
 from mtl_ray.session import connect
 from mtl_ray.tracking import Run
-from mtl_ray.train import log_report
 
 
 @dataclass(frozen=True)
@@ -68,27 +62,17 @@ def compare(
         run = Run.start(experiment, name, folder.create())
         write_note("compare", experiment, folder, run)
         run.log_experiment(experiment, None)
-        report(f"run {name}: {len(cells)} cells; if it is interrupted, continue with {_again(name)}")
-    missing = [replace(cell, experiment=with_start_at_hand(cell.experiment, folder)) for cell in missing]
-    try:
-        for cell, result in _trained(missing, prepared, settings):
-            _log_cell(cell, result, run, prepared[cell.name], name)
-            folder.write_whole(f"cells/{cell.name}.json", json.dumps(result, indent=2))
-            finished[cell.name] = result
-            report(f"{len(finished)}/{len(cells)} {cell.name}: {result['seconds']:.0f} s")
+        report(f"run {name}: {len(cells)} cells; if it is interrupted, continue with: {_again(name)}")
+    with ended(run, report, _again(name), lambda: f" with {len(finished)} of {len(cells)} cells"):
+        missing = [replace(cell, experiment=with_start_at_hand(cell.experiment, folder)) for cell in missing]
+        trained = {cell.name: (cell.experiment, prepared[cell.name]) for cell in missing}
+        for cell, result in train_cells(trained, "cells", settings.split, settings.cpus_per_cell, run, name):
+            finished[cell] = result
+            report(f"{len(finished)}/{len(cells)} {cell}: {result['seconds']:.0f} s")
         comparison = comparison_of(experiment, cells, finished)
         numbers = json.dumps(comparison.numbers(), indent=2) + "\n"
         run.keep({"comparison.md": comparison.markdown(command), "comparison.json": numbers})
         write_report(folder, run)
-    except KeyboardInterrupt:
-        report(f"\nstopped; continue with {_again(name)}")
-        run.finish("KILLED")
-        raise
-    except BaseException:
-        report(f"stopped with {len(finished)} of {len(cells)} cells; continue with {_again(name)}")
-        run.finish("FAILED")
-        raise
-    run.finish("FINISHED")
     return Compared(name, folder, run.run_id, comparison)
 
 
@@ -107,36 +91,3 @@ def _prepare(cells: list[Cell], report: Callable[[str], None]) -> dict[str, Prep
             made[key] = prepare(cell.experiment, report)
         result[cell.name] = made[key]
     return result
-
-
-def _trained(
-    cells: list[Cell], prepared: Mapping[str, Prepared], settings: Compare
-) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """Results as they come; as many cells run at once as the cluster has CPUs (or GPUs) for."""
-    pending = {
-        start_cell(cell.experiment, prepared[cell.name], settings.split, cell.name, settings.cpus_per_cell): cell
-        for cell in cells
-    }
-    try:
-        while pending:
-            (done,), _ = ray.wait(list(pending), num_returns=1)
-            cell = pending.pop(done)
-            try:
-                yield cell, ray.get(done)
-            except ray.exceptions.RayError as error:
-                raise RuntimeError(f"the training of {cell.name} failed") from error
-    finally:
-        for reference in pending:
-            ray.cancel(reference, force=True)
-
-
-def _log_cell(cell: Cell, result: Mapping[str, Any], parent: Run, prepared: Prepared, name: str) -> None:
-    """A child run in MLflow with what `train` would log of the same training."""
-    folder = parent.folder / f"cells/{cell.name}"
-    run = Run.start(cell.experiment, f"{name}/{cell.name}", folder, parent.run_id)
-    run.log_experiment(cell.experiment, prepared)
-    run.log_metrics(complexity_of(cell.experiment, prepared.schema).numbers(), 0)
-    for metrics in result["history"]:
-        log_report(run, metrics)
-    run.log_metrics(result["metrics"], cell.experiment.training.epochs)
-    run.finish("FINISHED")

@@ -69,8 +69,8 @@ class Trainer:
         self.monitor = Monitor(list(experiment.tasks))
         self.probe: Batch | None = None
         self.optimizer = build_optimizer(self.model, training.optimizer)
-        total = training.epochs * num_steps(schema, training.batch_size)
-        self.scheduler = LambdaLR(self.optimizer, learning_rate_factor(training.schedule, total))
+        steps = num_steps(schema, training.batch_size)
+        self.scheduler = LambdaLR(self.optimizer, learning_rate_factor(training.schedule, training.epochs, steps))
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.progress = Progress()
 
@@ -253,6 +253,9 @@ class Trainer:
             self.average.n_averaged.copy_(state["num_averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        factors = [factor(self.scheduler.last_epoch) for factor in self.scheduler.lr_lambdas]
+        for group, base, factor in zip(self.optimizer.param_groups, self.scheduler.base_lrs, factors, strict=True):
+            group["lr"] = base * factor  # the schedule may change from here on
         self.scaler.load_state_dict(state["scaler"])
         self.balancer.load_state_dict(state["balancer"])
         self.monitor.resume(state["monitor"])

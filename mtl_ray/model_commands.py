@@ -1,6 +1,9 @@
-"""Commands of a model in use: `predict`, `drift`, `promote`, `serve`."""
+"""Commands of a trained model: `evaluate`, `predict`, `recommend`, `drift`, `promote`, `serve`."""
 
-from typing import Annotated
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +12,33 @@ from mtl_ray.terminal import Json, Model, TrackingUri, console, say, write_resul
 
 # Libraries are slow to load, and `mtl-ray --help` needs none.
 # ruff: noqa: PLC0415
+
+
+def evaluate(
+    model: Model,
+    dataset: Annotated[str, typer.Argument(help="Prepared data set.", metavar="DATASET")],
+    split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
+    tracking_uri: TrackingUri = None,
+    json_file: Json = None,
+) -> None:
+    """Metrics of a model on a prepared data set, per task and per segment."""
+    from mtl_ray import checkpoint
+    from mtl_ray.data.prepare import open_prepared
+    from mtl_ray.evaluate import evaluate_checkpoint
+    from mtl_ray.registry import checkpoint_folder
+    from mtl_ray.session import connect
+    from mtl_ray.tables import table
+    from mtl_ray.tracking import default_uri
+
+    if split not in ("train", "valid", "test"):
+        raise InputError(f"--split: expected train, valid or test; found {split}")
+    prepared = open_prepared(dataset)
+    folder = checkpoint_folder(model, tracking_uri or default_uri())
+    connect()
+    evaluation = evaluate_checkpoint(folder, prepared, split)
+    console.print(table(checkpoint.load(folder).experiment, evaluation, prepared.schema, split))
+    numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
+    write_result(json_file, {**numbers, "dataset": dataset})
 
 
 def predict(
@@ -34,6 +64,54 @@ def predict(
         say(f"  {count:,} x {reason} (in {done.folder}/_quarantine)")
     result = {"output": done.folder.location, "rows": done.num_rows, "quarantined": done.quarantined}
     write_result(json_file, {**result, "rows_per_second": done.rows_per_second})
+
+
+def recommend(
+    model: Model,
+    profile: Annotated[
+        str | None, typer.Option(help="One user: a JSON object of raw columns, or a file of it.")
+    ] = None,
+    users: Annotated[str | None, typer.Option(help="Many users: Parquet or CSV file, folder or glob.")] = None,
+    items: Annotated[str | None, typer.Option(help="Raw rows of the candidates; the model's own by default.")] = None,
+    seen: Annotated[str | None, typer.Option(help="Interactions whose items are left out, user by user.")] = None,
+    k: Annotated[int, typer.Option("--k", help="Items for a user.", min=1)] = 10,
+    task: Annotated[str | None, typer.Option(help="What to rank by; the first task by default.")] = None,
+    output: Annotated[str | None, typer.Option(help="Folder for the items of many users.")] = None,
+    tracking_uri: TrackingUri = None,
+    json_file: Json = None,
+) -> None:
+    """The best items for a user, known or described by a profile alone; or for many users, through Ray Data."""
+    if (profile is None) == (users is None):
+        raise InputError("recommend: expected either --profile or --users")
+    if (users is None) != (output is None):
+        raise InputError("recommend: expected --output beside --users, and only there")
+    described = None if profile is None else _json_object(profile, "--profile")
+    import torch
+
+    from mtl_ray.recommend import Seen, read_whole
+    from mtl_ray.recommend import recommend as run
+    from mtl_ray.recommender import Recommender
+    from mtl_ray.registry import checkpoint_folder
+    from mtl_ray.tables import item_table
+    from mtl_ray.tracking import default_uri
+
+    folder = checkpoint_folder(model, tracking_uri or default_uri())
+    # One user is milliseconds of work, which threads that wait for each other on a busy machine make many times longer.
+    torch.set_num_threads(1)
+    if users and output:
+        done = run(folder, users, output, items, task, k, seen)
+        say(f"{k} items each for {done.num_rows:,} users: {done.folder}")
+        write_result(json_file, {"output": done.folder.location, "users": done.num_rows})
+        return
+    assert described is not None
+    recommender = Recommender(folder, read_whole(items) if items else None, task)
+    known = Seen(read_whole(seen), recommender).of_one(described.get(recommender.user_column)) if seen else []
+    began = time.monotonic()
+    found = recommender.recommend(described, k, known)
+    milliseconds = 1000 * (time.monotonic() - began)
+    console.print(item_table(found, recommender.task))
+    say(f"chosen from {len(recommender.keys):,} items in {milliseconds:.0f} ms")
+    write_result(json_file, {"items": found, "task": recommender.task, "milliseconds": milliseconds})
 
 
 def drift(
@@ -124,3 +202,14 @@ def serve(
 
     settings = Settings(model, tracking_uri or default_uri(), max_batch, batch_wait / 1000, max_megabytes, poll)
     serve_forever(settings, host, port, replicas, say)
+
+
+def _json_object(text: str, option: str) -> dict[str, Any]:
+    """A JSON object, or that of the file that `text` names."""
+    try:
+        value = json.loads(text if text.lstrip().startswith(("{", "[")) else Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f'{option}: expected a JSON object such as {{"age": 25}}, or a file of it; {error}') from None
+    if not isinstance(value, dict):
+        raise InputError(f'{option}: expected a JSON object such as {{"age": 25}}; found {type(value).__name__}')
+    return value

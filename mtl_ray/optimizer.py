@@ -30,10 +30,18 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
             return torch.optim.Adagrad(groups, lr=settings.lr)
 
 
-def learning_rate_factor(schedule: Schedule, total: int) -> Callable[[int], float]:
-    """Factor of the learning rate at each of `total` steps: linear warm-up, then decay to `schedule.final`."""
+def learning_rate_factor(schedule: Schedule, epochs: int, steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate at each step of so many epochs of so many steps.
 
-    def factor(step: int) -> float:
+    Linear warm-up, then decay to `schedule.final`, times the factor of the epoch.
+    """
+    total = epochs * steps
+
+    def of_epoch(step: int) -> float:
+        begun = [first for first in schedule.epochs if first * steps <= step]
+        return schedule.epochs[max(begun)] if begun else 1.0
+
+    def of_step(step: int) -> float:
         if step < schedule.warmup_steps:
             return (step + 1) / schedule.warmup_steps
         if schedule.kind == "constant":
@@ -42,4 +50,4 @@ def learning_rate_factor(schedule: Schedule, total: int) -> Callable[[int], floa
         shape = 1 - done if schedule.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
         return schedule.final + (1 - schedule.final) * shape
 
-    return factor
+    return lambda step: of_step(step) * of_epoch(step)

@@ -18,6 +18,9 @@ from mtl_ray.reliability import Bin
 from mtl_ray.run_folder import EVALUATION, RUN_FILE, read_history
 from mtl_ray.tracking import Run
 from mtl_ray.train_report import train_report
+from mtl_ray.trials import read_trials
+from mtl_ray.tuning import Tuning, read_references
+from mtl_ray.tuning_report import tuning_report
 
 
 def report(location: str) -> Folder:
@@ -42,9 +45,13 @@ def write_report(folder: Folder, run: Run) -> None:
     """
     note = folder.read_json(RUN_FILE)
     experiment = parse(note["experiment"], RUN_FILE)
-    page = (
-        _of_comparison(experiment, folder) if note["command"] == "compare" else _of_training(experiment, folder, note)
-    )
+    match note["command"]:
+        case "compare":
+            page = _of_comparison(experiment, folder)
+        case "tune":
+            page = tuning_report(Tuning(experiment, read_trials(folder), read_references(experiment, folder)))
+        case _:
+            page = _of_training(experiment, folder, note)
     run.keep(page.files())
 
 

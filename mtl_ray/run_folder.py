@@ -1,6 +1,8 @@
 """What a run leaves in its folder for those that resume it or tell of it."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mtl_ray.data.storage import Folder
@@ -51,3 +53,26 @@ def read_note(command: str, experiment: Experiment, folder: Folder) -> dict[str,
             "resume with the same file and --set values, or start a new run without --resume"
         )
     return note
+
+
+@contextmanager
+def ended(run: Run, report: Callable[[str], None], again: str, so_far: Callable[[], str] = str) -> Iterator[None]:
+    """End the run in MLflow by how the block ends: FINISHED, KILLED or FAILED.
+
+    Args:
+        run: that of the block.
+        report: is told, unless all went well, how to continue.
+        again: the command that continues.
+        so_far: what was done until a failure.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        report(f"\nstopped; continue with: {again}")
+        run.finish("KILLED")
+        raise
+    except BaseException:
+        report(f"stopped{so_far()}; continue with: {again}")
+        run.finish("FAILED")
+        raise
+    run.finish("FINISHED")

@@ -2,9 +2,14 @@
 
 import logging
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import ray
 import ray.data
+
+Result = TypeVar("Result")
 
 
 def connect() -> None:
@@ -24,3 +29,15 @@ def connect() -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+def beside_main_thread(work: Callable[[], Result]) -> Result:
+    """Run what Ray would otherwise not let Ctrl-C stop: in the main thread it answers Ctrl-C itself."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(work).result()
+    except KeyboardInterrupt:
+        ray.shutdown()  # stops the workers, with which the thread ends
+        raise
+    finally:
+        pool.shutdown(wait=False)

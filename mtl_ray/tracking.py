@@ -75,7 +75,25 @@ class Run:
         else:
             experiment_id = found.experiment_id
         tags = {"mlflow.parentRunId": parent} if parent else {}
-        self.run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+        if parent and (known := self._child(experiment_id, name, parent)):
+            self.run_id = known
+            client.update_run(known, status="RUNNING")
+        else:
+            self.run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+
+    def _child(self, experiment_id: str, name: str, parent: str) -> str | None:
+        """The child of that name, which a driver made that was killed before it could note it."""
+        wanted = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.run_name = '{name}'"
+        found = self.client.search_runs([experiment_id], wanted, max_results=1)
+        return found[0].info.run_id if found else None
+
+    def set_alias(self, model: str, version: str, alias: str) -> None:
+        """Let an alias of a registered model point to a version."""
+        self._safely("set an alias", lambda: self.client.set_registered_model_alias(model, alias, version))
+
+    def delete(self) -> None:
+        """Take the run out of MLflow."""
+        self._safely("delete the run", lambda: self.client.delete_run(self._id()))
 
     def log_experiment(self, experiment: Experiment, prepared: Prepared | None) -> None:
         """Parameters, tags and the experiment file; of one data set also its quality report and its digest."""

@@ -3,12 +3,10 @@
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.train
 from pyarrow.fs import LocalFileSystem
 from ray.train.torch import TorchTrainer
@@ -21,9 +19,9 @@ from mtl_ray.experiment import Experiment, parse
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.registry import example_of, signature_of, with_start_at_hand
 from mtl_ray.report import write_evaluation, write_report
-from mtl_ray.run_folder import HISTORY, RUN_FILE, read_history, read_note, write_note
+from mtl_ray.run_folder import HISTORY, RUN_FILE, ended, read_history, read_note, write_note
 from mtl_ray.score import Scorer
-from mtl_ray.session import connect
+from mtl_ray.session import beside_main_thread, connect
 from mtl_ray.tracking import Run, register
 from mtl_ray.worker import SCORE, WITHIN_EPOCH, train_worker
 
@@ -62,13 +60,19 @@ def log_report(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def train(experiment: Experiment, resume: str | None = None, report: Callable[[str], None] = print) -> Trained:
+def train(
+    experiment: Experiment,
+    resume: str | None = None,
+    report: Callable[[str], None] = print,
+    parent: str | None = None,
+) -> Trained:
     """Train, keep the best checkpoint, evaluate it on the test rows and log it all.
 
     Args:
         experiment: what to do.
         resume: name of an earlier run of the same experiment that did not end; it continues from its last checkpoint.
         report: receives lines of text for the user.
+        parent: MLflow run to put that of the training under.
 
     Raises:
         InputError: bad data, or `resume` names no run of this experiment.
@@ -83,14 +87,14 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         with_start_at_hand(experiment, folder)  # a mistake in it is told before the work of `prepare`
         connect()
         prepared = prepare(experiment, report)
-        run = Run.start(experiment, name, folder.create())
+        run = Run.start(experiment, name, folder.create(), parent)
         write_note("train", experiment, folder, run, prepared.folder.location)
         run.log_experiment(experiment, prepared)
         run.log_metrics(complexity_of(experiment, prepared.schema).numbers(), 0)
         report(f"run {name}; if it is interrupted, continue with: mtl-ray train EXPERIMENT --resume {name}")
     connect()
-    try:
-        result = _fit(_trainer(experiment, prepared, runs, name, run))
+    with ended(run, report, f"mtl-ray train EXPERIMENT --resume {name}"):
+        result = beside_main_thread(_trainer(experiment, prepared, runs, name, run).fit)
         checkpoint = _local(_best(result))
         evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
         run.log_metrics(evaluation.metrics, experiment.training.epochs)
@@ -100,14 +104,6 @@ def train(experiment: Experiment, resume: str | None = None, report: Callable[[s
         model_uri = register(experiment, run, checkpoint, prepared, signature, example, evaluation.metrics)
         write_evaluation(folder, evaluation, model_uri)
         write_report(folder, run)
-    except KeyboardInterrupt:
-        report(f"\nstopped; continue with: mtl-ray train EXPERIMENT --resume {name}")
-        run.finish("KILLED")
-        raise
-    except BaseException:
-        run.finish("FAILED")
-        raise
-    run.finish("FINISHED")
     return Trained(name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
 
 
@@ -134,18 +130,6 @@ def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
-
-
-def _fit(trainer: TorchTrainer) -> Any:
-    """Outside of the main thread, where Ray does not answer Ctrl-C itself: it would end the process at once."""
-    pool = ThreadPoolExecutor(1)
-    try:
-        return pool.submit(trainer.fit).result()
-    except KeyboardInterrupt:
-        ray.shutdown()  # stops the workers, with which the thread ends
-        raise
-    finally:
-        pool.shutdown(wait=False)
 
 
 def _best(result: Any) -> Any:

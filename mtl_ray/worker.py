@@ -63,7 +63,7 @@ def train_worker(config: dict[str, Any]) -> None:
 
 
 def fit(
-    trainer: Trainer, train: Shard, valid: Shard, report: Callable[[dict[str, Any]], None], title: str = ""
+    trainer: Trainer, train: Shard, valid: Shard, report: Callable[[dict[str, Any]], None], title: str | None = ""
 ) -> None:
     """Train from where `trainer` stands to the last epoch or to early stopping.
 
@@ -72,13 +72,13 @@ def fit(
         train: this worker's training rows.
         valid: its validation rows; none are evaluated where the split has none.
         report: receives the metrics of each epoch, and a bare `SCORE` at each checkpoint within one.
-        title: stands before the name of the epoch in the progress bar.
+        title: stands before the name of the epoch in the progress bar; None for no bar.
     """
     experiment, schema, progress = trainer.experiment, trainer.schema, trainer.progress
     if trainer.balancer.probe_rows:
         trainer.probe = draw_rows(valid, trainer.balancer.probe_rows, experiment.seed)
     training, steps = experiment.training, num_steps(schema, experiment.training.batch_size)
-    while progress.epoch < training.epochs and not _exhausted(experiment, trainer):
+    while not is_over(trainer):
         began, first_step = time.monotonic(), progress.step
         bar = _Bar(trainer, title)
 
@@ -117,8 +117,12 @@ def _score(experiment: Experiment, trainer: Trainer, metrics: dict[str, float]) 
     return value
 
 
-def _exhausted(experiment: Experiment, trainer: Trainer) -> bool:
-    stopping, progress = experiment.training.early_stopping, trainer.progress
+def is_over(trainer: Trainer) -> bool:
+    """Whether the last epoch is done, or too many without improvement."""
+    training, progress = trainer.experiment.training, trainer.progress
+    if progress.epoch >= training.epochs:
+        return True
+    stopping = training.early_stopping
     return (
         stopping is not None and progress.best is not None and progress.epoch - progress.best_epoch >= stopping.patience
     )
@@ -139,14 +143,15 @@ def _report(metrics: dict[str, Any], trainer: Trainer, prepared: Prepared) -> No
 class _Bar:
     """Progress of the epoch, shown by the driver: rows, rows/s, time left and the loss of each task."""
 
-    def __init__(self, trainer: Trainer, title: str) -> None:
+    def __init__(self, trainer: Trainer, title: str | None) -> None:
         self.trainer = trainer
         self.batch_size = trainer.experiment.training.batch_size
         self.last = time.monotonic()
         total = trainer.schema.num_rows["train"]
         epoch, epochs = trainer.progress.epoch + 1, trainer.experiment.training.epochs
-        self.name = f"{title} epoch {epoch}/{epochs}".strip()
-        self.bar = tqdm_ray.tqdm(desc=self.name, total=total, unit=" rows") if rank() == 0 else None
+        self.name = f"{title or ''} epoch {epoch}/{epochs}".strip()
+        shown = rank() == 0 and title is not None
+        self.bar = tqdm_ray.tqdm(desc=self.name, total=total, unit=" rows") if shown else None
         self.rows = trainer.progress.step * self.batch_size
 
     def update(self, step: int, totals: Tensor, *, last: bool = False) -> None:

@@ -56,7 +56,8 @@ class Shard:
     cache_memory: int
     """Rows are kept as tensors after the first pass if they take at most so many bytes."""
     read: Reader = read_with_ray
-    _kept: dict[int, Batch] = field(default_factory=dict)
+    kept: dict[int, Batch] = field(default_factory=dict)
+    """The buckets that are in memory; others are read."""
 
     def __post_init__(self) -> None:
         if self.world_size > self.schema.num_lanes:
@@ -78,15 +79,15 @@ class Shard:
 
         A bucket so small that no row of it is the worker's comes as an empty batch.
         """
-        missing = [b for b in order if b not in self._kept and b in self._files]
+        missing = [b for b in order if b not in self.kept and b in self._files]
         stream = self._stream(missing)
         for bucket in order:
-            if bucket in self._kept:
-                yield bucket, self._kept[bucket]
+            if bucket in self.kept:
+                yield bucket, self.kept[bucket]
             elif bucket in self._files:
                 batch = next(stream)
                 if self._fits(batch):
-                    self._kept[bucket] = batch
+                    self.kept[bucket] = batch
                 yield bucket, batch
             elif self._any_file is not None:
                 schema = pq.read_schema(self._any_file, filesystem=self.folder.fs)
@@ -108,7 +109,7 @@ class Shard:
         return pq.read_metadata(file, filesystem=self.folder.fs).num_rows
 
     def _fits(self, batch: Batch) -> bool:
-        kept = sum(num_bytes(b) for b in self._kept.values())
+        kept = sum(num_bytes(b) for b in self.kept.values())
         return kept + num_bytes(batch) <= self.cache_memory
 
     def training_batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[Batch]:

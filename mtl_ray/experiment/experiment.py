@@ -29,6 +29,7 @@ from mtl_ray.experiment.rules import check_micro_batch, check_promotion, check_r
 from mtl_ray.experiment.section import Section, name_alone
 from mtl_ray.experiment.tasks import DOT_KINDS, Task
 from mtl_ray.experiment.training import Evaluation, Tracking, Training
+from mtl_ray.experiment.tune import Tune
 
 RESERVED = ("row", "loss", "shared", "user_support", "item_support", "segment")
 
@@ -51,6 +52,8 @@ class Experiment(Section):
     compare: Compare | None = None
     """The grid of `mtl-ray compare`; other commands do not read it."""
     promotion: Promotion = Promotion()
+    tune: Tune | None = None
+    """The search of `mtl-ray tune`; other commands do not read it."""
 
     @field_validator("model", mode="before")
     @classmethod

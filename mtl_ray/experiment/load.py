@@ -70,7 +70,7 @@ REMOVABLE = ("features", "tasks")
 
 
 def _apply(original: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A copy with changes; a new `kind` replaces the whole union member, whose old keys would not fit it."""
+    """A copy with changes. A new `kind` keeps what all kinds of the union know; other old keys would not fit it."""
     tree: dict[str, Any] = _copy(original)
     for path, value in changes.items():
         *parents, leaf = path.split(".")
@@ -86,7 +86,8 @@ def _apply(original: Mapping[str, Any], changes: Mapping[str, Any], where: str) 
             node[key] = child
             node = child
         if leaf == "kind" and node.get("kind") != value:
-            node.clear()
+            for key in node.keys() - _common_keys(parents, tree):
+                del node[key]
         if value is not None or len(parents) != 1 or parents[0] not in REMOVABLE:
             node[leaf] = value
         elif leaf in node:
@@ -139,17 +140,30 @@ def _without_tags(location: tuple[Any, ...], tree: Any) -> list[int | str]:
     return path
 
 
+def _common_keys(location: Sequence[str], tree: Any) -> set[str]:
+    """The keys that all kinds of the section at `location` know."""
+    members = _sections(location, tree, with_kind=False)
+    return set.intersection(*(set(member.model_fields) for member in members)) if members else set()
+
+
 def _known_keys(location: Sequence[Any], tree: Any) -> list[str]:
     """The keys that the section at `location` knows."""
+    return sorted({key for model in _sections(location, tree) for key in model.model_fields})
+
+
+def _sections(location: Sequence[Any], tree: Any, *, with_kind: bool = True) -> list[type[BaseModel]]:
+    """The section classes at `location`: the one of its `kind`, or with `with_kind` off all of the union there."""
     models: list[type[BaseModel]] = [Experiment]
-    for part in location:
+    for depth, part in enumerate(location):
         tree = tree[part]
         fields = [m.model_fields[part].annotation for m in models if str(part) in m.model_fields] or models
         models = [member for field in fields for member in _members(field)]
+        if depth == len(location) - 1 and not with_kind:
+            break
         kind = tree.get("kind") if isinstance(tree, Mapping) else None
         chosen = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == kind]
         models = chosen or models
-    return sorted({key for model in models for key in model.model_fields})
+    return models
 
 
 def _members(annotation: Any) -> list[type[BaseModel]]:

@@ -27,6 +27,8 @@ class Schedule(Section):
     warmup_steps: NonNegativeInt = 0
     final: Rate = 0.0
     """Factor at the last step (linear and cosine)."""
+    epochs: dict[NonNegativeInt, PositiveFloat] = Field(default={})
+    """First epoch (from 0) of a further factor -> the factor, e.g. `{5: 0.1}`; 1 before the first one."""
 
 
 class EarlyStopping(Section):

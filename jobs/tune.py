@@ -1,0 +1,10 @@
+"""Submit with: ray job submit --working-dir . -- python jobs/tune.py jobs/synthetic_tune.yaml"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from mtl_ray.cli import main
+
+main(["tune", *sys.argv[1:]])

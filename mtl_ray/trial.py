@@ -1,0 +1,131 @@
+"""One trial of a search: what Ray Tune runs in a trial's process, on rows that all trials of the node share."""
+
+import json
+import math
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray.tune
+import torch
+
+from mtl_ray import checkpoint
+from mtl_ray.data.share import Shared
+from mtl_ray.errors import InputError
+from mtl_ray.experiment import Experiment, parse
+from mtl_ray.experiment.compare import Changes
+from mtl_ray.experiment.schedule import changed_from, schedule_changes
+from mtl_ray.experiment.space import changes_of, drawn_from, trial_experiment, tune_of, untuned
+from mtl_ray.experiment.tasks import is_higher_better
+from mtl_ray.experiment.tune import POPULATIONS, Tune
+from mtl_ray.loop import Trainer
+from mtl_ray.worker import SCORE, WITHIN_EPOCH, fit, is_over
+
+KEPT, EPOCH = "kept", "epoch"
+"""Of a report: the searched metrics in the epoch that `train` would keep so far; the number of epochs."""
+
+STATE = "trial.json"
+"""Beside the weights in a trial's checkpoint: its `State`."""
+
+
+@dataclass
+class State:
+    """Where a trial is, and the epoch of its best score so far."""
+
+    epoch: int = 0
+    score: float = -math.inf
+    kept_epoch: int = 0
+    kept: dict[str, float] = field(default_factory=dict)
+
+
+class UndefinedMetricError(ValueError):
+    """A searched metric has no value, as an AUC among labels of one class."""
+
+
+def searched_metrics(tune: Tune) -> dict[str, bool]:
+    """The metrics that a search looks at, and whether higher ones are better."""
+    constrained = {c.metric: is_higher_better(c.metric) for c in tune.constraints}
+    return constrained | {key: direction == "max" for key, direction in tune.objectives.items()}
+
+
+def run_trial(params: dict[str, Any], experiment: dict[str, Any], shared: Shared) -> None:
+    """Train from the trial's checkpoint, if any, and report each epoch to Ray Tune.
+
+    A report has `metrics` of the epoch, `kept`, `kept_epoch`, `epoch`, `over` (whether it is the last one), `seconds`
+    since the start, and `changes`: JSON of what makes the trial's experiment of the searched one. Where the parameters
+    are at fault, so that another try would end the same, it has the worst values and the reason `failed`.
+
+    Args:
+        params: values of the parameters of the space.
+        experiment: plain tree, with `tune`.
+        shared: the data set.
+    """
+    base = parse(experiment, "experiment")
+    tune = tune_of(base)
+    try:
+        _train(base, tune, params, shared)
+    except (InputError, FloatingPointError, UndefinedMetricError) as error:
+        worst = {key: -math.inf if higher else math.inf for key, higher in searched_metrics(tune).items()}
+        ray.tune.report({"metrics": {}, KEPT: worst, "kept_epoch": 0, EPOCH: 0, "over": True, "failed": str(error)})
+
+
+def _train(base: Experiment, tune: Tune, params: dict[str, Any], shared: Shared) -> None:
+    began, state = time.monotonic(), State()
+    torch.set_num_threads(max(1, int(tune.cpus_per_trial)))
+    with ExitStack() as stack:
+        start = ray.tune.get_checkpoint()
+        folder = Path(stack.enter_context(start.as_directory())) if start else None
+        if folder:
+            state = State(**json.loads((folder / STATE).read_text()))
+        settings, changes = _settings(base, tune, params, folder, state.epoch)
+        device = torch.device("cuda" if settings.training.use_gpu else "cpu")
+        trainer = Trainer(settings, shared.prepared.schema, device)
+        if folder:
+            trainer.resume(folder)
+
+    def report(metrics: dict[str, Any]) -> None:
+        score = metrics.pop(SCORE)
+        if score == WITHIN_EPOCH:
+            return
+        state.epoch = metrics.pop("epoch")
+        if score >= state.score:
+            state.score, state.kept_epoch = score, state.epoch
+            state.kept = {key: _defined(metrics, key) for key in searched_metrics(tune)}
+        with tempfile.TemporaryDirectory() as place:
+            checkpoint.save(Path(place), settings, trainer.schema, trainer.evaluated, trainer.state())
+            (Path(place) / STATE).write_text(json.dumps(vars(state)))
+            ray.tune.report(
+                {
+                    "metrics": metrics,
+                    KEPT: state.kept,
+                    "kept_epoch": state.kept_epoch,
+                    EPOCH: state.epoch,
+                    "over": is_over(trainer),
+                    "seconds": time.monotonic() - began,
+                    "changes": json.dumps(changes),
+                },
+                checkpoint=ray.tune.Checkpoint.from_directory(place),
+            )
+
+    fit(trainer, shared.shard("train"), shared.shard("valid"), report, title=None)
+
+
+def _settings(
+    base: Experiment, tune: Tune, params: dict[str, Any], folder: Path | None, epoch: int
+) -> tuple[Experiment, Changes]:
+    """The trial's experiment, and what it changes; of a population, from that of the copied checkpoint on."""
+    changes = changes_of(base, drawn_from(params))
+    if tune.algorithm.kind not in POPULATIONS:
+        return trial_experiment(base, changes), changes
+    before = parse(json.loads((folder / "experiment.json").read_text()), "checkpoint") if folder else untuned(base)
+    settings = changed_from(before, changes, epoch)
+    return settings, schedule_changes(settings)
+
+
+def _defined(metrics: dict[str, Any], key: str) -> float:
+    if key not in metrics:
+        raise UndefinedMetricError(f"{key} is not defined on the validation rows with this trial's predictions")
+    return metrics[key]

@@ -1,0 +1,165 @@
+"""The trials of a search: a file and an MLflow run each, from the first report on, whoever is killed."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import ray.tune
+
+from mtl_ray.data.storage import Folder
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.compare import Changes
+from mtl_ray.experiment.space import trial_experiment
+from mtl_ray.tracking import Run
+from mtl_ray.trial import EPOCH, KEPT
+
+State = Literal["running", "finished", "stopped", "failed"]
+"""`stopped`: by the scheduler, before its last epoch."""
+
+PLACE = "trials"
+
+
+@dataclass
+class Trial:
+    """What is known of a trial."""
+
+    id: str
+    """Ray Tune's."""
+    number: int
+    params: dict[str, Any]
+    state: State = "running"
+    changes: Changes = field(default_factory=dict)
+    """What makes its experiment of the searched one."""
+    history: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Metrics by epoch."""
+    kept: dict[str, float] = field(default_factory=dict)
+    """Searched metrics of the epoch that `train` would keep."""
+    kept_epoch: int = 0
+    seconds: float = 0.0
+    """Since its process took it up last."""
+    failure: str | None = None
+    run_id: str | None = None
+    logged: bool = False
+    """Whether its MLflow run has ended."""
+
+    @property
+    def name(self) -> str:
+        """Unique in the search."""
+        return f"trial_{self.number:05d}"
+
+
+def read_trials(folder: Folder) -> list[Trial]:
+    """The trials that reported anything, in the order of their start."""
+    files = (folder / PLACE).files(".json") if folder.exists(PLACE) else []
+    trees = [json.loads((folder / PLACE).read_text(path.rpartition("/")[2])) for path in files]
+    trials = [Trial(**{**tree, "history": {int(e): m for e, m in tree["history"].items()}}) for tree in trees]
+    return sorted(trials, key=lambda trial: trial.number)
+
+
+class Recorder(ray.tune.Callback):
+    """Keeps files and MLflow runs of trials up to date, beside Ray Tune's own loop, which it never holds up."""
+
+    def __init__(self, experiment: Experiment, run: Run, title: str, changed: Callable[[Trial], None]) -> None:
+        self.experiment, self.run, self.title, self.changed = experiment, run, title, changed
+        self.trials = {trial.id: trial for trial in read_trials(run.folder)}
+        self._thread = ThreadPoolExecutor(1)
+        self._pending: list[Any] = []
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial begins, or goes on after a pause, a failure or a resumption."""
+        number = max((known.number for known in self.trials.values()), default=-1) + 1
+        known = self.trials.setdefault(trial.trial_id, Trial(trial.trial_id, number, dict(trial.config)))
+        known.state = "running"
+        self.changed(known)
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        """A trial reported an epoch."""
+        known = self.trials[trial.trial_id]
+        known.params, known.failure = dict(trial.config), result.get("failed")
+        known.kept, known.kept_epoch = result[KEPT], result["kept_epoch"]
+        if known.failure is None:
+            known.history = {epoch: m for epoch, m in known.history.items() if epoch < result[EPOCH]}
+            known.history[result[EPOCH]] = result["metrics"]
+            known.changes, known.seconds = json.loads(result["changes"]), result["seconds"]
+        known.state = "failed" if known.failure else "finished" if result["over"] else "running"
+        self._later(known, lambda trial: self._log_epoch(trial, result["metrics"], result[EPOCH]))
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial will not go on."""
+        known = self.trials[trial.trial_id]
+        if known.state == "running":
+            known.state = "stopped"
+        self._later(known, self._finish)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        """A trial failed as often as it may."""
+        known = self.trials[trial.trial_id]
+        known.state, known.failure = "failed", known.failure or _last_line(trial)
+        self._later(known, self._finish)
+
+    def close(self, known: set[str]) -> None:
+        """Wait until all is written, and end the runs of trials that ended as the last driver did.
+
+        What a killed driver had begun but the resumed one does not know (`known` are the ids of all trials of the
+        search) is no trial, and dropped.
+        """
+        for trial in list(self.trials.values()):
+            if trial.id not in known:
+                del self.trials[trial.id]
+                self._thread.submit(self._drop, trial).result()
+            else:
+                self._later(trial, lambda trial: None if trial.logged else self._finish(trial))
+        self._thread.shutdown()
+        for future in self._pending:
+            future.result()
+
+    def _later(self, trial: Trial, action: Callable[[Trial], None]) -> None:
+        """Write the trial's file and act, in the order of the reports."""
+        self.changed(trial)
+        copy = replace(trial, history=dict(trial.history))
+
+        def write() -> None:
+            copy.run_id, copy.logged = trial.run_id, trial.logged
+            self._write(copy)
+            action(copy)
+            if (copy.run_id, copy.logged) != (trial.run_id, trial.logged):
+                trial.run_id, trial.logged = copy.run_id, copy.logged
+                self._write(copy)
+
+        self._pending = [future for future in self._pending if not future.done() or future.exception()]
+        self._pending.append(self._thread.submit(write))
+
+    def _write(self, trial: Trial) -> None:
+        self.run.folder.write_whole(f"{PLACE}/{trial.name}.json", json.dumps(asdict(trial)))
+
+    def _drop(self, trial: Trial) -> None:
+        folder, file = self.run.folder / PLACE, f"{trial.name}.json"
+        if folder.exists(file):
+            folder.fs.delete_file(f"{folder.path}/{file}")
+        if trial.run_id:
+            self._run(trial).delete()
+
+    def _run(self, trial: Trial) -> Run:
+        """The trial's run, begun if need be."""
+        folder = self.run.folder / PLACE / trial.name
+        if trial.run_id is None:
+            title = f"{self.title}/{trial.name}"
+            trial.run_id = Run.start(self.experiment, title, folder, self.run.run_id).run_id
+        return Run(self.run.uri, trial.run_id, folder)
+
+    def _log_epoch(self, trial: Trial, metrics: dict[str, float], epoch: int) -> None:
+        self._run(trial).log_metrics(metrics, epoch)
+
+    def _finish(self, trial: Trial) -> None:
+        run = self._run(trial)
+        if trial.changes:
+            run.log_experiment(trial_experiment(self.experiment, trial.changes), None)
+        run.finish("FAILED" if trial.state == "failed" else "FINISHED")
+        trial.logged = True
+
+
+def _last_line(trial: Any) -> str:
+    lines = str(trial.get_error() or "").strip().splitlines()
+    return lines[-1] if lines else "unknown error"

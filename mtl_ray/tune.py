@@ -1,0 +1,245 @@
+"""`tune`: a search through Ray Tune that resumes, with an MLflow run and a child a trial."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+import ray.tune
+import yaml
+from ray._private.state import state
+from ray.tune.utils.log import Verbosity
+
+from mtl_ray.cells import train_cells
+from mtl_ray.data.prepare import Prepared, prepare
+from mtl_ray.data.share import Shared, share
+from mtl_ray.data.storage import Folder
+from mtl_ray.errors import InputError
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.space import check_tune, tune_of, untuned
+from mtl_ray.metrics import segment_masks
+from mtl_ray.refit import refit
+from mtl_ray.report import write_report
+from mtl_ray.run_folder import ended, read_note, write_note
+from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
+from mtl_ray.search import build_scheduler, build_searcher, population_space
+from mtl_ray.session import beside_main_thread, connect
+from mtl_ray.tasks import build_task
+from mtl_ray.tracking import Run
+from mtl_ray.trial import run_trial, searched_metrics
+from mtl_ray.trials import Recorder, Trial, read_trials
+from mtl_ray.tuning import REFERENCES, Tuning, read_references, reference_experiments
+
+SEARCH = "search"
+"""Folder of Ray Tune's own state and of the trials' checkpoints, in the run's folder."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A finished search, and where its files are."""
+
+    name: str
+    folder: Folder
+    run_id: str | None
+    tuning: Tuning
+    refitted: dict[str, Any] | None
+    """What `refit` gives, if it was asked for."""
+
+    def lines(self) -> Iterator[str]:
+        """Where the results are, for the terminal."""
+        yield f"MLflow run: {self.run_id}"
+        yield f"report: {self.folder}/report.html; trials: {self.folder}/tuning.json"
+        if best := self.tuning.best:
+            yield f"best: {best.name}, as an experiment file: {self.folder}/best.yaml"
+        else:
+            yield "no trial trained to its end within the constraints, so none is suggested"
+        if self.refitted:
+            yield f"candidate: {self.refitted['candidate']}"
+            for key, found in self.refitted["summary"].items():
+                if key.count("/") == 2 and not key.endswith(("/count", "/loss")):
+                    deviation = "" if found.sd is None else f", deviation {found.sd:.4f} over {found.n} seeds"
+                    yield f"  {key}: {found.mean:.4f}{deviation}"
+
+    def numbers(self) -> dict[str, Any]:
+        """For machines."""
+        found = {"run": self.name, "run_id": self.run_id, "folder": self.folder.location, **self.tuning.numbers()}
+        if self.refitted:
+            found["candidate"] = self.refitted["candidate"]
+            found["refit"] = {key: asdict(summary) for key, summary in self.refitted["summary"].items()}
+        return found
+
+
+def tune(
+    experiment: Experiment,
+    resume: str | None = None,
+    report: Callable[[str], None] = print,
+    show: Callable[[Tuning], None] = lambda _: None,
+    num_refits: int = 0,
+) -> Tuned:
+    """Search what `experiment.tune` declares.
+
+    Leaves in the run's folder `best.yaml` (an experiment file), `tuning.json`, `report.html`, a file a trial under
+    `trials/` and a file a reference under `references/`; one MLflow run with one child each.
+
+    Args:
+        experiment: with a section `tune`.
+        resume: name of an earlier search of the same experiment that did not end.
+        report: receives lines of text for the user.
+        show: receives what is known whenever a trial changes.
+        num_refits: seeds over which the winner is trained on training and validation rows.
+
+    Raises:
+        InputError: the search cannot be done (see `check_tune`), the cluster has no room for a trial, an objective has
+            no validation rows, or `resume` names no search of this experiment.
+    """
+    check_tune(experiment)
+    name = resume or f"{experiment.name}-tune-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Folder(experiment.training.output) / name
+    note = read_note("tune", experiment, folder) if resume else None
+    connect()
+    check_room(experiment)
+    prepared = prepare(untuned(experiment), report)
+    shared = share(prepared, ("train", "valid"), int(experiment.training.cache_memory))
+    check_rows(experiment, shared)
+    again = f"mtl-ray tune EXPERIMENT --resume {name}"
+    if note:
+        run = Run(note["tracking_uri"], note["run_id"], folder)
+        report(f"resuming run {name}: {Tuning(experiment, read_trials(folder), {}).progress()}")
+    else:
+        run = Run.start(experiment, name, folder.create())
+        write_note("tune", experiment, folder, run, prepared.folder.location)
+        run.log_experiment(experiment, prepared)
+        report(f"run {name}: {tune_of(experiment).trials} trials; if it is interrupted, continue with: {again}")
+    with ended(run, report, again):
+        references = _references(experiment, prepared, run, name, report)
+        trials = search(experiment, shared, run, name, references, show)
+        tuning = Tuning(experiment, trials, references)
+        _write(tuning, run)
+        refitted = None
+        if num_refits and tuning.best and (best := tuning.best_experiment()):
+            epochs = tuning.best.kept_epoch if best.training.early_stopping else best.training.epochs
+            refitted = refit(best, epochs, num_refits, run, report)
+    return Tuned(name, folder, run.run_id, tuning, refitted)
+
+
+def search(
+    experiment: Experiment,
+    shared: Shared,
+    run: Run,
+    title: str,
+    references: dict[str, dict[str, float]],
+    show: Callable[[Tuning], None] = lambda _: None,
+) -> list[Trial]:
+    """Run the trials that are not there yet.
+
+    Args:
+        experiment: with a section `tune`.
+        shared: the data set.
+        run: the parent in MLflow; its folder receives the trials.
+        title: before the name of a child run.
+        references: metrics of what trials are measured by.
+        show: receives what is known whenever a trial changes.
+    """
+    settings = tune_of(experiment)
+    known = Tuning(experiment, [], references)
+    recorder = Recorder(
+        experiment, run, title, lambda _: show(Tuning(experiment, list(recorder.trials.values()), references))
+    )
+    if len([t for t in recorder.trials.values() if t.state != "running"]) == settings.trials:
+        recorder.close(set(recorder.trials))
+        return read_trials(run.folder)
+    tree = experiment.model_dump(mode="json", exclude_unset=True)
+    trainable = ray.tune.with_parameters(run_trial, experiment=tree, shared=shared)
+    for key, value in {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1"}.items():
+        os.environ.setdefault(key, value)
+    # `ray.tune.run` and not `Tuner`, which would resume with pickled copies of the recorder and of the scheduler.
+    analysis = beside_main_thread(
+        lambda: ray.tune.run(
+            trainable,
+            name=SEARCH,
+            storage_path=run.folder.location,
+            resume="AUTO",
+            config=population_space(experiment),
+            num_samples=settings.trials,
+            resources_per_trial=resources_of(experiment),
+            search_alg=build_searcher(experiment, known.violations),
+            scheduler=build_scheduler(experiment),
+            max_concurrent_trials=settings.max_concurrent,
+            max_failures=experiment.training.max_failures,
+            # The state of the search is written with each checkpoint, so a killed driver knows of all of them.
+            checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
+            reuse_actors=True,
+            raise_on_failed_trial=False,
+            callbacks=[recorder],
+            verbose=Verbosity.V0_MINIMAL,
+        )
+    )
+    recorder.close({trial.trial_id for trial in analysis.trials})
+    return read_trials(run.folder)
+
+
+def resources_of(experiment: Experiment) -> dict[str, float]:
+    """What Ray reserves for a trial."""
+    settings = tune_of(experiment)
+    gpus = float(experiment.training.use_gpu) if settings.gpus_per_trial is None else settings.gpus_per_trial
+    return {"cpu": settings.cpus_per_trial, "gpu": gpus}
+
+
+def check_room(experiment: Experiment) -> None:
+    """Whether some node has, or may come to have, room for a trial. Raises InputError."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    config = state.get_max_resources_from_cluster_config()  # of a cluster that grows by itself
+    if config:
+        nodes.append(config)
+    for key, wanted in resources_of(experiment).items():
+        largest = max(node.get(key.upper(), 0) for node in nodes)
+        if wanted > largest:
+            raise InputError(
+                f"tune.{key}s_per_trial: expected at most the {largest:g} {key.upper()}s of the largest node of the "
+                f"cluster; found {wanted:g}"
+            )
+
+
+def check_rows(experiment: Experiment, shared: Shared) -> None:
+    """Whether there are validation rows for each searched metric. Raises InputError."""
+    named = {segment.name: segment for segment in segments(experiment.evaluation.support_buckets)}
+    for key in searched_metrics(tune_of(experiment)):
+        _, task, _, *segment = key.split("/")
+        head, found = build_task(experiment.tasks[task], shared.prepared.schema.tasks[task]), 0
+        for rows in shared.shard("valid").evaluation_batches(experiment.evaluation.batch_size):
+            mask = head.labelled(rows[label_column(task)])
+            for name in segment:
+                mask &= segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], [named[name]])[name]
+            found += int(mask.sum())
+        if not found:
+            raise InputError(
+                f"tune: expected validation rows for `{key}`; found none with a label of {task}"
+                f"{f' in the segment {segment[0]}' if segment else ''}: see data.split"
+            )
+
+
+def _references(
+    experiment: Experiment, prepared: Prepared, run: Run, title: str, report: Callable[[str], None]
+) -> dict[str, dict[str, float]]:
+    """Metrics of the references, those trained that are not there yet."""
+    found = read_references(experiment, run.folder)
+    missing = {n: (e, prepared) for n, e in reference_experiments(experiment).items() if n not in found}
+    cpus = max(1, int(tune_of(experiment).cpus_per_trial))
+    for name, result in train_cells(missing, REFERENCES, "valid", cpus, run, title):
+        report(f"{name.replace('_', ' ')}: {result['seconds']:.0f} s")
+    return read_references(experiment, run.folder)
+
+
+def _write(tuning: Tuning, run: Run) -> None:
+    """The results, in the run's folder and in MLflow."""
+    files = {"tuning.json": json.dumps(tuning.numbers(), indent=2) + "\n"}
+    if best := tuning.best_experiment():
+        tree = best.model_dump(mode="json", exclude_unset=True, exclude={"tune", "compare"})
+        files["best.yaml"] = yaml.safe_dump(tree, sort_keys=False)
+    run.keep(files)
+    if tuning.best:
+        run.log_metrics(tuning.best.kept, tuning.best.kept_epoch)
+    write_report(run.folder, run)

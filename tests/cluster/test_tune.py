@@ -1,0 +1,186 @@
+"""A search through Ray Tune: every algorithm ends, results are files and MLflow runs, what is there stays."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from mtl_ray.cell import run_cell
+from mtl_ray.data.prepare import prepare
+from mtl_ray.data.share import share
+from mtl_ray.errors import InputError
+from mtl_ray.experiment import Experiment, load, override
+from mtl_ray.experiment.space import untuned
+from mtl_ray.report import report
+from mtl_ray.tracking import Run
+from mtl_ray.tune import search, tune
+from mtl_ray.tuning import Tuning
+
+RMSE, AUC = "valid/rating/rmse", "valid/click/auc"
+WEIGHTS = {"tasks.*.weight": {"kind": "simplex"}}
+SPACE = {
+    "tasks": {"kind": "subset", "of": ["gender", "tags"]},
+    "model.kind": {"kind": "choice", "values": ["shared_bottom", "mmoe"]},
+    "model.experts": {"kind": "randint", "low": 2, "high": 3, "when": {"model.kind": "mmoe"}},
+    **WEIGHTS,
+}
+
+
+@pytest.fixture(scope="module")
+def searched(settings, work) -> Experiment:
+    return override(
+        settings,
+        {
+            "name": "searched",
+            "training.output": str(work / "searches"),
+            "training.epochs": 2,
+            "tracking.register_as": None,
+            "tune": {
+                "objectives": [RMSE, AUC],
+                "constraints": [{"metric": RMSE, "worse_by": 0.5}],
+                "space": SPACE,
+                "trials": 5,
+            },
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def tuned(cluster, searched, work):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(work)
+        return tune(searched, report=lambda _: None, num_refits=1)
+
+
+@pytest.fixture(scope="module")
+def shared(cluster, searched):
+    return share(prepare(untuned(searched)), ("train", "valid"), 1 << 30)
+
+
+def children(settings: Experiment, run_id: str):
+    client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{run_id}'")
+
+
+def test_every_trial_and_reference_is_one_run_below_that_of_the_search(tuned, searched):
+    runs = children(searched, tuned.run_id)
+    names = [run.info.run_name.removeprefix(f"{tuned.name}/") for run in runs]
+    trials = [f"trial_{n:05d}" for n in range(5)]
+    refits = [name for name in names if name.startswith("searched-2")]
+    assert sorted(set(names) - set(refits)) == ["alone_click", "alone_rating", "incumbent", *trials]
+    assert len(names) == 8 + 1
+    assert len(refits) == 1
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    trained = next(run for run in runs if run.info.run_name.endswith("trial_00000"))
+    history = mlflow.MlflowClient(tracking_uri=searched.tracking.uri).get_metric_history(trained.info.run_id, RMSE)
+    assert [metric.step for metric in history] == [1, 2]
+    assert "model.kind" in trained.data.params
+
+
+def test_the_best_trial_is_an_experiment_file_that_gives_its_metrics_again(tuned, searched):
+    best = load(Path(tuned.folder.location) / "best.yaml")
+    assert tuned.tuning.best is not None
+    assert best == tuned.tuning.best_experiment()
+    prepared = prepare(untuned(searched)).folder.location
+    again = run_cell(best.model_dump(mode="json", exclude_unset=True), prepared, "valid", "again", 1)["metrics"]
+    assert {key: again[key] for key in (RMSE, AUC)} == pytest.approx(tuned.tuning.best.kept, abs=1e-9)
+
+
+def test_the_search_leaves_a_report_and_numbers(tuned):
+    folder = Path(tuned.folder.location)
+    for name in ("report.html", "pareto.png", "parallel_coordinates.png", "trials.png", "tuning.json"):
+        assert (folder / name).stat().st_size > 1000, name
+    before = (folder / "report.html").read_text()
+    (folder / "report.html").unlink()
+    report(str(folder))
+    assert (folder / "report.html").read_text() == before
+
+
+def test_the_winner_is_refitted_without_validation_rows_and_becomes_a_candidate(tuned, searched):
+    client = mlflow.MlflowClient(tracking_uri=searched.tracking.uri)
+    version = client.get_model_version_by_alias("searched", "candidate")
+    assert tuned.refitted["candidate"] == f"models:/searched/{version.version}"
+    found = tuned.refitted["summary"]
+    assert "test/rating/rmse" in found
+    assert not [key for key in found if key.startswith("valid/")]
+
+
+def test_a_search_that_ended_is_not_run_again(tuned, searched, work, monkeypatch):
+    monkeypatch.chdir(work)
+    files = {path: path.stat().st_mtime_ns for path in Path(tuned.folder.location).glob("*/*.json")}
+    again = tune(searched, resume=tuned.name, report=lambda _: None)
+    assert again.tuning.numbers() == tuned.tuning.numbers()
+    assert len(children(searched, tuned.run_id)) == 9
+    assert {
+        path: path.stat().st_mtime_ns for path in files if path.parent.name == "references"
+    }.items() <= files.items()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "scheduler"),
+    [("random", {"kind": "asha", "reduction": 2}), ("nsga2", "median"), ("tpe", "hyperband")],
+)
+def test_every_searcher_and_scheduler_ends_with_all_trials(algorithm, scheduler, searched, shared, tmp_path):
+    changes = {
+        "tune.algorithm": algorithm,
+        "tune.scheduler": scheduler,
+        "tune.objectives": RMSE,
+        "tune.constraints": [],
+        "training.epochs": 3,
+    }
+    trials = found(override(searched, changes), shared, tmp_path)
+    assert len(trials) == 5
+    assert {trial.state for trial in trials} <= {"finished", "stopped"}
+    assert any(trial.state == "finished" and max(trial.history) == 3 for trial in trials)
+
+
+@pytest.mark.parametrize("algorithm", ["pbt", "pb2"])
+def test_the_schedule_of_a_population_gives_the_same_metric_when_replayed(algorithm, searched, shared, tmp_path):
+    changes = {
+        "tune.space": {**WEIGHTS, "training.optimizer.lr": {"kind": "loguniform", "low": 1e-4, "high": 1e-2}},
+        "tune.algorithm": {"kind": algorithm, "quantile": 0.5},
+        "tune.objectives": RMSE,
+        "tune.constraints": [],
+        "tune.trials": 4,
+        "training.epochs": 4,
+    }
+    settings = override(searched, changes)
+    trials = found(settings, shared, tmp_path)
+    scheduled = [t for t in trials if any(len(w) > 1 for w in t.changes["balancing"]["weights"].values())]
+    assert scheduled  # some trial took over another's weights and changed them
+    for trial in (scheduled[0], Tuning(settings, trials, {}).best):
+        replayed = override(untuned(settings), trial.changes)
+        assert replayed.balancing.kind == "scheduled"
+        tree = replayed.model_dump(mode="json", exclude_unset=True)
+        again = run_cell(tree, shared.prepared.folder.location, "valid", "again", 1)["metrics"]
+        assert again[RMSE] == pytest.approx(trial.kept[RMSE], abs=1e-9)
+
+
+def found(settings: Experiment, shared, folder: Path):
+    """The trials of a search without references."""
+    from mtl_ray.data.storage import Folder
+
+    run = Run.start(settings, folder.name, Folder(str(folder)))
+    return search(settings, shared, run, folder.name, {})
+
+
+def test_a_trial_that_no_node_has_room_for_is_refused_before_any_work(cluster, searched, tmp_path):
+    greedy = override(searched, {"tune.gpus_per_trial": 1, "data.output": str(tmp_path / "datasets")})
+    with pytest.raises(
+        InputError, match=r"tune\.gpus_per_trial: expected at most the 0 GPUs of the largest node .* found 1"
+    ):
+        tune(greedy, report=lambda _: None)
+    assert not (tmp_path / "datasets").exists()
+
+
+def test_a_training_that_diverges_is_a_failed_trial_not_a_failed_search(searched, shared, tmp_path):
+    changes = {
+        "tune.space": {"training.optimizer.lr": {"kind": "uniform", "low": 1e30, "high": 1e35}},
+        "training.optimizer.kind": "sgd",
+        "tune.trials": 2,
+    }
+    trials = found(override(searched, changes), shared, tmp_path)
+    assert [trial.state for trial in trials] == ["failed", "failed"]
+    assert "is not finite" in str(trials[0].failure)
+    assert Tuning(searched, trials, {}).best is None
