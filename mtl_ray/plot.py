@@ -32,6 +32,7 @@ def _curve_plot(comparison: Comparison) -> "Figure":
     places = list(dict.fromkeys((row.key, row.segment) for row in comparison.rows))
     trained, others = _variants(comparison)
     points = sorted(comparison.settings.curve)
+    paths = dict.fromkeys(path for changes in comparison.settings.curve.values() for path in changes)
     figure, axes = panels(len(places), 2, width=6.4, height=3.6)
     handles = {}
     for axis, (key, segment) in zip(axes, places, strict=False):
@@ -48,6 +49,7 @@ def _curve_plot(comparison: Comparison) -> "Figure":
                 marker = BASELINE_MARKERS[name]
                 (handles[f"({name})"],) = axis.plot(x, means, marker=marker, linestyle=":", color="#999999", zorder=1)
         axis.set_xticks(range(len(points)), [f"{point:g}" for point in points])
+        axis.set_xlabel(", ".join(paths))
         axis.set_title(f"{key}{'' if segment == 'all' else f' of {segment}'} ({_direction(key)} is better)")
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False)
     return figure

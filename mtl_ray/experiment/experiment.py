@@ -167,8 +167,7 @@ class Experiment(Section):
                 )
         split = self.data.split
         first = isinstance(split, ColdSplit) and (split.shown_users or split.shown_items or split.evaluated_after)
-        in_time = split.kind == "time" or first
-        if in_time and self.data.time is None:
+        if (split.kind == "time" or first) and self.data.time is None:
             raise ValueError("data.split: what is earlier needs `data.time`, the log's time column")
         return self
 
