@@ -18,6 +18,8 @@ from mtl_ray.promote import promote
 from tests.cluster.test_job import free_ports
 from tests.cluster.test_serve import ask
 
+pytestmark = pytest.mark.timeout(3600)
+
 SCRIPT = """
 import json, sys
 import mlflow, numpy as np, pandas as pd
