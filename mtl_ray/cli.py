@@ -262,6 +262,28 @@ def drift(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
+    kind: Annotated[str, typer.Option("--format", help="onnx or torch")],
+    output: Annotated[str, typer.Option("--output", help="Folder to write the model to.")],
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Write a model for runtimes without this package, with the encoding of its inputs, and check its predictions."""
+    from mtl_ray.export import export as run  # noqa: PLC0415
+    from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
+    from mtl_ray.tracking import default_uri  # noqa: PLC0415
+
+    if kind not in ("onnx", "torch"):
+        raise InputError(f"--format: expected onnx or torch; found {kind}")
+    exported = run(checkpoint_folder(model, tracking_uri or default_uri()), kind, output)
+    _say(f"{exported.folder}/{exported.file}: encoded rows in (see encoding.json), predictions out")
+    _say(f"largest difference from the original: {exported.largest_difference:.2g} over {exported.rows:,} random rows")
+    numbers = {"largest_difference": exported.largest_difference, "rows": exported.rows}
+    _write(json_file, {"output": str(exported.folder), "file": exported.file, **numbers})
+
+
+@app.command()
 def recommend(
     model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
     profile: Annotated[

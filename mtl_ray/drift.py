@@ -125,8 +125,6 @@ def drift(model: Path, rows: str, limits: Limits) -> Drift:
             num_rows += len(table)
             for name, values in values_of(scorer.experiment, inputs, scorer.predict(inputs)).items():
                 sums[name] += reference.distributions[name].count(values)
-    if not num_rows:
-        raise InputError(f"{rows}: expected rows to compare; found none")
     found = {name: _compared(d, d.with_counts(sums[name]), limits) for name, d in reference.distributions.items()}
     return Drift(num_rows, reference, found)
 
