@@ -135,6 +135,7 @@ def train(
             "metrics": trained.evaluation.metrics,
             "constant": trained.evaluation.constant,
             "baselines": trained.evaluation.baselines,
+            "intervals": trained.evaluation.intervals,
             "run": trained.name,
             "run_id": trained.run_id,
             "model_uri": trained.model_uri,
@@ -213,6 +214,7 @@ def evaluate(
     evaluation = evaluate_checkpoint(folder, prepared, split)
     console.print(table(checkpoint.load(folder).experiment, evaluation, prepared.schema, split))
     numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
+    numbers["intervals"] = evaluation.intervals
     _write(json_file, {**numbers, "dataset": dataset})
 
 

@@ -11,7 +11,15 @@ from rich.table import Table
 from mtl_ray import checkpoint
 from mtl_ray.data.load import Shard, draw_rows, read_directly, select
 from mtl_ray.data.prepare import Prepared
-from mtl_ray.distributions import REFERENCE, Distribution, Reference, reference_of, stability_index, values_of
+from mtl_ray.distributions import (
+    REFERENCE,
+    Distribution,
+    Reference,
+    rate_noise,
+    reference_of,
+    stability_index,
+    values_of,
+)
 from mtl_ray.errors import InputError
 from mtl_ray.predict import open_rows, well_formed
 from mtl_ray.schema import SPLITS, SplitName
@@ -118,8 +126,9 @@ def drift(model: Path, rows: str, limits: Limits) -> Drift:
     sums = {name: np.zeros(len(d.counts), int) for name, d in reference.distributions.items()}
     for chunk in open_rows(scorer, rows).chunks:
         for first_row, table in chunk.read():
+            table = well_formed(chunk.file, first_row, table)  # noqa: PLW2901
             try:
-                inputs = scorer.inputs(well_formed(chunk.file, first_row, table), list(scorer.experiment.features))
+                inputs = scorer.inputs(table, list(scorer.experiment.features))
             except ValueError as error:
                 raise InputError(f"{chunk.file} row {first_row} and after: {error}") from None
             num_rows += len(table)
@@ -131,10 +140,11 @@ def drift(model: Path, rows: str, limits: Limits) -> Drift:
 
 def _compared(then: Distribution, now: Distribution, limits: Limits) -> Row:
     psi, noise = stability_index(then, now)
+    nulls, unknown = (then.null_rate, now.null_rate), (then.unknown_rate, now.unknown_rate)
     over = {
         "distribution": psi > max(limits.psi, noise),
-        "nulls": abs(now.null_rate - then.null_rate) > limits.null_change,
-        "unknown": now.unknown_rate - then.unknown_rate > limits.unknown_rise,
+        "nulls": abs(nulls[1] - nulls[0]) > max(limits.null_change, rate_noise(*nulls, then.total, now.total)),
+        "unknown": unknown[1] - unknown[0] > max(limits.unknown_rise, rate_noise(*unknown, then.total, now.total)),
     }
     drifts = tuple(kind for kind, is_over in over.items() if is_over)
-    return Row(psi, noise, (then.null_rate, now.null_rate), (then.unknown_rate, now.unknown_rate), drifts)
+    return Row(psi, noise, nulls, unknown, drifts)
