@@ -62,11 +62,16 @@ def test_an_exported_model_predicts_what_the_original_does(model: Path, kind: ex
     assert list(told["outputs"]) == [f"predicted_{task}" for task in loaded.experiment.tasks]
 
 
-def test_a_model_that_differs_is_not_left_behind(model: Path, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("gap", [1e-4, float("nan")])
+def test_a_model_that_differs_anywhere_is_not_left_behind(gap: float, model: Path, tmp_path: Path, monkeypatch):
     scoring = checkpoint.load(model).model
 
     def wrong(_):
-        return lambda rows: {f"predicted_{n}": v.numpy() + 1e-4 for n, v in scoring.predict(rows).items()}
+        def run(rows):
+            predictions = {f"predicted_{name}": values.numpy() for name, values in scoring.predict(rows).items()}
+            return {name: values + (gap if len(values) == 2 else 0) for name, values in predictions.items()}
+
+        return run
 
     monkeypatch.setattr(exporting, "_program", lambda *_: None)
     monkeypatch.setattr(exporting, "_write_torch", lambda *_: None)
