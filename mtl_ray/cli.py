@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load
 from mtl_ray.experiment.grid import grid
+from mtl_ray.model_commands import drift, export
+from mtl_ray.terminal import Json, Model, TrackingUri, console, say, write_result
 
 app = typer.Typer(
     help="Distributed training of multi-task recommenders that solve the cold-start problem.",
@@ -23,11 +24,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(width=None if sys.stdout.isatty() else 140)
 
 File = Annotated[str, typer.Argument(help="Experiment file (YAML).", metavar="EXPERIMENT")]
 Set = Annotated[list[str], typer.Option("--set", help="Override a setting: dotted.path=value.", metavar="PATH=VALUE")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the result for machines to this file.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,8 +85,8 @@ def check(
     for line in result.lines():
         console.print(line, highlight=False, markup=False)
     if cells:
-        _say(f"compare: {len(cells)} trainings, {', '.join(dict.fromkeys(cell.variant for cell in cells))}")
-    _write(json_file, result.numbers())
+        say(f"compare: {len(cells)} trainings, {', '.join(dict.fromkeys(cell.variant for cell in cells))}")
+    write_result(json_file, result.numbers())
 
 
 @app.command()
@@ -98,18 +97,18 @@ def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None
 
     settings = load(experiment, changes)
     connect()
-    prepared = run(settings, _say)
+    prepared = run(settings, say)
     quality = prepared.quality
-    _say(f"rows: {quality['rows']:,} read, {quality['bad']:,} bad, splits {quality['splits']}")
+    say(f"rows: {quality['rows']:,} read, {quality['bad']:,} bad, splits {quality['splits']}")
     for reason, count in quality["reasons"].items():
-        _say(f"  {count:,} x {reason}")
+        say(f"  {count:,} x {reason}")
     for example in quality["examples"]:
-        _say(f"  e.g. {example}")
+        say(f"  e.g. {example}")
     for entity, counts in quality["leakage"].items():
         seen = ", ".join(f"{number:,} {where}" for where, number in counts.items() if where != "tested")
-        _say(f"{counts['tested']:,} tested {entity}s: {seen}")
-    _say(f"data set: {prepared.folder}")
-    _write(json_file, {"dataset": prepared.folder.location, "quality": quality, "reused": prepared.reused})
+        say(f"{counts['tested']:,} tested {entity}s: {seen}")
+    say(f"data set: {prepared.folder}")
+    write_result(json_file, {"dataset": prepared.folder.location, "quality": quality, "reused": prepared.reused})
 
 
 @app.command()
@@ -124,12 +123,12 @@ def train(
     from mtl_ray.tables import table  # noqa: PLC0415
     from mtl_ray.train import train as run  # noqa: PLC0415
 
-    trained = run(settings, resume, _say)
+    trained = run(settings, resume, say)
     console.print(table(settings, trained.evaluation, trained.prepared.schema))
-    _say(f"MLflow run: {trained.run_id}")
-    _say(f"model: {trained.model_uri or trained.checkpoint}")
-    _say(f"report: {trained.folder}/report.html")
-    _write(
+    say(f"MLflow run: {trained.run_id}")
+    say(f"model: {trained.model_uri or trained.checkpoint}")
+    say(f"report: {trained.folder}/report.html")
+    write_result(
         json_file,
         {
             "metrics": trained.evaluation.metrics,
@@ -160,12 +159,12 @@ def compare(
     if affinity is not None:
         from mtl_ray.selection import select_tasks  # noqa: PLC0415
 
-        selection = select_tasks(settings, affinity, _say)
+        selection = select_tasks(settings, affinity, say)
         console.print(selection.table())
-        _say(f"tasks that help {affinity}: {', '.join(selection.helpful) or 'none'}")
-        _say(f"files: {selection.folder}/affinity.json, affinity.png, suggested.yaml")
+        say(f"tasks that help {affinity}: {', '.join(selection.helpful) or 'none'}")
+        say(f"files: {selection.folder}/affinity.json, affinity.png, suggested.yaml")
         found = {"affinity": selection.affinity, "helpful": selection.helpful, "folder": selection.folder.location}
-        _write(json_file, found)
+        write_result(json_file, found)
         return
     grid(settings)  # mistakes of a variant are told before anything heavy is loaded
     from mtl_ray.compare import compare as run  # noqa: PLC0415
@@ -173,12 +172,12 @@ def compare(
     command = shlex.join(
         ["mtl-ray", "compare", experiment, *(word for change in changes for word in ("--set", change))]
     )
-    compared = run(settings, resume, _say, command)
+    compared = run(settings, resume, say, command)
     console.print(compared.comparison.table())
-    _say(f"MLflow run: {compared.run_id}")
-    _say(f"report: {compared.folder}/report.html, comparison.md, comparison.json")
+    say(f"MLflow run: {compared.run_id}")
+    say(f"report: {compared.folder}/report.html, comparison.md, comparison.json")
     result = {"run": compared.name, "run_id": compared.run_id, "folder": compared.folder.location}
-    _write(json_file, {**result, **compared.comparison.numbers()})
+    write_result(json_file, {**result, **compared.comparison.numbers()})
 
 
 @app.command()
@@ -186,15 +185,15 @@ def report(run: Annotated[str, typer.Argument(help="Folder of a run of `train` o
     """Make the report of a finished run anew: one HTML file and its pictures, in the run's folder and in MLflow."""
     from mtl_ray.report import report as make  # noqa: PLC0415
 
-    _say(f"report: {make(run)}/report.html")
+    say(f"report: {make(run)}/report.html")
 
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
+    model: Model,
     dataset: Annotated[str, typer.Argument(help="Prepared data set.", metavar="DATASET")],
     split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
+    tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
     """Metrics of a model on a prepared data set, per task and per segment."""
@@ -215,15 +214,15 @@ def evaluate(
     console.print(table(checkpoint.load(folder).experiment, evaluation, prepared.schema, split))
     numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
     numbers["intervals"] = evaluation.intervals
-    _write(json_file, {**numbers, "dataset": dataset})
+    write_result(json_file, {**numbers, "dataset": dataset})
 
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
+    model: Model,
     rows: Annotated[str, typer.Option("--input", help="Raw rows: Parquet or CSV file, folder or glob.")],
     output: Annotated[str, typer.Option("--output", help="Folder to write predictions to.")],
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
+    tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
     """Score raw rows, unseen users and items included, through Ray Data."""
@@ -232,62 +231,13 @@ def predict(
     from mtl_ray.tracking import default_uri  # noqa: PLC0415
 
     predicted = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output)
-    _say(f"{predicted.num_rows:,} rows scored: {predicted.folder}")
-    _write(json_file, {"output": predicted.folder.location, "rows": predicted.num_rows})
-
-
-@app.command()
-def drift(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
-    rows: Annotated[str, typer.Option("--input", help="New rows, raw: Parquet or CSV file, folder or glob.")],
-    max_psi: Annotated[float, typer.Option(help="Largest population stability index.", min=0)] = 0.2,
-    max_null_change: Annotated[float, typer.Option(help="Largest change of an input's share of nulls.", min=0)] = 0.05,
-    max_unknown_rise: Annotated[
-        float, typer.Option(help="Largest rise of an input's share of unseen values.", min=0)
-    ] = 0.05,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
-    json_file: Json = None,
-) -> None:
-    """Compare new rows with those of the training, input by input; exit 3 if anything is over a limit."""
-    from mtl_ray.drift import Limits  # noqa: PLC0415
-    from mtl_ray.drift import drift as run  # noqa: PLC0415
-    from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
-    from mtl_ray.tracking import default_uri  # noqa: PLC0415
-
-    limits = Limits(max_psi, max_null_change, max_unknown_rise)
-    found = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, limits)
-    console.print(found.table())
-    _write(json_file, found.numbers())
-    if found.drifted:
-        _say(f"drift: {', '.join(found.drifted)}")
-        raise typer.Exit(3)
-
-
-@app.command()
-def export(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
-    kind: Annotated[str, typer.Option("--format", help="onnx or torch")],
-    output: Annotated[str, typer.Option("--output", help="Folder to write the model to.")],
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
-    json_file: Json = None,
-) -> None:
-    """Write a model for runtimes without this package, with the encoding of its inputs, and check its predictions."""
-    from mtl_ray.export import export as run  # noqa: PLC0415
-    from mtl_ray.registry import checkpoint_folder  # noqa: PLC0415
-    from mtl_ray.tracking import default_uri  # noqa: PLC0415
-
-    if kind not in ("onnx", "torch"):
-        raise InputError(f"--format: expected onnx or torch; found {kind}")
-    exported = run(checkpoint_folder(model, tracking_uri or default_uri()), kind, output)
-    _say(f"{exported.folder}/{exported.file}: encoded rows in (see encoding.json), predictions out")
-    _say(f"largest difference from the original: {exported.largest_difference:.2g} over {exported.rows:,} random rows")
-    numbers = {"largest_difference": exported.largest_difference, "rows": exported.rows}
-    _write(json_file, {"output": str(exported.folder), "file": exported.file, **numbers})
+    say(f"{predicted.num_rows:,} rows scored: {predicted.folder}")
+    write_result(json_file, {"output": predicted.folder.location, "rows": predicted.num_rows})
 
 
 @app.command()
 def recommend(
-    model: Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")],
+    model: Model,
     profile: Annotated[
         str | None, typer.Option(help="One user: a JSON object of raw columns, or a file of it.")
     ] = None,
@@ -297,7 +247,7 @@ def recommend(
     k: Annotated[int, typer.Option("--k", help="Items for a user.", min=1)] = 10,
     task: Annotated[str | None, typer.Option(help="What to rank by; the first task by default.")] = None,
     output: Annotated[str | None, typer.Option(help="Folder for the items of many users.")] = None,
-    tracking_uri: Annotated[str | None, typer.Option(help="MLflow server of a model URI.")] = None,
+    tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
     """The best items for a user, known or described by a profile alone; or for many users, through Ray Data."""
@@ -320,8 +270,8 @@ def recommend(
     torch.set_num_threads(1)
     if users and output:
         done = run(folder, users, output, items, task, k, seen)
-        _say(f"{k} items each for {done.num_rows:,} users: {done.folder}")
-        _write(json_file, {"output": done.folder.location, "users": done.num_rows})
+        say(f"{k} items each for {done.num_rows:,} users: {done.folder}")
+        write_result(json_file, {"output": done.folder.location, "users": done.num_rows})
         return
     assert described is not None
     recommender = Recommender(folder, read_whole(items) if items else None, task)
@@ -330,8 +280,8 @@ def recommend(
     found = recommender.recommend(described, k, known)
     milliseconds = 1000 * (time.monotonic() - began)
     console.print(item_table(found, recommender.task))
-    _say(f"chosen from {len(recommender.keys):,} items in {milliseconds:.0f} ms")
-    _write(json_file, {"items": found, "task": recommender.task, "milliseconds": milliseconds})
+    say(f"chosen from {len(recommender.keys):,} items in {milliseconds:.0f} ms")
+    write_result(json_file, {"items": found, "task": recommender.task, "milliseconds": milliseconds})
 
 
 def _json_object(text: str, option: str) -> dict[str, Any]:
@@ -345,14 +295,8 @@ def _json_object(text: str, option: str) -> dict[str, Any]:
     return value
 
 
-def _say(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _write(path: Path | None, result: dict[str, Any]) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n")
+for command in (drift, export):
+    app.command()(command)
 
 
 if __name__ == "__main__":
