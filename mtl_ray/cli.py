@@ -14,7 +14,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load
 from mtl_ray.experiment.grid import grid
 from mtl_ray.experiment.space import check_tune, parameters_of
-from mtl_ray.model_commands import drift, evaluate, predict, promote, recommend, serve
+from mtl_ray.model_commands import drift, evaluate, export, predict, promote, recommend, serve
 from mtl_ray.terminal import Json, console, say, write_result
 
 app = typer.Typer(
@@ -220,7 +220,7 @@ def tune(
         raise typer.Exit(1)
 
 
-for command in (evaluate, predict, recommend, drift, promote, serve):
+for command in (evaluate, predict, recommend, drift, export, promote, serve):
     app.command()(command)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
 from torch import Tensor
 
 from mtl_ray.experiment import Experiment
@@ -170,3 +170,9 @@ def stability_index(reference: Distribution, found: Distribution) -> tuple[float
     p, q = counts / sizes
     noise = float((1 / sizes).sum() * chi2.ppf(0.999, max(1, counts.shape[1] - 1)))
     return float(((q - p) * np.log(q / p)).sum()), noise
+
+
+def rate_noise(then: float, now: float, num_then: int, num_now: int) -> float:
+    """What the rise of an unchanged share stays below in 999 of 1000 samples, both sizes being large."""
+    share = (then * num_then + now * num_now) / max(1, num_then + num_now)
+    return float(norm.ppf(0.999) * np.sqrt(share * (1 - share) * (1 / max(1, num_then) + 1 / max(1, num_now))))

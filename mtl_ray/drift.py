@@ -13,7 +13,15 @@ from mtl_ray.data.load import Shard, draw_rows, read_directly, select
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.quality import bad_inputs
 from mtl_ray.data.sources.files import open_log
-from mtl_ray.distributions import REFERENCE, Distribution, Reference, reference_of, stability_index, values_of
+from mtl_ray.distributions import (
+    REFERENCE,
+    Distribution,
+    Reference,
+    rate_noise,
+    reference_of,
+    stability_index,
+    values_of,
+)
 from mtl_ray.errors import InputError
 from mtl_ray.schema import SPLITS, SplitName
 from mtl_ray.score import Scorer
@@ -137,17 +145,18 @@ def drift(model: Path, rows: str, limits: Limits) -> Drift:
             for name, values in values_of(scorer.experiment, inputs, scorer.predict(inputs)).items():
                 sums[name] += reference.distributions[name].count(values)
     if not num_rows:
-        raise InputError(f"{rows}: expected rows to compare; found none")
+        raise InputError(f"{rows}: expected rows that can be scored; found {num_bad:,} bad ones")
     found = {name: _compared(d, d.with_counts(sums[name]), limits) for name, d in reference.distributions.items()}
     return Drift(num_rows, num_bad, reference, found)
 
 
 def _compared(then: Distribution, now: Distribution, limits: Limits) -> Row:
     psi, noise = stability_index(then, now)
+    nulls, unknown = (then.null_rate, now.null_rate), (then.unknown_rate, now.unknown_rate)
     over = {
         "distribution": psi > max(limits.psi, noise),
-        "nulls": abs(now.null_rate - then.null_rate) > limits.null_change,
-        "unknown": now.unknown_rate - then.unknown_rate > limits.unknown_rise,
+        "nulls": abs(nulls[1] - nulls[0]) > max(limits.null_change, rate_noise(*nulls, then.total, now.total)),
+        "unknown": unknown[1] - unknown[0] > max(limits.unknown_rise, rate_noise(*unknown, then.total, now.total)),
     }
     drifts = tuple(kind for kind, is_over in over.items() if is_over)
-    return Row(psi, noise, (then.null_rate, now.null_rate), (then.unknown_rate, now.unknown_rate), drifts)
+    return Row(psi, noise, nulls, unknown, drifts)

@@ -1,4 +1,4 @@
-"""Commands of a trained model: `evaluate`, `predict`, `recommend`, `drift`, `promote`, `serve`."""
+"""Commands of a trained model: `evaluate`, `predict`, `recommend`, `drift`, `export`, `promote`, `serve`."""
 
 import json
 import time
@@ -38,6 +38,7 @@ def evaluate(
     evaluation = evaluate_checkpoint(folder, prepared, split)
     console.print(table(checkpoint.load(folder).experiment, evaluation, prepared.schema, split))
     numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
+    numbers["intervals"] = evaluation.intervals
     write_result(json_file, {**numbers, "dataset": dataset})
 
 
@@ -138,6 +139,27 @@ def drift(
     if found.drifted:
         say(f"drift: {', '.join(found.drifted)}")
         raise typer.Exit(3)
+
+
+def export(
+    model: Model,
+    kind: Annotated[str, typer.Option("--format", help="onnx or torch")],
+    output: Annotated[str, typer.Option("--output", help="Folder to write the model to.")],
+    tracking_uri: TrackingUri = None,
+    json_file: Json = None,
+) -> None:
+    """Write a model for runtimes without this package, with the encoding of its inputs, and check its predictions."""
+    from mtl_ray.export import export as run
+    from mtl_ray.registry import checkpoint_folder
+    from mtl_ray.tracking import default_uri
+
+    if kind not in ("onnx", "torch"):
+        raise InputError(f"--format: expected onnx or torch; found {kind}")
+    exported = run(checkpoint_folder(model, tracking_uri or default_uri()), kind, output)
+    say(f"{exported.folder}/{exported.file}: encoded rows in (see encoding.json), predictions out")
+    say(f"largest difference from the original: {exported.largest_difference:.2g} over {exported.rows:,} random rows")
+    numbers = {"largest_difference": exported.largest_difference, "rows": exported.rows}
+    write_result(json_file, {"output": str(exported.folder), "file": exported.file, **numbers})
 
 
 def promote(

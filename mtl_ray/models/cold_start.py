@@ -43,7 +43,7 @@ class Content(nn.Module):
 
     def forward(self, vectors: Mapping[str, Tensor]) -> Tensor:
         """(B, dim) by attribute to (B, width)."""
-        size = max(len(vectors[name]) for name in self.names)
+        size = max(vectors[name].shape[0] for name in self.names)
         return self.layers(torch.cat([vectors[name].expand(size, -1) for name in self.names], 1))
 
 

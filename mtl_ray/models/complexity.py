@@ -97,8 +97,8 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata  # without memory, data_ptr() is 0 for all
 
 
-def _batch(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Encoded columns and labels of `size` rows, in shape and type alone."""
+def input_zeros(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Encoded columns that a model reads, of `size` rows, in shape and type alone."""
     batch = {name: torch.zeros(size, dtype=torch.int32) for name in (USER_SUPPORT, ITEM_SUPPORT)}
     for name, feature in experiment.features.items():
         match feature:
@@ -106,13 +106,20 @@ def _batch(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype
                 batch[name] = torch.zeros(size, feature.size, dtype=dtype)
             case SequenceFeature() | MultiCategoricalFeature() | TextFeature():
                 batch[name] = torch.zeros(size, feature.max_length, dtype=torch.int32)
-                batch[f"{name}.values"] = torch.zeros(size, feature.max_length, dtype=dtype)
+                if isinstance(feature, SequenceFeature) and feature.values:
+                    batch[f"{name}.values"] = torch.zeros(size, feature.max_length, dtype=dtype)
             case StatisticFeature():
                 batch[name] = torch.zeros(size, 2, dtype=dtype)
             case _ if schema.features[name].num_embeddings is None:
                 batch[name] = torch.zeros(size, dtype=dtype)
             case _:
                 batch[name] = torch.zeros(size, dtype=torch.int32)
+    return batch
+
+
+def _batch(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Encoded columns and labels, likewise."""
+    batch = input_zeros(experiment, schema, size, dtype)
     for name, task in experiment.tasks.items():
         match task:
             case MulticlassTask():

@@ -48,7 +48,7 @@ class SequenceRNN(nn.Module):
 
     def forward(self, x: Tensor, present: Tensor, query: Tensor) -> Tensor:
         """See `build_sequence_encoder`."""
-        if not len(x):
+        if not x.shape[0]:
             return of_nothing(self, x, query)
         return self.output(last_of(self.cell(x)[0], present))
 
@@ -68,7 +68,7 @@ class SequenceTransformer(nn.Module):
 
     def forward(self, x: Tensor, present: Tensor, query: Tensor) -> Tensor:
         """See `build_sequence_encoder`."""
-        if not len(x):
+        if not x.shape[0]:
             return of_nothing(self, x, query)
         length = x.shape[1]
         size = present.sum(1, keepdim=True)
@@ -129,7 +129,7 @@ def of_nothing(encoder: nn.Module, x: Tensor, query: Tensor) -> Tensor:
 def last_of(states: Tensor, present: Tensor) -> Tensor:
     """(B, d): the state of each row's last entry; of the first position where a row has none."""
     last = (present.sum(1) - 1).clamp(min=0)
-    return states[torch.arange(len(states), device=states.device), last]
+    return states[torch.arange(states.shape[0], device=states.device), last]
 
 
 def build_sequence_encoder(

@@ -184,7 +184,7 @@ class Inputs(nn.Module):
             if isinstance(feature, SequenceFeature):
                 self._history(name, feature, batch, hidden, vectors, scalars)
         vectors = {n: vectors[n] for name in self.features for n in (name, f"{name}.values") if n in vectors}
-        size = max(len(column) for column in batch.values())
+        size = max(column.shape[0] for column in batch.values())
         weight = next(self.parameters())
         numbers = torch.stack([x.expand(size) for x in scalars], 1) if scalars else weight.new_zeros(size, 0)
         dropped = {task: self._dropped(parts, size) for task, parts in own.items()}

@@ -200,12 +200,13 @@ class Gate(nn.Module):
         super().__init__()
         self.weights = nn.Linear(in_features, number, bias=False)
         self.used: Tensor | None = None
-        """(E,) summed weights of the last forward pass, without gradient."""
+        """(E,) summed weights of the last forward pass in training, without gradient."""
 
     def forward(self, x: Tensor, experts: Tensor) -> Mixture:
         """(B, in_features) and (B, E, d) to their mixture."""
         weights = self.weights(x).softmax(1)
-        self.used = weights.detach().sum(0)
+        if self.training:
+            self.used = weights.detach().sum(0)
         return Mixture(weights, torch.bmm(weights[:, None], experts)[:, 0])
 
 

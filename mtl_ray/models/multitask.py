@@ -100,7 +100,7 @@ class MultiTaskModel(nn.Module):
             shifts: by set of tables, see `Inputs.forward`.
         """
         hidden = hidden or {}
-        size = max(len(column) for column in batch.values())
+        size = max(column.shape[0] for column in batch.values())
         if not self.micro_batch or size <= self.micro_batch or not (self.training and torch.is_grad_enabled()):
             return self._pass(batch, hidden, shifts)
         # Without reentry the graph is whole, as the gradients of the tasks want it; its numbers are computed again.
@@ -179,8 +179,8 @@ class MultiTaskModel(nn.Module):
         weight = next(self.parameters())
         for key, entity in self.keys.items():
             support = known_support(batch, hidden, key, entity)
-            seen = torch.stack([torch.log1p(support) / 8, support == 0], 1)
-            parts.append(seen.to(weight.dtype).expand(len(scalars), -1))
+            seen = torch.stack([x.to(weight.dtype) for x in (torch.log1p(support) / 8, support == 0)], 1)
+            parts.append(seen.expand(scalars.shape[0], -1))
         return torch.cat(parts, 1)
 
     @torch.no_grad()
@@ -190,7 +190,7 @@ class MultiTaskModel(nn.Module):
         Of the given tasks alone, of all by default.
         """
         wanted = self.tasks if tasks is None else tasks
-        size = max(len(column) for column in batch.values())
+        size = max(column.shape[0] for column in batch.values())
         weight = next(self.parameters())
         device = weight.device
         batch = {n: c.to(device, weight.dtype if c.is_floating_point() else None) for n, c in batch.items()}

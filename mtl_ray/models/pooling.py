@@ -30,7 +30,7 @@ def pooled(table: nn.Embedding, rows: Tensor, values: Tensor | None = None) -> l
     """
     if rows.device.type == "cpu" and table.num_embeddings <= MULTI_HOT_ROWS * rows.shape[1]:
         index = rows.long()
-        shape = (len(rows), table.num_embeddings)
+        shape = (rows.shape[0], table.num_embeddings)
         weights = [(rows != PADDING).to(table.weight.dtype), *([] if values is None else [values])]
         return [w.new_zeros(shape).scatter_add_(1, index, w) @ table.weight for w in weights]
     embedded = table(rows)

@@ -34,5 +34,5 @@ class TwoTowers(nn.Module):
         user, item = (
             self.towers[side](torch.cat([vectors[n] for n in names], 1)) for side, names in self.sides.items()
         )
-        size = len(item)
+        size = item.shape[0]
         return Pairs(user, item, batch[self.key].expand(size), batch[ITEM_SUPPORT].expand(size))

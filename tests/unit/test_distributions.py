@@ -9,6 +9,7 @@ from mtl_ray.distributions import (
     Distribution,
     Reference,
     distribution_of,
+    rate_noise,
     reference_of,
     stability_index,
     values_of,
@@ -91,3 +92,11 @@ def test_unchanged_values_stay_below_the_noise_and_moved_ones_do_not():
     assert above <= 2
     psi, noise = stability_index(then, then.with_counts(then.count(RANDOM.normal(0.7, size=300))))
     assert psi > noise
+
+
+def test_a_share_of_a_few_rows_may_rise_by_chance_and_one_of_many_may_not():
+    few = [rate_noise(0.08, RANDOM.binomial(30, 0.08) / 30, 100_000, 30) for _ in range(100)]
+    assert all(noise > 0.05 for noise in few)
+    assert rate_noise(0.08, 0.13, 100_000, 10_000) < 0.05
+    rises = RANDOM.binomial(500, 0.08, 2000) / 500 - 0.08
+    assert np.mean([rise > rate_noise(0.08, 0.08 + rise, 10**6, 500) for rise in rises]) < 0.004
