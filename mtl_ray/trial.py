@@ -31,6 +31,10 @@ STATE = "trial.json"
 """Beside the weights in a trial's checkpoint: its `State`."""
 
 
+WORST = 1e30
+"""Finite, since the Gaussian process of PB2 takes no infinity."""
+
+
 @dataclass
 class State:
     """Where a trial is, and the epoch of its best score so far."""
@@ -68,7 +72,7 @@ def run_trial(params: dict[str, Any], experiment: dict[str, Any], shared: Shared
     try:
         _train(base, tune, params, shared)
     except (InputError, FloatingPointError, UndefinedMetricError) as error:
-        worst = {key: -math.inf if higher else math.inf for key, higher in searched_metrics(tune).items()}
+        worst = {key: -WORST if higher else WORST for key, higher in searched_metrics(tune).items()}
         ray.tune.report({"metrics": {}, KEPT: worst, "kept_epoch": 0, EPOCH: 0, "over": True, "failed": str(error)})
 
 

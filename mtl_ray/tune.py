@@ -178,6 +178,7 @@ def search(
         )
     )
     recorder.close({trial.trial_id for trial in analysis.trials})
+    (run.folder / SEARCH).delete()  # of no use to trials that have all ended
     return read_trials(run.folder)
 
 
