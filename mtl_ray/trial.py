@@ -1,6 +1,7 @@
 """One trial of a search: what Ray Tune runs in a trial's process, on rows that all trials of the node share."""
 
 import json
+import logging
 import math
 import tempfile
 import time
@@ -67,6 +68,7 @@ def run_trial(params: dict[str, Any], experiment: dict[str, Any], shared: Shared
         experiment: plain tree, with `tune`.
         shared: the data set.
     """
+    logging.getLogger("ray.train._internal.storage").setLevel(logging.WARNING)  # it would tell of every checkpoint
     base = parse(experiment, "experiment")
     tune = tune_of(base)
     try:
