@@ -20,6 +20,7 @@ def importance_of(tuning: Tuning) -> dict[str, float]:
     done = [trial for trial in tuning.trials if trial.state == "finished"]
     if len(done) < FEWEST or len({trial.kept[key] for trial in done}) == 1:
         return {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize" if higher else "minimize")
     for trial in done:
         own: dict[str, optuna.distributions.BaseDistribution] = {name: domains[name] for name in trial.params}

@@ -116,7 +116,7 @@ class Run:
         return self.run_id
 
     def _log_params(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        entries = [Param(key, str(value)) for key, value in params.items()]
+        entries = [Param(key.replace("*", "each"), str(value)) for key, value in params.items()]
         for start in range(0, len(entries), BATCH):
             self.client.log_batch(self._id(), params=entries[start : start + BATCH])
         self.client.log_batch(self._id(), tags=[RunTag(key, value) for key, value in tags.items()])

@@ -1,6 +1,7 @@
 """One trial of a search: what Ray Tune runs in a trial's process, on rows that all trials of the node share."""
 
 import json
+import logging
 import math
 import tempfile
 import time
@@ -29,6 +30,10 @@ KEPT, EPOCH = "kept", "epoch"
 
 STATE = "trial.json"
 """Beside the weights in a trial's checkpoint: its `State`."""
+
+
+WORST = 1e30
+"""Finite, since the Gaussian process of PB2 takes no infinity."""
 
 
 @dataclass
@@ -63,12 +68,13 @@ def run_trial(params: dict[str, Any], experiment: dict[str, Any], shared: Shared
         experiment: plain tree, with `tune`.
         shared: the data set.
     """
+    logging.getLogger("ray.train._internal.storage").setLevel(logging.WARNING)  # it would tell of every checkpoint
     base = parse(experiment, "experiment")
     tune = tune_of(base)
     try:
         _train(base, tune, params, shared)
     except (InputError, FloatingPointError, UndefinedMetricError) as error:
-        worst = {key: -math.inf if higher else math.inf for key, higher in searched_metrics(tune).items()}
+        worst = {key: -WORST if higher else WORST for key, higher in searched_metrics(tune).items()}
         ray.tune.report({"metrics": {}, KEPT: worst, "kept_epoch": 0, EPOCH: 0, "over": True, "failed": str(error)})
 
 

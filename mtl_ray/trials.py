@@ -68,18 +68,19 @@ class Recorder(ray.tune.Callback):
         self._pending: list[Any] = []
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial begins, or goes on after a pause, a failure or a resumption."""
+        """A trial begins, or goes on after a pause, a failure or a resumption; it may have reported its end before."""
         number = max((known.number for known in self.trials.values()), default=-1) + 1
         known = self.trials.setdefault(trial.trial_id, Trial(trial.trial_id, number, dict(trial.config)))
-        known.state = "running"
+        if known.state == "stopped":
+            known.state = "running"
         self.changed(known)
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """A trial reported an epoch."""
         known = self.trials[trial.trial_id]
         known.params, known.failure = dict(trial.config), result.get("failed")
-        known.kept, known.kept_epoch = result[KEPT], result["kept_epoch"]
         if known.failure is None:
+            known.kept, known.kept_epoch = result[KEPT], result["kept_epoch"]
             known.history = {epoch: m for epoch, m in known.history.items() if epoch < result[EPOCH]}
             known.history[result[EPOCH]] = result["metrics"]
             known.changes, known.seconds = json.loads(result["changes"]), result["seconds"]

@@ -1,6 +1,7 @@
 """`tune`: a search through Ray Tune that resumes, with an MLflow run and a child a trial."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,6 @@ import ray
 import ray.tune
 import yaml
 from ray._private.state import state
-from ray.tune.utils.log import Verbosity
 
 from mtl_ray.cells import train_cells
 from mtl_ray.data.prepare import Prepared, prepare
@@ -20,6 +20,7 @@ from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.space import check_tune, tune_of, untuned
+from mtl_ray.experiment.tune import POPULATIONS
 from mtl_ray.metrics import segment_masks
 from mtl_ray.refit import refit
 from mtl_ray.report import write_report
@@ -153,31 +154,35 @@ def search(
         return read_trials(run.folder)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
     trainable = ray.tune.with_parameters(run_trial, experiment=tree, shared=shared)
-    for key, value in {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1"}.items():
+    quiet = {"TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0"}
+    for key, value in {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1", **quiet}.items():
         os.environ.setdefault(key, value)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are off
     # `ray.tune.run` and not `Tuner`, which would resume with pickled copies of the recorder and of the scheduler.
     analysis = beside_main_thread(
         lambda: ray.tune.run(
             trainable,
             name=SEARCH,
             storage_path=run.folder.location,
-            resume="AUTO",
+            resume=(run.folder / SEARCH).exists() or None,
             config=population_space(experiment),
             num_samples=settings.trials,
             resources_per_trial=resources_of(experiment),
             search_alg=build_searcher(experiment, known.violations),
             scheduler=build_scheduler(experiment),
-            max_concurrent_trials=settings.max_concurrent,
+            max_concurrent_trials=settings.max_concurrent or _room(experiment),
             max_failures=experiment.training.max_failures,
             # The state of the search is written with each checkpoint, so a killed driver knows of all of them.
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
             reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
             raise_on_failed_trial=False,
             callbacks=[recorder],
-            verbose=Verbosity.V0_MINIMAL,
+            verbose=0,
         )
     )
     recorder.close({trial.trial_id for trial in analysis.trials})
+    (run.folder / SEARCH).delete()  # of no use to trials that have all ended
     return read_trials(run.folder)
 
 
@@ -186,6 +191,19 @@ def resources_of(experiment: Experiment) -> dict[str, float]:
     settings = tune_of(experiment)
     gpus = float(experiment.training.use_gpu) if settings.gpus_per_trial is None else settings.gpus_per_trial
     return {"cpu": settings.cpus_per_trial, "gpu": gpus}
+
+
+def _room(experiment: Experiment) -> int | None:
+    """How many trials to propose at once: as many as the cluster has room for, so that each knows of those before it.
+
+    None, without a limit, where the cluster grows by itself, and where trials that wait for others take no room.
+    """
+    settings, total = tune_of(experiment), ray.cluster_resources()
+    wanted = {key.upper(): number for key, number in resources_of(experiment).items() if number}
+    room = max(1, min(int(total.get(key, 0) / number) for key, number in wanted.items()))
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(room))  # otherwise they would start one after the other
+    waits = settings.scheduler.kind == "hyperband" or settings.algorithm.kind in POPULATIONS
+    return None if waits or state.get_max_resources_from_cluster_config() else room
 
 
 def check_room(experiment: Experiment) -> None:

@@ -132,7 +132,7 @@ class Tuning:
             state = "best" if trial is self.best else "front" if trial in self.front else trial.state
             if trial.state == "finished" and trial not in self.candidates:
                 state = "breaks a constraint"
-            described = trial.failure or ", ".join(f"{n} {_short(v)}" for n, v in trial.params.items())
+            described = trial.failure or ", ".join(_described(trial))
             epochs = str(max(trial.history, default=0))
             yield self._row(trial.name, state, epochs, {} if trial.failure else trial.kept, described)
 
@@ -198,5 +198,11 @@ def _order(value: float | None, *, higher: bool) -> float:
     return math.inf if value is None else -value if higher else value
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _described(trial: Trial) -> Iterator[str]:
+    """What the trial changes; of a population, whose changes are schedules, what it has come to."""
+    changes = trial.params if "balancing" in trial.changes else trial.changes
+    for path, value in changes.items():
+        if value is None:
+            yield f"without {path.removeprefix('tasks.')}"
+        else:
+            yield f"{path} {value:.3g}" if isinstance(value, float) else f"{path} {value}"

@@ -96,6 +96,13 @@ def test_overrides_reach_into_shorthands_and_replace_whole_union_members(file: P
     assert override(experiment, {"training.optimizer.lr": 0.5}).training.optimizer.lr == 0.5
 
 
+def test_a_new_kind_keeps_what_all_kinds_know(file: Path):
+    experiment = load(file, ["model.embedding_dim=4", "model.shared_layers=1", "model.kind=mmoe"])
+    assert (experiment.model.kind, experiment.model.embedding_dim) == ("mmoe", 4)
+    assert experiment.model.interaction.kind == "dot"
+    assert load(file, ["tasks.gender.kind=multiclass"]).tasks["gender"].masked_input == 0.2
+
+
 def test_an_experiment_survives_json_and_pickle():
     experiment = small_experiment()
     tree = json.loads(json.dumps(experiment.model_dump(mode="json")))
