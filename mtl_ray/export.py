@@ -90,7 +90,10 @@ def export(model: Path, kind: Format, output: str) -> Exported:
         try:
             write(_program(scoring, random_rows(experiment, schema, 3, 0)), aside / FILES[kind])
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
+            cause: BaseException = error
+            while cause.__cause__ is not None:  # what the exporters raise says less than what they met
+                cause = cause.__cause__
+            reason = " ".join(str(cause).split())[:300]
             raise InputError(f"--format {kind}: this model cannot be exported so: {reason}") from error
         batches = [random_rows(experiment, schema, size, seed) for seed, size in enumerate(SIZES)]
         run = read(aside / FILES[kind])

@@ -146,7 +146,7 @@ class Ordinal(RowHead[OrdinalTask]):
 
     def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
         levels = self.levels.to(logits.device, logits.dtype)
-        above = logits.sigmoid().cumprod(1)
+        above = F.logsigmoid(logits).cumsum(1).exp()  # ONNX has no cumulative product
         return levels[0] + above[:, : len(levels) - 1] @ levels.diff()
 
 

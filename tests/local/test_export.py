@@ -83,7 +83,7 @@ def test_a_model_that_differs_anywhere_is_not_left_behind(gap: float, model: Pat
 
 def test_what_cannot_be_exported_is_refused_in_one_line(model: Path, tmp_path: Path, monkeypatch):
     def stop(*_):
-        raise ValueError("no operator\nfor this")
+        raise RuntimeError("in step 3") from ValueError("no operator\nfor this")
 
     monkeypatch.setattr(exporting, "_program", stop)
     with pytest.raises(InputError, match=r"^--format onnx: this model cannot be exported so: no operator for this$"):
