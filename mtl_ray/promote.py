@@ -134,7 +134,7 @@ def raw_test_rows(dataset: str) -> str:
 
 def _own_rows(found: ModelVersion, candidate: Scorer) -> str:
     place = found.tags.get(DATASET_FOLDER, "")
-    if not Folder(place or "/nowhere").exists("schema.json"):
+    if not place or not Folder(place).exists("schema.json"):
         raise InputError(
             f"version {found.version}: the data set that it was trained on is not at `{place}`; give rows with labels "
             "to compare on with --input, or a prepared data set with --dataset"
