@@ -65,7 +65,17 @@ class Recorder(ray.tune.Callback):
         self.experiment, self.run, self.title, self.changed = experiment, run, title, changed
         self.trials = {trial.id: trial for trial in read_trials(run.folder)}
         self._thread = ThreadPoolExecutor(1)
+        self._stopped = False
         self._pending: list[Any] = []
+
+    def stop(self) -> None:
+        """End Ray Tune's loop at its next step, with a state from which it can go on."""
+        self._stopped = True
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        """The loop of Ray Tune begins a step."""
+        if self._stopped:
+            raise KeyboardInterrupt
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial begins, or goes on after a pause, a failure or a resumption; it may have reported its end before."""
