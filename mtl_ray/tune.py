@@ -154,7 +154,7 @@ def search(
         return read_trials(run.folder)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
     trainable = ray.tune.with_parameters(run_trial, experiment=tree, shared=shared)
-    quiet = {"TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0"}
+    quiet = {"TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "RAY_AIR_NEW_OUTPUT": "0"}
     for key, value in {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1", **quiet}.items():
         os.environ.setdefault(key, value)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are off
