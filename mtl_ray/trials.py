@@ -113,11 +113,11 @@ class Recorder(ray.tune.Callback):
     def close(self, known: set[str]) -> None:
         """Wait until all is written, and end the runs of trials that ended as the last driver did.
 
-        What a killed driver had begun but the resumed one does not know (`known` are the ids of all trials of the
-        search) is no trial, and dropped.
+        What a killed driver had begun, not ended, and the resumed one does not know (`known` are the ids of all trials
+        of the search) is no trial, and dropped.
         """
         for trial in list(self.trials.values()):
-            if trial.id not in known:
+            if trial.id not in known and trial.state == "running":
                 del self.trials[trial.id]
                 self._thread.submit(self._drop, trial).result()
             else:
