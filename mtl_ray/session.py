@@ -42,7 +42,7 @@ def beside_main_thread(work: Callable[[], Result], stop: Callable[[], None] | No
     future = pool.submit(work)
     try:
         return future.result()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         if stop:
             stop()
             wait([future], timeout=30)
