@@ -26,11 +26,8 @@ from mtl_ray.experiment import tune as settings
 from mtl_ray.experiment.space import Domain, changes_of, parameters_of, tune_of
 from mtl_ray.trial import EPOCH, KEPT
 
-VIOLATIONS = "violations"
-"""Attribute of an Optuna trial: by how much it breaks each constraint; at most 0 where it does not."""
-
 Violations = Callable[[Mapping[str, float]], Sequence[float]]
-"""From a trial's searched metrics to by how much they break each constraint."""
+"""From a trial's searched metrics to by how much they break each constraint; at most 0 where they do not."""
 
 
 class ConstrainedOptunaSearch(OptunaSearch):
@@ -42,7 +39,8 @@ class ConstrainedOptunaSearch(OptunaSearch):
         """Receives the trial's last report."""
         if result and trial_id not in self._completed_trials:
             kept = {key.removeprefix(f"{KEPT}/"): v for key, v in result.items() if key.startswith(f"{KEPT}/")}
-            self._ot_trials[trial_id].set_user_attr(VIOLATIONS, list(self.violations(kept)))
+            for number, violation in enumerate(self.violations(kept)):
+                self._ot_trials[trial_id].set_constraint(str(number), violation)
         super().on_trial_complete(trial_id, result, error)
 
 
@@ -74,19 +72,14 @@ class _Space:
 
 
 def _sampler(tune: settings.Tune) -> BaseSampler:
-    constraints = _violations_of if tune.constraints else None
     match tune.algorithm:
         case settings.TPE(startup_trials=number):
             # Trials run side by side: without the liar they would all be proposed in the same place.
-            return TPESampler(n_startup_trials=number, seed=tune.seed, constant_liar=True, constraints_func=constraints)
+            return TPESampler(n_startup_trials=number, seed=tune.seed, constant_liar=True)
         case settings.NSGA2(population=size):
-            return NSGAIISampler(population_size=size, seed=tune.seed, constraints_func=constraints)
+            return NSGAIISampler(population_size=size, seed=tune.seed)
         case _:
             return RandomSampler(tune.seed)
-
-
-def _violations_of(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
-    return trial.user_attrs[VIOLATIONS]
 
 
 def suggest(trial: optuna.Trial, name: str, domain: Domain) -> Any:
@@ -149,8 +142,6 @@ def build_scheduler(experiment: Experiment) -> TrialScheduler:
                 quantile_fraction=s.quantile,
                 resample_probability=s.resample,
                 custom_explore_fn=_clipped(parameters_of(experiment)),
-                # Members wait for each other, so that a population larger than the cluster takes turns.
-                synch=True,
                 log_config=False,
             )
         case settings.PB2() as s, _:
@@ -162,7 +153,6 @@ def build_scheduler(experiment: Experiment) -> TrialScheduler:
                 perturbation_interval=s.every,
                 hyperparam_bounds=bounds,
                 quantile_fraction=s.quantile,
-                synch=True,
                 log_config=False,
             )
         case _, settings.ASHA(grace=grace, reduction=reduction):

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import ray
@@ -31,12 +31,21 @@ def connect() -> None:
     ray.data.DataContext.get_current().enable_progress_bars = False
 
 
-def beside_main_thread(work: Callable[[], Result]) -> Result:
-    """Run what Ray would otherwise not let Ctrl-C stop: in the main thread it answers Ctrl-C itself."""
+def beside_main_thread(work: Callable[[], Result], stop: Callable[[], None] | None = None) -> Result:
+    """Run what Ray would otherwise not let Ctrl-C stop: in the main thread it answers Ctrl-C itself.
+
+    Args:
+        work: what to run.
+        stop: asks it to end, where it would not end with Ray's workers.
+    """
     pool = ThreadPoolExecutor(1)
+    future = pool.submit(work)
     try:
-        return pool.submit(work).result()
-    except KeyboardInterrupt:
+        return future.result()
+    except (KeyboardInterrupt, SystemExit):
+        if stop:
+            stop()
+            wait([future], timeout=30)
         ray.shutdown()  # stops the workers, with which the thread ends
         raise
     finally:

@@ -65,7 +65,17 @@ class Recorder(ray.tune.Callback):
         self.experiment, self.run, self.title, self.changed = experiment, run, title, changed
         self.trials = {trial.id: trial for trial in read_trials(run.folder)}
         self._thread = ThreadPoolExecutor(1)
+        self._stopped = False
         self._pending: list[Any] = []
+
+    def stop(self) -> None:
+        """End Ray Tune's loop at its next step, with a state from which it can go on."""
+        self._stopped = True
+
+    def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
+        """The loop of Ray Tune begins a step."""
+        if self._stopped:
+            raise KeyboardInterrupt
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial begins, or goes on after a pause, a failure or a resumption; it may have reported its end before."""
@@ -103,11 +113,11 @@ class Recorder(ray.tune.Callback):
     def close(self, known: set[str]) -> None:
         """Wait until all is written, and end the runs of trials that ended as the last driver did.
 
-        What a killed driver had begun but the resumed one does not know (`known` are the ids of all trials of the
-        search) is no trial, and dropped.
+        What a killed driver had begun, not ended, and the resumed one does not know (`known` are the ids of all trials
+        of the search) is no trial, and dropped.
         """
         for trial in list(self.trials.values()):
-            if trial.id not in known:
+            if trial.id not in known and trial.state == "running":
                 del self.trials[trial.id]
                 self._thread.submit(self._drop, trial).result()
             else:

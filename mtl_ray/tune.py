@@ -154,13 +154,15 @@ def search(
         return read_trials(run.folder)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
     trainable = ray.tune.with_parameters(run_trial, experiment=tree, shared=shared)
-    quiet = {"TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0"}
+    quiet = {"TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "RAY_AIR_NEW_OUTPUT": "0"}
     for key, value in {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1", **quiet}.items():
         os.environ.setdefault(key, value)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are off
     # `ray.tune.run` and not `Tuner`, which would resume with pickled copies of the recorder and of the scheduler.
+    population = settings.algorithm.kind in POPULATIONS
     analysis = beside_main_thread(
-        lambda: ray.tune.run(
+        stop=recorder.stop,
+        work=lambda: ray.tune.run(
             trainable,
             name=SEARCH,
             storage_path=run.folder.location,
@@ -172,14 +174,15 @@ def search(
             scheduler=build_scheduler(experiment),
             max_concurrent_trials=settings.max_concurrent or _room(experiment),
             max_failures=experiment.training.max_failures,
-            # The state of the search is written with each checkpoint, so a killed driver knows of all of them.
-            checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
+            # The state of the search is written whenever so many are there, so a killed driver knows of all of them;
+            # those of a population stay, since its members copy from each other, and the state is written every 10 s.
+            checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None if population else 1),
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
             raise_on_failed_trial=False,
             callbacks=[recorder],
             verbose=0,
-        )
+        ),
     )
     recorder.close({trial.trial_id for trial in analysis.trials})
     (run.folder / SEARCH).delete()  # of no use to trials that have all ended

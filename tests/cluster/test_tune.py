@@ -39,7 +39,7 @@ def searched(settings, work) -> Experiment:
                 "objectives": [RMSE, AUC],
                 "constraints": [{"metric": RMSE, "worse_by": 0.5}],
                 "space": SPACE,
-                "trials": 5,
+                "trials": 4,
             },
         },
     )
@@ -66,10 +66,10 @@ def children(settings: Experiment, run_id: str):
 def test_every_trial_and_reference_is_one_run_below_that_of_the_search(tuned, searched):
     runs = children(searched, tuned.run_id)
     names = [run.info.run_name.removeprefix(f"{tuned.name}/") for run in runs]
-    trials = [f"trial_{n:05d}" for n in range(5)]
+    trials = [f"trial_{n:05d}" for n in range(4)]
     refits = [name for name in names if name.startswith("searched-2")]
     assert sorted(set(names) - set(refits)) == ["alone_click", "alone_rating", "incumbent", *trials]
-    assert len(names) == 8 + 1
+    assert len(names) == 7 + 1
     assert len(refits) == 1
     assert {run.info.status for run in runs} == {"FINISHED"}
     trained = next(run for run in runs if run.info.run_name.endswith("trial_00000"))
@@ -111,7 +111,7 @@ def test_a_search_that_ended_is_not_run_again(tuned, searched, work, monkeypatch
     files = {path: path.stat().st_mtime_ns for path in Path(tuned.folder.location).glob("*/*.json")}
     again = tune(searched, resume=tuned.name, report=lambda _: None)
     assert again.tuning.numbers() == tuned.tuning.numbers()
-    assert len(children(searched, tuned.run_id)) == 9
+    assert len(children(searched, tuned.run_id)) == 8
     assert {
         path: path.stat().st_mtime_ns for path in files if path.parent.name == "references"
     }.items() <= files.items()
@@ -130,11 +130,12 @@ def test_every_searcher_and_scheduler_ends_with_all_trials(algorithm, scheduler,
         "training.epochs": 3,
     }
     trials = found(override(searched, changes), shared, tmp_path)
-    assert len(trials) == 5
+    assert len(trials) == 4
     assert {trial.state for trial in trials} <= {"finished", "stopped"}
     assert any(trial.state == "finished" and max(trial.history) == 3 for trial in trials)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # PB2 on a handful of values
 @pytest.mark.parametrize("algorithm", ["pbt", "pb2"])
 def test_the_schedule_of_a_population_gives_the_same_metric_when_replayed(algorithm, searched, shared, tmp_path):
     changes = {
