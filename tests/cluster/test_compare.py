@@ -117,4 +117,4 @@ def test_a_cell_that_fails_is_named(cluster, grid_settings, work, monkeypatch):
     said: list[str] = []
     with pytest.raises(RuntimeError, match=r"the training of (multi|single)/seed3 failed"):
         compare(broken, report=said.append)
-    assert said[-1].startswith("stopped with 0 of 4 cells; continue with mtl-ray compare EXPERIMENT --resume grid-")
+    assert said[-1].startswith("stopped with 0 of 4 cells; continue with: mtl-ray compare EXPERIMENT --resume grid-")

@@ -177,7 +177,7 @@ def test_a_trial_that_no_node_has_room_for_is_refused_before_any_work(cluster, s
 
 def test_a_training_that_diverges_is_a_failed_trial_not_a_failed_search(searched, shared, tmp_path):
     changes = {
-        "tune.space": {"training.optimizer.lr": {"kind": "uniform", "low": 1e30, "high": 1e35}},
+        "tune.space": {"training.optimizer.lr": {"kind": "uniform", "low": 1e150, "high": 1e200}},
         "training.optimizer.kind": "sgd",
         "tune.trials": 2,
     }
