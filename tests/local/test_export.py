@@ -11,7 +11,7 @@ import torch
 
 from mtl_ray import checkpoint
 from mtl_ray import export as exporting
-from mtl_ray.data.encode import VOCABULARY
+from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, override
 from mtl_ray.export import export
