@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray import checkpoint
-from mtl_ray.data.encode import VOCABULARY
+from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.errors import InputError
 from mtl_ray.input_spec import input_spec, random_rows
 from mtl_ray.models import MultiTaskModel

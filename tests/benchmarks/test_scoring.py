@@ -21,8 +21,8 @@ import pytest
 import torch
 
 from mtl_ray import checkpoint
-from mtl_ray.data.encode import VOCABULARY
 from mtl_ray.data.prepare import prepare
+from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.loop import Trainer
 from mtl_ray.session import connect
 from tests.benchmarks.test_prepare import peak_memory

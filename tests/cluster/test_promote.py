@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from mtl_ray import checkpoint
 from mtl_ray.cli import main
-from mtl_ray.data.encode import VOCABULARY
+from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.decision import Decision
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import override
