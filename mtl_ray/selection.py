@@ -19,6 +19,7 @@ from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, override, parse
 from mtl_ray.plot import affinity_map
+from mtl_ray.registry import with_start_at_hand
 from mtl_ray.session import connect
 
 EVERY = 10
@@ -64,6 +65,7 @@ def select_tasks(experiment: Experiment, target: str, report: Callable[[str], No
     folder = (Folder(experiment.training.output) / name).create()
     every = experiment.training.affinity_every or EVERY
     settings = override(experiment, {"training.affinity_every": every, "compare": None})
+    settings = with_start_at_hand(settings, folder)
     connect()
     prepared = prepare(settings, report)
     result = ray.get(start_cell(settings, prepared, "valid", name))

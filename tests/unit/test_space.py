@@ -117,6 +117,10 @@ def test_the_ends_of_a_simplex_are_finite():
         ({"constraints": [{"metric": "valid/rating/rmse"}]}, "expected exactly one of at_most, at_least, worse_by"),
         ({"constraints": [{"metric": "valid/rating/rms", "at_most": 1}]}, "tune.constraints.0.metric: expected a key"),
         ({"algorithm": "pbt"}, "algorithm `pbt` changes task weights and training.optimizer.lr during training; found"),
+        (
+            {"space": {"training.warm_start": {"kind": "choice", "values": ["a", "b"]}}},
+            "training.warm_start: the trials",
+        ),
         ({"algorithm": "tpe", "scheduler": {"kind": "asha", "grace": 9}}, "tune.scheduler.grace: expected at most"),
         ({"algorithm": "tpee"}, "tune.algorithm.kind: expected one of 'random', 'tpe', 'nsga2', 'pbt', 'pb2'"),
     ],
