@@ -56,8 +56,8 @@ def test_a_shifted_column_a_new_value_and_lost_values_raise_their_flags(trained,
 
 def test_rows_that_cannot_be_scored_are_left_out_and_counted(trained, sample, tmp_path: Path):
     age = sample.age.astype(str).where(np.arange(len(sample)) >= 7, "old")
-    sample.assign(age=age).to_csv(tmp_path / "rows.csv", index=False)
-    found = drift(trained.checkpoint, str(tmp_path / "rows.csv"), LIMITS)
+    sample.assign(age=age).to_parquet(tmp_path / "rows.parquet")
+    found = drift(trained.checkpoint, str(tmp_path / "rows.parquet"), LIMITS)
     assert (found.num_rows, found.num_bad, found.drifted) == (len(sample) - 7, 7, [])
 
 
