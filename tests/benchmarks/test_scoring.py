@@ -1,7 +1,7 @@
 """Batch scoring of synthetic rows: rows per second beside a plain loop over the same model, peak memory, and a job
 that is killed in the middle and goes on.
 
-MTL_RAY_BENCH_ROWS sets the number of rows, 5 million by default; with few of them the start of Ray's processes counts.
+MTL_RAY_BENCH_ROWS sets the number of rows, 20 million by default; with few of them the start of Ray's processes counts.
 """
 
 import json
@@ -28,7 +28,7 @@ from mtl_ray.session import connect
 from tests.benchmarks.test_prepare import peak_memory
 from tests.support import shard, small_experiment
 
-NUM_ROWS = int(os.environ.get("MTL_RAY_BENCH_ROWS", "5_000_000"))
+NUM_ROWS = int(os.environ.get("MTL_RAY_BENCH_ROWS", "20_000_000"))
 FILE_ROWS = 1_000_000
 PLAIN_ROWS = min(NUM_ROWS, FILE_ROWS)
 ROOT = Path(__file__).parents[2]
