@@ -1,0 +1,119 @@
+"""Wall time of 32 trials on two cores over that of their bare training loops in a plain pool of two processes."""
+
+import multiprocessing
+import statistics
+import threading
+import time
+from typing import Any
+
+import psutil
+import ray
+import torch
+
+from mtl_ray.data.load import num_bytes
+from mtl_ray.data.prepare import open_prepared, prepare
+from mtl_ray.data.share import Shared, share
+from mtl_ray.data.storage import Folder
+from mtl_ray.experiment import Experiment, override, parse
+from mtl_ray.experiment.space import changes_of, random_draw, trial_experiment, untuned
+from mtl_ray.loop import Trainer
+from mtl_ray.tracking import Run
+from mtl_ray.tune import search
+from mtl_ray.tuning import Tuning
+from mtl_ray.worker import fit
+from tests.support import small_experiment
+
+TRIALS, CORES = 32, 2
+SETTINGS = {
+    "data.source.num_interactions": 100_000,
+    "data.bucket_rows": 100_000,
+    "training": {"epochs": 4, "batch_size": 2048},
+    "tune": {
+        "objectives": "valid/rating/rmse",
+        "space": {"tasks.*.weight": {"kind": "simplex"}},
+        "algorithm": "random",
+        "trials": TRIALS,
+    },
+}
+rows: Shared
+"""Of a process of the plain pool."""
+
+
+def load_rows(dataset: str) -> None:
+    global rows  # noqa: PLW0603 - what an initializer of a pool leaves
+    torch.set_num_threads(1)
+    rows = share(open_prepared(dataset), ("train", "valid"), 1 << 40)
+
+
+def bare_loop(tree: dict[str, Any]) -> None:
+    trainer = Trainer(parse(tree, "trial"), rows.prepared.schema, torch.device("cpu"))
+    fit(trainer, rows.shard("train"), rows.shard("valid"), lambda _: None, None)
+
+
+def plain_pool(trials: list[Experiment], dataset: str) -> float:
+    """Seconds of the trainings in two processes that have imported all and hold the data."""
+    trees = [trial.model_dump(mode="json", exclude_unset=True) for trial in trials]
+    with multiprocessing.get_context("spawn").Pool(CORES, load_rows, (dataset,)) as pool:
+        pool.map(bare_loop, trees[:CORES], chunksize=1)
+        began = time.monotonic()
+        pool.map(bare_loop, trees, chunksize=1)
+        return time.monotonic() - began
+
+
+class Watch:
+    """When trials start and begin to train, and the memory that their processes have for themselves."""
+
+    def __init__(self) -> None:
+        self.started: dict[str, float] = {}
+        self.begun: dict[str, float] = {}
+        self.memory: dict[int, int] = {}
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._sample)
+        self.thread.start()
+
+    def show(self, tuning: Tuning) -> None:
+        now = time.monotonic()
+        for trial in tuning.trials:
+            self.started.setdefault(trial.id, now)
+            if trial.history:
+                self.begun.setdefault(trial.id, now - trial.seconds)
+
+    def _sample(self) -> None:
+        while not self.ended.wait(3):
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    if "ray::ImplicitFunc" in (name := " ".join(process.cmdline())) or "run_trial" in name:
+                        self.memory[process.pid] = process.memory_full_info().uss
+                except psutil.Error:
+                    continue
+
+
+def test_overhead_of_a_search(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = {"data.output": str(tmp_path / "datasets"), "tracking.uri": f"sqlite:///{tmp_path}/mlflow.db"}
+    experiment = override(small_experiment(), {**SETTINGS, **places})
+    draw = random_draw(0)
+    trials = [trial_experiment(experiment, changes_of(experiment, draw)) for _ in range(TRIALS)]
+    ray.init("local", num_cpus=CORES, log_to_driver=False, logging_level="warning")
+    try:
+        prepared = prepare(untuned(experiment))
+        bare = plain_pool(trials, prepared.folder.location)
+        shared, watch = share(prepared, ("train", "valid"), 1 << 40), Watch()
+        run = Run.start(experiment, "search", Folder(str(tmp_path / "search")).create())
+        began = time.monotonic()
+        found = search(experiment, shared, run, "search", {}, watch.show)
+        seconds = time.monotonic() - began
+        watch.ended.set()
+        watch.thread.join()
+    finally:
+        ray.shutdown()
+    assert [trial.state for trial in found] == ["finished"] * TRIALS
+    first, *others = [watch.begun[key] - watch.started[key] for key in watch.started]
+    size = sum(num_bytes(batch) for split in ("train", "valid") for batch in shared.shard(split).kept.values())
+    print(f"\n{TRIALS} trials on {CORES} cores: {seconds:.0f} s, bare loops {bare:.0f} s, ratio {seconds / bare:.3f}")
+    print(f"from the start of a trial to its training: first {first:.1f} s, then {statistics.median(others):.2f} s")
+    own = ", ".join(f"{memory / 1e6:.0f} MB" for memory in watch.memory.values())
+    print(
+        f"own memory of the {len(watch.memory)} processes that ran all trials: {own}; data shared: {size / 1e6:.0f} MB"
+    )
+    assert seconds / bare <= 1.25
