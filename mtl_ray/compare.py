@@ -53,6 +53,7 @@ def compare(
     note = read_note("compare", experiment, folder) if resume else None
     finished = read_cells(folder, cells)
     missing = [cell for cell in cells if cell.name not in finished]
+    missing = [replace(cell, experiment=with_start_at_hand(cell.experiment, folder)) for cell in missing]
     connect()
     prepared = _prepare(missing, report)
     if note:
@@ -64,7 +65,6 @@ def compare(
         run.log_experiment(experiment, None)
         report(f"run {name}: {len(cells)} cells; if it is interrupted, continue with: {_again(name)}")
     with ended(run, report, _again(name), lambda: f" with {len(finished)} of {len(cells)} cells"):
-        missing = [replace(cell, experiment=with_start_at_hand(cell.experiment, folder)) for cell in missing]
         trained = {cell.name: (cell.experiment, prepared[cell.name]) for cell in missing}
         for cell, result in train_cells(trained, "cells", settings.split, settings.cpus_per_cell, run, name):
             finished[cell] = result

@@ -20,7 +20,7 @@ from mtl_ray.data.keys import hash_keys, to_keys, uniform
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.promotion import Promotion
-from mtl_ray.experiment.tasks import METRICS, is_higher_better
+from mtl_ray.experiment.tasks import first_metric, is_higher_better
 from mtl_ray.metrics import compute, segment_masks
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, segments
 from mtl_ray.score import Scorer
@@ -115,7 +115,7 @@ class Judgement:
 def requirements(experiment: Experiment) -> list[Requirement]:
     """The target, then the guards on all rows and in each guarded segment."""
     gate = experiment.promotion
-    first = {name: (task.metrics or METRICS[task.kind])[0] for name, task in experiment.tasks.items()}
+    first = {name: first_metric(task) for name, task in experiment.tasks.items()}
     defaults = {f"{name}/{metric}": gate.margin for name, metric in first.items()}
     target = gate.metric or next(iter(defaults))
     task, metric, segment = (*target.split("/"), "")[:3]

@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import (
 )
 from torchmetrics.retrieval import RetrievalNormalizedDCG, RetrievalRecall
 
-from mtl_ray.experiment.tasks import METRICS, RealTask, Task
+from mtl_ray.experiment.tasks import RealTask, Task, metric_names
 from mtl_ray.schema import Segment
 
 
@@ -58,7 +58,7 @@ def evaluate_task(
         suffix = f"/{segment}" if segment else ""
         rows = torch.nonzero(mask & inside)[:, 0]
         counts[f"{name}/count{suffix}"] = len(rows)
-        for metric in task.metrics or METRICS[task.kind]:
+        for metric in metric_names(task):
             value = compute(metric, task, prediction[rows].double(), label[rows], users[rows]) if len(rows) else None
             if value is not None and not math.isnan(value):
                 values[f"{name}/{metric}{suffix}"] = value

@@ -22,7 +22,7 @@ from mtl_ray.data.sources.files import open_log
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.write import RAW_TEST
 from mtl_ray.decision import Decision
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, first_line
 from mtl_ray.gate import judge
 from mtl_ray.registry import checkpoint_folder
 from mtl_ray.score import Scorer
@@ -149,14 +149,14 @@ def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
     try:
         return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
     except MlflowException as error:
-        raise InputError(f"{name}: expected the name of a registered model; {_line(error)}") from None
+        raise InputError(f"{name}: expected the name of a registered model; {first_line(error)}") from None
 
 
 def _version(client: MlflowClient, name: str, version: str) -> ModelVersion:
     try:
         return client.get_model_version(name, version)
     except MlflowException as error:
-        raise InputError(f"--version {version}: {_line(error)}") from None
+        raise InputError(f"--version {version}: {first_line(error)}") from None
 
 
 def _move(client: MlflowClient, decision: Decision) -> None:
@@ -208,7 +208,3 @@ def _held(client: MlflowClient, lock: str) -> str | None:
         return client.get_registered_model(lock).description
     except MlflowException:
         return None
-
-
-def _line(error: MlflowException) -> str:
-    return str(error).splitlines()[0]

@@ -11,14 +11,14 @@ from mtl_ray.statistics import Summary, summarize
 from mtl_ray.tracking import Run
 from mtl_ray.train import train
 
-CANDIDATE, PLACE = "candidate", "refit"
-"""Alias of the registered version; folder of the results in the run's folder."""
+PLACE = "refit"
+"""Folder of the results in the run's folder."""
 
 
 def refit(
     experiment: Experiment, epochs: int, num_seeds: int, run: Run, report: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Train `num_seeds` times, as far as that is not done, and give the first model the alias `candidate`.
+    """Train `num_seeds` times, as far as that is not done, and register the first model, which becomes the candidate.
 
     The model is registered as `tracking.register_as`, or under the experiment's name. Which seed becomes the candidate
     does not depend on test rows.
@@ -50,10 +50,7 @@ def refit(
             }
             place.write_whole(file, json.dumps(result, indent=2))
         results.append(place.read_json(file))
-    candidate = results[0]["model_uri"]
-    if candidate:
-        run.set_alias(name, candidate.rpartition("/")[2], CANDIDATE)
-    return {"candidate": candidate, "summary": summary_of([result["metrics"] for result in results])}
+    return {"candidate": results[0]["model_uri"], "summary": summary_of([result["metrics"] for result in results])}
 
 
 def on_all_labels(experiment: Experiment, epochs: int) -> Experiment:

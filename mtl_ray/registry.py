@@ -15,7 +15,7 @@ from mtl_ray import checkpoint
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.write import RAW_TEST
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, first_line
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.tasks import RANKED
 from mtl_ray.score import Scorer
@@ -90,7 +90,6 @@ def checkpoint_folder(model: str, uri: str) -> Path:
     try:
         return Path(download_artifacts(model)) / "artifacts" / "checkpoint"
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0]
         raise InputError(
-            f"{model}: expected a checkpoint folder or a model URI such as models:/NAME/1; {reason}"
+            f"{model}: expected a checkpoint folder or a model URI such as models:/NAME/1; {first_line(error)}"
         ) from None

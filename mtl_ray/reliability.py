@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtl_ray.experiment.tasks import RANKED, Task, first_metric
 from mtl_ray.metrics import compute
-from mtl_ray.schema import USER_KEY, label_column
+from mtl_ray.schema import USER_KEY, label_column, segment_key
 from mtl_ray.statistics import jackknife_interval
 from mtl_ray.tasks import TaskHead
 
@@ -54,7 +54,7 @@ def intervals(
             index = torch.nonzero(task.labelled(label) & inside)[:, 0]
             interval = _interval(metric, task.spec, rows[name][index].double(), label[index], rows[USER_KEY][index])
             if interval is not None:
-                found[f"{split}/{name}/{metric}{f'/{segment}' if segment else ''}"] = interval
+                found[segment_key(split, name, metric, segment or "all")] = interval
     return found
 
 

@@ -23,7 +23,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, first_line
 from mtl_ray.payload import encode_rows, read_rows, score_together, write_answer
 from mtl_ray.registry import checkpoint_folder
 from mtl_ray.score import Scorer
@@ -72,7 +72,7 @@ def version_of(settings: Settings) -> str:
     try:
         return str(MlflowClient(settings.tracking_uri).get_model_version_by_alias(*alias.groups()).version)
     except Exception as error:
-        raise InputError(f"{settings.model}: {(str(error).splitlines() or [''])[0]}") from error
+        raise InputError(f"{settings.model}: {first_line(error)}") from error
 
 
 def load(settings: Settings) -> Live:

@@ -25,7 +25,9 @@ from mlflow.tracking import MlflowClient
 from mtl_ray.data.items import ITEMS
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.storage import Folder
+from mtl_ray.errors import first_line
 from mtl_ray.experiment import Experiment
+from mtl_ray.schema import SEGMENTS
 
 BATCH = 100
 """Entries that MLflow takes in one request."""
@@ -86,10 +88,6 @@ class Run:
         wanted = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.run_name = '{name}'"
         found = self.client.search_runs([experiment_id], wanted, max_results=1)
         return found[0].info.run_id if found else None
-
-    def set_alias(self, model: str, version: str, alias: str) -> None:
-        """Let an alias of a registered model point to a version."""
-        self._safely("set an alias", lambda: self.client.set_registered_model_alias(model, alias, version))
 
     def delete(self) -> None:
         """Take the run out of MLflow."""
@@ -176,8 +174,8 @@ class Run:
         try:
             action()
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            warnings.warn(f"MLflow at {_without_secret(self.uri)}: could not {what}: {reason}", stacklevel=2)
+            where = _without_secret(self.uri)
+            warnings.warn(f"MLflow at {where}: could not {what}: {first_line(error)}", stacklevel=2)
             return False
         return True
 
@@ -218,8 +216,7 @@ def version_tags(experiment: Experiment, prepared: Prepared, metrics: Mapping[st
     }
     if commit := _git_commit():
         tags["git_commit"] = commit
-    named = ("warm", "new_user", "new_item", "new_both")
-    shown = {key: value for key, value in metrics.items() if key.count("/") < 3 or key.endswith(named)}
+    shown = {key: value for key, value in metrics.items() if key.count("/") < 3 or key.endswith(SEGMENTS[1:])}
     return tags | {_key(key): f"{value:.6g}" for key, value in shown.items()}
 
 

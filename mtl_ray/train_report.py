@@ -7,7 +7,7 @@ from mtl_ray.baselines import BASELINES
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.evaluate import Evaluation
 from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.tasks import METRICS, first_metric, is_higher_better
+from mtl_ray.experiment.tasks import first_metric, is_higher_better, metric_names
 from mtl_ray.page import Page
 from mtl_ray.schema import SEGMENTS, segment_key
 from mtl_ray.train_plot import calibration_plot, learning_curves, segment_bars
@@ -181,7 +181,7 @@ def _test_rows(experiment: Experiment, evaluation: Evaluation, floors: Mapping[s
 
     for task, spec in experiment.tasks.items():
         yield [task, "rows", "", *cells(evaluation.metrics, task, "count", ",.0f")]
-        for metric in spec.metrics or METRICS[spec.kind]:
+        for metric in metric_names(spec):
             yield [task, metric, "model", *cells(evaluation.metrics, task, metric)]
             for name in BASELINES:
                 values = cells(evaluation.baselines[name], task, metric)

@@ -1,6 +1,7 @@
 """What several tests share: a small experiment on generated data, its prepared data set, workers without Ray."""
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,8 @@ from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.balancing import Balancing
 from mtl_ray.experiment.cold_start import ColdStart
 from mtl_ray.experiment.model import Architecture
+from mtl_ray.experiment.space import Domain, Draw
+from mtl_ray.experiment.tune import Choice, LogUniform, RandInt
 from mtl_ray.loop import Trainer
 from mtl_ray.schema import SplitName
 
@@ -117,3 +120,21 @@ def test_data(name: str) -> Path:
 
 
 test_data.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def random_draw(seed: int) -> Draw:
+    """Independent draws from each domain."""
+    generator = random.Random(seed)  # noqa: S311 - no secret
+
+    def draw(_: str, domain: Domain) -> Any:
+        match domain:
+            case Choice():
+                return generator.choice(list(domain.values))
+            case LogUniform():
+                return domain.low * (domain.high / domain.low) ** generator.random()
+            case RandInt():
+                return generator.randint(domain.low, domain.high)
+            case _:
+                return generator.uniform(domain.low, domain.high)
+
+    return draw

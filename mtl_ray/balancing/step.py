@@ -173,7 +173,7 @@ def _readings(tasks: Sequence[str], forward: Forward, dtype: torch.dtype) -> tup
     parts = forward.parts or (forward,)
     if forward.shared is None:
         return [], None
-    if not forward.mixtures:
+    if not parts[0].mixtures:
         return [[part.shared for part in parts]] * len(tasks), None  # pyright: ignore[reportReturnType]
     # A task that reads none of the mixtures has a gradient of 0 on any of them.
     readings = [[part.mixtures.get(task) or next(iter(part.mixtures.values())) for part in parts] for task in tasks]

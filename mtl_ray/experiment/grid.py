@@ -6,7 +6,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment.compare import Compare
 from mtl_ray.experiment.experiment import Experiment
 from mtl_ray.experiment.load import override
-from mtl_ray.experiment.tasks import METRICS, first_metric
+from mtl_ray.experiment.tasks import first_metric, metric_names
 from mtl_ray.schema import segments
 
 
@@ -70,7 +70,7 @@ def _check_metrics(compare: Compare, cells: list[Cell]) -> None:
         f"{name}/{metric}": None
         for cell in cells
         for name, task in cell.experiment.tasks.items()
-        for metric in task.metrics or METRICS[task.kind]
+        for metric in metric_names(task)
         if metric != "ratio"  # best at 1: neither high nor low is better
     }
     for key in compare.metrics:

@@ -6,7 +6,7 @@ from mtl_ray.experiment.balancing import BanditBalancing, FAMOBalancing
 from mtl_ray.experiment.cold_start import ContentGate
 from mtl_ray.experiment.features import IdFeature, SequenceFeature
 from mtl_ray.experiment.promotion import Promotion
-from mtl_ray.experiment.tasks import METRICS, RankingTask
+from mtl_ray.experiment.tasks import RankingTask, metric_names
 
 if TYPE_CHECKING:
     from mtl_ray.experiment.experiment import Experiment
@@ -75,7 +75,7 @@ def check_promotion(experiment: "Experiment") -> None:
             task, _, rest = metric.partition("/")
             name, _, segment = rest.partition("/")
             spec = experiment.tasks.get(task)
-            known = () if spec is None else spec.metrics or METRICS[spec.kind]
+            known = () if spec is None else metric_names(spec)
             if name not in known or name == "ratio" or segment not in ("", *segments) or (segment and key == "guards"):
                 expected = "TASK/METRIC[/SEGMENT]" if key == "metric" else "TASK/METRIC"
                 of = (

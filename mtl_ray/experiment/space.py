@@ -10,7 +10,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment.compare import Changes
 from mtl_ray.experiment.experiment import Experiment
 from mtl_ray.experiment.load import override
-from mtl_ray.experiment.tasks import METRICS
+from mtl_ray.experiment.tasks import metric_names
 from mtl_ray.experiment.tune import POPULATIONS, Choice, Entry, LogUniform, RandInt, Simplex, Subset, Tune, Uniform
 from mtl_ray.schema import segments
 
@@ -98,24 +98,6 @@ def drawn_from(params: Mapping[str, Any]) -> Draw:
     return lambda name, _: params[name]
 
 
-def random_draw(seed: int) -> Draw:
-    """Independent draws from each domain."""
-    generator = random.Random(seed)  # noqa: S311 - no secret
-
-    def draw(_: str, domain: Domain) -> Any:
-        match domain:
-            case Choice():
-                return generator.choice(list(domain.values))
-            case LogUniform():
-                return domain.low * (domain.high / domain.low) ** generator.random()
-            case RandInt():
-                return generator.randint(domain.low, domain.high)
-            case _:
-                return generator.uniform(domain.low, domain.high)
-
-    return draw
-
-
 def parameters_of(experiment: Experiment) -> dict[str, Domain]:
     """Every parameter that a trial can have. Raises InputError if a search over them cannot be (see `check_tune`)."""
     space = tune_of(experiment).space
@@ -181,7 +163,7 @@ def check_metric(experiment: Experiment, key: str, where: str) -> None:
         known += [f"valid/{name}/loss"] if task.kind != "ranking" else []  # it has none on validation rows
         known += [
             f"valid/{name}/{metric}{segment}"
-            for metric in task.metrics or METRICS[task.kind]
+            for metric in metric_names(task)
             if metric != "ratio"  # best at 1: neither high nor low is better
             for segment in named
         ]

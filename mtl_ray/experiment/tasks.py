@@ -162,6 +162,11 @@ Task = Annotated[
 ]
 
 
+def metric_names(task: Task) -> tuple[str, ...]:
+    """The declared metrics, or those of its kind."""
+    return task.metrics or METRICS[task.kind]
+
+
 def first_metric(task: Task) -> str:
     """The metric that stands for the task where one has to."""
-    return (task.metrics or METRICS[task.kind])[0]
+    return metric_names(task)[0]

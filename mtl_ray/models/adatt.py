@@ -14,7 +14,6 @@ from mtl_ray.models.layers import (
     Network,
     Sizes,
     Towers,
-    values_of,
     width_of,
 )
 
@@ -62,5 +61,4 @@ class AdaTTNetwork(Network):
         for level in self.levels:
             fused, shared = level(x)
             x = [mixture.value for mixture in fused]
-        mixtures = dict(zip(tasks, fused, strict=True))
-        return Forward(self.towers(values_of(mixtures)), shared, mixtures=mixtures)
+        return self.towers.of_mixtures(dict(zip(tasks, fused, strict=True)), shared)

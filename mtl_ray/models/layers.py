@@ -82,7 +82,6 @@ class Forward(NamedTuple):
             {task: torch.cat([part.logits[task] for part in parts]) for task in first.logits},
             None if first.shared is None else torch.cat([part.shared for part in parts]),  # pyright: ignore
             None if first.penalty is None else torch.cat([part.penalty for part in parts]),  # pyright: ignore
-            mixtures=first.mixtures,
             parts=tuple(parts),
         )
 
@@ -172,6 +171,10 @@ class Towers(nn.Module):
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
         """(B, in_features), one for all tasks or one a task, to (B, num_outputs) by task."""
         return {task: tower(x if isinstance(x, Tensor) else x[task]) for task, tower in self.towers.items()}
+
+    def of_mixtures(self, mixtures: Mapping[str, Mixture], shared: Tensor | None) -> Forward:
+        """What a network gives whose tasks each read a mixture of the vectors `shared` (B, E, in_features)."""
+        return Forward(self(values_of(mixtures)), shared, mixtures=mixtures)
 
 
 class Experts(nn.Module):

@@ -13,7 +13,6 @@ from mtl_ray.models.layers import (
     Network,
     Sizes,
     Towers,
-    values_of,
     width_of,
 )
 
@@ -32,4 +31,4 @@ class MMoENetwork(Network):
         x = inputs.x[SHARED]
         experts = torch.stack(self.experts(x), 1)
         mixtures = {task: gate(x, experts) for task, gate in self.gates.items()}
-        return Forward(self.towers(values_of(mixtures)), experts, mixtures=mixtures)
+        return self.towers.of_mixtures(mixtures, experts)

@@ -76,4 +76,4 @@ class PLENetwork(Network):
             mixtures, shared = level(x)
             x = values_of(mixtures)
         mixtures = {task: Mixture(weights[:, -self.num_shared :], value) for task, (weights, value) in mixtures.items()}
-        return Forward(self.towers(x), shared, mixtures=mixtures)
+        return self.towers.of_mixtures(mixtures, shared)

@@ -16,7 +16,6 @@ from mtl_ray.models.layers import (
     Network,
     Sizes,
     Towers,
-    values_of,
     width_of,
 )
 
@@ -47,4 +46,4 @@ class STEMNetwork(Network):
             seen = [output if name in (SHARED, task) else output.detach() for name, output in outputs.items()]
             weights, value = gate(torch.cat([inputs.x[SHARED], inputs.x[task]], 1), torch.cat(seen, 1))
             mixtures[task] = Mixture(weights[:, : self.num_shared], value)
-        return Forward(self.towers(values_of(mixtures)), outputs[SHARED], mixtures=mixtures)
+        return self.towers.of_mixtures(mixtures, outputs[SHARED])

@@ -6,8 +6,8 @@ import pytest
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, override
 from mtl_ray.experiment.schedule import changed_from, schedule_changes
-from mtl_ray.experiment.space import changes_of, check_tune, dirichlet, parameters_of, random_draw, trial_experiment
-from tests.support import small_experiment
+from mtl_ray.experiment.space import changes_of, check_tune, dirichlet, parameters_of, trial_experiment
+from tests.support import random_draw, small_experiment
 
 SPACE = {
     "tasks": {"kind": "subset", "of": ["gender", "occupation"]},
