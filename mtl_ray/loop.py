@@ -28,7 +28,7 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.layers import Forward, gate_use
 from mtl_ray.models.masks import HALVES, SAMPLE, Hidden, draw_hidden, rows_of, trainable, uniform
-from mtl_ray.models.meta_embedding import meta_loss
+from mtl_ray.models.sides import Reading
 from mtl_ray.optimizer import build_optimizer, learning_rate_factor
 from mtl_ray.schema import ROW, UNKNOWN, Schema, label_column
 
@@ -61,7 +61,9 @@ class Trainer:
         self.model = MultiTaskModel(experiment, schema).to(device, self.dtype)
         self.parallel: nn.Module = self.model
         if world_size() > 1:
-            self.parallel = DistributedDataParallel(self.model, device_ids=[device] if device.type == "cuda" else None)
+            devices = [device] if device.type == "cuda" else None
+            # Buffers are made from what all workers gather.
+            self.parallel = DistributedDataParallel(self.model, device_ids=devices, broadcast_buffers=False)
         self.average = None
         if training.average:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(training.average))
@@ -89,15 +91,16 @@ class Trainer:
         batch = to_device(batch, self.device, self.dtype)
         hidden = draw_hidden(self.experiment, batch[ROW], self.experiment.seed, progress.epoch)
         self._look_ahead(batch, hidden)
+        self.model.observe(batch)
         self._seed(rank())
         forward, masks = self._forward(self.parallel.train(), batch, hidden), self._masks(hidden, len(batch[ROW]))
         step, totals = self._losses(forward, batch, masks)
         self._seed()
         loss, weights = self.balancer(step)
         loss = loss if step.penalty is None else loss + step.penalty
-        for number, key in enumerate(self.model.learners):
+        for number, key in enumerate(self.model.taught):
             self._seed(rank(), number)
-            loss = loss + self._meta_loss(key, batch, hidden, weights.to(self.dtype))
+            loss = loss + self._lesson(key, batch, hidden, weights.to(self.dtype))
         every = self.experiment.balancing.diagnostics_every
         if every and progress.step % every == 0:
             self.monitor.observe_step(step, weights)
@@ -160,27 +163,25 @@ class Trainer:
         scale, tasks = self.scaler.get_scale(), list(self.model.tasks)
         return make_step(tasks, sums, totals, num_rows, forward, self.progress.epoch, scale), totals
 
-    def _meta_loss(self, key: str, batch: Batch, hidden: Hidden, weights: Tensor) -> Tensor:
-        """What teaches the generator of an id's embeddings, with the balancer's (T,) weights; see `meta_loss`."""
-        learners = self.model.learners[key]
-        own = {parameter for learner in learners.values() for parameter in learner.parameters()}
+    def _lesson(self, key: str, batch: Batch, hidden: Hidden, weights: Tensor) -> Tensor:
+        """The loss of an id's `Taught` vectors, with the balancer's (T,) weights."""
+        parts = self.model.taught[key]
+        own = {parameter for part in parts.values() for parameter in part.parameters()}
         fixed = {name: p.detach() for name, p in self.model.named_parameters() if p not in own}
         size, known = len(batch[ROW]), batch[key] > UNKNOWN
         hidden = hidden | {key: torch.ones_like(known)}
         masks = self._masks(hidden, size)
 
-        def losses(shifts: Mapping[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+        def losses(read: Mapping[str, Reading], rows: Tensor) -> tuple[Tensor, Tensor]:
             with self.autocast:
-                moved = {name: {key: shift} for name, shift in shifts.items()}
-                forward = functional_call(self.model, fixed, (batch, hidden, moved))
+                instead = {name: {key: reading} for name, reading in read.items()}
+                forward = functional_call(self.model, fixed, (batch, hidden, instead))
             sums, counts = self._sums(forward, batch, {name: mask & rows & known for name, mask in masks.items()})
             total = torch.stack(sums)
             return weights @ total, weights @ (total / sum_over_ranks(torch.stack(counts)).clamp(min=1))
 
-        zeros = {name: weights.new_zeros(size, learner.content.width) for name, learner in learners.items()}
         first = known & (uniform(batch[ROW], self.experiment.seed, self.progress.epoch, HALVES) < 0.5)
-        spec = next(iter(learners.values())).spec
-        return meta_loss(losses, zeros, batch[key], first, spec, self.scaler.get_scale())
+        return next(iter(parts.values())).lesson(parts, losses, batch[key], first, self.scaler.get_scale())
 
     def _probe_losses(self) -> Step:
         """The losses of the validation rows on which a balancer is rewarded."""

@@ -15,6 +15,7 @@ from mtl_ray.data.vocabulary import Vocabulary, read_vocabularies
 from mtl_ray.errors import InputError
 from mtl_ray.loop import Trainer
 from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.taught import MWUF
 from mtl_ray.schema import FIRST, UNKNOWN, FittedFeature, Schema
 
 
@@ -77,10 +78,12 @@ def copy_weights(model: MultiTaskModel, schema: Schema, words: dict[str, Vocabul
 
 
 def _tables_and_outputs(model: MultiTaskModel) -> tuple[dict[str, str], dict[str, str]]:
-    """By name of the parameter: the feature whose embeddings it holds, the task whose output it makes."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    """By name in the model's state: the feature whose embeddings it holds, the task whose output it makes."""
+    names = {tensor: name for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     inputs = model.inputs.values()
     tables = {names[t.weight]: n for part in inputs for n, t in part.tables.items()}  # pyright: ignore
+    cold_starts = [pair for part in inputs for pair in part.cold_starts.items()]  # pyright: ignore
+    tables |= {names[t]: n for n, part in cold_starts if isinstance(part, MWUF) for t in part.by_id}
     towers = {} if model.network is None else dict(model.network.towers.towers.items())  # pyright: ignore
     outputs = {names[p]: task for task, tower in towers.items() for p in tower[-1].parameters()}  # pyright: ignore
     return tables, outputs

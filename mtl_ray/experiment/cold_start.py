@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from mtl_ray.experiment.model import MLPSettings
 from mtl_ray.experiment.section import Section
@@ -43,4 +43,13 @@ class MetaEmbedding(_ColdStart):
     """Learning rate of the simulated step."""
 
 
-ColdStart = Annotated[ContentGate | CLCRec | MetaEmbedding, Field(discriminator="kind")]
+class MWUF(_ColdStart):
+    """A vector scaled by what the attributes say and shifted by who has interacted, in place of an id seen seldom or
+    never (Zhu et al. 2021)."""
+
+    kind: Literal["mwuf"] = "mwuf"
+    interactions: PositiveInt = 20
+    """Ids with at most so many training interactions read it."""
+
+
+ColdStart = Annotated[ContentGate | CLCRec | MetaEmbedding | MWUF, Field(discriminator="kind")]

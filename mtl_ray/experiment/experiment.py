@@ -21,11 +21,10 @@ from mtl_ray.experiment.features import (
     StatisticFeature,
     TextFeature,
     VectorFeature,
-    attributes_of,
 )
 from mtl_ray.experiment.model import Architecture, CNNEncoder, SharedBottom, TransformerEncoder
 from mtl_ray.experiment.promotion import Promotion
-from mtl_ray.experiment.rules import check_micro_batch, check_promotion, check_ranking
+from mtl_ray.experiment.rules import check_cold_start, check_micro_batch, check_promotion, check_ranking
 from mtl_ray.experiment.section import Section, name_alone
 from mtl_ray.experiment.tasks import DOT_KINDS, Task
 from mtl_ray.experiment.training import Evaluation, Tracking, Training
@@ -191,29 +190,6 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
-    def _cold_start(self) -> "Experiment":
-        for name, feature in self.features.items():
-            if not isinstance(feature, IdFeature) or feature.cold_start is None:
-                continue
-            entity, kind = feature.entity, feature.cold_start.kind
-            attributes = attributes_of(self.features, entity)
-            if not feature.embed or not attributes:
-                found = f"{', '.join(attributes) or 'none'} and embed: {feature.embed}"
-                raise ValueError(f"features.{name}.cold_start: needs `embed` and {entity} attributes; found {found}")
-            rates = self.training.masking.user if entity == "user" else self.training.masking.item
-            if kind != "meta_embedding" and not rates.id and not rates.new:
-                raise ValueError(
-                    f"features.{name}.cold_start: `{kind}` is taught what attributes alone mean by rows with a hidden "
-                    f"id; set training.masking.{entity}.new or .id above 0"
-                )
-            for task in (n for n, t in self.tasks.items() if t.kind == "ranking" and kind == "meta_embedding"):
-                raise ValueError(
-                    f"features.{name}.cold_start: `{kind}` takes steps on the loss of a single row, and that of "
-                    f"tasks.{task} (ranking) is of the whole batch; choose another kind"
-                )
-        return self
-
-    @model_validator(mode="after")
     def _chains(self) -> "Experiment":
         for name, task in self.tasks.items():
             seen = [name]
@@ -259,6 +235,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _rows_that_meet_in_a_batch(self) -> "Experiment":
         check_ranking(self)
+        check_cold_start(self)
         check_micro_batch(self)
         return self
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, get_args
 
 from mtl_ray.experiment.balancing import BanditBalancing, FAMOBalancing
 from mtl_ray.experiment.cold_start import ContentGate
-from mtl_ray.experiment.features import IdFeature, SequenceFeature
+from mtl_ray.experiment.features import IdFeature, SequenceFeature, attributes_of
 from mtl_ray.experiment.promotion import Promotion
 from mtl_ray.experiment.tasks import RankingTask, metric_names
 
@@ -52,6 +52,36 @@ def check_ranking(experiment: "Experiment") -> None:
             "training.early_stopping.metric: a ranking task has no loss on validation rows, since that depends on "
             f"the batch; expected one of its metrics, such as valid/{first}/ndcg@10; found `{metric}`"
         )
+
+
+def check_cold_start(experiment: "Experiment") -> None:
+    """What a vector in place of an id needs to be made and taught. Raises ValueError."""
+    ids = {name: f for name, f in experiment.features.items() if isinstance(f, IdFeature)}
+    for name, feature in ids.items():
+        if feature.cold_start is None:
+            continue
+        entity, kind = feature.entity, feature.cold_start.kind
+        attributes = attributes_of(experiment.features, entity)
+        if not feature.embed or not attributes:
+            found = f"{', '.join(attributes) or 'none'} and embed: {feature.embed}"
+            raise ValueError(f"features.{name}.cold_start: needs `embed` and {entity} attributes; found {found}")
+        masking = experiment.training.masking
+        rates = masking.user if entity == "user" else masking.item
+        if kind in ("content_gate", "clcrec") and not rates.id and not rates.new:
+            raise ValueError(
+                f"features.{name}.cold_start: `{kind}` is taught what attributes alone mean by rows with a hidden "
+                f"id; set training.masking.{entity}.new or .id above 0"
+            )
+        for other in (n for n, f in ids.items() if kind == "mwuf" and not f.embed):
+            raise ValueError(
+                f"features.{name}.cold_start: `{kind}` reads the embeddings of those who have interacted; expected "
+                f"features.{other}.embed true, found false"
+            )
+        for task in (n for n, t in experiment.tasks.items() if t.kind == "ranking" and kind == "meta_embedding"):
+            raise ValueError(
+                f"features.{name}.cold_start: `{kind}` takes steps on the loss of a single row, and that of "
+                f"tasks.{task} (ranking) is of the whole batch; choose another kind"
+            )
 
 
 def check_micro_batch(experiment: "Experiment") -> None:

@@ -1,9 +1,7 @@
 """Vectors that stand for ids seen seldom or never, made from the entity's attributes."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
@@ -11,56 +9,8 @@ from torch import Tensor, nn
 
 from mtl_ray.distributed import gather_rows, gather_rows_with_gradient
 from mtl_ray.experiment import cold_start as settings
-from mtl_ray.experiment.model import MLPSettings
-from mtl_ray.models.layers import MLP
-from mtl_ray.schema import ITEM_SUPPORT, UNKNOWN, USER_SUPPORT
-
-SUPPORTS = {"user": USER_SUPPORT, "item": ITEM_SUPPORT}
-
-
-class Sides(NamedTuple):
-    """The two vectors of each row's entity. One of a single row holds for all rows."""
-
-    own: Tensor
-    """(B, dim) embedding of the id."""
-    content: Tensor
-    """(B, dim) vector made from the attributes that are not hidden."""
-    support: Tensor
-    """(B,) see `known_support`."""
-
-
-class Content(nn.Module):
-    """Layers over the vectors of an entity's attributes: c(x).
-
-    It reads the vectors that the model reads, of hidden attributes that of no value.
-    """
-
-    def __init__(self, dims: Mapping[str, int], width: int, layers: MLPSettings) -> None:
-        super().__init__()
-        self.names, self.width = list(dims), width
-        mlp = MLP(sum(dims.values()), layers)
-        self.layers = nn.Sequential(mlp, nn.Linear(mlp.out_features, width))
-
-    def forward(self, vectors: Mapping[str, Tensor]) -> Tensor:
-        """(B, dim) by attribute to (B, width)."""
-        size = max(vectors[name].shape[0] for name in self.names)
-        return self.layers(torch.cat([vectors[name].expand(size, -1) for name in self.names], 1))
-
-
-class ColdStart(nn.Module, ABC):
-    """What is read in place of an id's embedding."""
-
-    def __init__(self, content: Content) -> None:
-        super().__init__()
-        self.content = content
-
-    @abstractmethod
-    def forward(self, sides: Sides) -> Tensor:
-        """(B, dim); the content vector where the support is 0."""
-
-    def penalty(self, sides: Sides, rows: Tensor) -> Tensor | None:
-        """(B,) what each training row adds to the loss, from the (B,) embedding rows of the ids, hidden or not."""
-        return None
+from mtl_ray.models.sides import ColdStart, Content, Sides
+from mtl_ray.models.taught import MWUF, MetaEmbedding
 
 
 class ContentGate(ColdStart):
@@ -99,8 +49,8 @@ class CLCRec(ColdStart):
     def forward(self, sides: Sides) -> Tensor:  # noqa: D102
         return torch.where(sides.support[:, None] > 0, sides.own, sides.content)
 
-    def penalty(self, sides: Sides, rows: Tensor) -> Tensor:  # noqa: D102
-        size = len(rows)
+    def penalty(self, sides: Sides) -> Tensor:  # noqa: D102
+        rows, size = sides.rows, len(sides.rows)
         own, content = (F.normalize(side, dim=1).expand(size, -1) for side in sides[:2])
         match = (own * content).sum(1, keepdim=True) / self.temperature
         everyone = gather_rows(rows)
@@ -111,33 +61,18 @@ class CLCRec(ColdStart):
         return self.weight * torch.where(sides.support.expand(size) > 0, contrast, 0)
 
 
-class MetaEmbedding(ColdStart):
-    """e for known ids, c(x) for others (Pan et al. 2019). The tasks' losses leave c alone: see `meta_loss`."""
-
-    def __init__(self, content: Content, spec: settings.MetaEmbedding) -> None:
-        super().__init__(content)
-        self.spec = spec
-
-    def forward(self, sides: Sides) -> Tensor:  # noqa: D102
-        return torch.where(sides.support[:, None] > 0, sides.own, sides.content.detach())
-
-
-def known_support(batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], key: str, entity: str) -> Tensor:
-    """(B,) training interactions of each row's entity whose id is `key`; of a hidden or unknown id 0."""
-    nothing = batch[key] <= UNKNOWN
-    if key in hidden:
-        nothing = nothing | hidden[key]
-    return torch.where(nothing, 0, batch[SUPPORTS[entity]])
-
-
-def build_cold_start(spec: settings.ColdStart, dims: Mapping[str, int], width: int) -> ColdStart:
+def build_cold_start(
+    spec: settings.ColdStart, dims: Mapping[str, int], table: nn.Embedding, other: nn.Embedding | None
+) -> ColdStart:
     """What stands for the id of an entity.
 
     Args:
         spec: kind and sizes.
         dims: width of each attribute's vector.
-        width: of the id's embedding.
+        table: the id's embeddings.
+        other: those of the id on the other side, of the items for a user.
     """
+    width = table.embedding_dim
     content = Content(dims, width, spec.content)
     match spec:
         case settings.ContentGate():
@@ -146,3 +81,6 @@ def build_cold_start(spec: settings.ColdStart, dims: Mapping[str, int], width: i
             return CLCRec(content, spec)
         case settings.MetaEmbedding():
             return MetaEmbedding(content, spec)
+        case settings.MWUF():
+            assert other is not None, "Experiment._cold_start"
+            return MWUF(content, spec, table.num_embeddings, other.embedding_dim)

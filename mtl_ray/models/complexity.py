@@ -36,7 +36,7 @@ class Complexity:
     """Weights, gradients, optimizer state and averaged weights."""
     activation_bytes: int
     """What the forward pass of a worker's part of a batch keeps for the backward pass. Under mixed precision it is that
-    of float32, hence too much; the passes that `meta_embedding` adds are left out."""
+    of float32, hence too much; the passes that `meta_embedding` and `mwuf` add are left out."""
 
     @property
     def memory_bytes(self) -> int:

@@ -18,10 +18,12 @@ from mtl_ray.experiment.features import (
     VectorFeature,
     attributes_of,
 )
-from mtl_ray.models.cold_start import Sides, build_cold_start, known_support
+from mtl_ray.models.cold_start import build_cold_start
 from mtl_ray.models.encoders import ImageCNN, build_sequence_encoder
 from mtl_ray.models.layers import MLP, ModuleDict, ParameterDict
 from mtl_ray.models.pooling import list_sizes, pooled
+from mtl_ray.models.sides import SUPPORTS, Reading, Sides, known_support
+from mtl_ray.models.taught import MWUF
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 
 INITIAL_STD = 0.05
@@ -54,6 +56,7 @@ class Inputs(nn.Module):
         """Tables of all features, or of those of the user and the item alone."""
         super().__init__()
         self.item = experiment.item
+        self.keys = (experiment.user, experiment.item)
         self.features: dict[str, Feature] = {
             n: f
             for n, f in experiment.features.items()
@@ -99,15 +102,30 @@ class Inputs(nn.Module):
                     self.numbers[name] = nn.Linear(2, dim)
             self.dims[name] = dim  # pyright: ignore[reportArgumentType]
         self.cold_starts = ModuleDict()
+        tables = dict(self.tables.items())
         for name, feature in self.features.items():
             if isinstance(feature, IdFeature) and feature.cold_start is not None:
                 dims = {n: self.dims[n] for n in attributes_of(self.features, feature.entity)}
-                self.cold_starts[name] = build_cold_start(feature.cold_start, dims, self.dims[name])
+                table, other = (tables.get(n) for n in self._keys_from(name))
+                self.cold_starts[name] = build_cold_start(feature.cold_start, dims, table, other)  # pyright: ignore
         self.dropout = nn.Dropout(experiment.model.embedding_dropout)
 
     def of_entity(self, entity: str) -> list[str]:
         """Names of the vectors that describe an entity."""
         return [name for name in self.dims if self.features[name.removesuffix(".values")].entity == entity]
+
+    def _keys_from(self, key: str) -> tuple[str, str]:
+        """The id `key`, then that of the other side."""
+        user, item = self.keys
+        return (user, item) if key == user else (item, user)
+
+    def observe(self, batch: Mapping[str, Tensor]) -> None:
+        """Tell the vectors for ids who interacts with whom in a batch of training rows."""
+        for name, part in self.cold_starts.items():
+            if isinstance(part, MWUF):
+                ids, others = (batch[key] for key in self._keys_from(name))
+                tables = [self.tables[key].weight.detach() for key in self._keys_from(name)]  # pyright: ignore
+                part.observe(ids, others, batch[SUPPORTS[self.features[name].entity]], *tables)  # pyright: ignore
 
     def _build_history(self, name: str, feature: SequenceFeature) -> int:
         dim = self.features[feature.of].dim or self._default
@@ -134,14 +152,14 @@ class Inputs(nn.Module):
         self.tails[name] = ModuleDict({task: ImageCNN(width, channels[k:], kernel, dim) for task in tasks})
 
     def forward(
-        self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], shifts: Mapping[str, Tensor] | None = None
+        self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], read: Mapping[str, Reading] | None = None
     ) -> Vectors:
         """The features' vectors of encoded rows.
 
         Args:
             batch: encoded columns; one of a single row holds for all rows and is read once.
             hidden: by feature, (B,) bool, rows in which the input is hidden.
-            shifts: by id, (B, dim): read the content vector, thus shifted, in every row.
+            read: by id, what is read as its vector in every row.
         """
         vectors: dict[str, Tensor] = {}
         scalars: list[Tensor] = []
@@ -176,10 +194,9 @@ class Inputs(nn.Module):
         sides = {}
         for name, part in self.cold_starts.items():
             support = known_support(batch, hidden, name, self.features[name].entity)
-            sides[name] = Sides(vectors[name], part.content(vectors), support)  # pyright: ignore[reportCallIssue]
-            vectors[name] = part(sides[name])
-            if shifts is not None and name in shifts:
-                vectors[name] = sides[name].content + shifts[name]
+            content = part.content(vectors)  # pyright: ignore[reportCallIssue]
+            sides[name] = Sides(vectors[name], content, support, batch[name])
+            vectors[name] = (read or {}).get(name, part)(sides[name])
         for name, feature in self.features.items():
             if isinstance(feature, SequenceFeature):
                 self._history(name, feature, batch, hidden, vectors, scalars)

@@ -9,12 +9,12 @@ from torch.utils.checkpoint import checkpoint
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import IdFeature, SequenceFeature, StatisticFeature
 from mtl_ray.experiment.tasks import DOT_KINDS, RankingTask
-from mtl_ray.models.cold_start import MetaEmbedding, known_support
 from mtl_ray.models.inputs import Inputs, Vectors
 from mtl_ray.models.interactions import build_interaction
 from mtl_ray.models.layers import SHARED, Encoded, Forward, ModuleDict, Network, ParameterDict, Sizes
 from mtl_ray.models.masks import hidden_by, rows_of
 from mtl_ray.models.networks import network_of
+from mtl_ray.models.sides import Reading, Taught, known_support
 from mtl_ray.models.soft_sharing import SoftSharingNetwork
 from mtl_ray.models.two_towers import TwoTowers
 from mtl_ray.schema import Schema
@@ -72,14 +72,19 @@ class MultiTaskModel(nn.Module):
             self.dots = ModuleDict({name: dot for name, dot in dots.items() if dot.weights})
 
     @property
-    def learners(self) -> dict[str, dict[str, MetaEmbedding]]:
-        """By id and set of tables, the generators of embeddings that only the loss of `meta_loss` teaches."""
+    def taught(self) -> dict[str, dict[str, Taught]]:
+        """By id and set of tables, what has a loss of its own."""
         parts = [(key, name, p) for name, i in self.inputs.items() for key, p in i.cold_starts.items()]  # pyright: ignore
-        found: dict[str, dict[str, MetaEmbedding]] = {}
+        found: dict[str, dict[str, Taught]] = {}
         for key, name, part in parts:
-            if isinstance(part, MetaEmbedding):
+            if isinstance(part, Taught):
                 found.setdefault(key, {})[name] = part
         return found
+
+    def observe(self, batch: Mapping[str, Tensor]) -> None:
+        """See `Inputs.observe`."""
+        for inputs in self.inputs.values():
+            inputs.observe(batch)  # pyright: ignore[reportCallIssue]
 
     @property
     def _first(self) -> Inputs:
@@ -90,19 +95,19 @@ class MultiTaskModel(nn.Module):
         self,
         batch: Mapping[str, Tensor],
         hidden: Mapping[str, Tensor] | None = None,
-        shifts: Mapping[str, Mapping[str, Tensor]] | None = None,
+        read: Mapping[str, Mapping[str, Reading]] | None = None,
     ) -> Forward:
         """Outputs (B, num_outputs) by task, and the representation that the tasks share.
 
         Args:
             batch: encoded columns, (B,) or (B, length); one of a single row holds for all rows.
             hidden: by feature, (B,) bool, rows in which the input is hidden; nothing is by default.
-            shifts: by set of tables, see `Inputs.forward`.
+            read: by set of tables, see `Inputs.forward`.
         """
         hidden = hidden or {}
         size = max(column.shape[0] for column in batch.values())
         if not self.micro_batch or size <= self.micro_batch or not (self.training and torch.is_grad_enabled()):
-            return self._pass(batch, hidden, shifts)
+            return self._pass(batch, hidden, read)
         # Without reentry the graph is whole, as the gradients of the tasks want it; its numbers are computed again.
         places = [slice(start, start + self.micro_batch) for start in range(0, size, self.micro_batch)]
         parts = [
@@ -115,9 +120,9 @@ class MultiTaskModel(nn.Module):
         self,
         batch: Mapping[str, Tensor],
         hidden: Mapping[str, Tensor],
-        shifts: Mapping[str, Mapping[str, Tensor]] | None = None,
+        instead: Mapping[str, Mapping[str, Reading]] | None = None,
     ) -> Forward:
-        read = {name: inputs(batch, hidden, shifts and shifts[name]) for name, inputs in self.inputs.items()}
+        read = {name: inputs(batch, hidden, instead and instead[name]) for name, inputs in self.inputs.items()}
         outputs = Forward({}, None)
         if self.network is not None:
             x = self._meet(read)
@@ -141,7 +146,8 @@ class MultiTaskModel(nn.Module):
         for name, inputs in self.inputs.items():
             for key, part in inputs.cold_starts.items():  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
                 size = len(read[name].scalars)
-                penalty = part.penalty(read[name].sides[key], batch[key].expand(size))
+                sides = read[name].sides[key]
+                penalty = part.penalty(sides._replace(rows=sides.rows.expand(size)))
                 if penalty is not None:
                     outputs = outputs._replace(penalty=penalty + (0 if outputs.penalty is None else outputs.penalty))
         return outputs

@@ -9,14 +9,13 @@ import torch.nn.functional as F  # noqa: N812
 
 from mtl_ray import checkpoint
 from mtl_ray.experiment import Experiment, override, parse
-from mtl_ray.experiment.cold_start import CLCRec, ContentGate, MetaEmbedding
+from mtl_ray.experiment.cold_start import MWUF, CLCRec, ContentGate, MetaEmbedding
 from mtl_ray.experiment.features import attributes_of
 from mtl_ray.loop import Trainer
-from mtl_ray.models import MultiTaskModel, cold_start
-from mtl_ray.models.cold_start import Content, Sides
+from mtl_ray.models import MultiTaskModel, cold_start, taught
 from mtl_ray.models.complexity import complexity_of
-from mtl_ray.models.meta_embedding import meta_loss
-from mtl_ray.schema import UNKNOWN, Schema
+from mtl_ray.models.sides import Content, Losses, Reading, Sides
+from mtl_ray.schema import FIRST, UNKNOWN, Schema
 from tests.support import TREE, architectures, cold_starts, small_experiment
 from tests.unit.conftest import SIZES, batch_of, schema_of
 from tests.unit.models.test_architectures import labels_of
@@ -33,7 +32,9 @@ def experiment_of(kind: str, **changes: Any) -> Experiment:
 def model_of(experiment: Experiment) -> tuple[MultiTaskModel, Schema]:
     schema = schema_of(experiment)
     torch.manual_seed(0)
-    return MultiTaskModel(experiment, schema).eval(), schema
+    model = MultiTaskModel(experiment, schema).eval()
+    model.observe(batch_of(8))
+    return model, schema
 
 
 def training_batch(size: int) -> dict[str, torch.Tensor]:
@@ -62,20 +63,23 @@ def test_every_parameter_gets_a_gradient_under_every_architecture(kind: str, set
 
 
 @every_kind
-def test_an_id_without_training_interactions_reads_the_content_alone(kind: str):
+def test_an_id_without_training_interactions_reads_the_attributes_alone(kind: str):
     model, _ = model_of(experiment_of(kind))
     batch = batch_of(8)
     batch["item_id"][:3] = UNKNOWN
     hide = torch.arange(8) >= 6
-    batch["item_support"][:] = torch.tensor([0, 9, 9, 0, 4, 5, 6, 7])
+    batch["item_support"][:] = torch.tensor([0, 9, 9, 0, 40, 50, 60, 70])
     inputs = model.inputs["shared"]
     vectors = inputs(batch, {"item_id": hide}).vectors
-    content = inputs.cold_starts["item_id"].content(vectors)
+    part = inputs.cold_starts["item_id"]
+    expected = part.content(vectors)
+    if isinstance(part, taught.MWUF):
+        expected = expected * part.mean + part.shift(part.audience[UNKNOWN])
     alone = torch.tensor([True, True, True, True, False, False, True, True])
-    assert torch.equal(vectors["item_id"][alone], content[alone])
-    assert not torch.isclose(vectors["item_id"], content).all(1)[~alone].any()
+    torch.testing.assert_close(vectors["item_id"][alone], expected[alone])
+    assert not torch.isclose(vectors["item_id"], expected).all(1)[~alone].any()
     other = {**batch, "item_id": torch.where(alone, 5, batch["item_id"])}
-    assert torch.equal(inputs(other, {"item_id": alone}).vectors["item_id"][alone], content[alone])
+    torch.testing.assert_close(inputs(other, {"item_id": alone}).vectors["item_id"][alone], expected[alone])
 
 
 @every_kind
@@ -147,7 +151,7 @@ def test_the_gate_is_the_credibility_of_a_mean():
     gate = cold_start.ContentGate(content_of(3, 2), ContentGate(interactions=4))
     support = torch.tensor([0, 1, 4, 12, 1_000_000])
     own, content = torch.ones(5, 2), torch.zeros(5, 2)
-    shares = gate(Sides(own, content, support))[:, 0]
+    shares = gate(Sides(own, content, support, support))[:, 0]
     torch.testing.assert_close(shares, torch.tensor([0.0, 0.2, 0.5, 0.75, 1.0]), atol=1e-5, rtol=0)
     assert shares[0] == 0
 
@@ -158,7 +162,7 @@ def test_the_contrast_of_a_known_id_goes_over_each_entity_once():
     own, content = torch.randn(5, 4), torch.randn(5, 4)
     rows = torch.tensor([7, 8, 8, 9, 7])
     content[2], own[2], content[4], own[4] = content[1], own[1], content[0], own[0]
-    found = part.penalty(Sides(own, content, torch.tensor([5, 3, 3, 0, 5])), rows)
+    found = part.penalty(Sides(own, content, torch.tensor([5, 3, 3, 0, 5]), rows))
     scores = F.normalize(own, dim=1) @ F.normalize(content, dim=1).T / 0.3
     scores = scores[:, [0, 1, 3]]  # the distinct entities 7, 8 and 9
     expected = [F.cross_entropy(scores[i], torch.tensor(t)) for i, t in ((0, 0), (1, 1), (2, 1), (4, 0))]
@@ -172,19 +176,24 @@ def test_there_is_no_contrast_on_evaluated_rows():
         assert model(batch_of(5)).penalty is None
 
 
+def squares(sides: Sides, targets: torch.Tensor) -> Losses:
+    """The loss (v - y)^2 / 2 of a row whose vector is the number v."""
+
+    def losses(read: Mapping[str, Reading], chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        total = torch.where(chosen, (read["shared"](sides)[:, 0] - targets).square() / 2, 0).sum()
+        return total, total / chosen.sum()
+
+    return losses
+
+
 def test_the_meta_loss_goes_through_a_step_of_each_entity():
     """With the loss (v - y)^2 / 2 of a row, all of it is known."""
     targets = torch.tensor([1.0, 3.0, 5.0, -2.0, 0.5])
     rows, first = torch.tensor([7, 7, 7, 8, 8]), torch.tensor([True, True, False, False, False])
     phi = torch.tensor([0.5, 0.25], requires_grad=True)
-    spec = MetaEmbedding(alpha=0.3, step=0.2)
-
-    def losses(shifts: Mapping[str, torch.Tensor], chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        own = phi[rows - 7] + shifts["shared"][:, 0]
-        total = torch.where(chosen, (own - targets).square() / 2, 0).sum()
-        return total, total / chosen.sum()
-
-    found = meta_loss(losses, {"shared": torch.zeros(5, 1)}, rows, first, spec)
+    part = taught.MetaEmbedding(content_of(3, 1), MetaEmbedding(alpha=0.3, step=0.2))
+    sides = Sides(torch.zeros(5, 1), phi[rows - 7][:, None], torch.zeros(5), rows)
+    found = part.lesson({"shared": part}, squares(sides, targets), rows, first)
     a, b = 0.5, 0.25
     moved = a - 0.2 * (a - 2)  # entity 7 has rows in both halves, 8 in the second alone
     cold = ((a - 1) ** 2 + (a - 3) ** 2) / 4
@@ -193,6 +202,65 @@ def test_the_meta_loss_goes_through_a_step_of_each_entity():
     found.backward()
     expected = [0.3 * (a - 2) + 0.7 * (1 - 0.2) * (moved - 5) / 3, 0.7 * ((b + 2) + (b - 0.5)) / 3]
     torch.testing.assert_close(phi.grad, torch.tensor(expected))
+
+
+def warmed_up(interactions: int = 3) -> taught.MWUF:
+    """Of ten ids, with vectors of two numbers and an audience of three."""
+    part = taught.MWUF(content_of(3, 2), MWUF(interactions=interactions), 10, 3)
+    with torch.no_grad():
+        for tensor in (part.cold.weight, part.mean, part.audience):
+            tensor.normal_()
+        part.cold.weight[UNKNOWN] = 0
+    return part
+
+
+def test_a_vector_is_warmed_up_while_its_id_is_seen_seldom():
+    part, rows = warmed_up(), torch.tensor([5, 6, 7])
+    sides = Sides(torch.randn(3, 2), torch.randn(3, 2), torch.tensor([0, 3, 4]), rows)
+    found = part(sides)
+    cold = sides.content[0] * part.mean + part.shift(part.audience[UNKNOWN])
+    few = sides.content[1] * (part.mean + part.cold.weight[6]) + part.shift(part.audience[6])
+    torch.testing.assert_close(found, torch.stack([cold, few, sides.own[2]]))
+    assert not found.requires_grad
+
+
+def test_cold_embeddings_and_the_networks_over_them_learn_from_losses_of_their_own():
+    part, rows = warmed_up(), torch.tensor([5, 5, 6])
+    content = torch.randn(3, 2, requires_grad=True)
+    sides, targets = Sides(torch.randn(3, 2), content, torch.zeros(3), rows), torch.tensor([1.0, 2.0, 3.0])
+    part.lesson({"shared": part}, squares(sides, targets), rows, rows > 5).backward()
+    cold = part.mean + part.cold.weight[rows]
+    found = part.cold.weight.grad[5:7, 0]
+    expected = torch.stack([(cold[:2, 0] - targets[:2]).sum(), cold[2, 0] - targets[2]]) / 3
+    torch.testing.assert_close(found, expected)  # nothing of the warmed-up vector's loss
+    warmed = content * cold + part.shift(part.audience[rows])
+    torch.testing.assert_close(content.grad[:, 0], (warmed[:, 0] - targets) / 3 * cold[:, 0])
+
+
+def test_an_audience_is_the_mean_of_those_who_interact():
+    part, table, other = warmed_up(), torch.randn(10, 2), torch.randn(8, 3)
+    part.audience.zero_()
+    rows, others = torch.tensor([5, 5, 6, UNKNOWN, 7]), torch.tensor([3, 4, 7, 3, UNKNOWN])
+    support = torch.tensor([3, 3, 1, 0, 2])
+    part.observe(rows, others, support, table, other)
+    torch.testing.assert_close(part.audience[5], (other[3] + other[4]) / 2)
+    torch.testing.assert_close(part.audience[6], other[7])
+    assert not part.audience[7].any()
+    torch.testing.assert_close(part.audience[UNKNOWN], other[FIRST:].mean(0))
+    torch.testing.assert_close(part.mean, table[FIRST:].mean(0))
+    part.observe(rows[1:3], torch.tensor([6, 6]), support[1:3], table, other)
+    torch.testing.assert_close(part.audience[5], (other[3] + other[4] + other[6]) / 3)
+    part.observe(rows[1:2], torch.tensor([3]), support[1:2], table, other)
+    before = (other[3] + other[4] + other[6]) / 3
+    torch.testing.assert_close(part.audience[5], before + (other[3] - before) / 3)  # an epoch has three of its rows
+
+
+def test_a_warmed_up_vector_needs_the_embeddings_of_those_who_interact():
+    with pytest.raises(Exception, match=r"features\.item_id\.cold_start: `mwuf` .* features\.user_id\.embed true"):
+        override(
+            small_experiment(),
+            {"features.item_id.cold_start": "mwuf", "features.user_id.embed": False},
+        )
 
 
 def test_the_tasks_losses_leave_a_generator_of_embeddings_alone():
