@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mtl_ray import checkpoint
@@ -29,8 +28,9 @@ from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.layers import Forward, gate_use
 from mtl_ray.models.masks import HALVES, SAMPLE, Hidden, draw_hidden, rows_of, trainable, uniform
 from mtl_ray.models.sides import Reading
-from mtl_ray.optimizer import build_optimizer, learning_rate_factor
+from mtl_ray.optimizer import Optimizers
 from mtl_ray.schema import ROW, UNKNOWN, Schema, label_column
+from mtl_ray.sparse_tables import sparse_parameters
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -62,7 +62,9 @@ class Trainer:
         self.parallel: nn.Module = self.model
         if world_size() > 1:
             devices = [device] if device.type == "cuda" else None
-            # Buffers are made from what all workers gather.
+            # Rows of large tables are exchanged by the optimizers, and buffers are made from what all workers gather.
+            ignored = list(sparse_parameters(self.model))
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.model, ignored)
             self.parallel = DistributedDataParallel(self.model, device_ids=devices, broadcast_buffers=False)
         self.average = None
         if training.average:
@@ -70,9 +72,7 @@ class Trainer:
         self.balancer = build_balancer(experiment).to(device)
         self.monitor = Monitor(list(experiment.tasks))
         self.probe: Batch | None = None
-        self.optimizer = build_optimizer(self.model, training.optimizer)
-        steps = num_steps(schema, training.batch_size)
-        self.scheduler = LambdaLR(self.optimizer, learning_rate_factor(training.schedule, training.epochs, steps))
+        self.optimizers = Optimizers(self.model, experiment, num_steps(schema, training.batch_size))
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.progress = Progress()
 
@@ -87,7 +87,7 @@ class Trainer:
         Returns:
             (2T,) the summed loss of each task and its number of labelled rows, over all workers.
         """
-        training, progress = self.experiment.training, self.progress
+        progress = self.progress
         batch = to_device(batch, self.device, self.dtype)
         hidden = draw_hidden(self.experiment, batch[ROW], self.experiment.seed, progress.epoch)
         self._look_ahead(batch, hidden)
@@ -108,13 +108,7 @@ class Trainer:
         before = self._sampled(forward, batch, masks) if self.balancer.sample else None
         # DDP averages gradients over workers; each one's loss is its share of the whole, so they must add up.
         self.scaler.scale(loss * world_size()).backward()
-        if training.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scheduler.step()
+        self.optimizers.step(self.scaler)
         if before is not None:
             rows, losses = before
             self._seed(rank())
@@ -199,9 +193,9 @@ class Trainer:
             return self.losses(self.model.eval(), batch, hidden)[0]  # without dropout
 
         if every and step % every == 0:
-            self.monitor.observe_affinity(lookahead_affinity(train, train, self.optimizer))
+            self.monitor.observe_affinity(lookahead_affinity(train, train, self.optimizers.dense))
         if self.balancer.probe_every and step % self.balancer.probe_every == 0:
-            self.balancer.reward(lookahead_affinity(train, self._probe_losses, self.optimizer))
+            self.balancer.reward(lookahead_affinity(train, self._probe_losses, self.optimizers.dense))
 
     def _seed(self, *where: int) -> None:
         """Seed the generator from the seed, the epoch, the step and, for draws of one worker, its rank."""
@@ -237,8 +231,7 @@ class Trainer:
         return {
             "model": self.model.state_dict() if self.average is not None else None,
             "num_averaged": None if self.average is None else self.average.n_averaged,
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            **self.optimizers.state(),
             "scaler": self.scaler.state_dict(),
             "balancer": self.balancer.state_dict(),
             "monitor": self.monitor.state(),
@@ -252,11 +245,7 @@ class Trainer:
         if self.average is not None:
             self.model.load_state_dict(state["model"])
             self.average.n_averaged.copy_(state["num_averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        factors = [factor(self.scheduler.last_epoch) for factor in self.scheduler.lr_lambdas]
-        for group, base, factor in zip(self.optimizer.param_groups, self.scheduler.base_lrs, factors, strict=True):
-            group["lr"] = base * factor  # the schedule may change from here on
+        self.optimizers.load(state)
         self.scaler.load_state_dict(state["scaler"])
         self.balancer.load_state_dict(state["balancer"])
         self.monitor.resume(state["monitor"])

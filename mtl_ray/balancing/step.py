@@ -123,7 +123,8 @@ class Step:
         Where the heads were gone through for the tasks' gradients, and nothing but they is past the tips, it is the
         linear function with that gradient: the backward pass then begins at the tips.
         """
-        if "_passes" not in self.__dict__ or not self._heads:
+        gone = self.__dict__.get("_passes")
+        if not gone or not self._heads or any(gradient.is_sparse for task in gone for gradient in task):
             return weights @ torch.stack(tuple(self.losses))
         received: dict[Tensor, list[Tensor]] = {}
         for weight, tips, gradients in zip(weights, self._tips, self._passes, strict=True):

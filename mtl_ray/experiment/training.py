@@ -20,6 +20,17 @@ class Optimizer(Section):
     """SGD only."""
 
 
+class SparseTables(Section):
+    """Large embedding tables: a step costs what the rows cost that its batch reads, however many rows there are."""
+
+    rows: PositiveInt = 100_000
+    """Tables with at least so many rows. Only rows that a batch reads are decayed and moved."""
+    kind: Literal["lazy_adam", "rowwise_adagrad"] = "lazy_adam"
+    """Adam whose moments move with their row alone; or Adagrad with one number of state a row."""
+    lr: PositiveFloat | None = None
+    """Learning rate of these tables; that of the optimizer by default."""
+
+
 class Schedule(Section):
     """Learning-rate factor: linear warm-up, then decay to `final` over the planned steps."""
 
@@ -69,6 +80,8 @@ class Training(Section):
     gradients add up to what it gives as a whole. The parts are computed again in the backward pass, and once more for
     each task by weightings that compare gradients."""
     optimizer: Optimizer = Optimizer()
+    sparse_tables: SparseTables | None = SparseTables()
+    """How large embedding tables are trained; null trains all tables densely."""
     schedule: Schedule = Schedule()
     masking: Masking = Masking()
     clip_norm: PositiveFloat | None = None
@@ -92,6 +105,10 @@ class Training(Section):
     """A worker's training rows are kept as tensors if they fit in so many bytes; otherwise they are streamed."""
     output: str = "runs"
     """Folder (or URL) of run folders with checkpoints."""
+
+    def is_sparse(self, num_embeddings: int) -> bool:
+        """Whether a table of so many rows is trained row by row."""
+        return self.sparse_tables is not None and num_embeddings >= self.sparse_tables.rows
 
 
 class Evaluation(Section):

@@ -89,11 +89,7 @@ class Inputs(nn.Module):
                 case ImageFeature():
                     self._build_image(name, feature, dim, readers_of(experiment, feature))
                 case _ if (size := schema.features[name].num_embeddings) is not None:
-                    table = nn.Embedding(size, dim, padding_idx=PADDING)
-                    with torch.no_grad():
-                        nn.init.normal_(table.weight, std=INITIAL_STD)
-                        table.weight[PADDING].zero_()
-                    self.tables[name] = table
+                    self.tables[name] = new_table(size, dim, sparse=experiment.training.is_sparse(size))
                     if isinstance(feature, TextFeature):
                         encoder = build_sequence_encoder(feature.encoder, dim, feature.max_length)
                         if encoder is not None:
@@ -273,6 +269,15 @@ class Inputs(nn.Module):
         if values is not None:
             vectors[f"{name}.values"] = sums[1] / size.clamp(min=1).sqrt()
             scalars.append(values.sum(1) / (size[:, 0] + SHRINKAGE))
+
+
+def new_table(size: int, dim: int, *, sparse: bool) -> nn.Embedding:
+    """An embedding table (size, dim), trained row by row if `sparse`."""
+    table = nn.Embedding(size, dim, padding_idx=PADDING, sparse=sparse)
+    with torch.no_grad():
+        nn.init.normal_(table.weight, std=INITIAL_STD)
+        table.weight[PADDING].zero_()
+    return table
 
 
 def readers_of(experiment: Experiment, feature: Feature) -> list[str]:

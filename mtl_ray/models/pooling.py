@@ -28,7 +28,7 @@ def pooled(table: nn.Embedding, rows: Tensor, values: Tensor | None = None) -> l
     Returns:
         (B, dim), and with `values` a second one.
     """
-    if rows.device.type == "cpu" and table.num_embeddings <= MULTI_HOT_ROWS * rows.shape[1]:
+    if rows.device.type == "cpu" and not table.sparse and table.num_embeddings <= MULTI_HOT_ROWS * rows.shape[1]:
         index = rows.long()
         shape = (rows.shape[0], table.num_embeddings)
         weights = [(rows != PADDING).to(table.weight.dtype), *([] if values is None else [values])]

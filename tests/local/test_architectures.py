@@ -55,6 +55,9 @@ def cases() -> dict[str, dict[str, Any]]:
         result[f"{kind} under balanced"]["balancing"] = {"kind": "cagrad"}
         if kind != "meta_embedding":
             result[f"{kind} under ranking"]["tasks"] = ranking
+    for kind in ("lazy_adam", "rowwise_adagrad"):
+        large = {"training.sparse_tables": {"kind": kind, "rows": 10, "lr": 0.05}, "training.clip_norm": 0.5}
+        result[kind] = large | {"model": plain, "tasks": TASKS}
     for kind in ("ordinal", "count", "value"):
         result[kind] = {"model": plain, "tasks": {"click": "binary", "rating": {"kind": kind}}}
     return result

@@ -23,7 +23,7 @@ def train_steps(rank: int, world_size: int, experiment: Experiment, prepared: Pr
     def keep_gradients(optimizer, *_):
         gradients.append([p.grad.clone() for group in optimizer.param_groups for p in group["params"]])
 
-    trainer.optimizer.register_step_pre_hook(keep_gradients)
+    trainer.optimizers.dense.register_step_pre_hook(keep_gradients)
     rows, labels = [], []
     batches = shard(prepared, "train", rank, world_size).training_batches(experiment.seed, 0, 256)
     for batch, _ in zip(batches, range(STEPS), strict=False):

@@ -57,7 +57,7 @@ def test_every_parameter_gets_a_gradient_under_every_architecture(kind: str, set
         named = trainer.model.named_parameters()
         without.extend(n for n, p in named if p.grad is None or not p.grad.abs().sum() > 0)
 
-    trainer.optimizer.register_step_pre_hook(look)
+    trainer.optimizers.dense.register_step_pre_hook(look)
     trainer.step(training_batch(128))
     assert without == []
 

@@ -1,0 +1,102 @@
+"""Large embedding tables, trained row by row: a step costs what the rows cost that its batch reads.
+
+The gradient of such a table is sparse (`torch.nn.Embedding(sparse=True)`) and outside of DDP. The workers exchange the
+rows that they have read, so every worker moves the same rows by the gradient of the global batch.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl_ray.distributed import gather_rows, world_size
+from mtl_ray.errors import InputError
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.training import SparseTables
+
+
+def sparse_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights of the tables that are trained row by row, by name."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
+    return {name: p for name, p in model.named_parameters() if id(p) in tables}
+
+
+def check_sparse(experiment: Experiment) -> None:
+    """Whether nothing wants the whole gradient of a table.
+
+    Raises:
+        InputError: something does.
+    """
+    balancing, found = experiment.balancing, ""
+    if getattr(balancing, "space", None) == "parameters" or balancing.kind == "db_mtl":
+        found = f"balancing.kind `{balancing.kind}` compares gradients on all parameters"
+    elif balancing.kind == "bandit" or experiment.training.affinity_every:
+        found = "lookahead affinity tries steps on all parameters"
+    elif experiment.model.kind == "soft_sharing":
+        found = "model.kind `soft_sharing` ties all rows of the tables of different tasks"
+    if found:
+        raise InputError(
+            f"training.sparse_tables: {found}, and some table has the {_rows(experiment)} rows from which on it is "
+            "trained row by row; choose another method, or set training.sparse_tables to null"
+        )
+
+
+def _rows(experiment: Experiment) -> str:
+    assert experiment.training.sparse_tables is not None, "Training.is_sparse"
+    return f"{experiment.training.sparse_tables.rows:,}"
+
+
+@torch.no_grad()
+def share_rows(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each sparse gradient by the mean of all workers' gradients, coalesced; DDP does so with dense ones."""
+    for parameter in parameters:
+        rows, values = parameter.new_zeros(0, dtype=torch.long), parameter.new_zeros(0, parameter.shape[1])
+        if parameter.grad is not None:
+            gradient = parameter.grad.coalesce()
+            rows, values = gradient.indices()[0], gradient.values()
+        rows, values = gather_rows(rows), gather_rows(values) / world_size()
+        parameter.grad = torch.sparse_coo_tensor(rows[None], values, parameter.shape).coalesce()
+
+
+class RowwiseAdagrad(torch.optim.Optimizer):
+    """Adagrad (Duchi et al. 2011) with one number of state a row, as is usual for the tables of recommenders.
+
+    h_r += mean_k g_rk^2 and w_r -= lr g_r / (sqrt(h_r) + eps), of the rows r of a sparse gradient.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, eps: float = 1e-10) -> None:
+        super().__init__(parameters, {"lr": lr, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Move the rows of the gradients, which are coalesced."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                rows, values = parameter.grad.indices()[0], parameter.grad.values()
+                state = self.state[parameter]
+                if not state:
+                    state["sums"] = parameter.new_zeros(len(parameter))
+                sums = state["sums"].index_add_(0, rows, values.square().mean(1))
+                parameter.index_add_(0, rows, values / (sums[rows, None].sqrt() + group["eps"]), alpha=-group["lr"])
+
+
+def build_sparse_optimizer(
+    parameters: Iterable[nn.Parameter], settings: SparseTables, lr: float
+) -> torch.optim.Optimizer:
+    """The optimizer of tables that are trained row by row, with the learning rate `lr` unless they have their own."""
+    rate = settings.lr or lr
+    if settings.kind == "rowwise_adagrad":
+        return RowwiseAdagrad(parameters, rate)
+    return torch.optim.SparseAdam(list(parameters), lr=rate)
+
+
+@torch.no_grad()
+def decay_rows(parameters: Iterable[nn.Parameter], factor: float) -> None:
+    """Decoupled weight decay (Loshchilov and Hutter 2019) of the rows that the step moves: w_r -= factor w_r."""
+    for parameter in parameters:
+        assert parameter.grad is not None, "share_rows"
+        rows: Tensor = parameter.grad.indices()[0]
+        parameter.index_add_(0, rows, parameter[rows], alpha=-factor)
