@@ -1,0 +1,76 @@
+"""Step time and optimizer state with tables of ten million rows over those of ten thousand, side by side."""
+
+import statistics
+import time
+
+import pytest
+import torch
+
+from mtl_ray.experiment import Experiment, parse
+from mtl_ray.loop import Trainer
+from mtl_ray.schema import Schema
+from tests.unit.conftest import schema_of
+
+BATCH, DIM, STEPS = 4096, 32, 15
+
+
+def experiment_of(kind: str) -> Experiment:
+    return parse(
+        {
+            "name": "large",
+            "data": {"source": {"kind": "synthetic"}, "split": {"kind": "random"}},
+            "features": {
+                "user_id": {"kind": "id", "entity": "user"},
+                "item_id": {"kind": "id", "entity": "item"},
+                "occupation": {"kind": "categorical", "entity": "user"},
+                "category": {"kind": "categorical", "entity": "item"},
+            },
+            "tasks": {"click": "binary", "rating": "regression"},
+            "model": {"embedding_dim": DIM, "encoder": {"hidden": [256, 128]}, "tower": {"hidden": [64]}},
+            "training": {"batch_size": BATCH, "sparse_tables": {"rows": 100, "kind": kind}},
+        },
+        "benchmark",
+    )
+
+
+def sized(schema: Schema, rows: int) -> Schema:
+    features = {n: f.model_copy(update={"num_embeddings": rows}) for n, f in schema.features.items()}
+    return schema.model_copy(update={"features": features})
+
+
+def batch_of(rows: int, seed: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    ids = {name: torch.randint(3, rows, (BATCH,)) for name in ("user_id", "item_id", "occupation", "category")}
+    support = {name: torch.ones(BATCH, dtype=torch.int32) for name in ("user_support", "item_support")}
+    labels = {"click.label": torch.randint(0, 2, (BATCH,)).float(), "rating.label": torch.randn(BATCH)}
+    return ids | support | labels | {"row": torch.arange(BATCH)}
+
+
+def state_bytes(trainer: Trainer) -> int:
+    states = [state for optimizer in trainer.optimizers.all for state in optimizer.state.values()]
+    return sum(x.numel() * x.element_size() for state in states for x in state.values() if torch.is_tensor(x))
+
+
+@pytest.mark.parametrize("kind", ["lazy_adam", "rowwise_adagrad"])
+def test_ten_million_rows_over_ten_thousand(kind: str):
+    torch.set_num_threads(1)
+    experiment, times, memory = experiment_of(kind), {}, {}
+    sizes = (10_000, 10_000_000)
+    trainers = {n: Trainer(experiment, sized(schema_of(experiment), n), torch.device("cpu")) for n in sizes}
+    batches = {n: [batch_of(n, seed) for seed in range(STEPS)] for n in sizes}
+    for n in sizes:
+        times[n] = []
+    for step in range(STEPS):
+        for n in sizes:
+            start = time.perf_counter()
+            trainers[n].step(batches[n][step])
+            times[n].append(time.perf_counter() - start)
+    ratios = [large / small for small, large in zip(*(times[n][3:] for n in sizes), strict=True)]
+    memory = {n: state_bytes(trainer) for n, trainer in trainers.items()}
+    small, large = (statistics.median(times[n][3:]) * 1000 for n in sizes)
+    ratio = statistics.median(ratios)
+    print(
+        f"\n{kind}: {large:.1f} ms over {small:.1f} ms a step, ratio {ratio:.2f} (at most 1.5); optimizer state "
+        f"{memory[sizes[1]] / 2**20:,.0f} MiB over {memory[sizes[0]] / 2**20:,.1f} MiB"
+    )
+    assert ratio <= 1.5
