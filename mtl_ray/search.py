@@ -128,8 +128,33 @@ def _ray_domain(domain: Domain) -> Any:
             raise AssertionError(domain.kind)
 
 
-def build_scheduler(experiment: Experiment) -> TrialScheduler:
-    """What stops trials, or replaces those of a population."""
+Reports = Mapping[str, Mapping[int, Mapping[str, float]]]
+"""By the id of a trial and epoch, its searched metrics."""
+
+
+class _Remembering(TrialScheduler):
+    """Tells a new scheduler what trials of a resumed search reported that had ended before."""
+
+    reports: Reports
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(tune_controller, trial)
+        if trial.is_finished():
+            for epoch, kept in self.reports.get(trial.trial_id, {}).items():
+                result = {EPOCH: epoch, **{f"{KEPT}/{key}": value for key, value in kept.items()}}
+                self.on_trial_result(tune_controller, trial, result)
+
+
+class RememberingASHA(_Remembering, ASHAScheduler):
+    """Its rungs hold what was reported before a search was resumed, too."""
+
+
+class RememberingMedian(_Remembering, MedianStoppingRule):
+    """Its medians are over what was reported before a search was resumed, too."""
+
+
+def build_scheduler(experiment: Experiment, reports: Reports) -> TrialScheduler:
+    """What stops trials, or replaces those of a population; `reports` are those before the search was resumed."""
     tune = tune_of(experiment)
     key, mode = next(iter(tune.objectives.items()))
     common: dict[str, Any] = {"time_attr": EPOCH, "metric": f"{KEPT}/{key}", "mode": mode}
@@ -156,11 +181,15 @@ def build_scheduler(experiment: Experiment) -> TrialScheduler:
                 log_config=False,
             )
         case _, settings.ASHA(grace=grace, reduction=reduction):
-            return ASHAScheduler(
+            asha = RememberingASHA(
                 **common, max_t=_max_epochs(experiment), grace_period=grace, reduction_factor=reduction
             )
+            asha.reports = reports
+            return asha
         case _, settings.Median(grace=grace, min_trials=number):
-            return MedianStoppingRule(**common, grace_period=grace, min_samples_required=number)
+            median = RememberingMedian(**common, grace_period=grace, min_samples_required=number)
+            median.reports = reports
+            return median
         case _, settings.HyperBand(reduction=reduction):
             return HyperBandScheduler(**common, max_t=_max_epochs(experiment), reduction_factor=reduction)
     return FIFOScheduler()

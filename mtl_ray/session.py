@@ -14,11 +14,11 @@ Result = TypeVar("Result")
 
 def connect() -> None:
     """Join or start Ray, once per process."""
-    if ray.is_initialized():
-        return
     # Workers' reports wait for the controller's next look; the default of 2 s would be felt at every epoch.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if ray.is_initialized():
+        return
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level=logging.WARNING)
     else:

@@ -23,7 +23,7 @@ from mtl_ray.run_folder import HISTORY, RUN_FILE, ended, read_history, read_note
 from mtl_ray.score import Scorer
 from mtl_ray.session import beside_main_thread, connect
 from mtl_ray.tracking import Run, register
-from mtl_ray.worker import SCORE, WITHIN_EPOCH, train_worker
+from mtl_ray.worker import SCORE, WITHIN_EPOCH, train_worker, workers_of
 
 
 @dataclass(frozen=True)
@@ -108,21 +108,17 @@ def train(
 
 
 def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str, run: Run) -> TorchTrainer:
-    training = experiment.training
-    resources = {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
     return TorchTrainer(
         train_worker,
         train_loop_config={
             "experiment": with_start_at_hand(experiment, runs / name).model_dump(mode="json", exclude_unset=True),
             "dataset": prepared.folder.location,
         },
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=training.num_workers, use_gpu=training.use_gpu, resources_per_worker=resources
-        ),
+        scaling_config=workers_of(experiment.training),
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=runs.location,
-            failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
+            failure_config=ray.train.FailureConfig(max_failures=experiment.training.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
             ),

@@ -1,4 +1,4 @@
-"""One trial of a search: what Ray Tune runs in a trial's process, on rows that all trials of the node share."""
+"""The training of one trial of a search, on rows that all trials of the node share."""
 
 import json
 import logging
@@ -8,13 +8,18 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import ray
+import ray.train
+import ray.train.torch
 import ray.tune
 import torch
 
 from mtl_ray import checkpoint
 from mtl_ray.data.share import Shared
+from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.compare import Changes
@@ -25,8 +30,9 @@ from mtl_ray.experiment.tune import POPULATIONS, Tune
 from mtl_ray.loop import Trainer
 from mtl_ray.worker import SCORE, WITHIN_EPOCH, fit, is_over
 
-KEPT, EPOCH = "kept", "epoch"
-"""Of a report: the searched metrics in the epoch that `train` would keep so far; the number of epochs."""
+KEPT, EPOCH, GROUP = "kept", "epoch", "placement_group"
+"""Of a report: the searched metrics in the epoch that `train` would keep so far; the number of epochs; by hexadecimal
+id, what Ray reserved for the trial's workers, None for a trial in one process."""
 
 STATE = "trial.json"
 """Beside the weights in a trial's checkpoint: its `State`."""
@@ -56,38 +62,43 @@ def searched_metrics(tune: Tune) -> dict[str, bool]:
     return constrained | {key: direction == "max" for key, direction in tune.objectives.items()}
 
 
-def run_trial(params: dict[str, Any], experiment: dict[str, Any], shared: Shared) -> None:
-    """Train from the trial's checkpoint, if any, and report each epoch to Ray Tune.
+def train_trial(config: dict[str, Any], session: ModuleType) -> None:
+    """Train from the trial's checkpoint, if any, and report each epoch.
 
     A report has `metrics` of the epoch, `kept`, `kept_epoch`, `epoch`, `over` (whether it is the last one), `seconds`
     since the start, and `changes`: JSON of what makes the trial's experiment of the searched one. Where the parameters
     are at fault, so that another try would end the same, it has the worst values and the reason `failed`.
 
     Args:
-        params: values of the parameters of the space.
-        experiment: plain tree, with `tune`.
-        shared: the data set.
+        config: `params`, values of the parameters of the space; `experiment`, a plain tree with `tune`; `shared`, the
+            reference of the data set, a `Shared`.
+        session: whom to ask for the checkpoint and to report to: `ray.tune`, or `ray.train` in one of several workers.
     """
     logging.getLogger("ray.train._internal.storage").setLevel(logging.WARNING)  # it would tell of every checkpoint
-    base = parse(experiment, "experiment")
+    base = parse(config["experiment"], "experiment")
     tune = tune_of(base)
     try:
-        _train(base, tune, params, shared)
-    except (InputError, FloatingPointError, UndefinedMetricError) as error:
+        _train(base, tune, config["params"], ray.get(config["shared"]), session)
+    except (InputError, FloatingPointError, UndefinedMetricError) as error:  # on all workers alike
         worst = {key: -WORST if higher else WORST for key, higher in searched_metrics(tune).items()}
-        ray.tune.report({"metrics": {}, KEPT: worst, "kept_epoch": 0, EPOCH: 0, "over": True, "failed": str(error)})
+        session.report({"metrics": {}, KEPT: worst, "kept_epoch": 0, EPOCH: 0, "over": True, "failed": str(error)})
 
 
-def _train(base: Experiment, tune: Tune, params: dict[str, Any], shared: Shared) -> None:
+def _train(base: Experiment, tune: Tune, params: dict[str, Any], shared: Shared, session: ModuleType) -> None:
     began, state = time.monotonic(), State()
-    torch.set_num_threads(max(1, int(tune.cpus_per_trial)))
+    group = ray.util.get_current_placement_group() if session is ray.train else None
     with ExitStack() as stack:
-        start = ray.tune.get_checkpoint()
+        start = session.get_checkpoint()
         folder = Path(stack.enter_context(start.as_directory())) if start else None
         if folder:
             state = State(**json.loads((folder / STATE).read_text()))
         settings, changes = _settings(base, tune, params, folder, state.epoch)
-        device = torch.device("cuda" if settings.training.use_gpu else "cpu")
+        training = settings.training
+        if session is ray.train:
+            threads, device = training.threads_per_worker or training.cpus_per_worker, ray.train.torch.get_device()
+        else:
+            threads, device = tune.cpus_per_trial, torch.device("cuda" if training.use_gpu else "cpu")
+        torch.set_num_threads(max(1, int(threads)))
         trainer = Trainer(settings, shared.prepared.schema, device)
         if folder:
             trainer.resume(folder)
@@ -100,23 +111,26 @@ def _train(base: Experiment, tune: Tune, params: dict[str, Any], shared: Shared)
         if score >= state.score:
             state.score, state.kept_epoch = score, state.epoch
             state.kept = {key: _defined(metrics, key) for key in searched_metrics(tune)}
+        values = {
+            "metrics": metrics,
+            KEPT: state.kept,
+            "kept_epoch": state.kept_epoch,
+            EPOCH: state.epoch,
+            "over": is_over(trainer),
+            "seconds": time.monotonic() - began,
+            "changes": json.dumps(changes),
+            GROUP: group and group.id.hex(),
+        }
+        if rank() != 0:
+            session.report(values)
+            return
         with tempfile.TemporaryDirectory() as place:
             checkpoint.save(Path(place), settings, trainer.schema, trainer.evaluated, trainer.state())
             (Path(place) / STATE).write_text(json.dumps(vars(state)))
-            ray.tune.report(
-                {
-                    "metrics": metrics,
-                    KEPT: state.kept,
-                    "kept_epoch": state.kept_epoch,
-                    EPOCH: state.epoch,
-                    "over": is_over(trainer),
-                    "seconds": time.monotonic() - began,
-                    "changes": json.dumps(changes),
-                },
-                checkpoint=ray.tune.Checkpoint.from_directory(place),
-            )
+            session.report(values, checkpoint=session.Checkpoint.from_directory(place))
 
-    fit(trainer, shared.shard("train"), shared.shard("valid"), report, title=None)
+    train, valid = (shared.shard(split, rank(), world_size()) for split in ("train", "valid"))
+    fit(trainer, train, valid, report, title=None)
 
 
 def _settings(

@@ -34,6 +34,8 @@ class Trial:
     """What makes its experiment of the searched one."""
     history: dict[int, dict[str, float]] = field(default_factory=dict)
     """Metrics by epoch."""
+    reports: dict[int, dict[str, float]] = field(default_factory=dict)
+    """`kept` by epoch."""
     kept: dict[str, float] = field(default_factory=dict)
     """Searched metrics of the epoch that `train` would keep."""
     kept_epoch: int = 0
@@ -54,8 +56,10 @@ def read_trials(folder: Folder) -> list[Trial]:
     """The trials that reported anything, in the order of their start."""
     files = (folder / PLACE).files(".json") if folder.exists(PLACE) else []
     trees = [json.loads((folder / PLACE).read_text(path.rpartition("/")[2])) for path in files]
-    trials = [Trial(**{**tree, "history": {int(e): m for e, m in tree["history"].items()}}) for tree in trees]
-    return sorted(trials, key=lambda trial: trial.number)
+    for tree in trees:
+        for name in ("history", "reports"):
+            tree[name] = {int(epoch): metrics for epoch, metrics in tree[name].items()}
+    return sorted((Trial(**tree) for tree in trees), key=lambda trial: trial.number)
 
 
 class Recorder(ray.tune.Callback):
@@ -91,8 +95,10 @@ class Recorder(ray.tune.Callback):
         known.params, known.failure = dict(trial.config), result.get("failed")
         if known.failure is None:
             known.kept, known.kept_epoch = result[KEPT], result["kept_epoch"]
-            known.history = {epoch: m for epoch, m in known.history.items() if epoch < result[EPOCH]}
-            known.history[result[EPOCH]] = result["metrics"]
+            for by_epoch, values in ((known.history, result["metrics"]), (known.reports, result[KEPT])):
+                for epoch in [epoch for epoch in by_epoch if epoch > result[EPOCH]]:
+                    del by_epoch[epoch]
+                by_epoch[result[EPOCH]] = values
             known.changes, known.seconds = json.loads(result["changes"]), result["seconds"]
         known.state = "failed" if known.failure else "finished" if result["over"] else "running"
         self._later(known, lambda trial: self._log_epoch(trial, result["metrics"], result[EPOCH]))
@@ -129,7 +135,7 @@ class Recorder(ray.tune.Callback):
     def _later(self, trial: Trial, action: Callable[[Trial], None]) -> None:
         """Write the trial's file and act, in the order of the reports."""
         self.changed(trial)
-        copy = replace(trial, history=dict(trial.history))
+        copy = replace(trial, history=dict(trial.history), reports=dict(trial.reports))
 
         def write() -> None:
             copy.run_id, copy.logged = trial.run_id, trial.logged

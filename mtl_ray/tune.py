@@ -11,7 +11,6 @@ from typing import Any
 import ray
 import ray.tune
 import yaml
-from ray._private.state import state
 
 from mtl_ray.cells import train_cells
 from mtl_ray.data.prepare import Prepared, prepare
@@ -24,18 +23,29 @@ from mtl_ray.experiment.tune import POPULATIONS
 from mtl_ray.metrics import segment_masks
 from mtl_ray.refit import refit
 from mtl_ray.report import write_report
+from mtl_ray.room import check_room, limit_of, resources_of, room_of
 from mtl_ray.run_folder import ended, read_note, write_note
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
 from mtl_ray.search import build_scheduler, build_searcher, population_space
 from mtl_ray.session import beside_main_thread, connect
 from mtl_ray.tasks import build_task
 from mtl_ray.tracking import Run
-from mtl_ray.trial import run_trial, searched_metrics
+from mtl_ray.trial import searched_metrics
+from mtl_ray.trial_process import EndWorkers, run_trial
 from mtl_ray.trials import Recorder, Trial, read_trials
 from mtl_ray.tuning import REFERENCES, Tuning, read_references, reference_experiments
 
-SEARCH = "search"
-"""Folder of Ray Tune's own state and of the trials' checkpoints, in the run's folder."""
+SEARCH, WORKERS = "search", "workers"
+"""Folder of Ray Tune's own state and of the trials' checkpoints, in the run's folder; in it, that of Ray Train's."""
+
+SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+"""Of Ray Tune, by environment variable."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +163,10 @@ def search(
         recorder.close(set(recorder.trials))
         return read_trials(run.folder)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
-    trainable = ray.tune.with_parameters(run_trial, experiment=tree, shared=shared)
-    quiet = {"TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0", "RAY_AIR_NEW_OUTPUT": "0"}
-    for key, value in {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1", **quiet}.items():
+    place = run.folder / SEARCH
+    common = {"experiment": tree, "shared": ray.put(shared), "storage": (place / WORKERS).location}
+    # Otherwise trials would start one after the other.
+    for key, value in (SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(room_of(experiment))}).items():
         os.environ.setdefault(key, value)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are off
     # `ray.tune.run` and not `Tuner`, which would resume with pickled copies of the recorder and of the scheduler.
@@ -163,65 +174,30 @@ def search(
     analysis = beside_main_thread(
         stop=recorder.stop,
         work=lambda: ray.tune.run(
-            trainable,
+            ray.tune.with_parameters(run_trial, common=common),
             name=SEARCH,
             storage_path=run.folder.location,
-            resume=(run.folder / SEARCH).exists() or None,
+            resume=place.exists() or None,
             config=population_space(experiment),
             num_samples=settings.trials,
             resources_per_trial=resources_of(experiment),
             search_alg=build_searcher(experiment, known.violations),
-            scheduler=build_scheduler(experiment),
-            max_concurrent_trials=settings.max_concurrent or _room(experiment),
+            scheduler=build_scheduler(experiment, {t.id: t.reports for t in recorder.trials.values()}),
+            max_concurrent_trials=limit_of(experiment),
             max_failures=experiment.training.max_failures,
             # The state of the search is written whenever so many are there, so a killed driver knows of all of them;
-            # those of a population stay, since its members copy from each other, and the state is written every 10 s.
+            # those of a population stay, since its members copy from each other, and the state is written every second.
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None if population else 1),
-            reuse_actors=True,
+            reuse_actors=experiment.training.num_workers == 1,
             trial_dirname_creator=lambda trial: trial.trial_id,
             raise_on_failed_trial=False,
-            callbacks=[recorder],
+            callbacks=[recorder, EndWorkers()],
             verbose=0,
         ),
     )
     recorder.close({trial.trial_id for trial in analysis.trials})
-    (run.folder / SEARCH).delete()  # of no use to trials that have all ended
+    place.delete()  # of no use to trials that have all ended
     return read_trials(run.folder)
-
-
-def resources_of(experiment: Experiment) -> dict[str, float]:
-    """What Ray reserves for a trial."""
-    settings = tune_of(experiment)
-    gpus = float(experiment.training.use_gpu) if settings.gpus_per_trial is None else settings.gpus_per_trial
-    return {"cpu": settings.cpus_per_trial, "gpu": gpus}
-
-
-def _room(experiment: Experiment) -> int | None:
-    """How many trials to propose at once: as many as the cluster has room for, so that each knows of those before it.
-
-    None, without a limit, where the cluster grows by itself, and where trials that wait for others take no room.
-    """
-    settings, total = tune_of(experiment), ray.cluster_resources()
-    wanted = {key.upper(): number for key, number in resources_of(experiment).items() if number}
-    room = max(1, min(int(total.get(key, 0) / number) for key, number in wanted.items()))
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(room))  # otherwise they would start one after the other
-    waits = settings.scheduler.kind == "hyperband" or settings.algorithm.kind in POPULATIONS
-    return None if waits or state.get_max_resources_from_cluster_config() else room
-
-
-def check_room(experiment: Experiment) -> None:
-    """Whether some node has, or may come to have, room for a trial. Raises InputError."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    config = state.get_max_resources_from_cluster_config()  # of a cluster that grows by itself
-    if config:
-        nodes.append(config)
-    for key, wanted in resources_of(experiment).items():
-        largest = max(node.get(key.upper(), 0) for node in nodes)
-        if wanted > largest:
-            raise InputError(
-                f"tune.{key}s_per_trial: expected at most the {largest:g} {key.upper()}s of the largest node of the "
-                f"cluster; found {wanted:g}"
-            )
 
 
 def check_rows(experiment: Experiment, shared: Shared) -> None:

@@ -22,6 +22,7 @@ from mtl_ray.distributed import rank, world_size
 from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.tasks import is_higher_better
+from mtl_ray.experiment.training import Training
 from mtl_ray.loop import Trainer, mean_losses
 from mtl_ray.schema import SplitName
 from mtl_ray.warm_start import start_from
@@ -44,10 +45,7 @@ def train_worker(config: dict[str, Any]) -> None:
     experiment = parse(config["experiment"], "experiment")
     prepared = open_prepared(config["dataset"])
     training = experiment.training
-    # Every report would be printed whole; the logger that does it is named after its file.
-    reports = Path(ray.train.__file__).parent / "v2/_internal/execution/context.py"
-    for name in ("ray.data", str(reports)):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet()
     cores = os.cpu_count() or 1
     per_worker = max(1, cores // ray.train.get_context().get_local_world_size())
     torch.set_num_threads(training.threads_per_worker or per_worker)
@@ -60,6 +58,25 @@ def train_worker(config: dict[str, Any]) -> None:
         start_from(trainer, prepared, training.warm_start)
     train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
     fit(trainer, train, valid, lambda metrics: _report(metrics, trainer, prepared))
+
+
+def quiet() -> None:
+    """Every report would be printed whole; the logger that does it is named after its file."""
+    reports = Path(ray.train.__file__).parent / "v2/_internal/execution/context.py"
+    for name in ("ray.data", str(reports)):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def workers_of(training: Training) -> ray.train.ScalingConfig:
+    """The workers that Ray Train starts."""
+    return ray.train.ScalingConfig(
+        num_workers=training.num_workers, use_gpu=training.use_gpu, resources_per_worker=resources_of_worker(training)
+    )
+
+
+def resources_of_worker(training: Training) -> dict[str, float]:
+    """What Ray Train reserves for a worker."""
+    return {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
 
 
 def fit(

@@ -57,7 +57,7 @@ class Shard:
     """Rows are kept as tensors after the first pass if they take at most so many bytes."""
     read: Reader = read_with_ray
     kept: dict[int, Batch] = field(default_factory=dict)
-    """The buckets that are in memory; others are read."""
+    """The buckets that are in memory, maybe with rows of other workers; others are read."""
 
     def __post_init__(self) -> None:
         if self.world_size > self.schema.num_lanes:
@@ -75,7 +75,7 @@ class Shard:
         return rows % self.schema.num_lanes % self.world_size == self.rank
 
     def buckets(self, order: Sequence[int]) -> Iterator[tuple[int, Batch]]:
-        """The worker's rows of each bucket, sorted by row number; buckets in the given order.
+        """The worker's rows of each bucket, and of a bucket in memory maybe more, by row number; buckets as ordered.
 
         A bucket so small that no row of it is the worker's comes as an empty batch.
         """
@@ -149,8 +149,10 @@ class Shard:
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
         """All rows of the worker, in slices of at most `batch_size`."""
         for _, rows in self.buckets(sorted(self._files)):
-            for start in range(0, len(rows[ROW]), batch_size):
-                yield {name: column[start : start + batch_size] for name, column in rows.items()}
+            own = self.owns(rows[ROW].numpy())
+            mine = rows if own.all() else select(rows, torch.from_numpy(own.nonzero()[0]))
+            for start in range(0, len(mine[ROW]), batch_size):
+                yield {name: column[start : start + batch_size] for name, column in mine.items()}
 
 
 def num_steps(schema: Schema, batch_size: int) -> int:

@@ -23,10 +23,11 @@ class Shared:
     rows: dict[SplitName, dict[int, Arrays]]
     """By split and bucket, the columns; buckets beyond `memory` bytes of a split are absent, and read from files."""
 
-    def shard(self, split: SplitName) -> Shard:
-        """All rows of a split, for a single worker. They must not be written to."""
+    def shard(self, split: SplitName, rank: int = 0, world_size: int = 1) -> Shard:
+        """A worker's rows of a split. They must not be written to."""
         kept = {bucket: _tensors(arrays) for bucket, arrays in self.rows[split].items()}
-        return Shard(self.prepared.folder, self.prepared.schema, split, 0, 1, self.memory, read_directly, kept)
+        folder, schema = self.prepared.folder, self.prepared.schema
+        return Shard(folder, schema, split, rank, world_size, self.memory, read_directly, kept)
 
 
 def share(prepared: Prepared, splits: Sequence[SplitName], memory: int) -> Shared:
