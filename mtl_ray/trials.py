@@ -34,11 +34,11 @@ class Trial:
     """What makes its experiment of the searched one."""
     history: dict[int, dict[str, float]] = field(default_factory=dict)
     """Metrics by epoch."""
-    reports: dict[int, dict[str, float]] = field(default_factory=dict)
-    """`kept` by epoch."""
     kept: dict[str, float] = field(default_factory=dict)
     """Searched metrics of the epoch that `train` would keep."""
     kept_epoch: int = 0
+    reports: dict[int, dict[str, float]] = field(default_factory=dict)
+    """What `kept` was, by epoch."""
     seconds: float = 0.0
     """Since its process took it up last."""
     failure: str | None = None

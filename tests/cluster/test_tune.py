@@ -4,6 +4,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import ray
 
 from mtl_ray.cell import run_cell
 from mtl_ray.data.prepare import prepare
@@ -12,9 +13,11 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load, override
 from mtl_ray.experiment.space import untuned
 from mtl_ray.report import report
+from mtl_ray.room import limit_of
 from mtl_ray.tracking import Run
 from mtl_ray.tune import search, tune
 from mtl_ray.tuning import Tuning
+from tests.cluster.test_failures import wait_for
 
 RMSE, AUC = "valid/rating/rmse", "valid/click/auc"
 WEIGHTS = {"tasks.*.weight": {"kind": "simplex"}}
@@ -34,6 +37,7 @@ def searched(settings, work) -> Experiment:
             "name": "searched",
             "training.output": str(work / "searches"),
             "training.epochs": 2,
+            "training.num_workers": 1,
             "tracking.register_as": None,
             "tune": {
                 "objectives": [RMSE, AUC],
@@ -166,11 +170,39 @@ def found(settings: Experiment, shared, folder: Path):
     return search(settings, shared, run, folder.name, {})
 
 
-def test_a_trial_that_no_node_has_room_for_is_refused_before_any_work(cluster, searched, tmp_path):
-    greedy = override(searched, {"tune.gpus_per_trial": 1, "data.output": str(tmp_path / "datasets")})
-    with pytest.raises(
-        InputError, match=r"tune\.gpus_per_trial: expected at most the 0 GPUs of the largest node .* found 1"
-    ):
+def test_trials_of_several_workers_report_what_one_worker_does_and_leave_none_when_stopped(searched, shared, tmp_path):
+    changes = {
+        "tune.space": WEIGHTS,
+        "tune.objectives": RMSE,
+        "tune.algorithm": "random",
+        "tune.scheduler": {"kind": "asha", "reduction": 2},
+        "tune.constraints": [],
+        "tune.trials": 2,
+        "training.num_workers": 2,
+        "training.cpus_per_worker": 1.0,
+    }
+    settings = override(searched, changes)
+    assert limit_of(settings) == 1  # of two trials that run at once each might wait for the other's workers
+    trials = found(settings, shared, tmp_path)
+    assert [trial.state for trial in trials] == ["finished", "stopped"]
+    wait_for(lambda: ray.available_resources().get("CPU") == 2)
+    for trial in trials:
+        tree = override(untuned(searched), trial.changes).model_dump(mode="json", exclude_unset=True)
+        alone = run_cell(tree, shared.prepared.folder.location, "valid", "alone", 1)["history"]
+        expected = {metrics["epoch"]: metrics[RMSE] for metrics in alone if metrics["epoch"] in trial.history}
+        assert {epoch: m[RMSE] for epoch, m in trial.history.items()} == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tune.gpus_per_trial": 1}, "tune.gpus_per_trial: expected at most the 0 GPUs of the largest node .* found 1"),
+        ({"training.num_workers": 5}, "training.num_workers: expected at most the 4 workers of 0.5 CPUs .* found 5"),
+    ],
+)
+def test_a_trial_that_no_node_has_room_for_is_refused_before_any_work(changes, message, cluster, searched, tmp_path):
+    greedy = override(searched, {**changes, "data.output": str(tmp_path / "datasets")})
+    with pytest.raises(InputError, match=message):
         tune(greedy, report=lambda _: None)
     assert not (tmp_path / "datasets").exists()
 
