@@ -65,6 +65,7 @@ class Tuned:
         yield f"report: {self.folder}/report.html; trials: {self.folder}/tuning.json"
         if best := self.tuning.best:
             yield f"best: {best.name}, as an experiment file: {self.folder}/best.yaml"
+            yield f"to compare it on test rows with the file as it stands: mtl-ray compare {self.folder}/compare.yaml"
         else:
             yield "no trial trained to its end within the constraints, so none is suggested"
         if self.refitted:
@@ -92,8 +93,8 @@ def tune(
 ) -> Tuned:
     """Search what `experiment.tune` declares.
 
-    Leaves in the run's folder `best.yaml` (an experiment file), `tuning.json`, `report.html`, a file a trial under
-    `trials/` and a file a reference under `references/`; one MLflow run with one child each.
+    Leaves in the run's folder `best.yaml` and `compare.yaml` (experiment files), `tuning.json`, `report.html`, a file a
+    trial under `trials/` and a file a reference under `references/`; one MLflow run with one child each.
 
     Args:
         experiment: with a section `tune`.
@@ -233,9 +234,11 @@ def _references(
 def _write(tuning: Tuning, run: Run) -> None:
     """The results, in the run's folder and in MLflow."""
     files = {"tuning.json": json.dumps(tuning.numbers(), indent=2) + "\n"}
-    if best := tuning.best_experiment():
-        tree = best.model_dump(mode="json", exclude_unset=True, exclude={"tune", "compare"})
-        files["best.yaml"] = yaml.safe_dump(tree, sort_keys=False)
+    for name, experiment in {"best.yaml": tuning.best_experiment(), "compare.yaml": tuning.comparison()}.items():
+        if experiment:
+            tree = experiment.model_dump(mode="json", exclude_unset=True)
+            sections = {section: found for section, found in tree.items() if found is not None}
+            files[name] = yaml.safe_dump(sections, sort_keys=False)
     run.keep(files)
     if tuning.best:
         run.log_metrics(tuning.best.kept, tuning.best.kept_epoch)

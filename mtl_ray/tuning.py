@@ -20,6 +20,9 @@ from mtl_ray.trials import Trial
 REFERENCES, INCUMBENT, ALONE = "references", "incumbent", "alone_"
 """Their folder, and their names: the file as it stands, and each objective's task trained alone."""
 
+TUNED = "tuned"
+"""Name of the best trial in its comparison with the file as it stands."""
+
 Metrics = Mapping[str, float]
 
 
@@ -107,6 +110,23 @@ class Tuning:
     def best_experiment(self) -> Experiment | None:
         """The experiment of the best trial."""
         return trial_experiment(self.experiment, self.best.changes) if self.best else None
+
+    def comparison(self) -> Experiment | None:
+        """The file as it stands with a section `compare`: the best trial against it, on test rows over five seeds."""
+        if not self.best:
+            return None
+        keys = [key.split("/") for key in searched_metrics(tune_of(self.experiment))]
+        metrics = {f"{task}/{metric}": None for _, task, metric, *_ in keys if metric != "loss"}
+        segments = {segment: None for _, _, _, *named in keys for segment in named or ["all"]}
+        compare = {
+            "baseline": INCUMBENT,
+            "seeds": [self.experiment.seed + number for number in range(5)],
+            "metrics": list(metrics),
+            "segments": list(segments),
+            "variants": {INCUMBENT: {}, TUNED: self.best.changes},
+        }
+        changes: Changes = {"compare": compare, "data.seed": self.experiment.data_seed}
+        return override(untuned(self.experiment), changes, "tune:")
 
     def delta_m(self, metrics: Metrics) -> float | None:
         """Mean relative gain over training each objective's task alone; None where that has no value."""

@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -60,6 +61,16 @@ def small_experiment(**changes: Any) -> Experiment:
     from mtl_ray.experiment import override
 
     return override(parse(TREE, "test"), {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 240) -> Any:
+    """What the condition gives as soon as it holds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("timed out")
 
 
 REQUIRED: dict[str, dict[str, Any]] = {

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import yaml
 from mtl_ray import checkpoint
 from mtl_ray.errors import InputError
 from mtl_ray.train import train
-from tests.support import small_experiment
+from tests.support import small_experiment, wait_for
 
 LISTENING = """
 import signal, sys
@@ -37,15 +36,6 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def assert_same(one: Path, other: Path) -> None:
     expected = weights(one)
     assert all(torch.equal(value, expected[name]) for name, value in weights(other).items())
-
-
-def wait_for(condition, seconds: float = 240):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("timed out")
 
 
 def checkpoints(runs: Path) -> list[Path]:

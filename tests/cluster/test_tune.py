@@ -17,7 +17,7 @@ from mtl_ray.room import limit_of
 from mtl_ray.tracking import Run
 from mtl_ray.tune import search, tune
 from mtl_ray.tuning import Tuning
-from tests.cluster.test_failures import wait_for
+from tests.support import wait_for
 
 RMSE, AUC = "valid/rating/rmse", "valid/click/auc"
 WEIGHTS = {"tasks.*.weight": {"kind": "simplex"}}

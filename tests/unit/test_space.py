@@ -135,7 +135,7 @@ def test_a_search_that_cannot_be_is_refused_in_one_line(changes, message):
 def test_a_population_with_several_workers_is_refused():
     ranges = {"tasks.*.weight": {"kind": "simplex"}}
     several = override(searched(space=ranges, algorithm="pbt"), {"training.num_workers": 2})
-    with pytest.raises(InputError, match="`pbt` needs trials of one worker, .* training.num_workers 1, found 2"):
+    with pytest.raises(InputError, match=r"`pbt` needs trials of one worker, .* training.num_workers 1, found 2"):
         check_tune(several)
 
 

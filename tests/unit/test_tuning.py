@@ -3,6 +3,7 @@
 import pytest
 
 from mtl_ray.experiment import Experiment, override
+from mtl_ray.experiment.grid import grid
 from mtl_ray.importance import importance_of
 from mtl_ray.trials import Trial
 from mtl_ray.tuning import Tuning, reference_experiments
@@ -63,6 +64,21 @@ def test_the_best_is_an_ordinary_experiment(tuning: Tuning):
     assert best is not None
     assert (best.model.kind, best.tune) == ("mmoe", None)
     assert best.training.optimizer.lr == TRIALS[1].params["training.optimizer.lr"]
+
+
+def test_the_best_is_compared_with_the_file_as_it_stands_on_test_rows_of_one_data_set(tuning: Tuning):
+    experiment = tuning.comparison()
+    assert experiment is not None
+    cells = grid(experiment)
+    compare = experiment.compare
+    assert compare is not None
+    assert (compare.baseline, compare.split) == ("incumbent", "test")
+    assert (compare.metrics, compare.segments) == (("rating/rmse", "click/auc"), ("warm", "all"))
+    by_variant = {variant: [c for c in cells if c.variant == variant] for variant in ("incumbent", "tuned")}
+    assert [[c.seed for c in own] for own in by_variant.values()] == [[3, 4, 5, 6, 7]] * 2
+    assert {c.experiment.data_seed for c in cells} == {3}
+    assert {c.experiment.model.kind for c in by_variant["tuned"]} == {"mmoe"}
+    assert {c.experiment.model.kind for c in by_variant["incumbent"]} == {small_experiment().model.kind}
 
 
 def test_gains_are_over_each_task_trained_alone(tuning: Tuning):
