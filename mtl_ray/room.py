@@ -28,14 +28,13 @@ def resources_of(experiment: Experiment) -> dict[str, float]:
 
 def room_of(experiment: Experiment) -> int:
     """How many trials the cluster has room for at once, or comes to have if it grows by itself."""
-    settings, training = tune_of(experiment), experiment.training
-    grown = state.get_max_resources_from_cluster_config()
-    if training.num_workers > 1:
-        room = num_workers(experiment, [grown] if grown else _nodes()) // training.num_workers
+    several = experiment.training.num_workers
+    if several > 1:
+        room = max(num_workers(experiment, nodes) for nodes in (_nodes(), [_grown()])) // several
     else:
         wanted = {key.upper(): number for key, number in resources_of(experiment).items()}
-        room = _times(grown or ray.cluster_resources(), wanted)
-    return max(1, min(room, settings.trials))
+        room = max(_times(total, wanted) for total in (ray.cluster_resources(), _grown()))
+    return max(1, min(room, tune_of(experiment).trials))
 
 
 def limit_of(experiment: Experiment) -> int | None:
@@ -63,9 +62,7 @@ def check_room(experiment: Experiment) -> None:
     Raises:
         InputError: it has not.
     """
-    nodes, training = _nodes(), experiment.training
-    if config := state.get_max_resources_from_cluster_config():  # of a cluster that grows by itself
-        nodes.append(config)
+    nodes, training = [*_nodes(), _grown()], experiment.training
     if training.num_workers > 1:
         found = num_workers(experiment, nodes)
         if found < training.num_workers:
@@ -86,6 +83,11 @@ def check_room(experiment: Experiment) -> None:
 
 def _nodes() -> list[Resources]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _grown() -> Resources:
+    """What a cluster that grows by itself comes to have; nothing for others."""
+    return state.get_max_resources_from_cluster_config() or {}
 
 
 def _times(room: Resources, wanted: Resources) -> int:

@@ -145,11 +145,12 @@ def check_tune(experiment: Experiment) -> None:
             f"tune.algorithm: `{tune.algorithm.kind}` changes static task weights; expected balancing.kind `static`, "
             f"found `{experiment.balancing.kind}`"
         )
-    if tune.algorithm.kind in POPULATIONS and experiment.training.num_workers > 1:
-        raise InputError(
-            f"tune.algorithm: `{tune.algorithm.kind}` needs trials of one worker, which copy each other's checkpoints; "
-            f"expected training.num_workers 1, found {experiment.training.num_workers}"
-        )
+    for place, kind in (("algorithm", tune.algorithm.kind), ("scheduler", tune.scheduler.kind)):
+        if kind in (*POPULATIONS, "hyperband") and experiment.training.num_workers > 1:
+            raise InputError(
+                f"tune.{place}: `{kind}` halts trials on the way, which those of several workers cannot; expected "
+                f"training.num_workers 1, found {experiment.training.num_workers}"
+            )
     left_out = set(_names_of(experiment, tune.space.get("tasks")))
     for place, key in [("objectives", key) for key in tune.objectives] + [
         (f"constraints.{n}.metric", c.metric) for n, c in enumerate(tune.constraints)

@@ -132,11 +132,12 @@ def test_a_search_that_cannot_be_is_refused_in_one_line(changes, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_population_with_several_workers_is_refused():
-    ranges = {"tasks.*.weight": {"kind": "simplex"}}
-    several = override(searched(space=ranges, algorithm="pbt"), {"training.num_workers": 2})
-    with pytest.raises(InputError, match=r"`pbt` needs trials of one worker, .* training.num_workers 1, found 2"):
-        check_tune(several)
+@pytest.mark.parametrize("changes", [{"algorithm": "pbt"}, {"scheduler": "hyperband"}])
+def test_what_halts_trials_takes_none_of_several_workers(changes):
+    search = searched(space={"tasks.*.weight": {"kind": "simplex"}}, **changes)
+    check_tune(search)
+    with pytest.raises(InputError, match=r"halts trials on the way, .* expected training.num_workers 1, found 2"):
+        check_tune(override(search, {"training.num_workers": 2}))
 
 
 def test_without_a_section_there_is_nothing_to_search():
