@@ -43,6 +43,8 @@ class Trial:
     """Since its process took it up last."""
     failure: str | None = None
     run_id: str | None = None
+    logged_epoch: int = 0
+    """Up to where its MLflow run has the history, at least."""
     logged: bool = False
     """Whether its MLflow run has ended."""
 
@@ -101,7 +103,7 @@ class Recorder(ray.tune.Callback):
                 by_epoch[result[EPOCH]] = values
             known.changes, known.seconds = json.loads(result["changes"]), result["seconds"]
         known.state = "failed" if known.failure else "finished" if result["over"] else "running"
-        self._later(known, lambda trial: self._log_epoch(trial, result["metrics"], result[EPOCH]))
+        self._later(known, lambda trial: None if trial.failure else self._log(trial, result[EPOCH]))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial will not go on."""
@@ -138,9 +140,10 @@ class Recorder(ray.tune.Callback):
         copy = replace(trial, history=dict(trial.history), reports=dict(trial.reports))
 
         def write() -> None:
-            copy.run_id, copy.logged = trial.run_id, trial.logged
+            copy.run_id, copy.logged, copy.logged_epoch = trial.run_id, trial.logged, trial.logged_epoch
             self._write(copy)
             action(copy)
+            trial.logged_epoch = copy.logged_epoch
             if (copy.run_id, copy.logged) != (trial.run_id, trial.logged):
                 trial.run_id, trial.logged = copy.run_id, copy.logged
                 self._write(copy)
@@ -166,11 +169,17 @@ class Recorder(ray.tune.Callback):
             trial.run_id = Run.start(self.experiment, title, folder, self.run.run_id).run_id
         return Run(self.run.uri, trial.run_id, folder)
 
-    def _log_epoch(self, trial: Trial, metrics: dict[str, float], epoch: int) -> None:
-        self._run(trial).log_metrics(metrics, epoch)
+    def _log(self, trial: Trial, last: int) -> None:
+        """Log the history up to an epoch, from it on anew if the trial has gone back."""
+        run, first = self._run(trial), min(trial.logged_epoch + 1, last)
+        for epoch in sorted(epoch for epoch in trial.history if first <= epoch <= last):
+            run.log_metrics(trial.history[epoch], epoch)
+        trial.logged_epoch = last
 
     def _finish(self, trial: Trial) -> None:
-        run = self._run(trial)
+        run, last = self._run(trial), max(trial.history, default=0)
+        if last > trial.logged_epoch:  # the last driver was killed before
+            self._log(trial, last)
         if trial.changes:
             run.log_experiment(trial_experiment(self.experiment, trial.changes), None)
         run.finish("FAILED" if trial.state == "failed" else "FINISHED")

@@ -1,5 +1,7 @@
 """A search through Ray Tune: every algorithm ends, results are files and MLflow runs, what is there stays."""
 
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import mlflow
@@ -9,12 +11,14 @@ import ray
 from mtl_ray.cell import run_cell
 from mtl_ray.data.prepare import prepare
 from mtl_ray.data.share import share
+from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, load, override
 from mtl_ray.experiment.space import untuned
 from mtl_ray.report import report
 from mtl_ray.room import limit_of
 from mtl_ray.tracking import Run
+from mtl_ray.trials import Recorder
 from mtl_ray.tune import search, tune
 from mtl_ray.tuning import Tuning
 from tests.support import wait_for
@@ -121,6 +125,17 @@ def test_a_search_that_ended_is_not_run_again(tuned, searched, work, monkeypatch
     }.items() <= files.items()
 
 
+def test_what_a_killed_driver_had_not_logged_is_logged_when_it_resumes(tuned, searched, tmp_path):
+    run = Run.start(searched, "killed", Folder(str(tmp_path)))
+    trial = replace(tuned.tuning.trials[0], run_id=None, logged=False, logged_epoch=0)
+    run.folder.write_whole(f"trials/{trial.name}.json", json.dumps(asdict(trial)))
+    Recorder(searched, run, "killed", lambda _: None).close({trial.id})
+    (child,) = children(searched, run.run_id)
+    history = mlflow.MlflowClient(tracking_uri=searched.tracking.uri).get_metric_history(child.info.run_id, RMSE)
+    assert [(metric.step, metric.value) for metric in history] == [(e, m[RMSE]) for e, m in trial.history.items()]
+    assert child.info.status == "FINISHED"
+
+
 @pytest.mark.parametrize(
     ("algorithm", "scheduler"),
     [("random", {"kind": "asha", "reduction": 2}), ("nsga2", "median"), ("tpe", "hyperband")],
@@ -164,8 +179,6 @@ def test_the_schedule_of_a_population_gives_the_same_metric_when_replayed(algori
 
 def found(settings: Experiment, shared, folder: Path):
     """The trials of a search without references."""
-    from mtl_ray.data.storage import Folder
-
     run = Run.start(settings, folder.name, Folder(str(folder)))
     return search(settings, shared, run, folder.name, {})
 
