@@ -27,7 +27,7 @@ def resources_of(experiment: Experiment) -> dict[str, float]:
 
 
 def room_of(experiment: Experiment) -> int:
-    """How many trials the cluster has room for at once, or comes to have if it grows by itself."""
+    """How many trials the cluster has room for at once, or comes to have if it has told Ray how far it grows."""
     several = experiment.training.num_workers
     if several > 1:
         room = max(num_workers(experiment, nodes) for nodes in (_nodes(), [_grown()])) // several
@@ -40,14 +40,12 @@ def room_of(experiment: Experiment) -> int:
 def limit_of(experiment: Experiment) -> int | None:
     """How many trials may have been proposed and not ended: so many as run, so that each knows of those before it.
 
-    None where trials that wait for others take no room. More trials of several workers than the cluster has room for
-    would only wait for each other's workers, so `max_concurrent` does not go beyond it.
+    None where trials that wait for others take no room. `max_concurrent` may be beyond the room, for a cluster that is
+    to grow: what a trial or its workers take is reserved as a whole, so those that wait hold nothing back.
     """
-    settings, room = tune_of(experiment), room_of(experiment)
-    if experiment.training.num_workers > 1:
-        return min(room, settings.max_concurrent or room)
+    settings = tune_of(experiment)
     waits = settings.scheduler.kind == "hyperband" or settings.algorithm.kind in POPULATIONS
-    return settings.max_concurrent or (None if waits else room)
+    return settings.max_concurrent or (None if waits else room_of(experiment))
 
 
 def num_workers(experiment: Experiment, nodes: Iterable[Resources]) -> int:
@@ -86,7 +84,7 @@ def _nodes() -> list[Resources]:
 
 
 def _grown() -> Resources:
-    """What a cluster that grows by itself comes to have; nothing for others."""
+    """What a cluster that has told Ray how far it grows comes to have; nothing for others."""
     return state.get_max_resources_from_cluster_config() or {}
 
 

@@ -166,8 +166,9 @@ def search(
     tree = experiment.model_dump(mode="json", exclude_unset=True)
     place = run.folder / SEARCH
     common = {"experiment": tree, "shared": ray.put(shared), "storage": (place / WORKERS).location}
+    limit = limit_of(experiment)
     # Otherwise trials would start one after the other.
-    for key, value in (SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(room_of(experiment))}).items():
+    for key, value in (SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(limit or room_of(experiment))}).items():
         os.environ.setdefault(key, value)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are off
     # `ray.tune.run` and not `Tuner`, which would resume with pickled copies of the recorder and of the scheduler.
@@ -184,7 +185,7 @@ def search(
             resources_per_trial=resources_of(experiment),
             search_alg=build_searcher(experiment, known.violations),
             scheduler=build_scheduler(experiment, {t.id: t.reports for t in recorder.trials.values()}),
-            max_concurrent_trials=limit_of(experiment),
+            max_concurrent_trials=limit,
             max_failures=experiment.training.max_failures,
             # The state of the search is written whenever so many are there, so a killed driver knows of all of them;
             # those of a population stay, since its members copy from each other, and the state is written every second.

@@ -230,7 +230,7 @@ class Tune(Section):
     gpus_per_trial: NonNegativeFloat | None = None
     """GPUs of a trial of one worker, which trials may share; by default 1 with `training.use_gpu`, otherwise 0."""
     max_concurrent: PositiveInt | None = None
-    """Trials at once; by default as many as the cluster has room for."""
+    """Trials at once; by default as many as the cluster has room for. To be set where a cluster grows by itself."""
 
     @field_validator("space")
     @classmethod
