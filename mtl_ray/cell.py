@@ -19,7 +19,7 @@ from mtl_ray.worker import SCORE, WITHIN_EPOCH, fit
 
 
 def start_cell(
-    experiment: Experiment, prepared: Prepared, split: SplitName, title: str, cpus: int = 1
+    experiment: Experiment, prepared: Prepared, split: SplitName, title: str | None, cpus: int = 1
 ) -> ray.ObjectRef:
     """Run a training as a task of Ray with that many CPUs and torch threads; see `run_cell` for what it gives."""
     training = experiment.training
@@ -28,14 +28,16 @@ def start_cell(
     return ray.remote(run_cell).options(**options).remote(tree, prepared.folder.location, split, title, cpus)
 
 
-def run_cell(experiment: dict[str, Any], dataset: str, split: SplitName, title: str, threads: int) -> dict[str, Any]:
+def run_cell(
+    experiment: dict[str, Any], dataset: str, split: SplitName, title: str | None, threads: int
+) -> dict[str, Any]:
     """Train, take the epoch of the best score and evaluate it, as `train` does.
 
     Args:
         experiment: plain tree.
         dataset: location of the prepared data set.
         split: the rows to evaluate on.
-        title: name in the progress bar.
+        title: name in the progress bar; None for no bar.
         threads: torch threads.
 
     Returns:

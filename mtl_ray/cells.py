@@ -11,6 +11,7 @@ from mtl_ray.data.prepare import Prepared
 from mtl_ray.experiment import Experiment
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.schema import SplitName
+from mtl_ray.session import shows_bars
 from mtl_ray.tracking import Run
 from mtl_ray.train import log_report
 
@@ -31,8 +32,10 @@ def train_cells(
     Raises:
         RuntimeError: a training failed.
     """
+    bars = shows_bars()
     pending = {
-        start_cell(experiment, prepared, split, name, cpus): name for name, (experiment, prepared) in cells.items()
+        start_cell(experiment, prepared, split, name if bars else None, cpus): name
+        for name, (experiment, prepared) in cells.items()
     }
     try:
         while pending:

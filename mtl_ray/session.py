@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -29,6 +30,11 @@ def connect() -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+def shows_bars() -> bool:
+    """Whether progress bars are drawn: in a log file each of their states would be a line of its own."""
+    return sys.stderr.isatty()
 
 
 def beside_main_thread(work: Callable[[], Result], stop: Callable[[], None] | None = None) -> Result:

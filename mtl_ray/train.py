@@ -21,7 +21,7 @@ from mtl_ray.registry import example_of, signature_of, with_start_at_hand
 from mtl_ray.report import write_evaluation, write_report
 from mtl_ray.run_folder import HISTORY, RUN_FILE, ended, read_history, read_note, write_note
 from mtl_ray.score import Scorer
-from mtl_ray.session import beside_main_thread, connect
+from mtl_ray.session import beside_main_thread, connect, shows_bars
 from mtl_ray.tracking import Run, register
 from mtl_ray.worker import SCORE, WITHIN_EPOCH, train_worker, workers_of
 
@@ -40,17 +40,30 @@ class Trained:
 
 
 class _LogMetrics(ray.train.UserCallback):
-    """Sends what rank 0 reports to MLflow and keeps it by epoch in the run's folder; runs once per report, beside the
-    driver, never in a worker."""
+    """Sends what rank 0 reports to MLflow and keeps it by epoch in the run's folder; without progress bars it also
+    prints a line. Runs once per report, in the controller of Ray Train beside the driver, never in a worker."""
 
-    def __init__(self, run: Run, folder: Folder) -> None:
-        self.run, self.folder, self.history = run, folder, read_history(folder)
+    def __init__(self, experiment: Experiment, run: Run, folder: Folder, bars: bool) -> None:
+        self.experiment, self.run, self.folder, self.bars = experiment, run, folder, bars
+        self.history = read_history(folder)
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         values = log_report(self.run, metrics[0])
         if metrics[0][SCORE] != WITHIN_EPOCH:
             self.history[int(metrics[0]["epoch"])] = values
             self.folder.write_whole(HISTORY, json.dumps(self.history))
+            if not self.bars:
+                print(epoch_line(self.experiment, metrics[0]), flush=True)
+
+
+def epoch_line(experiment: Experiment, metrics: dict[str, Any]) -> str:
+    """An epoch's losses by task and rows per second, for a log file."""
+    told = [f"epoch {metrics['epoch']}/{experiment.training.epochs}"]
+    for split in ("train", "valid"):
+        losses = {task: metrics.get(f"{split}/{task}/loss") for task in experiment.tasks}
+        if found := [f"{task} {loss:.4f}" for task, loss in losses.items() if loss is not None]:
+            told.append(f"{split} loss {', '.join(found)}")
+    return "; ".join([*told, f"{metrics['rows_per_second']:,.0f} rows/s"])
 
 
 def log_report(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +107,7 @@ def train(
         report(f"run {name}; if it is interrupted, continue with: mtl-ray train EXPERIMENT --resume {name}")
     connect()
     with ended(run, report, f"mtl-ray train EXPERIMENT --resume {name}"):
-        result = beside_main_thread(_trainer(experiment, prepared, runs, name, run).fit)
+        result = beside_main_thread(_trainer(experiment, prepared, runs, name, run, shows_bars()).fit)
         checkpoint = _local(_best(result))
         evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
         run.log_metrics(evaluation.metrics, experiment.training.epochs)
@@ -107,12 +120,13 @@ def train(
     return Trained(name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
 
 
-def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str, run: Run) -> TorchTrainer:
+def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str, run: Run, bars: bool) -> TorchTrainer:
     return TorchTrainer(
         train_worker,
         train_loop_config={
             "experiment": with_start_at_hand(experiment, runs / name).model_dump(mode="json", exclude_unset=True),
             "dataset": prepared.folder.location,
+            "bars": bars,
         },
         scaling_config=workers_of(experiment.training),
         run_config=ray.train.RunConfig(
@@ -122,7 +136,7 @@ def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
             ),
-            callbacks=[_LogMetrics(run, runs / name)],
+            callbacks=[_LogMetrics(experiment, run, runs / name, bars)],
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )

@@ -39,8 +39,8 @@ def train_worker(config: dict[str, Any]) -> None:
     """Train from the latest checkpoint of this run, if any, to the last epoch or to early stopping.
 
     Args:
-        config: `experiment` (plain tree; `training.warm_start` is a folder) and `dataset` (location of the prepared
-            data set).
+        config: `experiment` (plain tree; `training.warm_start` is a folder), `dataset` (location of the prepared
+            data set) and `bars` (whether the driver shows progress bars).
     """
     experiment = parse(config["experiment"], "experiment")
     prepared = open_prepared(config["dataset"])
@@ -57,7 +57,8 @@ def train_worker(config: dict[str, Any]) -> None:
     elif training.warm_start is not None:
         start_from(trainer, prepared, training.warm_start)
     train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
-    fit(trainer, train, valid, lambda metrics: _report(metrics, trainer, prepared))
+    bar = "" if config["bars"] else None
+    fit(trainer, train, valid, lambda metrics: _report(metrics, trainer, prepared), bar)
 
 
 def quiet() -> None:

@@ -1,4 +1,4 @@
-"""Nothing of a search is lost or done twice when a trial's process, a node and the driver are killed."""
+"""A search goes on to a node that joins, and nothing is lost or done twice when a trial, a node and the driver die."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.support import small_experiment, wait_for
 TRIALS, EPOCHS = 6, 16
 
 
-def test_a_search_survives_the_death_of_a_trial_of_a_node_and_of_its_driver(tmp_path: Path):
+def test_a_search_uses_a_node_that_joins_and_survives_the_death_of_a_trial_of_a_node_and_of_its_driver(tmp_path: Path):
     experiment = override(
         small_experiment(),
         {
@@ -31,6 +31,7 @@ def test_a_search_survives_the_death_of_a_trial_of_a_node_and_of_its_driver(tmp_
                 "space": {"tasks.*.weight": {"kind": "simplex"}},
                 "algorithm": "random",
                 "trials": TRIALS,
+                "max_concurrent": 3,
             },
         },
     )
@@ -38,14 +39,15 @@ def test_a_search_survives_the_death_of_a_trial_of_a_node_and_of_its_driver(tmp_
     file.write_text(yaml.safe_dump(experiment.model_dump(mode="json", exclude_unset=True), sort_keys=False))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        first = cluster.add_node(num_cpus=1)
         with (tmp_path / "log").open("w") as log:
             driver = started(file, cluster.address, log, [])
             folder = wait_for(lambda: next((tmp_path / "runs").glob("*/trials"), None)).parent
             wait_for(lambda: any(folder.glob("trials/*.json")))
-            os.kill(wait_for(lambda: trial_process(cluster)), signal.SIGKILL)
+            joined = cluster.add_node(num_cpus=1)
+            os.kill(wait_for(lambda: trial_process(joined)), signal.SIGKILL)
             wait_for(lambda: len(ended(folder)) >= 1 or driver.poll() is not None)
-            cluster.remove_node(nodes[0], allow_graceful=False)
+            cluster.remove_node(first, allow_graceful=False)
             wait_for(lambda: len(ended(folder)) >= 3 or driver.poll() is not None)
             assert driver.poll() is None, (tmp_path / "log").read_text()
             before = ended(folder)
@@ -87,11 +89,10 @@ def ended(folder: Path) -> dict[str, dict]:
     return {name: trial for name, trial in sorted(found.items()) if trial["state"] == "finished"}
 
 
-def trial_process(cluster: Cluster) -> int | None:
-    """The process of a trial on some node of the cluster."""
-    raylets = {info.process.pid for node in cluster.list_all_nodes() for info in node.all_processes["raylet"]}
-    for pid in raylets:
-        for process in psutil.Process(pid).children(recursive=True):
+def trial_process(node) -> int | None:
+    """The process of a trial on a node."""
+    for info in node.all_processes["raylet"]:
+        for process in psutil.Process(info.process.pid).children(recursive=True):
             if "ImplicitFunc" in " ".join(process.cmdline()):
                 return process.pid
     return None
