@@ -85,11 +85,14 @@ class Recorder(ray.tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial begins, or goes on after a pause, a failure or a resumption; it may have reported its end before."""
-        number = max((known.number for known in self.trials.values()), default=-1) + 1
-        known = self.trials.setdefault(trial.trial_id, Trial(trial.trial_id, number, dict(trial.config)))
+        known = self._known(trial)
         if known.state == "stopped":
             known.state = "running"
         self.changed(known)
+
+    def _known(self, trial: Any) -> Trial:
+        number = max((known.number for known in self.trials.values()), default=-1) + 1
+        return self.trials.setdefault(trial.trial_id, Trial(trial.trial_id, number, dict(trial.config)))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """A trial reported an epoch."""
@@ -113,8 +116,13 @@ class Recorder(ray.tune.Callback):
         self._later(known, self._finish)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial failed as often as it may."""
-        known = self.trials[trial.trial_id]
+        """A trial failed as often as it may; or its process died before it began, which Ray Tune takes for the same."""
+        if trial.trial_id in self.trials:
+            self.fail(trial)
+
+    def fail(self, trial: Any) -> None:
+        """Give a trial up."""
+        known = self._known(trial)
         known.state, known.failure = "failed", known.failure or _last_line(trial)
         self._later(known, self._finish)
 

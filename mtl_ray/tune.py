@@ -173,13 +173,13 @@ def search(
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are off
     # `ray.tune.run` and not `Tuner`, which would resume with pickled copies of the recorder and of the scheduler.
     population = settings.algorithm.kind in POPULATIONS
-    analysis = beside_main_thread(
-        stop=recorder.stop,
-        work=lambda: ray.tune.run(
+
+    def run_trials(resume: str | None) -> Any:
+        return ray.tune.run(
             ray.tune.with_parameters(run_trial, common=common),
             name=SEARCH,
             storage_path=run.folder.location,
-            resume=place.exists() or None,
+            resume=resume,
             config=population_space(experiment),
             num_samples=settings.trials,
             resources_per_trial=resources_of(experiment),
@@ -195,9 +195,20 @@ def search(
             raise_on_failed_trial=False,
             callbacks=[recorder, EndWorkers()],
             verbose=0,
-        ),
-    )
-    recorder.close({trial.trial_id for trial in analysis.trials})
+        )
+
+    found: list[Any] = []
+    unstarted: list[Any] = []
+    resume = "AUTO" if place.exists() else None
+    for _ in range(1 + experiment.training.max_failures):
+        found = beside_main_thread(lambda resume=resume: run_trials(resume), recorder.stop).trials
+        unstarted = [trial for trial in found if trial.trial_id not in recorder.trials]
+        if not unstarted:
+            break
+        resume = "AUTO+ERRORED"
+    for trial in unstarted:
+        recorder.fail(trial)
+    recorder.close({trial.trial_id for trial in found})
     place.delete()  # of no use to trials that have all ended
     return read_trials(run.folder)
 

@@ -1,12 +1,15 @@
 """A search through Ray Tune: every algorithm ends, results are files and MLflow runs, what is there stays."""
 
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 import ray
+from ray.train._internal.session import get_session
 
 from mtl_ray.cell import run_cell
 from mtl_ray.data.prepare import prepare
@@ -18,6 +21,7 @@ from mtl_ray.experiment.space import untuned
 from mtl_ray.report import report
 from mtl_ray.room import limit_of
 from mtl_ray.tracking import Run
+from mtl_ray.trial_process import run_trial
 from mtl_ray.trials import Recorder
 from mtl_ray.tune import search, tune
 from mtl_ray.tuning import Tuning
@@ -204,6 +208,22 @@ def test_trials_of_several_workers_report_what_one_worker_does_and_leave_none_wh
         alone = run_cell(tree, shared.prepared.folder.location, "valid", "alone", 1)["history"]
         expected = {metrics["epoch"]: metrics[RMSE] for metrics in alone if metrics["epoch"] in trial.history}
         assert {epoch: m[RMSE] for epoch, m in trial.history.items()} == pytest.approx(expected, abs=1e-9)
+
+
+def dies_as_it_takes_up_a_second_trial(params: dict[str, Any], common: dict[str, Any]) -> None:
+    """Instead of `run_trial`: the process that ends the first trial of all dies when it is given another."""
+    run_trial(params, common)
+    mark = Path(common["storage"]).parent / "died"
+    if not mark.exists():
+        mark.touch()
+        get_session().reset = lambda **_: os._exit(1)
+
+
+def test_a_trial_whose_process_died_before_it_began_is_begun_again(searched, shared, tmp_path, monkeypatch):
+    monkeypatch.setattr("mtl_ray.tune.run_trial", dies_as_it_takes_up_a_second_trial)
+    changes = {"tune.objectives": RMSE, "tune.constraints": [], "tune.trials": 4}
+    trials = found(override(searched, changes), shared, tmp_path)
+    assert [(trial.state, len(trial.history)) for trial in trials] == [("finished", 2)] * 4
 
 
 @pytest.mark.parametrize(
