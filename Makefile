@@ -37,8 +37,8 @@ test: setup lint ## lint and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/unit tests/local
 	@$(BIN)/pytest tests/cluster
 
-bench: setup ## measure throughput and memory
-	@$(BIN)/pytest tests/benchmarks -s -q
+bench: setup ## measure speed and memory as ratios, into docs/results/performance.md
+	@$(BIN)/pytest tests/benchmarks -m 'not quality' -o timeout=1500 -q
 
 clean: ## remove .venv and caches; data sets, runs and the MLflow store stay
 	@rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

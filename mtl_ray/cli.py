@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from mtl_ray.errors import InputError
-from mtl_ray.experiment import Experiment, load
-from mtl_ray.experiment.grid import grid
-from mtl_ray.experiment.space import check_tune, parameters_of
 from mtl_ray.model_commands import drift, evaluate, export, predict, promote, recommend, serve
 from mtl_ray.terminal import Json, console, say, write_result
+
+# What a command needs is slow to load, and `mtl-ray --help` needs none of it.
+# ruff: noqa: PLC0415
 
 app = typer.Typer(
     help="Distributed training of multi-task recommenders that solve the cold-start problem.",
@@ -71,17 +71,21 @@ def check(
     json_file: Json = None,
 ) -> None:
     """Validate the experiment file and print the plan; nothing is prepared or trained."""
+    from mtl_ray.experiment import Experiment, load
+    from mtl_ray.experiment.grid import grid
+    from mtl_ray.experiment.space import check_tune, parameters_of
+
     if json_schema:
         print(json.dumps(Experiment.model_json_schema(), indent=2))
         return
     if experiment is None:
         raise InputError("check: expected an experiment file, or --json-schema")
-    from mtl_ray.plan import plan  # noqa: PLC0415 - torch is slow to load and `--json-schema` needs none
-
     settings = load(experiment, changes)
     cells = grid(settings) if settings.compare else []
     if settings.tune:
         check_tune(settings)
+    from mtl_ray.plan import plan  # mistakes of the file are told before anything heavy is loaded
+
     result = plan(settings)
     for line in result.lines():
         console.print(line, highlight=False, markup=False)
@@ -95,10 +99,12 @@ def check(
 @app.command()
 def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None:  # noqa: B006
     """Make the encoded data set: read, validate, split, fit on train, encode, write."""
-    from mtl_ray.data.prepare import prepare as run  # noqa: PLC0415
-    from mtl_ray.session import connect  # noqa: PLC0415
+    from mtl_ray.experiment import load
 
     settings = load(experiment, changes)
+    from mtl_ray.data.prepare import prepare as run
+    from mtl_ray.session import connect
+
     connect()
     prepared = run(settings, say)
     quality = prepared.quality
@@ -122,9 +128,11 @@ def train(
     json_file: Json = None,
 ) -> None:
     """Prepare if needed, train, evaluate on the test rows, log to MLflow and register the model."""
+    from mtl_ray.experiment import load
+
     settings = load(experiment, changes)
-    from mtl_ray.tables import table  # noqa: PLC0415
-    from mtl_ray.train import train as run  # noqa: PLC0415
+    from mtl_ray.tables import table
+    from mtl_ray.train import train as run
 
     trained = run(settings, resume, say)
     console.print(table(settings, trained.evaluation, trained.prepared.schema))
@@ -157,9 +165,12 @@ def compare(
     json_file: Json = None,
 ) -> None:
     """Train a grid of variants on the same folds and seeds; means, deviations and paired tests by task and segment."""
+    from mtl_ray.experiment import load
+    from mtl_ray.experiment.grid import grid
+
     settings = load(experiment, changes)
     if affinity is not None:
-        from mtl_ray.selection import select_tasks  # noqa: PLC0415
+        from mtl_ray.selection import select_tasks
 
         selection = select_tasks(settings, affinity, say)
         console.print(selection.table())
@@ -169,7 +180,7 @@ def compare(
         write_result(json_file, found)
         return
     grid(settings)  # mistakes of a variant are told before anything heavy is loaded
-    from mtl_ray.compare import compare as run  # noqa: PLC0415
+    from mtl_ray.compare import compare as run
 
     command = shlex.join(
         ["mtl-ray", "compare", experiment, *(word for change in changes for word in ("--set", change))]
@@ -185,7 +196,7 @@ def compare(
 @app.command()
 def report(run: Annotated[str, typer.Argument(help="Folder of a run of `train` or `compare`.", metavar="RUN")]) -> None:
     """Make the report of a finished run anew: one HTML file and its pictures, in the run's folder and in MLflow."""
-    from mtl_ray.report import report as make  # noqa: PLC0415
+    from mtl_ray.report import report as make
 
     say(f"report: {make(run)}/report.html")
 
@@ -201,11 +212,14 @@ def tune(
     json_file: Json = None,
 ) -> None:
     """Search task weights, task subsets, architectures and any other setting; the trade-off, and the best as a file."""
+    from mtl_ray.experiment import load
+    from mtl_ray.experiment.space import check_tune
+
     settings = load(experiment, changes)
     check_tune(settings)  # mistakes of the search are told before anything heavy is loaded
-    from rich.live import Live  # noqa: PLC0415
+    from rich.live import Live
 
-    from mtl_ray.tune import tune as run  # noqa: PLC0415
+    from mtl_ray.tune import tune as run
 
     with Live(console=console, auto_refresh=False) as live:
         shown = sys.stdout.isatty()

@@ -49,6 +49,7 @@ def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows:
     """Metrics and counts of `tasks`, from all rows of a split: predictions `NAME`, labels, user keys and supports."""
     metrics: dict[str, float] = {}
     masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], segments(experiment.evaluation.support_buckets))
+    users = torch.unique(rows[USER_KEY], return_inverse=True)[1]
     for name, task in tasks.items():
         label = rows[label_column(name)]
         values, counts = evaluate_task(
@@ -57,7 +58,7 @@ def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows:
             prediction=rows[name],
             label=label,
             mask=task.labelled(label),
-            users=rows[USER_KEY],
+            users=users,
             segments=masks,
         )
         metrics |= {f"{split}/{key}": value for key, value in values.items()}

@@ -21,7 +21,7 @@ from mtl_ray import checkpoint
 from mtl_ray.balancing import Step, build_balancer, make_step
 from mtl_ray.balancing.affinity import lookahead_affinity
 from mtl_ray.balancing.diagnostics import Monitor
-from mtl_ray.data.load import Batch, Shard, num_steps, to_device
+from mtl_ray.data.load import Batch, Shard, to_device
 from mtl_ray.distributed import rank, sum_over_ranks, world_size
 from mtl_ray.experiment import Experiment
 from mtl_ray.models import MultiTaskModel
@@ -29,7 +29,7 @@ from mtl_ray.models.layers import Forward, gate_use
 from mtl_ray.models.masks import HALVES, SAMPLE, Hidden, draw_hidden, rows_of, trainable, uniform
 from mtl_ray.models.sides import Reading
 from mtl_ray.optimizer import Optimizers
-from mtl_ray.schema import ROW, UNKNOWN, Schema, label_column
+from mtl_ray.schema import ROW, UNKNOWN, Schema, label_column, num_steps
 from mtl_ray.sparse_tables import sparse_parameters
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}

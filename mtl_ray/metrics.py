@@ -5,13 +5,13 @@ import math
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import (
-    binary_auroc,
     binary_calibration_error,
     multiclass_f1_score,
     multilabel_auroc,
 )
 from torchmetrics.retrieval import RetrievalNormalizedDCG, RetrievalRecall
 
+from mtl_ray.areas import Rows
 from mtl_ray.experiment.tasks import RealTask, Task, metric_names
 from mtl_ray.schema import Segment
 
@@ -49,38 +49,45 @@ def evaluate_task(
         prediction: (n,) or (n, C) on the natural scale.
         label: (n,) or (n, C).
         mask: (n,) bool, rows that have a label.
-        users: (n,) int64 key of each row's user.
+        users: (n,) int64 number of each row's user, from 0.
         segments: (n,) bool by segment.
     """
     values: dict[str, float] = {}
     counts: dict[str, int] = {}
-    for segment, inside in {"": torch.ones_like(mask), **segments}.items():
+    labelled = torch.nonzero(mask)[:, 0]
+    whole = Rows(prediction[labelled].double(), label[labelled], users[labelled])
+    for segment, inside in {"": None, **segments}.items():
         suffix = f"/{segment}" if segment else ""
-        rows = torch.nonzero(mask & inside)[:, 0]
+        rows = whole if inside is None else whole.part(inside[labelled])
         counts[f"{name}/count{suffix}"] = len(rows)
         for metric in metric_names(task):
-            value = compute(metric, task, prediction[rows].double(), label[rows], users[rows]) if len(rows) else None
+            value = _compute(metric, task, rows) if len(rows) else None
             if value is not None and not math.isnan(value):
                 values[f"{name}/{metric}{suffix}"] = value
     return values, counts
 
 
 def compute(metric: str, task: Task, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
-    """One metric of rows that all have a label; None where it is not defined."""
+    """One metric of rows that all have a label, from their users' keys; None where it is not defined."""
+    return _compute(metric, task, Rows(prediction, label, torch.unique(users, return_inverse=True)[1]))
+
+
+def _compute(metric: str, task: Task, rows: Rows) -> float | None:
     name, _, k = metric.partition("@")
+    prediction, label = rows.prediction, rows.label
     match name:
         case "rmse":
             return float((prediction - label.double()).square().mean().sqrt())
         case "mae":
             return float((prediction - label.double()).abs().mean())
         case "auc":
-            return _auc(prediction, label)
+            return rows.auc()
         case "gauc":
-            return gauc(prediction, label, users)
+            return rows.gauc()
         case "deviance":
             return _poisson_deviance(prediction, label.double())
         case "ece":
-            return float(binary_calibration_error(prediction, (label > 0.5).long(), n_bins=15))
+            return float(binary_calibration_error(prediction, (label > 0.5).long(), n_bins=15, validate_args=False))
         case "ratio":
             observed = float(label.double().sum())
             return float(prediction.sum()) / observed if observed else None
@@ -108,7 +115,7 @@ def compute(metric: str, task: Task, prediction: Tensor, label: Tensor, users: T
                 return _auc(prediction[:, both][:, 0], label[:, both][:, 0])
             return float(multilabel_auroc(prediction[:, both], label[:, both].long(), num_labels=kept, average="macro"))
         case "ndcg" | "recall":
-            return _ranking(name, int(k), task, prediction, label, users)
+            return _ranking(name, int(k), task, prediction, label, rows.users)
         case _:
             raise AssertionError(metric)
 
@@ -119,12 +126,7 @@ def _poisson_deviance(rate: Tensor, label: Tensor) -> float:
 
 
 def _auc(score: Tensor, label: Tensor) -> float | None:
-    positive = label > 0.5
-    if positive.all() or not positive.any():
-        return None
-    # By ranks, since torchmetrics would squash scores that are no probabilities until they tie.
-    ranks = _ranks(score).double()
-    return float(binary_auroc(ranks / ranks.max().clamp(min=1), positive.long()))
+    return Rows(score, label, torch.zeros(len(score), dtype=torch.int64)).auc()
 
 
 def _log_loss(task: Task, prediction: Tensor, label: Tensor) -> float:
@@ -134,35 +136,6 @@ def _log_loss(task: Task, prediction: Tensor, label: Tensor) -> float:
     positive = prediction.clamp(min=tiny).log()
     negative = (1 - prediction).clamp(min=tiny).log()
     return float(-torch.where(label > 0.5, positive, negative).mean())
-
-
-def gauc(score: Tensor, label: Tensor, users: Tensor) -> float | None:
-    """AUC within each user, averaged with the user's rows as weights (Zhou et al. 2018, DIN).
-
-    Users whose labels are all equal have no AUC and are left out. Ties count one half.
-    """
-    user = torch.unique(users, return_inverse=True)[1]
-    by_score = torch.argsort(score, stable=True)
-    order = by_score[torch.argsort(user[by_score], stable=True)]
-    user, score, positive = user[order], score[order], (label[order] > 0.5).double()
-    num_users = int(user.max()) + 1
-    start = torch.searchsorted(user, torch.arange(num_users))
-    position = torch.arange(len(user), dtype=torch.float64) - start[user]
-    tied = torch.ones(len(user), dtype=torch.bool)
-    tied[1:] = (user[1:] != user[:-1]) | (score[1:] != score[:-1])
-    group = tied.long().cumsum(0) - 1
-    size = torch.bincount(group).double()
-    rank = torch.zeros_like(size).index_add_(0, group, position) / size + 1
-    zeros = torch.zeros(num_users, dtype=torch.float64)
-    positives = zeros.index_add(0, user, positive)
-    rows = torch.bincount(user, minlength=num_users).double()
-    ranks = zeros.index_add(0, user, positive * rank[group])
-    defined = (positives > 0) & (positives < rows)
-    if not defined.any():
-        return None
-    pairs = (positives * (rows - positives))[defined]
-    auc = (ranks - positives * (positives + 1) / 2)[defined] / pairs
-    return float((auc * rows[defined]).sum() / rows[defined].sum())
 
 
 def _ranks(score: Tensor) -> Tensor:

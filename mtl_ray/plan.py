@@ -1,15 +1,18 @@
 """The plan that `mtl-ray check` prints: what will be read, learned and computed, before anything runs."""
 
+import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from mtl_ray.cost import Complexity
 from mtl_ray.data.bucket import bucket_of
-from mtl_ray.data.load import num_steps
 from mtl_ray.data.prepare import find_prepared, raw_columns, side_tables
 from mtl_ray.data.quality import bad_rows
 from mtl_ray.data.sources import Raw, open_source
@@ -21,12 +24,11 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.data import RandomSplit
 from mtl_ray.experiment.features import IdFeature, ImageFeature, VectorFeature
-from mtl_ray.models.complexity import Complexity, complexity_of
-from mtl_ray.models.masks import hidden_by
-from mtl_ray.schema import Schema
+from mtl_ray.experiment.inputs import hidden_by
+from mtl_ray.schema import Schema, num_steps
 
-SAMPLE_TABLES = 4
-"""Tables of the log's first chunks that are read for an estimate while the data set is not prepared."""
+SAMPLE_ROWS = 100_000
+"""Rows of the log's beginning that are read, at least, for an estimate while the data set is not prepared."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,29 @@ def plan(experiment: Experiment) -> Plan:
     raw_columns(experiment, raw)
     prepared = find_prepared(experiment, raw)
     schema = prepared.schema if prepared else _estimate(experiment, raw)
-    return Plan(experiment, schema, prepared is not None, complexity_of(experiment, schema))
+    return Plan(experiment, schema, prepared is not None, _cost(experiment, schema))
+
+
+def _cost(experiment: Experiment, schema: Schema) -> Complexity:
+    """What the model costs, kept under `data.cache`: torch takes longer to load than all else of a plan.
+
+    It is kept by a digest of all that decides it, this package's own files included.
+    """
+    digest = hashlib.sha256(version("torch").encode())
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    digest.update(experiment.model_dump_json(exclude={"name", "tracking", "compare", "promotion", "tune"}).encode())
+    digest.update(schema.model_dump_json(include={"features", "tasks"}).encode())
+    kept = Folder(experiment.data.cache) / "costs"
+    name = f"{digest.hexdigest()}.json"
+    if kept.exists(name):
+        return Complexity.model_validate_json(kept.read_text(name))
+    from mtl_ray.models.complexity import complexity_of  # noqa: PLC0415 - torch is slow to load
+
+    found = complexity_of(experiment, schema)
+    with suppress(OSError):  # where nothing can be kept, it is found anew each time
+        kept.write_whole(name, found.model_dump_json())
+    return found
 
 
 def _estimate(experiment: Experiment, raw: Raw) -> Schema:
@@ -115,10 +139,13 @@ def _estimate(experiment: Experiment, raw: Raw) -> Schema:
     stage = Stage(experiment, raw_columns(experiment, raw), 1, Folder(experiment.data.output))
     users, items, _ = side_tables(experiment, raw)
     tables = ((chunk.file, *entry) for chunk in raw.chunks for entry in chunk.read())
-    parts = []
-    for file, first_row, table in islice(tables, SAMPLE_TABLES):
+    parts, read = [], 0
+    for file, first_row, table in tables:
         good = np.asarray(bad_rows(experiment, table).is_null())
         parts.append(stage.staged(table, good, file, first_row + np.flatnonzero(good), 0)[0])
+        read += len(table)
+        if read >= SAMPLE_ROWS:
+            break
     if not parts or not sum(map(len, parts)):
         raise InputError("the log has no usable row among its first; run `mtl-ray prepare` to see why")
     everything = experiment.model_copy(

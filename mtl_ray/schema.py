@@ -67,6 +67,11 @@ class Schema(Section):
     """Best reachable value by `task/metric`, where the source knows it."""
 
 
+def num_steps(schema: Schema, batch_size: int) -> int:
+    """Optimizer steps of an epoch: the same on every worker."""
+    return -(-schema.num_rows["train"] // batch_size)
+
+
 def segment_key(split: str, task: str, metric: str, segment: str) -> str:
     """`split/task/metric[/segment]`; the segment `all` is not named."""
     return f"{split}/{task}/{metric}" + ("" if segment == "all" else f"/{segment}")

@@ -15,7 +15,7 @@ from ray.experimental import tqdm_ray
 from torch import Tensor
 
 from mtl_ray import checkpoint
-from mtl_ray.data.load import Shard, draw_rows, num_steps
+from mtl_ray.data.load import Shard, draw_rows
 from mtl_ray.data.prepare import Prepared, open_prepared
 from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.distributed import rank, world_size
@@ -24,7 +24,7 @@ from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.tasks import is_higher_better
 from mtl_ray.experiment.training import Training
 from mtl_ray.loop import Trainer, mean_losses
-from mtl_ray.schema import SplitName
+from mtl_ray.schema import SplitName, num_steps
 from mtl_ray.warm_start import start_from
 
 SCORE = "score"

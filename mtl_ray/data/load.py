@@ -155,11 +155,6 @@ class Shard:
                 yield {name: column[start : start + batch_size] for name, column in mine.items()}
 
 
-def num_steps(schema: Schema, batch_size: int) -> int:
-    """Optimizer steps of an epoch: the same on every worker."""
-    return -(-schema.num_rows["train"] // batch_size)
-
-
 def to_batch(table: pa.Table) -> Batch:
     """Columns as tensors: (n,), or (n, length) for fixed-size lists."""
     batch = {}

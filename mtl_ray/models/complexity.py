@@ -1,12 +1,11 @@
 """What a model costs, found by a pass over tensors without memory (the meta device)."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.fx.experimental import _config as fx_config
 from torch.utils.flop_counter import FlopCounterMode
 
+from mtl_ray.cost import Complexity
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (
     ImageFeature,
@@ -22,34 +21,6 @@ from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
 
 OPTIMIZER_COPIES = {"adamw": 4, "adam": 4, "adagrad": 3, "sgd": 2}
 """Numbers kept per parameter: the weight, its gradient, the optimizer's state; momentum is one more."""
-
-
-@dataclass(frozen=True)
-class Complexity:
-    """Size of a model, work for a row and memory on one worker."""
-
-    parameters: dict[str, int]
-    """Trainable numbers by part of the model."""
-    multiply_adds: float
-    """Of a row's forward pass, in matrix products and convolutions; embedding look-ups are none."""
-    weight_bytes: int
-    """Weights, gradients, optimizer state and averaged weights."""
-    activation_bytes: int
-    """What the forward pass of a worker's part of a batch keeps for the backward pass. Under mixed precision it is that
-    of float32, hence too much; the passes that `meta_embedding` and `mwuf` add are left out."""
-
-    @property
-    def memory_bytes(self) -> int:
-        """Estimated training memory of a worker, without the data and without temporaries."""
-        return self.weight_bytes + self.activation_bytes
-
-    def numbers(self) -> dict[str, float]:
-        """By the names under which they are logged."""
-        return {
-            "model/parameters": sum(self.parameters.values()),
-            "model/multiply_adds_per_row": self.multiply_adds,
-            "model/memory_bytes": self.memory_bytes,
-        }
 
 
 def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
@@ -74,7 +45,12 @@ def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
     copies = OPTIMIZER_COPIES[optimizer.kind] + bool(optimizer.kind == "sgd" and optimizer.momentum)
     copies += bool(training.average)
     weight_bytes = sum(parameters.values()) * dtype.itemsize * copies
-    return Complexity(parameters, counter.get_total_flops() / 2 / size, weight_bytes, kept.num_bytes)
+    return Complexity(
+        parameters=parameters,
+        multiply_adds=counter.get_total_flops() / 2 / size,
+        weight_bytes=weight_bytes,
+        activation_bytes=kept.num_bytes,
+    )
 
 
 class _Kept:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import Feature, SequenceFeature, StatisticFeature
+from mtl_ray.experiment.inputs import hidden_by
 
 Hidden = dict[str, Tensor]
 """By feature, (B,) bool: whether the input is hidden in the row; by `NAME.entries`, (B, L) bool: which entries of a
@@ -22,24 +23,6 @@ SAMPLE = 255
 """Stream of the draw of the rows on which a balancer sees what a step has done."""
 HALVES = 256
 """Stream of the draw that halves the rows of an entity (Meta-Embedding); those of masks count up from 0."""
-
-
-def hidden_by(experiment: Experiment, task: str) -> set[str]:
-    """Inputs that a masked-input task must not see: none for other tasks.
-
-    They are all inputs that read its label column (a number may also be there in buckets) and the ids of their owners.
-    """
-    if not experiment.tasks[task].masked_input:
-        return set()
-    column = experiment.tasks[task].column or task
-    answers = {
-        name
-        for name, feature in experiment.features.items()
-        if not isinstance(feature, SequenceFeature) and experiment.column_of(name) == column
-    }
-    keys = {"user": experiment.user, "item": experiment.item}
-    owners = {experiment.features[name].entity for name in answers}
-    return answers | {key for entity, key in keys.items() if entity in owners}
 
 
 def draw_hidden(experiment: Experiment, rows: Tensor, seed: int, epoch: int) -> Hidden:

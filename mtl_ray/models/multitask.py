@@ -8,11 +8,12 @@ from torch.utils.checkpoint import checkpoint
 
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import IdFeature, SequenceFeature, StatisticFeature
+from mtl_ray.experiment.inputs import hidden_by
 from mtl_ray.experiment.tasks import DOT_KINDS, RankingTask
 from mtl_ray.models.inputs import Inputs, Vectors
 from mtl_ray.models.interactions import build_interaction
 from mtl_ray.models.layers import SHARED, Encoded, Forward, ModuleDict, Network, ParameterDict, Sizes
-from mtl_ray.models.masks import hidden_by, rows_of
+from mtl_ray.models.masks import rows_of
 from mtl_ray.models.networks import network_of
 from mtl_ray.models.sides import Reading, Taught, known_support
 from mtl_ray.models.soft_sharing import SoftSharingNetwork

@@ -91,16 +91,17 @@ def medians(steps: dict[str, Callable[[], None]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def test_time_of_architectures_of_one_size():
+def test_time_of_architectures_of_one_size(performance):
     torch.set_num_threads(1)
     size = network_size("shared_bottom", 512)
     models = {kind: of_equal_size(kind, size) for kind in architectures()}
     seconds = medians({kind: training_step(model) for kind, model in models.items()})
-    print(f"\nstep of {BATCH} rows, networks of about {size:,} parameters, over shared_bottom:")
-    for kind, value in seconds.items():
-        parameters = sum(p.numel() for p in models[kind].network.parameters())
-        print(f"  {kind:14} {value / seconds['shared_bottom']:5.2f}   ({parameters:,} parameters)")
+    for kind, model in models.items():
+        parameters = sum(p.numel() for p in model.network.parameters())
         assert abs(parameters / size - 1) < 0.05, kind
+    ratios = {kind: value / seconds["shared_bottom"] for kind, value in seconds.items()}
+    note = f"{size:,} parameters; " + ", ".join(f"{kind} {ratio:.2f}" for kind, ratio in ratios.items())
+    performance("step with mmoe over shared_bottom of its size", ratios["mmoe"], note=note)
 
 
 class BatchedExperts(nn.Module):
@@ -119,7 +120,7 @@ class BatchedExperts(nn.Module):
         return x
 
 
-def test_a_mixture_of_eight_experts_over_one_wide_network():
+def test_a_mixture_of_eight_experts_over_one_wide_network(performance):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     number, width, hidden = 8, 256, (128, 64)
@@ -140,7 +141,6 @@ def test_a_mixture_of_eight_experts_over_one_wide_network():
         return step
 
     seconds = medians({"wide": run(wide), "loop": run(experts), "batched": run(batched)})
-    print(f"\n8 experts over one MLP of the same multiply-adds, {BATCH} rows, forward and backward:")
-    for name in ("loop", "batched"):
-        print(f"  {name:8} {seconds[name] / seconds['wide']:.2f}")
-    assert seconds["loop"] / seconds["wide"] < 1.3
+    note = f"forward and backward of {BATCH} rows; as batched products {seconds['batched'] / seconds['wide']:.2f}"
+    ratio = seconds["loop"] / seconds["wide"]
+    performance("8 experts over one MLP of their multiply-adds", ratio, bar=1.3, at_least=False, note=note)

@@ -124,7 +124,7 @@ def ratio_over_equal(step: Callable[[int], object], average=median, model: str =
     return average(own for _, own in pairs), average(own / base for base, own in pairs)
 
 
-def test_cost_of_balancing():
+def test_cost_of_balancing(performance):
     torch.set_num_threads(1)
     rows = []
     for kind, settings in balancings().items():
@@ -146,6 +146,9 @@ def test_cost_of_balancing():
     for name, make in makers.items():
         step = make(trainer_of(experiment_with({"kind": "upgrad" if make is our_step else "equal"}, bottom)))
         rows.append((f"{bottom}: {name}", *ratio_over_equal(step, model=bottom)))
+    ratios = {name: ratio for name, _, ratio in rows}
+    for name in ("upgrad", "famo", "a backward pass a task, UPGrad"):
+        performance(f"step with {name} over equal weights", ratios[name], note="MMoE, see balancing_cost.md")
     title = f"mmoe with 4 experts, 4 tasks, batch {BATCH}, {sum(ROWS.values()):,} x 32 embeddings, 1 thread of a CPU"
     table = [f"| {name} | {1000 * time_of_step:.1f} | {ratio:.2f} |" for name, time_of_step, ratio in rows]
     text = "\n".join([*HEAD, title, "", "| method | ms a step | over equal |", "|---|---|---|", *table, ""])

@@ -8,6 +8,7 @@ equal weights.
 from pathlib import Path
 from statistics import mean, stdev
 
+import pytest
 import ray
 import torch
 
@@ -19,6 +20,7 @@ from mtl_ray.experiment import Experiment, override
 from mtl_ray.loop import Trainer
 from tests.support import small_experiment
 
+pytestmark = pytest.mark.quality
 SPLITS = ("train", "valid", "test")
 SEEDS, TARGET, HARMFUL = range(5), "rating", "harmful"
 RESULT = Path(__file__).parents[2] / "docs/results/harmful_task.md"

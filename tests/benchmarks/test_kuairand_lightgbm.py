@@ -22,6 +22,7 @@ from mtl_ray.session import connect
 from mtl_ray.tasks import build_task
 from tests.support import test_data
 
+pytestmark = pytest.mark.quality
 FILE = Path(__file__).parents[2] / "jobs/kuairand_cold.yaml"
 RESULT = Path(__file__).parents[2] / "docs/results/kuairand_lightgbm.md"
 SEEDS, SEGMENTS = range(5), ("all", "warm", "new_user", "new_item")

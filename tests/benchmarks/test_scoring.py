@@ -128,7 +128,9 @@ def plain_loop(model: Path, rows: Path, folder: Path) -> float:
     return float(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
 
-def test_scoring_keeps_up_with_a_plain_loop_in_bounded_memory_and_survives_a_kill(model, rows, tmp_path: Path):
+def test_scoring_keeps_up_with_a_plain_loop_in_bounded_memory_and_survives_a_kill(
+    model, rows, tmp_path: Path, performance
+):
     before = plain_loop(model, rows, tmp_path)
     output, result = tmp_path / "out", tmp_path / "result.json"
     killed = start(model, rows, output, result)
@@ -154,8 +156,9 @@ def test_scoring_keeps_up_with_a_plain_loop_in_bounded_memory_and_survives_a_kil
     assert (np.sort(requests) == np.arange(NUM_ROWS)).all()
     ours, after = found["rows_per_second"], plain_loop(model, rows, tmp_path)
     plain = max(before, after)
-    print(f"\nplain loop: {before:,.0f} rows/s before, {after:,.0f} after ({PLAIN_ROWS:,} rows, all threads of torch)")
-    print(f"mtl-ray predict: {ours:,.0f} rows/s ({NUM_ROWS:,} rows, killed after {done_before} chunks and resumed)")
-    print(f"ratio {ours / plain:.2f}, peak memory {peak[0] / 2**20:,.0f} MiB, of which Ray's own processes are a part")
+    note = (
+        f"{ours:,.0f} rows/s ({NUM_ROWS:,} rows, killed after {done_before} chunks and resumed) over {plain:,.0f} "
+        f"({PLAIN_ROWS:,} rows, all threads of torch); peak memory {peak[0] / 2**20:,.0f} MiB with Ray's own processes"
+    )
     shutil.rmtree(output)
-    assert ours / plain > 0.8
+    performance("batch scoring over a plain loop, rows/s", ours / plain, bar=0.8, note=note)

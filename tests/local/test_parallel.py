@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl_ray.data.load import joined, num_steps, select
+from mtl_ray.data.load import joined, select
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment
 from mtl_ray.loop import Trainer
-from mtl_ray.schema import ROW, label_column
+from mtl_ray.schema import ROW, label_column, num_steps
 from tests.support import parameters, run_workers, shard, small_experiment
 
 STEPS = 10

@@ -3,8 +3,9 @@ import pytest
 import torch
 from sklearn.metrics import ndcg_score, roc_auc_score
 
+from mtl_ray.areas import Rows
 from mtl_ray.experiment.tasks import BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
-from mtl_ray.metrics import compute, evaluate_task, gauc, segment_masks
+from mtl_ray.metrics import compute, evaluate_task, segment_masks
 from mtl_ray.schema import segments
 
 
@@ -18,12 +19,12 @@ def test_gauc_is_the_mean_auc_of_users_weighted_by_their_rows():
         if 0 < label[mine].sum() < mine.sum():
             total += roc_auc_score(label[mine], score[mine]) * mine.sum()
             weight += mine.sum()
-    found = gauc(torch.tensor(score), torch.tensor(label), torch.tensor(users))
+    found = Rows(torch.tensor(score), torch.tensor(label), torch.tensor(users)).gauc()
     assert found == pytest.approx(total / weight, abs=1e-12)
 
 
 def test_gauc_is_undefined_without_a_user_of_both_classes():
-    assert gauc(torch.tensor([0.1, 0.2]), torch.tensor([1.0, 1.0]), torch.tensor([1, 2])) is None
+    assert Rows(torch.tensor([0.1, 0.2]), torch.tensor([1.0, 1.0]), torch.tensor([1, 2])).gauc() is None
 
 
 def test_ndcg_is_the_mean_over_users():

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from mtl_ray.experiment import parse
+from mtl_ray.experiment.inputs import hidden_by
 from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.masks import draw_hidden, hidden_by, trainable, uniform
+from mtl_ray.models.masks import draw_hidden, trainable, uniform
 from tests.support import TREE, small_experiment
 from tests.unit.conftest import SIZES, batch_of, schema_of
 
