@@ -110,6 +110,7 @@ def fit(
         seconds = time.monotonic() - began
         rows = schema.num_rows["train"] - first_step * training.batch_size
         metrics |= {"epoch": progress.epoch, "rows_per_second": rows / seconds, "train_seconds": seconds}
+        metrics |= trainer.meter.over_workers()
         if schema.num_rows["valid"]:
             metrics |= evaluate(trainer, valid)
         metrics[SCORE] = _score(experiment, trainer, metrics)
