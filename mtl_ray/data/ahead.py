@@ -35,7 +35,7 @@ def ahead(items: Iterator[T], number: int) -> Iterator[T]:
                 if not put(item):
                     return
             put(None, last=True)
-        except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the item
+        except BaseException as error:
             put(None, error, last=True)
         finally:
             if close := getattr(items, "close", None):
