@@ -148,7 +148,7 @@ def ray_epochs(experiment: Experiment, prepared: Prepared, folder: Path) -> list
     tree = experiment.model_dump(mode="json", exclude_unset=True)
     TorchTrainer(
         train_worker,
-        train_loop_config={"experiment": tree, "dataset": prepared.folder.location},
+        train_loop_config={"experiment": tree, "dataset": prepared.folder.location, "bars": False, "trace": None},
         scaling_config=workers_of(experiment.training),
         run_config=ray.train.RunConfig(
             name=name,
