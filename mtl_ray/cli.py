@@ -125,6 +125,7 @@ def train(
     experiment: File,
     changes: Set = [],  # noqa: B006
     resume: Annotated[str | None, typer.Option(help="Continue this interrupted run.", metavar="RUN")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Write a profiler's trace of some steps.")] = False,
     json_file: Json = None,
 ) -> None:
     """Prepare if needed, train, evaluate on the test rows, log to MLflow and register the model."""
@@ -134,7 +135,7 @@ def train(
     from mtl_ray.tables import table
     from mtl_ray.train import train as run
 
-    trained = run(settings, resume, say)
+    trained = run(settings, resume, say, profile=profile)
     console.print(table(settings, trained.evaluation, trained.prepared.schema))
     say(f"MLflow run: {trained.run_id}")
     say(f"model: {trained.model_uri or trained.checkpoint}")

@@ -1,10 +1,33 @@
 """Sums and concatenations over ranks; identities in a single process."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+class Clock:
+    """Adds up the seconds of what runs in `running`."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Runs within the block."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - start
+
+
+WAITING = Clock()
+"""Seconds that this process has spent in the sums and concatenations of this module."""
 
 
 def world_size() -> int:
@@ -21,7 +44,8 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     """The sum of `tensor` over all ranks, without gradient."""
     total = tensor.detach().clone()
     if world_size() > 1:
-        dist.all_reduce(total)
+        with WAITING.running():
+            dist.all_reduce(total)
     return total
 
 
@@ -56,7 +80,8 @@ class _GatherRows(torch.autograd.Function):
 def _sizes(tensor: Tensor) -> list[int]:
     size = torch.tensor([len(tensor)], device=tensor.device)
     sizes = [torch.zeros_like(size) for _ in range(world_size())]
-    dist.all_gather(sizes, size)
+    with WAITING.running():
+        dist.all_gather(sizes, size)
     return [int(s.item()) for s in sizes]
 
 
@@ -64,5 +89,6 @@ def _gather(tensor: Tensor, sizes: list[int]) -> Tensor:
     padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
     padded[: len(tensor)] = tensor
     parts = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(parts, padded)
+    with WAITING.running():
+        dist.all_gather(parts, padded)
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

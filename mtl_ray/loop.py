@@ -21,9 +21,11 @@ from mtl_ray import checkpoint
 from mtl_ray.balancing import Step, build_balancer, make_step
 from mtl_ray.balancing.affinity import lookahead_affinity
 from mtl_ray.balancing.diagnostics import Monitor
-from mtl_ray.data.load import Batch, Shard, to_device
+from mtl_ray.data.ahead import ahead
+from mtl_ray.data.load import Batch, Shard, on_device, to_device
 from mtl_ray.distributed import rank, sum_over_ranks, world_size
 from mtl_ray.experiment import Experiment
+from mtl_ray.meter import Meter
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.layers import Forward, gate_use
 from mtl_ray.models.masks import HALVES, SAMPLE, Hidden, draw_hidden, rows_of, trainable, uniform
@@ -33,6 +35,9 @@ from mtl_ray.schema import ROW, UNKNOWN, Schema, label_column, num_steps
 from mtl_ray.sparse_tables import sparse_parameters
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+BATCHES_AHEAD = 2
+"""Batches that are ready, on the device, while a step runs."""
 
 
 @dataclass
@@ -75,6 +80,7 @@ class Trainer:
         self.optimizers = Optimizers(self.model, experiment, num_steps(schema, training.batch_size))
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.progress = Progress()
+        self.meter = Meter(self.parallel, device)
 
     @property
     def evaluated(self) -> MultiTaskModel:
@@ -210,7 +216,7 @@ class Trainer:
         if progress.sums:
             totals += torch.tensor(progress.sums, dtype=torch.float64, device=self.device)
         batches = shard.training_batches(self.experiment.seed, progress.epoch, training.batch_size, progress.step)
-        for batch in batches:
+        for batch in self.meter.waiting(ahead(on_device(batches, self.device, self.dtype), BATCHES_AHEAD)):
             totals += self.step(batch)
             progress.sums = []
             if training.checkpoint_steps and progress.step % training.checkpoint_steps == 0:

@@ -11,7 +11,8 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from typing import Any
 import mlflow
 import yaml
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
 from mtl_ray.data.items import ITEMS
@@ -159,6 +162,19 @@ class Run:
         for name, content in files.items():
             self.folder.write_bytes(name, content if isinstance(content, bytes) else content.encode())
             self.log_file(name, content)
+
+    @contextmanager
+    def system_metrics(self) -> Iterator[None]:
+        """Within the block MLflow also logs what this machine does, if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is set."""
+        monitor = None
+        if self.run_id is not None and MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+            monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.uri)
+            monitor.start()
+        try:
+            yield
+        finally:
+            if monitor is not None:
+                monitor.finish()
 
     def finish(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED, after another try at what was left unlogged."""

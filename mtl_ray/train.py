@@ -22,6 +22,7 @@ from mtl_ray.report import write_evaluation, write_report
 from mtl_ray.run_folder import HISTORY, RUN_FILE, ended, read_history, read_note, write_note
 from mtl_ray.score import Scorer
 from mtl_ray.session import beside_main_thread, connect, shows_bars
+from mtl_ray.trace import TRACE
 from mtl_ray.tracking import Run, register
 from mtl_ray.worker import SCORE, WITHIN_EPOCH, train_worker, workers_of
 
@@ -78,6 +79,7 @@ def train(
     resume: str | None = None,
     report: Callable[[str], None] = print,
     parent: str | None = None,
+    profile: bool = False,
 ) -> Trained:
     """Train, keep the best checkpoint, evaluate it on the test rows and log it all.
 
@@ -86,6 +88,7 @@ def train(
         resume: name of an earlier run of the same experiment that did not end; it continues from its last checkpoint.
         report: receives lines of text for the user.
         parent: MLflow run to put that of the training under.
+        profile: whether to write a trace of some steps of rank 0 to the run's folder, by the profiler of PyTorch.
 
     Raises:
         InputError: bad data, or `resume` names no run of this experiment.
@@ -107,7 +110,16 @@ def train(
         report(f"run {name}; if it is interrupted, continue with: mtl-ray train EXPERIMENT --resume {name}")
     connect()
     with ended(run, report, f"mtl-ray train EXPERIMENT --resume {name}"):
-        result = beside_main_thread(_trainer(experiment, prepared, runs, name, run, shows_bars()).fit)
+        config = {
+            "experiment": with_start_at_hand(experiment, folder).model_dump(mode="json", exclude_unset=True),
+            "dataset": prepared.folder.location,
+            "bars": shows_bars(),
+            "trace": folder.location if profile else None,
+        }
+        with run.system_metrics():
+            result = beside_main_thread(_trainer(experiment, config, runs, name, run).fit)
+        if profile:
+            report(f"trace of some steps: {folder}/{TRACE}, for https://ui.perfetto.dev or chrome://tracing")
         checkpoint = _local(_best(result))
         evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
         run.log_metrics(evaluation.metrics, experiment.training.epochs)
@@ -120,14 +132,10 @@ def train(
     return Trained(name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
 
 
-def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str, run: Run, bars: bool) -> TorchTrainer:
+def _trainer(experiment: Experiment, config: dict[str, Any], runs: Folder, name: str, run: Run) -> TorchTrainer:
     return TorchTrainer(
         train_worker,
-        train_loop_config={
-            "experiment": with_start_at_hand(experiment, runs / name).model_dump(mode="json", exclude_unset=True),
-            "dataset": prepared.folder.location,
-            "bars": bars,
-        },
+        train_loop_config=config,
         scaling_config=workers_of(experiment.training),
         run_config=ray.train.RunConfig(
             name=name,
@@ -136,7 +144,7 @@ def _trainer(experiment: Experiment, prepared: Prepared, runs: Folder, name: str
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
             ),
-            callbacks=[_LogMetrics(experiment, run, runs / name, bars)],
+            callbacks=[_LogMetrics(experiment, run, runs / name, config["bars"])],
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )

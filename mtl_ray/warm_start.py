@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from ray.train import Checkpoint
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_ray import checkpoint
 from mtl_ray.data.prepare import Prepared
@@ -15,6 +15,7 @@ from mtl_ray.data.vocabulary import Vocabulary, read_vocabularies
 from mtl_ray.errors import InputError
 from mtl_ray.loop import Trainer
 from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.compression import CompressedTable
 from mtl_ray.models.taught import MWUF
 from mtl_ray.schema import FIRST, UNKNOWN, FittedFeature, Schema
 
@@ -42,8 +43,8 @@ def copy_weights(model: MultiTaskModel, schema: Schema, words: dict[str, Vocabul
 
     A value that both vocabularies have keeps its embedding, one that is new gets that of values not seen in training. A
     bucket of a number gets that of the old bucket in which its middle lies, an outermost one that of the outermost. A
-    class that is new keeps the output that it was made with. Everything else must have the same shape and is taken as
-    it is.
+    class that is new keeps the output that it was made with. In a compressed table a value that both have keeps its
+    code, and one that is new reads the rows of its own. Everything else must have the same shape and is taken as it is.
 
     Args:
         model: of the new data set; changed in place.
@@ -58,16 +59,24 @@ def copy_weights(model: MultiTaskModel, schema: Schema, words: dict[str, Vocabul
     known = read_vocabularies(Folder(str(folder)), [name for name in words if name in old.experiment.features])
     state, found = old.model.state_dict(), model.state_dict()
     tables, outputs = _tables_and_outputs(model)
+    compressed = {name: part for name, part in model.named_modules() if isinstance(part, CompressedTable)}
     missing = [key for key in found if key not in state] + [key for key in state if key not in found]
     if missing:
         raise InputError(f"training.warm_start: {folder} has another model; only one of both has `{missing[0]}`")
     for key, new in found.items():
         value, task = state[key], outputs.get(key)
-        if name := tables.get(key):
+        part, _, own = key.rpartition(".codes")
+        if part in compressed and not own:
+            name = part.rpartition(".")[2].removesuffix(":")
+            rows = _rows(old.schema.features[name], schema.features[name], known.get(name), words.get(name))
+            value = compressed[part].codes_after(value, torch.from_numpy(rows))
+        elif name := tables.get(key):
             rows = _rows(old.schema.features[name], schema.features[name], known.get(name), words.get(name))
             value = value[torch.from_numpy(rows)]
         elif task and schema.tasks[task].classes:
             value = _classes(value, old.schema.tasks[task].classes, new, schema.tasks[task].classes)
+        elif key.removesuffix(".factors.weight") in compressed:
+            value = _first_rows(value, new)
         if value.shape != new.shape:
             raise InputError(
                 f"training.warm_start: {folder} has another model; expected {tuple(new.shape)} numbers in `{key}`, "
@@ -81,7 +90,8 @@ def _tables_and_outputs(model: MultiTaskModel) -> tuple[dict[str, str], dict[str
     """By name in the model's state: the feature whose embeddings it holds, the task whose output it makes."""
     names = {tensor: name for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     inputs = model.inputs.values()
-    tables = {names[t.weight]: n for part in inputs for n, t in part.tables.items()}  # pyright: ignore
+    plain = [(n, t) for part in inputs for n, t in part.tables.items() if isinstance(t, nn.Embedding)]  # pyright: ignore
+    tables = {names[table.weight]: name for name, table in plain}
     cold_starts = [pair for part in inputs for pair in part.cold_starts.items()]  # pyright: ignore
     tables |= {names[t]: n for n, part in cold_starts if isinstance(part, MWUF) for t in part.by_id}
     towers = {} if model.network is None else dict(model.network.towers.towers.items())  # pyright: ignore
@@ -99,6 +109,14 @@ def _rows(old: FittedFeature, new: FittedFeature, known: Vocabulary | None, word
     if words is None or known is None or not len(known):
         return np.append(reserved, np.full(len(words or ()), UNKNOWN))
     return np.append(reserved, known.rows(words.values.cast(pa.string())))
+
+
+def _first_rows(old: Tensor, new: Tensor) -> Tensor:
+    """`new` with the rows of `old`, as many as both have."""
+    merged = new.clone()
+    size = min(len(old), len(new))
+    merged[:size] = old[:size]
+    return merged
 
 
 def _classes(old: Tensor, before: tuple[str, ...], new: Tensor, after: tuple[str, ...]) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from mtl_ray import checkpoint
 from mtl_ray.data.load import Shard, draw_rows
 from mtl_ray.data.prepare import Prepared, open_prepared
+from mtl_ray.data.storage import Folder
 from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.evaluation import evaluate
@@ -24,6 +25,7 @@ from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.tasks import is_higher_better
 from mtl_ray.experiment.training import Training
 from mtl_ray.loop import Trainer, mean_losses
+from mtl_ray.observe import observed
 from mtl_ray.schema import SplitName, num_steps
 from mtl_ray.warm_start import start_from
 
@@ -40,7 +42,8 @@ def train_worker(config: dict[str, Any]) -> None:
 
     Args:
         config: `experiment` (plain tree; `training.warm_start` is a folder), `dataset` (location of the prepared
-            data set) and `bars` (whether the driver shows progress bars).
+            data set), `bars` (whether the driver shows progress bars) and `trace` (the folder that receives a trace of
+            the profiler, or None).
     """
     experiment = parse(config["experiment"], "experiment")
     prepared = open_prepared(config["dataset"])
@@ -58,7 +61,9 @@ def train_worker(config: dict[str, Any]) -> None:
         start_from(trainer, prepared, training.warm_start)
     train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
     bar = "" if config["bars"] else None
-    fit(trainer, train, valid, lambda metrics: _report(metrics, trainer, prepared), bar)
+    trace = Folder(config["trace"]) if config["trace"] else None
+    with observed(trainer, ray.train.get_context().get_experiment_name(), trace) as each_step:
+        fit(trainer, train, valid, lambda metrics: _report(metrics, trainer, prepared), bar, each_step)
 
 
 def quiet() -> None:
@@ -81,7 +86,12 @@ def resources_of_worker(training: Training) -> dict[str, float]:
 
 
 def fit(
-    trainer: Trainer, train: Shard, valid: Shard, report: Callable[[dict[str, Any]], None], title: str | None = ""
+    trainer: Trainer,
+    train: Shard,
+    valid: Shard,
+    report: Callable[[dict[str, Any]], None],
+    title: str | None = "",
+    each_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Train from where `trainer` stands to the last epoch or to early stopping.
 
@@ -91,6 +101,7 @@ def fit(
         valid: its validation rows; none are evaluated where the split has none.
         report: receives the metrics of each epoch, and a bare `SCORE` at each checkpoint within one.
         title: stands before the name of the epoch in the progress bar; None for no bar.
+        each_step: is called after each step.
     """
     experiment, schema, progress = trainer.experiment, trainer.schema, trainer.progress
     if trainer.balancer.probe_rows:
@@ -102,6 +113,7 @@ def fit(
 
         def on_step(step: int, totals: Tensor, bar: "_Bar" = bar) -> None:
             bar.update(step, totals, last=step == steps)
+            each_step()
             if progress.sums and step < steps:
                 report({"epoch": progress.epoch, "step": step, SCORE: WITHIN_EPOCH})
 
@@ -110,6 +122,7 @@ def fit(
         seconds = time.monotonic() - began
         rows = schema.num_rows["train"] - first_step * training.batch_size
         metrics |= {"epoch": progress.epoch, "rows_per_second": rows / seconds, "train_seconds": seconds}
+        metrics |= trainer.meter.over_workers()
         if schema.num_rows["valid"]:
             metrics |= evaluate(trainer, valid)
         metrics[SCORE] = _score(experiment, trainer, metrics)

@@ -186,8 +186,11 @@ def draw_rows(shard: Shard, size: int, seed: int) -> Batch:
 
 
 def select(batch: Batch, index: Tensor) -> Batch:
-    """The rows at (m,) int64 positions."""
-    return {name: column.index_select(0, index) for name, column in batch.items()}
+    """The rows at (m,) int64 positions.
+
+    By NumPy, on one thread: the gather runs beside a step, and torch would take as many threads as the step has.
+    """
+    return {name: torch.from_numpy(column.numpy()[index.numpy()]) for name, column in batch.items()}
 
 
 def joined(first: Batch, second: Batch) -> Batch:
@@ -206,3 +209,22 @@ def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
         name: column.to(device, dtype if column.is_floating_point() else None, non_blocking=True)
         for name, column in batch.items()
     }
+
+
+def on_device(batches: Iterator[Batch], device: torch.device, dtype: torch.dtype) -> Iterator[Batch]:
+    """Each batch on a device; to a GPU it goes from pinned memory, on a stream beside the one that steps run on.
+
+    Made for a thread of its own (`ahead`): that thread waits for the copy, the steps do not.
+    """
+    if device.type != "cuda":
+        yield from (to_device(batch, device, dtype) for batch in batches)
+        return
+    beside = torch.cuda.Stream(device)
+    for batch in batches:
+        pinned = {name: column.pin_memory() for name, column in batch.items()}
+        with torch.cuda.stream(beside):
+            moved = to_device(pinned, device, dtype)
+        beside.synchronize()
+        for column in moved.values():  # its memory is not given away before the steps are done with it
+            column.record_stream(torch.cuda.default_stream(device))
+        yield moved

@@ -170,7 +170,7 @@ def _fingerprint(experiment: Experiment, raw: Raw) -> str:
     for name in ("raw", "output", "cache", "max_bad_share", "seed"):
         del tree["data"][name]
     for feature in tree["features"].values():
-        for name in ("dim", "encoder", "cold_start"):
+        for name in ("dim", "encoder", "cold_start", "compression"):
             feature.pop(name, None)
     for task in tree["tasks"].values():
         relevant = task.pop("relevant", None)

@@ -24,7 +24,13 @@ from mtl_ray.experiment.features import (
 )
 from mtl_ray.experiment.model import Architecture, CNNEncoder, SharedBottom, TransformerEncoder
 from mtl_ray.experiment.promotion import Promotion
-from mtl_ray.experiment.rules import check_cold_start, check_micro_batch, check_promotion, check_ranking
+from mtl_ray.experiment.rules import (
+    check_cold_start,
+    check_compression,
+    check_micro_batch,
+    check_promotion,
+    check_ranking,
+)
 from mtl_ray.experiment.section import Section, name_alone
 from mtl_ray.experiment.tasks import DOT_KINDS, Task
 from mtl_ray.experiment.training import Evaluation, Tracking, Training
@@ -237,6 +243,7 @@ class Experiment(Section):
         check_ranking(self)
         check_cold_start(self)
         check_micro_batch(self)
+        check_compression(self)
         return self
 
     @model_validator(mode="after")

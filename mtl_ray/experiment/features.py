@@ -21,6 +21,17 @@ class _Feature(Section):
     """Width of its embedding; `model.embedding_dim` by default."""
 
 
+class Compression(Section):
+    """Fewer rows than values in an embedding table; the prepared data set stays the same."""
+
+    kind: Literal["hash", "quotient_remainder"]
+    """`hash`: values share rows. `quotient_remainder`: a value reads the product of a row of a table of `rows` rows and
+    one of a second table, which has the number of values divided by `rows`; no two values read the same two (Shi et al.
+    2020)."""
+    rows: PositiveInt
+    """Rows of the table."""
+
+
 class IdFeature(_Feature):
     """The key of a user or of an item. Exactly one of each is needed."""
 
@@ -32,12 +43,16 @@ class IdFeature(_Feature):
     """Whether the id is an input; otherwise it only says which rows belong together."""
     cold_start: Annotated[ColdStart, name_alone(ColdStart)] | None = None
     """What the attributes do for an id seen seldom or never; by default such an id reads the "unknown" row."""
+    compression: Compression | None = None
+    """How its embedding table is made smaller; by default each id has a row."""
 
 
 class CategoricalFeature(_Feature):
     kind: Literal["categorical"] = "categorical"
     min_count: PositiveInt = 1
     """Values with fewer training rows are "unknown"."""
+    compression: Compression | None = None
+    """As that of an id."""
 
 
 class NumericFeature(_Feature):

@@ -84,6 +84,17 @@ def check_cold_start(experiment: "Experiment") -> None:
             )
 
 
+def check_compression(experiment: "Experiment") -> None:
+    """What a compressed table does not go with. Raises ValueError."""
+    ids = {n: f for n, f in experiment.features.items() if isinstance(f, IdFeature)}
+    compressed = [name for name, feature in ids.items() if feature.compression]
+    for name in compressed:
+        if not ids[name].embed:
+            raise ValueError(f"features.{name}.compression: the id is no input; expected `embed` true, found false")
+        if any(feature.cold_start and feature.cold_start.kind == "mwuf" for feature in ids.values()):
+            raise ValueError(f"features.{name}.compression: `mwuf` reads a row of its own for each id; leave one out")
+
+
 def check_micro_batch(experiment: "Experiment") -> None:
     """Losses between rows need the whole batch at once. Raises ValueError."""
     if experiment.training.micro_batch is None:

@@ -21,7 +21,7 @@ Draw = Callable[[str, Domain], Any]
 UNIT, BOTH = Uniform(low=0, high=1), Choice(values={"true": True, "false": False})
 
 TUNABLE = re.compile(
-    r"(model|balancing)(\..+)?|tasks|tasks\.\*\.weight|features\.[^.]+\.(dim|(encoder|cold_start)(\..+)?)"
+    r"(model|balancing)(\..+)?|tasks|tasks\.\*\.weight|features\.[^.]+\.(dim|(encoder|cold_start|compression)(\..+)?)"
     r"|tasks\.[^.]+\.(weight|loss|gamma|label_smoothing|masked_input|temperature|dim)"
     r"|training\.(?!num_workers|use_gpu|cpus_per_worker|threads_per_worker|max_failures|cache_memory|output).+"
 )
@@ -127,7 +127,7 @@ def check_tune(experiment: Experiment) -> None:
             raise InputError(
                 f"tune.space.{path}: expected a path that leaves alone the data set, which trials share, and the "
                 "machine: model, balancing, training, tasks.NAME.weight (loss, masked_input, ...), features.NAME.dim "
-                "(encoder, cold_start)"
+                "(encoder, cold_start, compression)"
             )
         section, _, rest = path.partition(".")
         names = {"tasks": experiment.tasks, "features": experiment.features}.get(section)

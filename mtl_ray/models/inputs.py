@@ -19,6 +19,7 @@ from mtl_ray.experiment.features import (
     attributes_of,
 )
 from mtl_ray.models.cold_start import build_cold_start
+from mtl_ray.models.compression import INITIAL_STD, build_table
 from mtl_ray.models.encoders import ImageCNN, build_sequence_encoder
 from mtl_ray.models.layers import MLP, ModuleDict, ParameterDict
 from mtl_ray.models.pooling import list_sizes, pooled
@@ -26,7 +27,6 @@ from mtl_ray.models.sides import SUPPORTS, Reading, Sides, known_support
 from mtl_ray.models.taught import MWUF
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 
-INITIAL_STD = 0.05
 SHRINKAGE = 3.0
 """Interactions at the mean that a history's mean value starts from."""
 
@@ -89,7 +89,7 @@ class Inputs(nn.Module):
                 case ImageFeature():
                     self._build_image(name, feature, dim, readers_of(experiment, feature))
                 case _ if (size := schema.features[name].num_embeddings) is not None:
-                    self.tables[name] = new_table(size, dim, sparse=experiment.training.is_sparse(size))
+                    self.tables[name] = build_table(feature, size, dim, experiment.training)  # pyright: ignore
                     if isinstance(feature, TextFeature):
                         encoder = build_sequence_encoder(feature.encoder, dim, feature.max_length)
                         if encoder is not None:
@@ -269,15 +269,6 @@ class Inputs(nn.Module):
         if values is not None:
             vectors[f"{name}.values"] = sums[1] / size.clamp(min=1).sqrt()
             scalars.append(values.sum(1) / (size[:, 0] + SHRINKAGE))
-
-
-def new_table(size: int, dim: int, *, sparse: bool) -> nn.Embedding:
-    """An embedding table (size, dim), trained row by row if `sparse`."""
-    table = nn.Embedding(size, dim, padding_idx=PADDING, sparse=sparse)
-    with torch.no_grad():
-        nn.init.normal_(table.weight, std=INITIAL_STD)
-        table.weight[PADDING].zero_()
-    return table
 
 
 def readers_of(experiment: Experiment, feature: Feature) -> list[str]:

@@ -218,7 +218,7 @@ class MultiTaskModel(nn.Module):
         for name, inputs in self.inputs.items():
             of = "" if name == SHARED else f" of {name}"
             tables = inputs.tables.items()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
-            own = {f"table {feature}{of}": table.weight.numel() for feature, table in tables}
+            own = {f"table {feature}{of}": _size(table) for feature, table in tables}
             own |= {f"cold start {key}{of}": _size(part) for key, part in inputs.cold_starts.items()}  # pyright: ignore
             parts |= own
             parts["other inputs"] = parts.get("other inputs", 0) + _size(inputs) - sum(own.values())

@@ -33,8 +33,11 @@ def saved(folder: Path, experiment: Experiment) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """Gates by a profile, a history with values, and a task that is named like an input, which it does not see."""
+    """Gates by a profile, a history with values, compressed tables, and a task that is named like an input, which it
+    does not see."""
     changes = {"model.kind": "pepnet", "features.history.values": "rating", "training.precision": "float32"}
+    changes |= {"features.user_id.compression": {"kind": "hash", "rows": 5}}
+    changes |= {"features.item_id.compression": {"kind": "quotient_remainder", "rows": 4}}
     unused = {f"tasks.{name}": None for name in ("purchase", "occupation", "tags")}
     return saved(tmp_path_factory.mktemp("model"), override(small_experiment(), changes | unused))
 

@@ -84,6 +84,23 @@ def test_known_values_keep_their_embeddings_and_new_ones_begin_as_unseen_ones(ol
     assert torch.equal(table_of(trainer.model, "user_id")[:FIRST], table_of(before, "user_id")[:FIRST])
 
 
+@pytest.mark.parametrize("kind", ["hash", "quotient_remainder"])
+def test_known_values_keep_their_vectors_in_compressed_tables(kind: str, old, grown, tmp_path):
+    compressed = {"features.user_id.compression": {"kind": kind, "rows": 40}}
+    experiment = override(experiment_of(tmp_path), compressed)
+    folder = trained(experiment, old[0], tmp_path / "checkpoint")
+    more = grown[1]
+    trainer = Trainer(override(grown[0], compressed), more.schema, torch.device("cpu"))
+    start_from(trainer, more, str(folder))
+    before, after = (m.inputs["shared"].tables["user_id"] for m in (checkpoint.load(folder).model, trainer.model))
+    words = [read_vocabularies(p.folder, ["user_id"])["user_id"].values.to_pylist() for p in (old[0], more)]
+    assert words[0] != words[1]
+    new, known = zip(*((n, words[0].index(v)) for n, v in enumerate(words[1]) if v in words[0]), strict=True)
+    assert 0 < len(known) < len(words[1])
+    vectors = before(FIRST + torch.tensor(known))
+    assert torch.equal(after(FIRST + torch.tensor(new)), vectors)
+
+
 def test_a_bucket_takes_the_weights_of_the_old_one_in_which_its_middle_lies(old, grown):
     prepared, folder = old
     experiment, more = grown

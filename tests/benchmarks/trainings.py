@@ -1,0 +1,167 @@
+"""What the benchmarks of training measure: a data set, a hand-written loop, and Ray Train over the same rows."""
+
+import json
+import shutil
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import ray.train
+import torch
+from ray.train.torch import TorchTrainer
+
+from mtl_ray.data.load import Shard, read_directly
+from mtl_ray.data.prepare import Prepared, open_prepared, prepare
+from mtl_ray.experiment import Experiment
+from mtl_ray.models import MultiTaskModel
+from mtl_ray.schema import label_column
+from mtl_ray.session import connect
+from mtl_ray.sparse_tables import RowwiseAdagrad, sparse_parameters
+from mtl_ray.worker import train_worker, workers_of
+from tests.support import small_experiment
+
+ROWS, BATCH = 400_000, 4096
+
+Rows = dict[str, torch.Tensor]
+
+
+def experiment_of(folder: Path, **changes: Any) -> Experiment:
+    """Nine features of a user, an item and the user's history, and six tasks; of one worker with one thread."""
+    return small_experiment(
+        **{
+            "data__source__num_interactions": ROWS,
+            "data__source__num_users": 20_000,
+            "data__source__num_items": 5_000,
+            "data__output": str(folder / "datasets"),
+            "data__split": {"kind": "random", "valid": 0.0, "test": 0.01},
+            "data__bucket_rows": 100_000,
+            "model__embedding_dim": 32,
+            "model__encoder": {"hidden": [256, 128]},
+            "model__tower": {"hidden": [64]},
+            "training__output": str(folder / "runs"),
+            "training__precision": "float32",
+            "training__batch_size": BATCH,
+            "training__epochs": 4,
+            "training__threads_per_worker": 1,
+            **changes,
+        }
+    )
+
+
+def prepared_rows(experiment: Experiment) -> Prepared:
+    connect()
+    return prepare(experiment, lambda _: None)
+
+
+def widened(prepared: Prepared, size: int, folder: Path) -> Prepared:
+    """The same rows with users and items drawn anew among so many that tables of them have `size` rows."""
+    source = Path(prepared.folder.location)
+    shutil.copytree(source, folder)
+    for path in sorted((folder / "train").glob("*.parquet")):
+        table, draw = pq.read_table(path), np.random.default_rng(int(path.stem.replace("-", "")))
+        for name in ("user_id", "item_id", "history"):
+            column = table.column(name).combine_chunks()
+            lists = pa.types.is_fixed_size_list(column.type)
+            ids = column.flatten().to_numpy() if lists else column.to_numpy()
+            drawn = pa.array(
+                np.where(ids == 0, 0, draw.integers(3, size, len(ids))),
+                column.type.value_type if lists else column.type,
+            )
+            column = pa.FixedSizeListArray.from_arrays(drawn, column.type.list_size) if lists else drawn
+            table = table.set_column(table.column_names.index(name), table.schema.field(name), column)
+        pq.write_table(table, path)
+    schema = json.loads((folder / "schema.json").read_text())
+    for name in ("user_id", "item_id"):
+        schema["features"][name]["num_embeddings"] = size
+    (folder / "schema.json").write_text(json.dumps(schema))
+    return open_prepared(str(folder))
+
+
+def all_rows(prepared: Prepared) -> Rows:
+    """The training rows as tensors in memory."""
+    shard = Shard(prepared.folder, prepared.schema, "train", 0, 1, 1 << 40, read_directly)
+    parts = [rows for _, rows in shard.buckets(range(len(prepared.schema.train_offsets) - 1))]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def plain_rate(experiment: Experiment, prepared: Prepared, data: Rows, epochs: int = 2) -> float:
+    """Rows per second of a hand-written loop: the same model, shuffled tensors, torch's optimizers; the last epoch."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(experiment.training.threads_per_worker or threads)
+    torch.manual_seed(0)
+    model = MultiTaskModel(experiment, prepared.schema)
+    tables = list(sparse_parameters(model).values())
+    others = [p for p in model.parameters() if all(p is not table for table in tables)]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, lr=1e-3, weight_decay=0.0, fused=True)]
+    if tables:
+        optimizers.append(sparse_optimizer(experiment, tables))
+    weights, rates = experiment.weights(), []
+    for _ in range(epochs):
+        start = time.perf_counter()
+        order = torch.randperm(len(data["row"]))
+        for first in range(0, len(order), BATCH):
+            index = order[first : first + BATCH]
+            batch = {name: column[index] for name, column in data.items()}
+            outputs = model(batch).logits
+            losses = []
+            for name, task in model.tasks.items():
+                label = batch[label_column(name)]
+                total, count = task.loss(outputs[name], label, task.labelled(label))
+                losses.append(weights[name] * total / count.clamp(min=1))
+            torch.stack(losses).sum().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+        rates.append(len(order) / (time.perf_counter() - start))
+    torch.set_num_threads(threads)
+    return rates[-1]
+
+
+def sparse_optimizer(experiment: Experiment, tables: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """What a hand-written loop takes for tables with sparse gradients."""
+    settings = experiment.training.sparse_tables
+    if settings is not None and settings.kind == "rowwise_adagrad":
+        return RowwiseAdagrad(tables, lr=1e-3)
+    return torch.optim.SparseAdam(tables, lr=1e-3)
+
+
+class _Reports(ray.train.UserCallback):
+    """Keeps what rank 0 reports."""
+
+    def __init__(self) -> None:
+        self.metrics: list[dict[str, Any]] = []
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        self.metrics.append(metrics[0])
+
+
+def ray_epochs(experiment: Experiment, prepared: Prepared, folder: Path) -> list[dict[str, Any]]:
+    """What each epoch of a training through Ray Train reports, checkpoints included."""
+    connect()
+    reports = _Reports()
+    name = f"run-{time.monotonic_ns()}"
+    tree = experiment.model_dump(mode="json", exclude_unset=True)
+    TorchTrainer(
+        train_worker,
+        train_loop_config={"experiment": tree, "dataset": prepared.folder.location, "bars": False, "trace": None},
+        scaling_config=workers_of(experiment.training),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(folder),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+            callbacks=[reports],
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    ).fit()
+    shutil.rmtree(folder / name)
+    return reports.metrics
+
+
+def ray_rate(experiment: Experiment, prepared: Prepared, folder: Path) -> float:
+    """Median rows per second of the epochs after the first."""
+    return statistics.median(m["rows_per_second"] for m in ray_epochs(experiment, prepared, folder)[1:])
