@@ -10,9 +10,16 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from mtl_ray.errors import refuse_credentials
+
 
 def absolute(location: str) -> str:
-    """A URL as it is; a local path made absolute, since workers run in other folders."""
+    """A URL as it is; a local path made absolute, since workers run in other folders.
+
+    Raises:
+        InputError: a URL with credentials.
+    """
+    refuse_credentials(location, "location")
     return location if "://" in location else str(Path(location).expanduser().absolute())
 
 
