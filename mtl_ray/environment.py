@@ -100,4 +100,6 @@ def _key() -> bytes | None:
 
     headers = {name.lower(): value for name, value in get_auth_headers_if_auth_enabled({}).items()}
     token = headers.get("authorization")
-    return token and base64.urlsafe_b64encode(hashlib.sha256(f"mtl_ray {token}".encode()).digest())
+    if not token:
+        return None
+    return base64.urlsafe_b64encode(hashlib.sha256(f"mtl_ray {token}".encode()).digest())
