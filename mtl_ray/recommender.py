@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import torch
 
 from mtl_ray.data.items import ITEMS
-from mtl_ray.data.storage import Folder
 from mtl_ray.data.keys import flat, to_keys
+from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.experiment.features import SequenceFeature
 from mtl_ray.experiment.tasks import RANKED

@@ -79,16 +79,16 @@ def pack(folder: Path, file: str, experiment: Experiment, max_bytes: int) -> tup
     Raises:
         InputError: the file is not among what is packed, or too much is.
     """
+    root, path = folder.resolve(), Path(file).resolve()
+    if not path.is_relative_to(root):
+        raise InputError(f"{file}: expected an experiment file in the working folder {root}; see --working-dir")
     places = list(locations(experiment).values())
     with suppress(InputError):  # it may be complete with --set alone
         places += locations(load(file)).values()
-    packed = package(folder, [Path(absolute(place)) for place in places if "://" not in place], max_bytes)
-    path = Path(file).resolve()
-    inside = path.relative_to(packed.root).as_posix() if path.is_relative_to(packed.root) else None
+    packed = package(root, [Path(absolute(place)) for place in places if "://" not in place], max_bytes)
+    inside = path.relative_to(root).as_posix()
     if inside not in packed.files:
-        raise InputError(
-            f"{file}: expected an experiment file in the working folder {packed.root} that its ignore files let through"
-        )
+        raise InputError(f"{file}: expected an experiment file that the ignore files of {root} let through")
     return packed, inside
 
 
@@ -134,8 +134,7 @@ def follow(job: Job, report: Callable[[str], None]) -> int:
     Raises:
         SubmissionError: the cluster did not answer for `PATIENCE`.
     """
-    failed: list[Exception] = []
-    reader = Thread(target=_copy_output, args=(job, failed), daemon=True)
+    reader = _Output(job)
     reader.start()
     interrupted = None
     while reader.is_alive():
@@ -153,8 +152,8 @@ def follow(job: Job, report: Callable[[str], None]) -> int:
                 return 130
             interrupted = time.monotonic()
             report(f"\nCtrl-C again stops the job; otherwise it goes on, until: {job.command('stop')}")
-    if failed:
-        reason = f"{without_credentials(job.address)} does not answer: {first_line(failed[0])}"
+    if reader.failure:
+        reason = f"{without_credentials(job.address)} does not answer: {first_line(reader.failure)}"
         raise SubmissionError(f"{reason}; the job may go on; its output: {job.command('logs')} --follow")
     _wait(job)
     ended = job.client.get_job_info(job.name)
@@ -174,30 +173,35 @@ def _wait(job: Job) -> None:
         time.sleep(0.5)
 
 
-def _copy_output(job: Job, failed: list[Exception]) -> None:
-    """Copy the output to that of this process, connecting anew after a failure, as long as it lasts not too long."""
-    written, failing_since = 0, None
-    while True:
-        try:
-            written = asyncio.run(_copy_from(job, written))
-            if job.client.get_job_status(job.name).is_terminal():
-                return
-            failing_since = None
-        except (RuntimeError, ClientError, ConnectionError, RequestException) as error:
-            failing_since = failing_since or time.monotonic()
-            if time.monotonic() > failing_since + PATIENCE:
-                failed.append(error)
-                return
-        time.sleep(1)
+class _Output(Thread):
+    """Copies the output of a job to that of this process until the job ends, over lost connections."""
 
+    def __init__(self, job: Job) -> None:
+        super().__init__(daemon=True)
+        self.job, self.written = job, 0
+        self.failure: Exception | None = None
+        """Why it was given up."""
 
-async def _copy_from(job: Job, written: int) -> int:
-    """Copy what comes after the first `written` characters, which a new connection repeats."""
-    seen = 0
-    async for text in job.client.tail_job_logs(job.name):
-        new = text[max(0, written - seen) :]
-        seen += len(text)
-        sys.stdout.write(new)
-        sys.stdout.flush()
-        written = max(written, seen)
-    return written
+    def run(self) -> None:
+        failing_since = None
+        while True:
+            try:
+                asyncio.run(self._copy())
+                if self.job.client.get_job_status(self.job.name).is_terminal():
+                    return
+                failing_since = None
+            except (RuntimeError, ClientError, ConnectionError, RequestException) as error:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() > failing_since + PATIENCE:
+                    self.failure = error
+                    return
+            time.sleep(1)
+
+    async def _copy(self) -> None:
+        """Copy what a new connection does not merely repeat."""
+        seen = 0
+        async for text in self.job.client.tail_job_logs(self.job.name):
+            sys.stdout.write(text[max(0, self.written - seen) :])
+            sys.stdout.flush()
+            seen += len(text)
+            self.written = max(self.written, seen)
