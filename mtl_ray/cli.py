@@ -4,12 +4,15 @@ import json
 import os
 import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from mtl_ray.cluster_commands import submit
+from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError
 from mtl_ray.model_commands import drift, evaluate, export, predict, promote, recommend, serve
 from mtl_ray.terminal import Json, console, say, write_result
@@ -32,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit 0 success, 1 the work failed, 2 bad input, 3 drift, 130 interrupted."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Warnings of the libraries are for developers; ours about MLflow are shown as one line.
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(
+        f"warning: {without_credentials(str(message))}", file=sys.stderr
+    )
     warnings.filterwarnings("ignore", message=".*type hints", category=UserWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -52,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if isinstance(cause, InputError):
                 print(f"error: {cause}", file=sys.stderr)
                 raise SystemExit(2) from None
-        raise
+        print(without_credentials(traceback.format_exc()), end="", file=sys.stderr)
+        raise SystemExit(1) from error
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
@@ -237,6 +243,7 @@ def tune(
 
 for command in (evaluate, predict, recommend, drift, export, promote, serve):
     app.command()(command)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
 from mtl_ray.data.items import ITEMS
 from mtl_ray.data.keys import flat, to_keys
+from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.experiment.features import SequenceFeature
 from mtl_ray.experiment.tasks import RANKED
@@ -66,7 +66,7 @@ class Recommender:
     def _carried(folder: Path) -> pa.Table:
         if not (folder / ITEMS).is_file():
             raise InputError(f"{folder}: the model carries no items to choose from; give them with --items")
-        return pq.read_table(folder / ITEMS)
+        return Folder(str(folder)).read_table(ITEMS)
 
     def user_columns(self) -> list[str]:
         """Raw columns that may describe a user and the occasion; histories are lists of item ids, oldest first."""

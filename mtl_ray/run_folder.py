@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mtl_ray.credentials import without_credentials
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
@@ -27,7 +28,7 @@ def write_note(command: str, experiment: Experiment, folder: Folder, run: Run, d
             "command": command,
             "experiment": experiment.model_dump(mode="json"),
             "dataset": dataset,
-            "tracking_uri": run.uri,
+            "tracking_uri": without_credentials(run.uri),
             "run_id": run.run_id,
         },
     )

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -23,9 +24,11 @@ def connect() -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level=logging.WARNING)
     else:
-        # Only this machine: the ports are on loopback and a token would guard nothing. Without "local" Ray would join,
-        # or wait for, the cluster that `ray start` last noted on it.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        # The dashboard is on loopback, but other ports of Ray are open to all who reach this machine. So its processes
+        # ask each other for a token, which Ray turns on unless RAY_AUTH_MODE says otherwise; here it is one for this
+        # run alone. Without "local" Ray would join, or wait for, the cluster that `ray start` last noted on it.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
         ray.init("local", logging_level=logging.WARNING)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.train").setLevel(logging.WARNING)

@@ -25,6 +25,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
+from mtl_ray.credentials import without_credentials
 from mtl_ray.data.items import ITEMS
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.storage import Folder
@@ -56,7 +57,10 @@ class Run:
     """One MLflow run, found again by its id when training resumes."""
 
     def __init__(self, uri: str, run_id: str | None, folder: Folder) -> None:
-        self.uri, self.run_id, self.folder = uri, run_id, folder
+        own = default_uri()
+        # What is noted in a folder, and read back, is without the credentials that the environment's may have.
+        self.uri = own if uri == without_credentials(own) else uri
+        self.run_id, self.folder = run_id, folder
 
     @property
     def client(self) -> MlflowClient:
@@ -190,7 +194,7 @@ class Run:
         try:
             action()
         except Exception as error:
-            where = _without_secret(self.uri)
+            where = without_credentials(self.uri)
             warnings.warn(f"MLflow at {where}: could not {what}: {first_line(error)}", stacklevel=2)
             return False
         return True
@@ -204,15 +208,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{path}.")
         elif value is not None:
-            flat[path] = _without_secret(value) if isinstance(value, str) else value
+            flat[path] = value
     return flat
-
-
-def _without_secret(uri: str) -> str:
-    """A URL without user name and password."""
-    scheme, separator, rest = uri.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}" if separator else uri
 
 
 def _git_commit() -> str | None:

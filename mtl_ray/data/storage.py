@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,36 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from mtl_ray.errors import InputError, refuse_credentials
+
 
 def absolute(location: str) -> str:
-    """A URL as it is; a local path made absolute, since workers run in other folders."""
+    """A URL as it is; a local path made absolute, since workers run in other folders.
+
+    Raises:
+        InputError: a URL with credentials.
+    """
+    refuse_credentials(location, "location")
     return location if "://" in location else str(Path(location).expanduser().absolute())
+
+
+def refuse_pickles(schema: pa.Schema, where: str) -> None:
+    """Raises InputError, which begins with `where`, if a column holds pickled objects.
+
+    Where Ray Data is loaded, reading their values would run whatever code the file's author put into them.
+    """
+    for field in schema:
+        if any(getattr(kind, "extension_name", "") == "ray.data.arrow_pickled_object" for kind in _kinds(field.type)):
+            raise InputError(f"{where}: expected columns of values, found pickled objects in `{field.name}`")
+
+
+def _kinds(kind: pa.DataType) -> Iterator[pa.DataType]:
+    """A type and all that it is made of."""
+    yield kind
+    inner = [kind.field(place).type for place in range(kind.num_fields)]
+    inner += [getattr(kind, name) for name in ("storage_type", "value_type") if hasattr(kind, name)]
+    for part in inner:
+        yield from _kinds(part)
 
 
 class Folder:
@@ -56,8 +83,10 @@ class Folder:
         (self / f".{name}.partial").rename(self / name)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """Read a Parquet file, all columns by default."""
-        return pq.ParquetFile(f"{self.path}/{name}", filesystem=self.fs).read(columns=columns)
+        """Read a Parquet file, all columns by default. Raises InputError as `refuse_pickles`."""
+        file = pq.ParquetFile(f"{self.path}/{name}", filesystem=self.fs)
+        refuse_pickles(file.schema_arrow, f"{self.path}/{name}")
+        return file.read(columns=columns)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a UTF-8 file."""

@@ -2,7 +2,7 @@
 
 import difflib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, refuse_credentials
 from mtl_ray.experiment.experiment import Experiment
 
 
@@ -46,10 +46,21 @@ def override(experiment: Experiment, changes: Mapping[str, Any], where: str = "o
 
 def parse(tree: Mapping[str, Any], where: str) -> Experiment:
     """Validate a plain tree; `where` names its origin in the error."""
+    for path, text in _texts(tree):
+        refuse_credentials(text, f"{where}: {path}")
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
         raise InputError(f"{where}: {'; '.join(_explain(dict(e), tree) for e in error.errors())}") from None
+
+
+def _texts(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The texts in a plain tree, by dotted path."""
+    if isinstance(node, str):
+        yield path, node
+    elif isinstance(node, Mapping | Sequence):
+        for key, child in node.items() if isinstance(node, Mapping) else enumerate(node):
+            yield from _texts(child, f"{path}.{key}" if path else str(key))
 
 
 def _split(overrides: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from mtl_ray.data.sources.delimited import MALFORMED, CsvChunk, File
 from mtl_ray.data.sources.raw import Chunk
-from mtl_ray.data.storage import absolute
+from mtl_ray.data.storage import absolute, refuse_pickles
 from mtl_ray.errors import InputError
 
 DELIMITERS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
@@ -202,6 +202,7 @@ def _suffix(file: File) -> str:
 def _open_parquet(file: File, columns: Sequence[str] | None) -> Log:
     try:
         with pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
+            refuse_pickles(parquet.schema_arrow, file.path)
             names = _selected(parquet.schema_arrow.names, columns)
             group_rows = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
     except (pa.ArrowException, OSError) as error:

@@ -1,0 +1,150 @@
+"""The working folder as the zip that goes to a cluster: what its ignore files let through, and never an environment,
+data or secrets, whatever they say."""
+
+import zipfile
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from mtl_ray.errors import InputError
+
+IGNORE_FILES = (".gitignore", ".rayignore")
+"""Read in every folder, as git reads the first; the second is for what belongs to the project but not to a job, and
+may take back (`!name`) what the first ignores."""
+
+NEVER = GitIgnoreSpec.from_lines(
+    [
+        # environments, caches, histories of versions
+        *(".venv/", "venv/", "node_modules/", "__pycache__/", "*.egg-info/", ".ipynb_checkpoints/", ".*_cache/"),
+        *(".git", ".hg/", ".svn/", ".hypothesis/"),
+        # what commands of this package leave in the folder that they are run in
+        *("/datasets/", "/runs/", "/reports/", "mlflow.db", "mlflow.db-*", "mlruns/", "mlartifacts/"),
+        # secrets
+        *(".env", ".env.*", "*.env", ".envrc", ".netrc", ".pgpass", ".pypirc", ".npmrc", ".git-credentials"),
+        *(".ssh/", ".aws/", ".azure/", ".kube/", ".ray/", ".config/", ".databrickscfg", "auth_token"),
+        *("credentials", "credentials.json", "id_rsa*", "id_ecdsa*", "id_ed25519*", "*.pem", "*.key", "*.p12", "*.pfx"),
+    ]
+)
+ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
+"""Names in a folder that show that it is a Python environment."""
+
+Rules = tuple[tuple[Path, GitIgnoreSpec], ...]
+"""Ignore files with the folders that they speak of, the outermost first."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """What is to be packed."""
+
+    root: Path
+    files: list[str]
+    """Paths below `root`, sorted."""
+    num_bytes: int
+    """Of the files, before compression."""
+
+    def write(self, target: Path) -> None:
+        """Write the zip; equal files give equal bytes, so that a cluster which has it is not sent it again."""
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in self.files:
+                entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+                entry.external_attr = (self.root / name).stat().st_mode << 16
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(entry, (self.root / name).read_bytes())
+
+
+def package(root: Path, without: Collection[Path] = (), max_bytes: int | None = None) -> Package:
+    """What goes to the cluster of the folder `root`. Links are packed if they lead to a file of it.
+
+    Args:
+        root: working folder.
+        without: folders and files that stay, such as those with data.
+        max_bytes: largest size of all files together.
+
+    Raises:
+        InputError: there is no such folder, or more than `max_bytes` would be packed; names the biggest entries.
+    """
+    root = root.resolve()
+    if not root.is_dir():
+        raise InputError(f"{root}: expected a folder to pack")
+    stay = {path.expanduser().resolve() for path in without}
+    sizes = {str(file.relative_to(root)): file.stat().st_size for file in _walk(root, root, _above(root), stay)}
+    total = sum(sizes.values())
+    if max_bytes is not None and total > max_bytes:
+        raise InputError(
+            f"{root}: expected at most {_megabytes(max_bytes)} to pack; found {_megabytes(total)}, of which "
+            f"{', '.join(f'{name} {_megabytes(size)}' for name, size in _biggest(sizes))}; name what a job does not "
+            "need in .rayignore, or allow more with --max-megabytes"
+        )
+    return Package(root, sorted(sizes), total)
+
+
+def _walk(folder: Path, root: Path, rules: Rules, stay: Collection[Path]) -> Iterator[Path]:
+    if any((folder / mark).exists() for mark in ENVIRONMENT_MARKS):
+        return
+    rules += _rules_in(folder)
+    for path in sorted(folder.iterdir()):
+        is_folder = path.is_dir()
+        if path.resolve() in stay or _ignored(path, is_folder, ((root, NEVER),)) or _ignored(path, is_folder, rules):
+            continue
+        if is_folder:
+            if not path.is_symlink():
+                yield from _walk(path, root, rules, stay)
+        elif path.is_file() and (not path.is_symlink() or _may_follow(path, root, stay)):
+            yield path
+
+
+def _may_follow(link: Path, root: Path, stay: Collection[Path]) -> bool:
+    """Whether a link leads to a file of the folder that may be packed itself."""
+    target = link.resolve()
+    if not target.is_relative_to(root) or any(target.is_relative_to(place) for place in stay):
+        return False
+    parts = target.relative_to(root).parts
+    return not NEVER.match_file("/".join(parts))
+
+
+def _ignored(path: Path, is_folder: bool, rules: Rules) -> bool:
+    """What the innermost file says that says anything."""
+    for base, spec in reversed(rules):
+        ignored = spec.check_file(path.relative_to(base).as_posix() + "/" * is_folder).include
+        if ignored is not None:
+            return ignored
+    return False
+
+
+def _rules_in(folder: Path) -> Rules:
+    files = [folder / name for name in IGNORE_FILES if (folder / name).is_file()]
+    lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
+    return ((folder, GitIgnoreSpec.from_lines(lines)),) if lines else ()
+
+
+def _above(root: Path) -> Rules:
+    """The ignore files above `root`, up to the top of the git checkout that it is in."""
+    inner = []
+    for folder in (root, *root.parents):
+        if (folder / ".git").exists():
+            return tuple(rule for above in reversed(inner) for rule in _rules_in(above))
+        inner.append(folder.parent)
+    return ()
+
+
+def _biggest(sizes: dict[str, int], number: int = 3) -> list[tuple[str, int]]:
+    """The biggest entries, a folder that holds most of the whole opened."""
+    folder = ""
+    while True:
+        entries: Counter[str] = Counter()
+        for name, size in sizes.items():
+            if name.startswith(folder):
+                first, slash, _ = name[len(folder) :].partition("/")
+                entries[folder + first + slash] += size
+        biggest = entries.most_common(number)
+        if biggest[0][0].endswith("/") and biggest[0][1] > 0.8 * entries.total():
+            folder = biggest[0][0]
+        else:
+            return biggest
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MB"

@@ -1,0 +1,98 @@
+"""Files from elsewhere are read as data: none of them can run code."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from mtl_ray import checkpoint
+from mtl_ray.data.sources.files import open_log
+from mtl_ray.data.storage import Folder
+from mtl_ray.data.vocabulary import VOCABULARY, read_vocabularies
+from mtl_ray.errors import InputError
+from mtl_ray.experiment import load, parse
+from tests.support import TREE
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    return tmp_path / "ran"
+
+
+def test_the_bomb_would_go_off(mark: Path):
+    pickle.loads(pickle.dumps(Bomb(mark)))  # noqa: S301 - what the other tests must not do
+    assert mark.exists()
+
+
+def test_a_pickle_in_the_state_of_the_trainer_is_refused(experiment, schema, model, tmp_path: Path, mark: Path):
+    checkpoint.save(tmp_path / "c", experiment, schema, model, {})
+    torch.save({"step": Bomb(mark)}, tmp_path / "c" / "trainer.pt")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        checkpoint.load_trainer(tmp_path / "c")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "schema.json", "experiment.json"])
+def test_a_pickle_in_place_of_another_file_of_a_checkpoint_is_refused(
+    name: str, experiment, schema, model, tmp_path: Path, mark: Path
+):
+    checkpoint.save(tmp_path / "c", experiment, schema, model, {})
+    (tmp_path / "c" / name).write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(Exception, match=r".+"):
+        checkpoint.load(tmp_path / "c")
+    assert not mark.exists()
+
+
+@pytest.fixture
+def pickled_objects(mark: Path) -> pa.Array:
+    """A column of the type in which Ray Data keeps Python objects; it unpickles them when their values are read."""
+    import ray.data  # noqa: F401 - which makes pyarrow know the type
+    from ray.data._internal.object_extensions.arrow import ArrowPythonObjectType
+
+    return pa.ExtensionArray.from_storage(
+        ArrowPythonObjectType(), pa.array([pickle.dumps(Bomb(mark))], pa.large_binary())
+    )
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_pickled_objects_among_vocabularies_or_rows_are_refused(nested: bool, pickled_objects, tmp_path, mark):
+    column = pa.StructArray.from_arrays([pickled_objects], ["a"]) if nested else pickled_objects
+    pq.write_table(pa.table({"feature": column, "value": ["x"], "count": [1]}), tmp_path / VOCABULARY)
+    with pytest.raises(InputError, match="expected columns of values, found pickled objects in `feature`"):
+        read_vocabularies(Folder(str(tmp_path)), ["a"])
+    with pytest.raises(InputError, match="found pickled objects in `feature`"):
+        open_log(str(tmp_path / VOCABULARY))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!!python/object/new:os.system", "!!python/name:"])
+def test_an_experiment_file_and_set_build_no_python_objects(tag: str, tmp_path: Path, mark: Path):
+    value = f"{tag} ['touch {mark}']" if "os" in tag else "!!python/name:os.system"
+    file = tmp_path / "e.yaml"
+    file.write_text(f"name: {value}\n")
+    with pytest.raises(InputError, match="not valid YAML"):
+        load(file)
+    file.write_text(json.dumps(TREE))
+    with pytest.raises(InputError, match="not valid YAML"):
+        load(file, [f"name={value}"])
+    assert not mark.exists()
+
+
+def test_a_name_cannot_lead_out_of_its_folder():
+    with pytest.raises(InputError, match="name"):
+        parse(TREE | {"name": "../../etc"}, "e.yaml")
