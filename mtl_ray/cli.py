@@ -7,7 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,11 +34,7 @@ Set = Annotated[list[str], typer.Option("--set", help="Override a setting: dotte
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit 0 success, 1 the work failed, 2 bad input, 3 drift, 130 interrupted."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # Warnings of the libraries are for developers; ours about MLflow are shown as one line.
-    warnings.showwarning = lambda message, *_, **__: print(
-        f"warning: {without_credentials(str(message))}", file=sys.stderr
-    )
-    warnings.filterwarnings("ignore", message=".*type hints", category=UserWarning)
+    warnings.showwarning = _show
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
@@ -59,6 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 raise SystemExit(2) from None
         print(without_credentials(traceback.format_exc()), end="", file=sys.stderr)
         raise SystemExit(1) from error
+
+
+def _show(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line; none of those that are for developers of MLflow, which it turns on over any filter."""
+    if "type hints" not in str(message):
+        print(f"warning: {without_credentials(str(message))}", file=sys.stderr)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
