@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -91,11 +92,8 @@ def bucket_of(
     table = table.take(order)
     names = [n for n in table.column_names if n.startswith("raw.")]
     compared = table.select([USER, ITEM, TIME]) if experiment.data.time else _comparable(table, [USER, ITEM, *names])
-    keys = compared.column_names
-    first = np.zeros(len(table), bool)
-    numbered = compared.append_column("_position", pa.array(np.arange(len(table))))
-    groups = numbered.group_by(keys, use_threads=False).aggregate([("_position", "min")])
-    first[groups.column("_position_min").to_numpy()] = True
+    codes = {name: flat(compared.column(name)).dictionary_encode().indices for name in compared.column_names}
+    first = ~pd.DataFrame({n: c.fill_null(-1).to_numpy() for n, c in codes.items()}).duplicated().to_numpy()
     repeated = table.filter(pa.array(~first))
     duplicates = quarantined(
         repeated.select(names).rename_columns([n.removeprefix("raw.") for n in names]),

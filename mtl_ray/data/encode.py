@@ -169,6 +169,9 @@ def to_numbers(values: pa.Array) -> np.ndarray:
 
 def to_binary(values: pa.Array, positive: Scalar | None) -> np.ndarray:
     """(n,) float64: 1, 0, or NaN for null; without `positive` the values must be 0/1 or true/false."""
+    if positive is None and pa.types.is_integer(values.type):
+        numbers = to_numbers(values)
+        return np.where(np.isnan(numbers), np.nan, numbers == 1)
     keys = to_keys(values)
     if positive is not None:
         flags = pc.equal(keys, to_keys(pa.array([_text(positive)]))[0])

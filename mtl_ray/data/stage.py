@@ -40,6 +40,7 @@ class Stage:
         writers: dict[str, pq.ParquetWriter] = {}
         total, reasons, examples = 0, Counter(), []
         low, high, is_timestamp = float("inf"), float("-inf"), False
+        waiting: list[pa.Table] = []  # dealt together: a bucket's part of a single table is small and slow to write
         for index, chunk in enumerate(chunks, first_chunk):
             for first_row, table in chunk.read():
                 total += len(table)
@@ -57,8 +58,11 @@ class Stage:
                 if len(staged):
                     low = min(low, float(staged.column(TIME).to_numpy().min()))
                     high = max(high, float(staged.column(TIME).to_numpy().max()))
-                for bucket, part in self._dealt(staged):
-                    self._write(writers, f"staging/{bucket:05d}/{piece:06d}.parquet", part)
+                waiting.append(staged)
+                if sum(map(len, waiting)) >= self.experiment.data.bucket_rows:
+                    self._deal(writers, piece, waiting)
+                    waiting = []
+        self._deal(writers, piece, waiting)
         for writer in writers.values():
             writer.close()
         return {
@@ -90,6 +94,10 @@ class Stage:
             "_chunk": pa.array(np.full(len(table), chunk, np.int32)),
         }
         return pa.table({**own, **{f"raw.{c}": _plain(table.column(c)) for c in self.columns}}), stamp
+
+    def _deal(self, writers: dict[str, pq.ParquetWriter], piece: int, tables: list[pa.Table]) -> None:
+        for bucket, part in self._dealt(pa.concat_tables(tables, promote_options="permissive")) if tables else ():
+            self._write(writers, f"staging/{bucket:05d}/{piece:06d}.parquet", part)
 
     def _dealt(self, staged: pa.Table) -> Iterator[tuple[int, pa.Table]]:
         buckets = (mix(hash_keys(flat(staged.column(USER))), BUCKET_STREAM) % np.uint64(self.num_buckets)).astype(int)

@@ -72,10 +72,11 @@ class Folder:
         infos = self.fs.get_file_info(selector)
         return sorted(i.path for i in infos if i.type == pafs.FileType.File and i.path.endswith(suffix))
 
-    def write_table(self, name: str, table: pa.Table) -> None:
-        """Write a Parquet file."""
+    def write_table(self, name: str, table: pa.Table, *, dictionary: bool = True) -> None:
+        """Write a Parquet file. A dictionary makes columns of text small; columns of numbers it makes slow alone."""
         self.create()
-        pq.write_table(table, f"{self.path}/{name}", filesystem=self.fs, compression="zstd")
+        path = f"{self.path}/{name}"
+        pq.write_table(table, path, filesystem=self.fs, compression="zstd", use_dictionary=dictionary)
 
     def write_whole_table(self, name: str, table: pa.Table) -> None:
         """Write a Parquet file aside and rename it: it is there whole or not at all."""

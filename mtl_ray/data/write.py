@@ -88,7 +88,7 @@ class Writer:
             rows = np.flatnonzero(lanes == lane)
             if len(rows):
                 table = pa.table({name: to_arrow(values[rows]) for name, values in columns.items()})
-                (self.folder / split).write_table(f"{number:05d}-{lane:03d}.parquet", table)
+                (self.folder / split).write_table(f"{number:05d}-{lane:03d}.parquet", table, dictionary=False)
 
     def _write_raw(self, number: int, table: pa.Table, histories: dict[str, pa.Array]) -> None:
         columns = {n: flat(table.column(n)) for n in table.column_names if n not in (USER, ITEM, TIME)}
