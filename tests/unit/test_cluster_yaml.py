@@ -50,10 +50,8 @@ def test_every_worker_has_an_address():
 @pytest.mark.parametrize("name", LAUNCHED)
 def test_ports_are_on_loopback_or_guarded_by_a_token(name):
     config = read(name)
-    head, worker = (" ".join(config[f"{kind}_start_ray_commands"]) for kind in ("head", "worker"))
-    assert "--dashboard-host=127.0.0.1" in head
-    assert "RAY_AUTH_MODE=token" in head
-    assert "RAY_AUTH_MODE=token" in worker
+    assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
+    assert "RAY_AUTH_MODE=token' >> ~/.bashrc" in config["setup_commands"][-1]  # which every command reads first
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     assert "security_group" not in config["provider"]  # Ray's own opens port 22 alone
 

@@ -1,0 +1,46 @@
+"""Ray as `connect` starts it on this machine, in a process of its own and without the RAY_AUTH_MODE of the tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import json, os, sys
+from mtl_ray.session import connect
+connect()
+import ray
+address = ray.get_runtime_context().gcs_address
+dashboard = ray._private.worker.global_worker.node.address_info["webui_url"]
+print(json.dumps({"address": address, "dashboard": dashboard, "token": os.environ["RAY_AUTH_TOKEN"],
+                  "task": ray.get(ray.remote(lambda: 3).remote())}), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_run_on_this_machine_answers_its_own_processes_alone(tmp_path: Path):
+    unset = {key: value for key, value in os.environ.items() if key not in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
+    alone = unset | {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    run = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=alone
+    )
+    assert run.stdin is not None
+    assert run.stdout is not None
+    try:
+        found = json.loads(next(line for line in run.stdout if line.startswith("{")))
+        assert found["task"] == 3
+        assert found["dashboard"].startswith("127.0.0.1:")
+        assert not list(tmp_path.rglob("auth_token"))  # the token of a run is kept nowhere
+
+        def answers(mode: str, token: str = "") -> bool:
+            command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", found["address"]]
+            environment = alone | {"RAY_AUTH_MODE": mode} | ({"RAY_AUTH_TOKEN": token} if token else {})
+            return subprocess.run(command, env=environment, check=False, capture_output=True).returncode == 0
+
+        assert answers("token", found["token"])
+        assert not answers("token", "f" * 64)
+        assert not answers("disabled")
+    finally:
+        run.stdin.close()
+        run.wait(60)
