@@ -15,7 +15,7 @@ from mtl_ray.cluster_commands import submit
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError
 from mtl_ray.model_commands import drift, evaluate, export, predict, promote, recommend, serve
-from mtl_ray.terminal import Json, console, say, write_result
+from mtl_ray.terminal import Json, Keys, console, names_of, say, write_result
 
 # What a command needs is slow to load, and `mtl-ray --help` needs none of it.
 # ruff: noqa: PLC0415
@@ -161,6 +161,38 @@ def train(
             "dataset": trained.prepared.folder.location,
         },
     )
+
+
+@app.command()
+def daily(
+    experiment: File,
+    rows: Annotated[str, typer.Option("--score", help="Raw rows to score: Parquet or CSV file, folder or glob.")],
+    output: Annotated[str, typer.Option("--output", help="Folder to write the scores to.")],
+    changes: Set = [],  # noqa: B006
+    keys: Keys = None,
+    json_file: Json = None,
+) -> None:
+    """A day's work: prepare the grown log, train from the champion's weights, pass the gate, score; repeated after a
+    crash, it goes on where it stopped."""
+    from mtl_ray.experiment import load
+
+    settings = load(experiment, changes)
+    from rich.markdown import Markdown
+
+    from mtl_ray.daily import daily as run
+    from mtl_ray.promote import PromotionError
+
+    try:
+        day = run(settings, rows, output, names_of(keys), say)
+    except (PromotionError, ConnectionError) as error:
+        say(f"error: {error}")
+        raise typer.Exit(1) from None
+    console.print(Markdown(day.decision["note"]))
+    say(f"MLflow run: {day.run_id}")
+    say(f"report: {day.folder}/report.html")
+    bad = sum(day.scored.quarantined.values())
+    say(f"version {day.champion} scored {day.scored.num_rows:,} rows, {bad:,} bad: {day.scored.folder}")
+    write_result(json_file, day.numbers())
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mtl_ray.errors import InputError
-from mtl_ray.terminal import Json, Model, TrackingUri, console, say, write_result
+from mtl_ray.terminal import Json, Keys, Model, TrackingUri, console, names_of, say, write_result
 
 # Libraries are slow to load, and `mtl-ray --help` needs none.
 # ruff: noqa: PLC0415
@@ -46,9 +46,7 @@ def predict(
     model: Model,
     rows: Annotated[str, typer.Option("--input", help="Raw rows: Parquet or CSV file, folder or glob.")],
     output: Annotated[str, typer.Option("--output", help="Folder to write predictions to.")],
-    keys: Annotated[
-        str | None, typer.Option(help="Input columns to keep, with commas between; all by default.", metavar="A,B")
-    ] = None,
+    keys: Keys = None,
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
@@ -57,8 +55,7 @@ def predict(
     from mtl_ray.registry import checkpoint_folder
     from mtl_ray.tracking import default_uri
 
-    kept = None if keys is None else [name.strip() for name in keys.split(",") if name.strip()]
-    done = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output, kept, say)
+    done = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output, names_of(keys), say)
     bad = sum(done.quarantined.values())
     say(f"{done.num_rows:,} rows read, {bad:,} bad, {done.rows_per_second:,.0f} rows/s: {done.folder}")
     for reason, count in done.quarantined.items():

@@ -3,7 +3,7 @@
 MLflow has no conditional write of an alias. What its server does allow a single client to do is to create a registered
 model of a name, so an empty one, `NAME-promotion`, is the lock. It holds on every store with that constraint (SQLite, a
 server over a database) and between machines, for those who promote with this module. A process that is killed leaves
-it behind; the error of the next one says how to remove it.
+it behind; the error of the next one says how to remove it, unless both have the same `holder`.
 """
 
 import os
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking import MlflowClient
@@ -24,13 +24,15 @@ from mtl_ray.data.write import RAW_TEST
 from mtl_ray.decision import Decision
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.gate import judge
-from mtl_ray.registry import checkpoint_folder
+from mtl_ray.registry import CANDIDATE, DATASET_FOLDER, checkpoint_folder
 from mtl_ray.score import Scorer
 from mtl_ray.scoring_job import tables_of
-from mtl_ray.tracking import CANDIDATE, DATASET_FOLDER
 
 CHAMPION, PREVIOUS = "champion", "previous"
 """Aliases of the version that is live, and of the one that was before it."""
+
+HOLDER = "holder"
+"""Tag of a lock: who has it."""
 
 MAX_DESCRIPTION = 5000
 """Characters that MLflow's database keeps of a description."""
@@ -48,6 +50,7 @@ def promote(
     force: str | None = None,
     dry_run: bool = False,
     report: Callable[[str], None] = print,
+    holder: str | None = None,
 ) -> Decision:
     """Make a version the champion if it passes the gate of its experiment file (`promotion`).
 
@@ -59,6 +62,8 @@ def promote(
         force: a reason to promote whatever the gate finds.
         dry_run: decide, and change nothing.
         report: receives lines of text for the user.
+        holder: name of the work that this is a part of: what an earlier attempt at it, which was killed, has left
+            undone is done, and nothing twice.
 
     Raises:
         InputError: there is no such model or version, it is the champion already, or the rows cannot be read.
@@ -66,12 +71,12 @@ def promote(
     """
     client = MlflowClient(tracking_uri=uri)
     if dry_run:
-        return _decide(client, name, uri, version, rows, force, report)
-    with _lock(client, name):
-        decision = _decide(client, name, uri, version, rows, force, report)
+        return _decide(client, name, uri, version, rows, force, report, holder)
+    with _lock(client, name, holder):
+        decision = _decide(client, name, uri, version, rows, force, report, holder)
         if decision.live:
             _move(client, decision)
-        _note(client, decision)
+        _note(client, decision, holder)
     return decision
 
 
@@ -102,14 +107,17 @@ def _decide(
     rows: str | None,
     force: str | None,
     report: Callable[[str], None],
+    holder: str | None,
 ) -> Decision:
     aliases = _aliases(client, name)
     version = version or aliases.get(CANDIDATE)
     if version is None:
         raise InputError(f"{name}: no version has the alias `{CANDIDATE}`; name one with --version")
     found, champion = _version(client, name, version), aliases.get(CHAMPION)
-    if champion == version:
+    if champion == version and holder is None:
         raise InputError(f"{name}: version {version} is the champion already")
+    if champion == version:  # since the attempt that was killed
+        champion = aliases.get(PREVIOUS)
     if champion is None:
         return Decision(name, version, "forced" if force else "promoted", None, force or "")
     candidate, live = (Scorer(checkpoint_folder(f"models:/{name}/{v}", uri)) for v in (version, champion))
@@ -163,7 +171,7 @@ def _move(client: MlflowClient, decision: Decision) -> None:
     """Move the aliases. The champion moves in one write, after `previous`: a reader sees the old or the new one."""
     name = decision.name
     now = _aliases(client, name)
-    if now.get(CHAMPION) != decision.against:
+    if now.get(CHAMPION) not in (decision.against, decision.version):
         raise PromotionError(
             f"{name}: the champion was version {decision.against} and is version {now.get(CHAMPION)} now; "
             "somebody moved the alias meanwhile, promote again"
@@ -175,36 +183,41 @@ def _move(client: MlflowClient, decision: Decision) -> None:
         client.delete_registered_model_alias(name, CANDIDATE)
 
 
-def _note(client: MlflowClient, decision: Decision) -> None:
+def _note(client: MlflowClient, decision: Decision, holder: str | None = None) -> None:
     """Put the note before those that the version has; the oldest go where there is no room."""
     name, version = decision.name, decision.version
-    notes = decision.markdown() + "\n" + (client.get_model_version(name, version).description or "")
-    client.update_model_version(name, version, notes[:MAX_DESCRIPTION])
+    note, known = decision.markdown(), client.get_model_version(name, version).description or ""
+    body = note.partition("\n")[2]  # without the time
+    if holder is None or body[: MAX_DESCRIPTION // 2] not in known:
+        client.update_model_version(name, version, f"{note}\n{known}"[:MAX_DESCRIPTION])
     client.set_model_version_tag(name, version, "promotion", decision.outcome)
 
 
 @contextmanager
-def _lock(client: MlflowClient, name: str) -> Iterator[None]:
-    """Hold the lock of a model. Raises PromotionError if another process has it."""
+def _lock(client: MlflowClient, name: str, holder: str | None = None) -> Iterator[None]:
+    """Hold the lock of a model, or take up that of the same holder. Raises PromotionError if another one has it."""
     lock = f"{name}-promotion"
-    holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    process = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    tags = {HOLDER: holder} if holder else {}
     try:
-        client.create_registered_model(lock, description=f"A promotion of {name} is under way: {holder}.")
+        client.create_registered_model(lock, tags, f"A promotion of {name} is under way: {process}.")
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
-        raise PromotionError(
-            f"{_held(client, lock) or 'another promotion has just ended; try again'} (if that process is gone, delete "
-            f"the registered model `{lock}`)"
-        ) from None
+        held = _held(client, lock)
+        if holder is None or held is None or held.tags.get(HOLDER) != holder:
+            raise PromotionError(
+                f"{held.description if held else 'another promotion has just ended; try again'} (if that process is "
+                f"gone, delete the registered model `{lock}`)"
+            ) from None
     try:
         yield
     finally:
         client.delete_registered_model(lock)
 
 
-def _held(client: MlflowClient, lock: str) -> str | None:
+def _held(client: MlflowClient, lock: str) -> RegisteredModel | None:
     try:
-        return client.get_registered_model(lock).description
+        return client.get_registered_model(lock)
     except MlflowException:
         return None

@@ -22,16 +22,14 @@ def read_history(folder: Folder) -> dict[int, dict[str, float]]:
 
 def write_note(command: str, experiment: Experiment, folder: Folder, run: Run, dataset: str | None = None) -> None:
     """Note in the run's folder what a resumed run must find again."""
-    folder.write_json(
-        RUN_FILE,
-        {
-            "command": command,
-            "experiment": experiment.model_dump(mode="json"),
-            "dataset": dataset,
-            "tracking_uri": without_credentials(run.uri),
-            "run_id": run.run_id,
-        },
-    )
+    note = {
+        "command": command,
+        "experiment": experiment.model_dump(mode="json"),
+        "dataset": dataset,
+        "tracking_uri": without_credentials(run.uri),
+        "run_id": run.run_id,
+    }
+    folder.create().write_whole(RUN_FILE, json.dumps(note, indent=2) + "\n")
 
 
 def read_note(command: str, experiment: Experiment, folder: Folder) -> dict[str, Any]:

@@ -125,21 +125,26 @@ def over_rows(
     Args:
         location: where the log is.
         log: it, opened.
-        output: folder to make; an unfinished one of the same job is continued.
+        output: folder to make; an unfinished one of the same job is continued, a finished one is left as it is.
         load: called once in each actor with `arguments`; gives the function.
         arguments: small, picklable.
         job: what the results depend on beside the rows, as JSON.
         report: receives lines of text for the user.
 
     Raises:
-        InputError: `output` is not empty, another job left it unfinished, or rows cannot be read.
+        InputError: `output` has other files, another job left it unfinished, or rows cannot be read.
     """
     target = Folder(output)
-    if target.exists() and target.files():
-        raise InputError(f"--output {output}: the folder is not empty; name a new one")
     aside = Folder(f"{target.location}.partial")
     job = {**job, "input": _identity(location)}
-    if aside.exists(JOB) or aside.files():
+    if target.exists() and target.files():
+        found = target.read_json(JOB) if target.exists(JOB) else {}
+        if any(found.get(name) != value for name, value in job.items()):
+            raise InputError(f"--output {output}: the folder is not empty; name a new one")
+        report(f"{target} is already there")
+        (target / DONE).delete()
+        return Finished(target, found["rows"], found["quarantined"], 0.0)
+    if aside.exists(JOB) or [file for file in aside.files() if not file.endswith(".partial")]:
         _same_job(aside, job)
     else:
         aside.create().write_whole(JOB, json.dumps(job))

@@ -13,6 +13,14 @@ console = Console(width=None if sys.stdout.isatty() else 140)
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result for machines to this file.")]
 Model = Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow server; that of the environment by default.")]
+Keys = Annotated[
+    str | None, typer.Option(help="Input columns to keep, with commas between; all by default.", metavar="A,B")
+]
+
+
+def names_of(keys: str | None) -> list[str] | None:
+    """The names in the text of an option."""
+    return None if keys is None else [name.strip() for name in keys.split(",") if name.strip()]
 
 
 def say(line: str) -> None:

@@ -3,10 +3,8 @@
 What could not be logged is kept in `unlogged.jsonl` of the run folder and sent again when the run ends.
 """
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -17,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import yaml
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
@@ -26,21 +23,13 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
 from mtl_ray.credentials import without_credentials
-from mtl_ray.data.items import ITEMS
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import first_line
 from mtl_ray.experiment import Experiment
-from mtl_ray.schema import SEGMENTS
 
 BATCH = 100
 """Entries that MLflow takes in one request."""
-
-CANDIDATE = "candidate"
-"""Alias of the version that was registered last and not promoted yet."""
-
-DATASET_FOLDER = "dataset_folder"
-"""Tag of a version: where the data set that it was trained on lies."""
 
 
 def tracking_uri(experiment: Experiment) -> str:
@@ -68,13 +57,18 @@ class Run:
         return MlflowClient(tracking_uri=self.uri)
 
     @classmethod
-    def start(cls, experiment: Experiment, name: str, folder: Folder, parent: str | None = None) -> "Run":
-        """Create the run, below the run `parent`; without a reachable server its id is None and training goes on."""
+    def start(
+        cls, experiment: Experiment, name: str, folder: Folder, parent: str | None = None, *, known: bool = False
+    ) -> "Run":
+        """Create the run, below the run `parent`; without a reachable server its id is None and training goes on.
+
+        With `known`, as below a parent, the name says what the run is: one that has it is continued.
+        """
         run = cls(tracking_uri(experiment), None, folder)
-        run._safely("create the run", lambda: run._create(experiment, name, parent))
+        run._safely("create the run", lambda: run._create(experiment, name, parent, known or parent is not None))
         return run
 
-    def _create(self, experiment: Experiment, name: str, parent: str | None) -> None:
+    def _create(self, experiment: Experiment, name: str, parent: str | None, known: bool) -> None:
         client, title = self.client, experiment.tracking.experiment or experiment.name
         found = client.get_experiment_by_name(title)
         if found is None:
@@ -84,15 +78,16 @@ class Run:
         else:
             experiment_id = found.experiment_id
         tags = {"mlflow.parentRunId": parent} if parent else {}
-        if parent and (known := self._child(experiment_id, name, parent)):
-            self.run_id = known
-            client.update_run(known, status="RUNNING")
+        if known and (found_run := self._begun(experiment_id, name, parent)):
+            self.run_id = found_run
+            client.update_run(found_run, status="RUNNING")
         else:
             self.run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
 
-    def _child(self, experiment_id: str, name: str, parent: str) -> str | None:
-        """The child of that name, which a driver made that was killed before it could note it."""
-        wanted = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.run_name = '{name}'"
+    def _begun(self, experiment_id: str, name: str, parent: str | None) -> str | None:
+        """The run of that name, which a driver made that was killed before it could note it."""
+        below = f"tags.`mlflow.parentRunId` = '{parent}' and " if parent else ""
+        wanted = f"{below}attributes.run_name = '{name}'"
         found = self.client.search_runs([experiment_id], wanted, max_results=1)
         return found[0].info.run_id if found else None
 
@@ -104,7 +99,7 @@ class Run:
         """Parameters, tags and the experiment file; of one data set also its quality report and its digest."""
         tree = experiment.model_dump(mode="json")
         tags = {f"version.{name}": version(name) for name in ("ray", "torch", "mlflow", "torchjd", "pyarrow")}
-        if commit := _git_commit():
+        if commit := git_commit():
             tags["git_commit"] = commit
         if prepared is not None:
             schema = prepared.schema
@@ -140,7 +135,7 @@ class Run:
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Metrics at a step; kept in the run folder when the server does not answer."""
         now = int(time.time() * 1000)
-        entries = [Metric(_key(key), float(value), now, step) for key, value in metrics.items()]
+        entries = [Metric(metric_key(key), float(value), now, step) for key, value in metrics.items()]
         if self._safely("log metrics", lambda: self._log_metrics(entries)):
             return
         lines = self.folder.read_text("unlogged.jsonl") if self.folder.exists("unlogged.jsonl") else ""
@@ -212,77 +207,13 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
+    """The commit of the code, where it is a git checkout."""
     command = ["git", "rev-parse", "HEAD"]
     done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def version_tags(experiment: Experiment, prepared: Prepared, metrics: Mapping[str, float]) -> dict[str, str]:
-    """What tells a version of a registered model from another: the data set, the experiment, the commit of the code
-    where it is a git checkout, and the test metrics of all rows and of each named segment."""
-    settings = json.dumps(experiment.model_dump(mode="json"), sort_keys=True)
-    tags = {
-        "dataset": prepared.schema.fingerprint,
-        DATASET_FOLDER: prepared.folder.location,
-        "experiment": hashlib.sha256(settings.encode()).hexdigest(),
-    }
-    if commit := _git_commit():
-        tags["git_commit"] = commit
-    shown = {key: value for key, value in metrics.items() if key.count("/") < 3 or key.endswith(SEGMENTS[1:])}
-    return tags | {_key(key): f"{value:.6g}" for key, value in shown.items()}
-
-
-def _key(metric: str) -> str:
+def metric_key(metric: str) -> str:
     """A metric's key as MLflow takes it."""
     return metric.replace("@", "_at_").replace("+", "_plus")
-
-
-def register(
-    experiment: Experiment,
-    run: Run,
-    checkpoint: Path,
-    prepared: Prepared,
-    signature: Any,
-    example: Any,
-    metrics: Mapping[str, float],
-) -> str | None:
-    """Log the checkpoint as a pyfunc model, registered if `tracking.register_as` is set; returns its URI.
-
-    A registered version has tags (see `version_tags`) and becomes the `candidate` of its name. The items of the data
-    set go with it, so that the model can recommend with nothing else at hand.
-    """
-    package = Path(__file__).parent
-    needed = ("torch", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "torchmetrics", "torchjd")
-    uri: list[str] = []
-
-    def log() -> None:
-        mlflow.set_tracking_uri(run.uri)
-        with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run._id()):
-            # MLflow keeps the path of the model's code: let it be one that says nothing of this machine.
-            code = Path(folder) / "pyfunc.py"
-            # Scoring needs no optimizer state, and the folder's name becomes part of the model.
-            scored = Path(folder) / "checkpoint"
-            shutil.copytree(checkpoint, scored, ignore=shutil.ignore_patterns("trainer.pt"))
-            if prepared.folder.exists(ITEMS):
-                prepared.folder.copy_to(ITEMS, scored / ITEMS)
-            code.write_text((package / "pyfunc.py").read_text())
-            info = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(code),
-                artifacts={"checkpoint": str(scored)},
-                code_paths=[str(package)],
-                signature=signature,
-                input_example=example,
-                pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in needed],
-            )
-            if (name := experiment.tracking.register_as) is None:
-                uri.append(info.model_uri)
-                return
-            tags = version_tags(experiment, prepared, metrics)
-            number = mlflow.register_model(info.model_uri, name, tags=tags).version
-            uri.append(f"models:/{name}/{number}")
-            run.client.set_registered_model_alias(name, CANDIDATE, str(number))
-
-    run._safely("log the model", log)
-    return uri[0] if uri else None

@@ -17,13 +17,13 @@ from mtl_ray.drift import write_reference
 from mtl_ray.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.models.complexity import complexity_of
-from mtl_ray.registry import example_of, signature_of, with_start_at_hand
+from mtl_ray.registry import example_of, register, signature_of, with_start_at_hand
 from mtl_ray.report import write_evaluation, write_report
 from mtl_ray.run_folder import HISTORY, RUN_FILE, ended, read_history, read_note, write_note
 from mtl_ray.score import Scorer
 from mtl_ray.session import beside_main_thread, connect, shows_bars
 from mtl_ray.trace import TRACE
-from mtl_ray.tracking import Run, register
+from mtl_ray.tracking import Run
 from mtl_ray.worker import SCORE, WITHIN_EPOCH, train_worker, workers_of
 
 
@@ -93,23 +93,86 @@ def train(
     Raises:
         InputError: bad data, or `resume` names no run of this experiment.
     """
-    runs = Folder(experiment.training.output)
     name = resume or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = runs / name
+    folder, again = Folder(experiment.training.output) / name, f"mtl-ray train EXPERIMENT --resume {name}"
     if resume:
-        experiment, run, prepared = _reopen(experiment, folder)
-        report(f"resuming run {name}")
-    else:
-        with_start_at_hand(experiment, folder)  # a mistake in it is told before the work of `prepare`
-        connect()
-        prepared = prepare(experiment, report)
-        run = Run.start(experiment, name, folder.create(), parent)
-        write_note("train", experiment, folder, run, prepared.folder.location)
-        run.log_experiment(experiment, prepared)
-        run.log_metrics(complexity_of(experiment, prepared.schema).numbers(), 0)
-        report(f"run {name}; if it is interrupted, continue with: mtl-ray train EXPERIMENT --resume {name}")
+        return _continue(experiment, folder, report, again, profile)
+    with_start_at_hand(experiment, folder)  # a mistake in it is told before the work of `prepare`
     connect()
-    with ended(run, report, f"mtl-ray train EXPERIMENT --resume {name}"):
+    prepared = prepare(experiment, report)
+    run = Run.start(experiment, name, folder.create(), parent)
+    return _begin(experiment, prepared, folder, run, report, again, profile)
+
+
+def train_once(
+    name: str, experiment: Experiment, prepared: Prepared, report: Callable[[str], None], again: str
+) -> Trained:
+    """`train` on a prepared data set, under a name that says what is trained on what: one that has begun is continued,
+    wherever it was killed, and makes no second MLflow run or model version.
+
+    Args:
+        name: of the run.
+        experiment: what to do.
+        prepared: its data set.
+        report: receives lines of text for the user.
+        again: the command that continues.
+
+    Raises:
+        InputError: the run of that name is one of another experiment.
+        ConnectionError: MLflow does not answer.
+    """
+    folder = Folder(experiment.training.output) / name
+    if folder.exists(RUN_FILE):
+        return _continue(experiment, folder, report, again)
+    with_start_at_hand(experiment, folder)
+    run = Run.start(experiment, name, folder.create(), known=True)
+    if run.run_id is None:
+        raise ConnectionError(f"run {name} could not be created in MLflow; continue with: {again}")
+    return _begin(experiment, prepared, folder, run, report, again)
+
+
+def _begin(
+    experiment: Experiment,
+    prepared: Prepared,
+    folder: Folder,
+    run: Run,
+    report: Callable[[str], None],
+    again: str,
+    profile: bool = False,
+) -> Trained:
+    run.log_experiment(experiment, prepared)
+    run.log_metrics(complexity_of(experiment, prepared.schema).numbers(), 0)
+    write_note("train", experiment, folder, run, prepared.folder.location)
+    report(f"run {_name_of(folder)}; if it is interrupted, continue with: {again}")
+    return _finish(experiment, prepared, folder, run, report, again, profile)
+
+
+def _continue(
+    experiment: Experiment, folder: Folder, report: Callable[[str], None], again: str, profile: bool = False
+) -> Trained:
+    """Continue with the run's own experiment, MLflow run and data set.
+
+    Its own experiment, although an equal one is given: the optimizer's state goes by the order of parameters, which
+    follows the order of features and tasks in the file.
+    """
+    note = read_note("train", experiment, folder)
+    own = parse(note["experiment"], RUN_FILE)
+    report(f"resuming run {_name_of(folder)}")
+    run = Run(note["tracking_uri"], note["run_id"], folder)
+    return _finish(own, open_prepared(note["dataset"]), folder, run, report, again, profile)
+
+
+def _finish(
+    experiment: Experiment,
+    prepared: Prepared,
+    folder: Folder,
+    run: Run,
+    report: Callable[[str], None],
+    again: str,
+    profile: bool = False,
+) -> Trained:
+    connect()
+    with ended(run, report, again):
         config = {
             "experiment": with_start_at_hand(experiment, folder).model_dump(mode="json", exclude_unset=True),
             "dataset": prepared.folder.location,
@@ -117,7 +180,7 @@ def train(
             "trace": folder.location if profile else None,
         }
         with run.system_metrics():
-            result = beside_main_thread(_trainer(experiment, config, runs, name, run).fit)
+            result = beside_main_thread(_trainer(experiment, config, folder, run).fit)
         if profile:
             report(f"trace of some steps: {folder}/{TRACE}, for https://ui.perfetto.dev or chrome://tracing")
         checkpoint = _local(_best(result))
@@ -129,22 +192,27 @@ def train(
         model_uri = register(experiment, run, checkpoint, prepared, signature, example, evaluation.metrics)
         write_evaluation(folder, evaluation, model_uri)
         write_report(folder, run)
-    return Trained(name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
+    return Trained(_name_of(folder), folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
 
 
-def _trainer(experiment: Experiment, config: dict[str, Any], runs: Folder, name: str, run: Run) -> TorchTrainer:
+def _name_of(folder: Folder) -> str:
+    return folder.location.rpartition("/")[2]
+
+
+def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run: Run) -> TorchTrainer:
+    runs, _, name = folder.location.rpartition("/")
     return TorchTrainer(
         train_worker,
         train_loop_config=config,
         scaling_config=workers_of(experiment.training),
         run_config=ray.train.RunConfig(
             name=name,
-            storage_path=runs.location,
+            storage_path=runs,
             failure_config=ray.train.FailureConfig(max_failures=experiment.training.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
             ),
-            callbacks=[_LogMetrics(experiment, run, runs / name, config["bars"])],
+            callbacks=[_LogMetrics(experiment, run, folder, config["bars"])],
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
@@ -161,14 +229,3 @@ def _local(checkpoint: ray.train.Checkpoint) -> Path:
     if isinstance(checkpoint.filesystem, LocalFileSystem):
         return Path(checkpoint.path)
     return Path(checkpoint.to_directory())
-
-
-def _reopen(experiment: Experiment, folder: Folder) -> tuple[Experiment, Run, Prepared]:
-    """The run's own experiment, MLflow run and data set.
-
-    Its own, although an equal one is given: the optimizer's state goes by the order of parameters, which follows the
-    order of features and tasks in the file.
-    """
-    note = read_note("train", experiment, folder)
-    own = parse(note["experiment"], RUN_FILE)
-    return own, Run(note["tracking_uri"], note["run_id"], folder), open_prepared(note["dataset"])

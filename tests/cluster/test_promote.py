@@ -16,9 +16,9 @@ from mtl_ray.decision import Decision
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import override
 from mtl_ray.promote import PromotionError, promote, rollback
-from mtl_ray.registry import example_of, signature_of
+from mtl_ray.registry import example_of, register, signature_of
 from mtl_ray.score import Scorer
-from mtl_ray.tracking import Run, register
+from mtl_ray.tracking import Run
 
 GATE = {
     "promotion.metric": "rating/rmse",
