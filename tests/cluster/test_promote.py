@@ -139,6 +139,26 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_gets_an_error(first, u
     assert not [model.name for model in client.search_registered_models() if model.name == "gated-promotion"]
 
 
+def test_who_was_killed_within_a_promotion_finishes_it_and_nothing_twice(first, uri, client, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_model_version_tag", killed)
+        patch.setattr(MlflowClient, "delete_registered_model", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            promote("gated", uri, GOOD, report=lambda _: None, holder="today")
+    assert aliases(client) == {"champion": GOOD, "previous": WORSE}
+    with pytest.raises(PromotionError, match="is under way"):
+        promote("gated", uri, WORSE_AGAIN, report=lambda _: None, holder="tomorrow")
+    notes = (client.get_model_version("gated", GOOD).description or "").count("| **target** rating/rmse |")
+    decision = promote("gated", uri, GOOD, report=lambda _: None, holder="today")
+    assert (decision.outcome, decision.against) == ("promoted", WORSE)
+    assert aliases(client) == {"champion": GOOD, "previous": WORSE}
+    assert (client.get_model_version("gated", GOOD).description or "").count("| **target** rating/rmse |") == notes
+    assert not [model.name for model in client.search_registered_models() if model.name == "gated-promotion"]
+
+
 def test_what_cannot_be_promoted_is_told_in_one_line(first, uri):
     with pytest.raises(InputError, match="version 1 is the champion already"):
         promote("gated", uri, WORSE)
