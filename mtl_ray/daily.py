@@ -115,7 +115,10 @@ def daily(
             "tracking.register_as: expected the name of a registered model, whose champion a day begins with and maybe "
             "replaces; found none"
         )
-    open_log(rows)  # a mistake in it is told before the work
+    known = open_log(rows).columns  # mistakes in it are told before the work
+    needed = [experiment.column_of(experiment.user), experiment.column_of(experiment.item), *(keys or ())]
+    if absent := [name for name in needed if name not in known]:
+        raise InputError(f"--score {rows}: expected the columns {', '.join(absent)}; found {', '.join(known)}")
     connect()
     prepared = prepare(experiment, report)
     name = f"{experiment.name}-{prepared.schema.fingerprint[:12]}-{digest_of(experiment)[:12]}"

@@ -252,3 +252,9 @@ def test_a_day_needs_a_registered_model(settings_of_a_day: Experiment):
     nameless = override(settings_of_a_day, {"tracking.register_as": None})
     with pytest.raises(InputError, match=r"tracking\.register_as: expected the name of a registered model"):
         daily(nameless, "shop/rows/1.parquet", "scores")
+
+
+def test_a_mistake_in_the_rows_is_told_before_the_work(settings_of_a_day: Experiment):
+    with pytest.raises(InputError, match=r"--score .*users.parquet: expected the columns item_id; found user_id, age"):
+        daily(settings_of_a_day, "shop/users.parquet", "scores")
+    assert not Path("datasets").exists()
