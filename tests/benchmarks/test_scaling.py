@@ -124,9 +124,7 @@ def measure(
         for step, part in enumerate(parts):
             if step == WARM:
                 for state in [s for optimizer in trainer.optimizers.all for s in optimizer.state.values()]:
-                    _ = [
-                        x.add_(0) for x in state.values() if torch.is_tensor(x)
-                    ]  # or pages are made later
+                    _ = [x.add_(0) for x in state.values() if torch.is_tensor(x)]  # or pages are made later
                 counted.num_bytes.clear(), counted.calls.clear()
                 before = received()
             if world_size > 1:
