@@ -70,6 +70,15 @@ def test_a_job_that_was_killed_goes_on_and_every_row_is_there_once(trained, rows
     assert not (output / DONE).exists()
 
 
+def test_a_finished_job_is_left_as_it_is_and_another_is_refused_its_folder(trained, rows, whole):
+    before = {path.name: path.stat().st_mtime_ns for path in whole.iterdir()}
+    done = predict(trained.checkpoint, str(rows), str(whole), ["request"])
+    assert (done.num_rows, done.quarantined) == (NUM_FILES * NUM_ROWS, {})
+    assert {path.name: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+    with pytest.raises(InputError, match="the folder is not empty"):
+        predict(trained.checkpoint, str(rows), str(whole), ["request", "age"])
+
+
 def test_an_unfinished_job_is_not_continued_as_another(trained, rows, tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / JOB).write_text(json.dumps({"command": "predict", "model": "another", "keys": []}))
