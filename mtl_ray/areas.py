@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Rows:
-    """Evaluated rows of a task that all have a label. A part has its orders from the whole, so it is not sorted.
+    """Evaluated rows of a task that all have a label. A part has its orders from the whole, so it is not sorted again.
 
     Args:
         prediction: (n,) or (n, C) on the natural scale.
@@ -27,7 +27,8 @@ class Rows:
         """The rows where the (n,) bool `inside` holds."""
         index = torch.nonzero(inside)[:, 0]
         part = Rows(self.prediction[index], self.label[index], self.users[index])
-        part._whole = (self, inside.numpy())
+        if 16 * len(part) > len(self):  # a small part is sorted sooner than it is picked out of the whole
+            part._whole = (self, inside.numpy())
         return part
 
     def auc(self) -> float | None:

@@ -4,6 +4,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, get_args
 
@@ -105,7 +106,10 @@ def shard(prepared: Prepared, split: SplitName, rank: int = 0, world_size: int =
 
 def run_workers(world_size: int, function: Callable[..., Any], *arguments: Any, folder: Path) -> list[Any]:
     """Results of `function(rank, world_size, *arguments)` of each gloo process."""
-    mp.spawn(_worker, (world_size, str(folder), function, arguments), nprocs=world_size)  # pyright: ignore
+    # Forked from one process that has loaded the libraries already: each would otherwise take seconds to load them.
+    forkserver.set_forkserver_preload(["mtl_ray.loop", "mtl_ray.evaluation"])
+    arguments = (world_size, str(folder), function, arguments)
+    mp.start_processes(_worker, arguments, nprocs=world_size, start_method="forkserver")  # pyright: ignore
     return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(world_size)]
 
 

@@ -23,6 +23,17 @@ def test_gauc_is_the_mean_auc_of_users_weighted_by_their_rows():
     assert found == pytest.approx(total / weight, abs=1e-12)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
+def test_the_areas_of_a_part_are_those_of_its_rows_alone(share: float):
+    generator = torch.Generator().manual_seed(2)
+    score = torch.randint(0, 50, (4000,), generator=generator) / 50
+    label, users = (torch.randint(0, high, (4000,), generator=generator) for high in (2, 40))
+    inside = torch.rand(4000, generator=generator) < share
+    part, alone = Rows(score, label, users).part(inside), Rows(score[inside], label[inside], users[inside])
+    assert part.auc() == alone.auc() == pytest.approx(roc_auc_score(label[inside], score[inside]), abs=1e-12)
+    assert part.gauc() == alone.gauc() is not None
+
+
 def test_gauc_is_undefined_without_a_user_of_both_classes():
     assert Rows(torch.tensor([0.1, 0.2]), torch.tensor([1.0, 1.0]), torch.tensor([1, 2])).gauc() is None
 
