@@ -66,6 +66,8 @@ class Hosts:
             _run(["ip", "-n", host, "address", "add", f"{address}/24", "dev", "e0"])
             for device in ("lo", "e0"):
                 _run(["ip", "-n", host, "link", "set", device, "up"])
+            # Leads nowhere; Ray takes the address of a node from the route to the world.
+            _run(["ip", "-n", host, "route", "add", "default", "via", "10.77.0.1"])
             self._started.append(self._boot(host, self.folder / host))
         for process in self._started:
             end = time.monotonic() + 20

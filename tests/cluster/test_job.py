@@ -72,7 +72,7 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
         host = subprocess.Popen(command, cwd=folder, env=host_environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
     try:
-        wait_for(lambda: host.poll() is None and answers(f"{address}/api/version"), 90)
+        wait_for(lambda: host.poll() is None and answers(f"{address}/api/version"))
         yield Cluster(address, Path(host_environment["RAY_TMPDIR"]), environment | {"PYTHONPATH": str(ROOT)})
     finally:
         host.terminate()
@@ -100,10 +100,11 @@ def mlflow_server(tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *store]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     secret = {"MLFLOW_AUTH_CONFIG_PATH": str(tmp_path / "auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "k"}
+    secret["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     with (tmp_path / "server.log").open("w") as log:
         server = subprocess.Popen(command, env=os.environ | secret, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_for(lambda: server.poll() is None and answers(f"http://127.0.0.1:{port}/health"), 90)
+        wait_for(lambda: server.poll() is None and answers(f"http://127.0.0.1:{port}/health"))
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(server.pid, signal.SIGTERM)
