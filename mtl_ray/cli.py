@@ -13,6 +13,7 @@ import typer
 
 from mtl_ray.cluster_commands import submit
 from mtl_ray.credentials import without_credentials
+from mtl_ray.environment import open_sealed
 from mtl_ray.errors import InputError
 from mtl_ray.model_commands import drift, evaluate, export, predict, promote, recommend, serve
 from mtl_ray.terminal import Json, Keys, console, names_of, say, write_result
@@ -33,6 +34,7 @@ Set = Annotated[list[str], typer.Option("--set", help="Override a setting: dotte
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit 0 success, 1 the work failed, 2 bad input, 3 drift, 130 interrupted."""
+    open_sealed()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     warnings.showwarning = _show
     warnings.filterwarnings("ignore", category=DeprecationWarning)

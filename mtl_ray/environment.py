@@ -12,8 +12,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cryptography.fernet import Fernet, InvalidToken
-
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError
 
@@ -35,7 +33,7 @@ SEALED = "MTL_RAY_SEALED"
 """Variable that holds the secret ones."""
 
 OPEN = "mtl_ray.environment.open_sealed"
-"""What every process of a job runs when it starts."""
+"""What every worker process of a job runs when it starts; its driver does so by itself."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,8 @@ def passed(also: Sequence[str] = ()) -> Passed:
                 "RAY_AUTH_TOKEN, here and on the cluster; without it Ray would write it into its logs"
             )
         return Passed(plain, sorted(plain), sorted(secret))
+    from cryptography.fernet import Fernet  # noqa: PLC0415 - slow to load
+
     sealed = Fernet(key).encrypt(json.dumps(secret).encode()).decode()
     return Passed({**plain, SEALED: sealed}, sorted([*plain, *secret]), [])
 
@@ -85,6 +85,8 @@ def open_sealed() -> None:
     """Put the secret variables of the job into the environment of this process. Raises RuntimeError without its key."""
     if (sealed := os.environ.get(SEALED)) is None:
         return
+    from cryptography.fernet import Fernet, InvalidToken  # noqa: PLC0415 - slow to load
+
     key = _key()
     try:
         if key is None:

@@ -1,5 +1,5 @@
-"""Several hosts on one machine, for root: each has a network namespace on a common switch, and processes, `/tmp`,
-`/dev/shm` and a home folder of its own, in which sshd listens. They share `/mnt` and see the rest of the disk.
+"""Several hosts on one machine, for root: each has a network namespace on a common switch, and a name, processes,
+`/tmp`, `/dev/shm` and a home folder of its own, in which sshd listens. They share `/mnt` and see the rest of the disk.
 
 Needs iproute2, util-linux, openssh-server and rsync. Nothing outside of the namespaces is touched; leaving the block
 ends all processes in them.
@@ -66,6 +66,8 @@ class Hosts:
             _run(["ip", "-n", host, "address", "add", f"{address}/24", "dev", "e0"])
             for device in ("lo", "e0"):
                 _run(["ip", "-n", host, "link", "set", device, "up"])
+            # Leads nowhere; Ray takes the address of a node from the route to the world.
+            _run(["ip", "-n", host, "route", "add", "default", "via", "10.77.0.1"])
             self._started.append(self._boot(host, self.folder / host))
         for process in self._started:
             end = time.monotonic() + 20
@@ -87,19 +89,42 @@ class Hosts:
         (home / ".ssh" / "authorized_keys").write_bytes((self.folder / "id.pub").read_bytes())
         (home / ".ssh" / "id_ed25519").write_bytes((self.folder / "id").read_bytes())
         (home / ".ssh" / "id_ed25519").chmod(0o600)
+        names = [f"{address} {self.prefix}h{place}" for place, address in enumerate(self.addresses)]
+        (home / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
         lines = ["set -e", "mount --make-rprivate /", f"mount --bind {self.folder}/shared /mnt"]
+        lines += [f"hostname {host}", f"mount --bind {home}/hosts /etc/hosts"]
         if sys.base_prefix.startswith("/root/"):  # Python itself lies in the home folder that is hidden
             own = f"{home}/{Path(sys.base_prefix).relative_to('/root')}"
             lines += [f"mkdir -p {own}", f"mount --bind {sys.base_prefix} {own}"]
         lines += [f"mount --rbind {home} /root", "mount -t tmpfs tmpfs /tmp", "mount -t tmpfs tmpfs /dev/shm"]
         lines += ["mkdir -p /run/sshd", "exec /usr/sbin/sshd -D -e -f /root/sshd_config"]
-        space = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", "\n".join(lines)]
+        space = [
+            "unshare",
+            "--mount",
+            "--uts",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+            "\n".join(lines),
+        ]
         log = (home / "sshd.log").open("wb")
         return subprocess.Popen(["ip", "netns", "exec", host, *space], stdout=log, stderr=log, cwd="/")
 
     def command(self, words: Sequence[str], host: int = 0) -> list[str]:
         """The command that runs another one on a host."""
-        space = ["nsenter", "--target", str(self._inside[host]), "--net", "--mount", "--pid", f"--wdns={Path.cwd()}"]
+        space = [
+            "nsenter",
+            "--target",
+            str(self._inside[host]),
+            "--net",
+            "--mount",
+            "--uts",
+            "--pid",
+            f"--wdns={Path.cwd()}",
+        ]
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin"
         clean = ["env", "-i", "HOME=/root", f"PATH={path}", "TERM=dumb", "LANG=C.UTF-8", "USER=root"]
         return [*space, *clean, *words]

@@ -72,7 +72,7 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
         host = subprocess.Popen(command, cwd=folder, env=host_environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{ports['dashboard-port']}"
     try:
-        wait_for(lambda: host.poll() is None and answers(f"{address}/api/version"), 90)
+        wait_for(lambda: host.poll() is None and answers(f"{address}/api/version"))
         yield Cluster(address, Path(host_environment["RAY_TMPDIR"]), environment | {"PYTHONPATH": str(ROOT)})
     finally:
         host.terminate()
@@ -100,10 +100,11 @@ def mlflow_server(tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *store]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     secret = {"MLFLOW_AUTH_CONFIG_PATH": str(tmp_path / "auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "k"}
+    secret["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     with (tmp_path / "server.log").open("w") as log:
         server = subprocess.Popen(command, env=os.environ | secret, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_for(lambda: server.poll() is None and answers(f"http://127.0.0.1:{port}/health"), 90)
+        wait_for(lambda: server.poll() is None and answers(f"http://127.0.0.1:{port}/health"))
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(server.pid, signal.SIGTERM)
@@ -167,7 +168,7 @@ def test_a_job_trains_with_the_packed_code_and_a_planted_secret_appears_nowhere(
         patch.setenv("MLFLOW_TRACKING_PASSWORD", PLANTED)
         client = MlflowClient(mlflow_server)
         experiment = client.get_experiment_by_name("synthetic")
-        assert experiment is not None
+        assert experiment is not None, done.stdout + done.stderr
         (run,) = client.search_runs([experiment.experiment_id])
         assert run.info.status == "FINISHED"
         assert len(client.search_model_versions()) == 1
@@ -183,6 +184,34 @@ def test_a_job_trains_with_the_packed_code_and_a_planted_secret_appears_nowhere(
     files = [file for root in places for file in (root, *root.rglob("*")) if file.is_file() and not file.is_symlink()]
     assert len(files) > 50
     assert [str(file) for file in files if PLANTED.encode() in file.read_bytes()] == []
+
+
+def test_every_process_of_a_job_has_its_secrets(cluster: Cluster, tmp_path: Path):
+    script = """
+import os, ray
+from mtl_ray.environment import open_sealed
+open_sealed()
+ray.init(log_to_driver=False)
+print("driver", os.environ["MY_OWN"][::-1])
+print("worker", ray.get(ray.remote(lambda: os.environ["MY_OWN"][::-1]).remote()))
+"""
+    client = """
+import os, sys
+from ray.job_submission import JobSubmissionClient
+from mtl_ray.environment import OPEN, passed
+runtime = {"working_dir": "project", "env_vars": passed(["MY_OWN"]).variables, "worker_process_setup_hook": OPEN}
+print(JobSubmissionClient(sys.argv[1]).submit_job(entrypoint="python script.py", runtime_env=runtime))
+"""
+    shutil.copytree(ROOT / "mtl_ray", tmp_path / "project" / "mtl_ray", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "project" / "script.py").write_text(script)
+    environment = cluster.environment | {"MY_OWN": PLANTED}
+    submitted = subprocess.check_output(
+        [sys.executable, "-c", client, cluster.address], cwd=tmp_path, env=environment, text=True
+    )
+    ray = [Path(sys.executable).with_name("ray"), "job", "logs", submitted.split()[-1], "--follow"]
+    said = subprocess.check_output([*ray, "--address", cluster.address], env=cluster.environment, text=True)
+    assert f"driver {PLANTED[::-1]}" in said
+    assert f"worker {PLANTED[::-1]}" in said
 
 
 def test_the_exit_code_of_the_job_is_that_of_the_command(cluster: Cluster, tmp_path: Path):
