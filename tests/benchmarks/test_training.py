@@ -69,7 +69,7 @@ def test_ray_train_over_a_hand_written_loop(name: str, prepared, folder: Path, p
             after = plain_rate(cached, data, rows)
             ratios[kind].append(rate / ((before + after) / 2))
             before = after
-    note = f"1 thread, batch {BATCH:,}; hand-written {sorted(rates)[1]:,.0f} rows/s"
+    note = f"1 thread, batch {BATCH:,}; hand-written {statistics.median(rates):,.0f} rows/s"
     for kind, bar in (("cached", 0.95), ("streamed", 0.85)):
         performance(f"Ray Train over a plain loop: {name}, {kind}", ratios[kind], bar=bar, note=note)
 
@@ -88,5 +88,5 @@ def test_two_workers_over_two_threads(size: int | None, prepared, folder: Path, 
         ratios.append(statistics.median(e["rows_per_second"] for e in epochs) / rates[-1])
         shares.append(epochs[-1]["system/communication"])
     name = "small tables" if size is None else f"tables of {size:,} rows"
-    note = f"one worker {sorted(rates)[1]:,.0f} rows/s; {sorted(shares)[1]:.0%} of the time waiting for the other"
+    note = f"one worker {statistics.median(rates):,.0f} rows/s; {statistics.median(shares):.0%} of the time waiting for the other"
     performance(f"2 workers x 1 thread over 1 worker x 2 threads: {name}", ratios, bar=0.9, note=note)
