@@ -146,8 +146,7 @@ class Trainer:
 
     def _masks(self, hidden: Hidden, size: int) -> dict[str, Tensor]:
         """By task, (size,) rows of which it may learn."""
-        masks = {name: trainable(self.experiment, name, hidden, size) for name in self.model.tasks}
-        return {name: mask.to(self.device) for name, mask in masks.items()}
+        return {name: trainable(self.experiment, name, hidden, size, self.device) for name in self.model.tasks}
 
     @torch.no_grad()
     def _sampled(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[Tensor, Step]:

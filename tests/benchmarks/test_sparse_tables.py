@@ -73,8 +73,8 @@ def test_ten_million_rows_over_ten_thousand(kind: str, performance):
     blocks = [slice(first, first + BLOCK) for first in range(WARMUP, STEPS, BLOCK)]
     small, large = ([statistics.median(times[n][block]) * 1000 for block in blocks] for n in sizes)
     note = (
-        f"1 thread, batch {BATCH:,}: {statistics.median(large):.1f} ms over {statistics.median(small):.1f} ms; optimizer "
-        f"state {memory[sizes[1]] / 2**20:,.0f} MiB over {memory[sizes[0]] / 2**20:,.1f} MiB"
+        f"1 thread, batch {BATCH:,}: {statistics.median(large):.1f} ms over {statistics.median(small):.1f} ms; "
+        f"optimizer state {memory[sizes[1]] / 2**20:,.0f} MiB over {memory[sizes[0]] / 2**20:,.1f} MiB"
     )
     ratios = [b / a for a, b in zip(small, large, strict=True)]
     performance(f"tables of 10,000,000 rows over 10,000: {kind}", ratios, bar=1.5, at_least=False, note=note)

@@ -88,5 +88,6 @@ def test_two_workers_over_two_threads(size: int | None, prepared, folder: Path, 
         ratios.append(statistics.median(e["rows_per_second"] for e in epochs) / rates[-1])
         shares.append(epochs[-1]["system/communication"])
     name = "small tables" if size is None else f"tables of {size:,} rows"
-    note = f"one worker {statistics.median(rates):,.0f} rows/s; {statistics.median(shares):.0%} of the time waiting for the other"
+    waiting = f"{statistics.median(shares):.0%} of the time waiting for the other"
+    note = f"one worker {statistics.median(rates):,.0f} rows/s; of two, {waiting}"
     performance(f"2 workers x 1 thread over 1 worker x 2 threads: {name}", ratios, bar=0.9, note=note)
