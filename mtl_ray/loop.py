@@ -6,7 +6,7 @@ and a resumed run equals one that was never interrupted.
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from mtl_ray.distributed import rank, sum_over_ranks, world_size
 from mtl_ray.experiment import Experiment
 from mtl_ray.meter import Meter
 from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.compiled import compile_network
 from mtl_ray.models.layers import Forward, gate_use
 from mtl_ray.models.masks import HALVES, SAMPLE, Hidden, draw_hidden, rows_of, trainable, uniform
 from mtl_ray.models.sides import Reading
@@ -64,6 +65,7 @@ class Trainer:
         self.autocast = torch.autocast(device.type, DTYPES[training.precision]) if mixed else nullcontext()
         self.experiment, self.schema, self.device = experiment, schema, device
         self.model = MultiTaskModel(experiment, schema).to(device, self.dtype)
+        self.compiled = training.compile and compile_network(self.model, device)
         self.parallel: nn.Module = self.model
         if world_size() > 1:
             devices = [device] if device.type == "cuda" else None
@@ -96,19 +98,24 @@ class Trainer:
         progress = self.progress
         batch = to_device(batch, self.device, self.dtype)
         hidden = draw_hidden(self.experiment, batch[ROW], self.experiment.seed, progress.epoch)
-        self._look_ahead(batch, hidden)
+        with self._uncompiled():
+            self._look_ahead(batch, hidden)
         self.model.observe(batch)
         self._seed(rank())
-        forward, masks = self._forward(self.parallel.train(), batch, hidden), self._masks(hidden, len(batch[ROW]))
+        every = self.experiment.balancing.diagnostics_every
+        is_watched = bool(every) and progress.step % every == 0
+        with self._uncompiled(is_watched):
+            forward = self._forward(self.parallel.train(), batch, hidden)
+        masks = self._masks(hidden, len(batch[ROW]))
         step, totals = self._losses(forward, batch, masks)
         self._seed()
         loss, weights = self.balancer(step)
         loss = loss if step.penalty is None else loss + step.penalty
         for number, key in enumerate(self.model.taught):
             self._seed(rank(), number)
-            loss = loss + self._lesson(key, batch, hidden, weights.to(self.dtype))
-        every = self.experiment.balancing.diagnostics_every
-        if every and progress.step % every == 0:
+            with self._uncompiled():
+                loss = loss + self._lesson(key, batch, hidden, weights.to(self.dtype))
+        if is_watched:
             self.monitor.observe_step(step, weights)
             self.monitor.observe_gates(gate_use(self.model))
         before = self._sampled(forward, batch, masks) if self.balancer.sample else None
@@ -125,6 +132,10 @@ class Trainer:
         progress.step += 1
         return totals
 
+    def _uncompiled(self, when: bool = True) -> AbstractContextManager[Any]:
+        """Within it the network is as it was before `training.compile`: the tensors inside have gradients."""
+        return torch.compiler.set_stance("force_eager") if self.compiled and when else nullcontext()
+
     def losses(self, model: nn.Module, batch: Batch, hidden: Hidden) -> tuple[Step, Tensor]:
         """What a balancer sees of a global batch, and its (2T,) loss sums and label counts over all workers."""
         return self._losses(self._forward(model, batch, hidden), batch, self._masks(hidden, len(batch[ROW])))
@@ -135,8 +146,7 @@ class Trainer:
 
     def _masks(self, hidden: Hidden, size: int) -> dict[str, Tensor]:
         """By task, (size,) rows of which it may learn."""
-        masks = {name: trainable(self.experiment, name, hidden, size) for name in self.model.tasks}
-        return {name: mask.to(self.device) for name, mask in masks.items()}
+        return {name: trainable(self.experiment, name, hidden, size, self.device) for name in self.model.tasks}
 
     @torch.no_grad()
     def _sampled(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[Tensor, Step]:

@@ -51,10 +51,22 @@ class Plan:
             "parameters_by_part": self.complexity.parameters,
             "multiply_adds_per_row": self.complexity.multiply_adds,
             "memory_bytes": self.complexity.memory_bytes,
+            "memory_bytes_by_part": self.memory(),
+            "exchanged_bytes": {"summed": self.complexity.summed_bytes, "rows": self.complexity.row_bytes},
             "rows": self.schema.num_rows,
             "steps_per_epoch": steps,
             "steps": steps * self.experiment.training.epochs,
             "inputs": {name: self.inputs(name) for name in self.experiment.tasks},
+        }
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of a worker, by what takes them."""
+        cost = self.complexity
+        return {
+            "parameters": cost.parameter_bytes,
+            "gradients": cost.summed_bytes + cost.row_bytes,
+            "optimizer": cost.optimizer_bytes,
+            "activations": cost.activation_bytes,
         }
 
     def inputs(self, task: str) -> list[str]:
@@ -87,12 +99,14 @@ class Plan:
             yield f"  {part}: {count:,}"
         yield f"  total: {numbers['parameters']:,}"
         yield f"forward multiply-adds per row: {self.complexity.multiply_adds:,.0f}"
-        weights, activations = self.complexity.weight_bytes / 2**20, self.complexity.activation_bytes / 2**20
-        yield (
-            f"estimated training memory of a worker: {weights + activations:,.1f} MiB = {weights:,.1f} of weights, "
-            f"gradients and optimizer + {activations:,.1f} of activations"
-        )
+        memory = " + ".join(f"{size / 2**20:,.1f} of {part}" for part, size in self.memory().items())
+        yield f"estimated training memory of a worker: {self.complexity.memory_bytes / 2**20:,.1f} MiB = {memory}"
         training = experiment.training
+        summed, rows = self.complexity.summed_bytes / 2**20, self.complexity.row_bytes / 2**20
+        yield (
+            f"exchanged in a step: {summed:,.1f} MiB of dense gradients, which the workers sum, and at most "
+            f"{rows:,.1f} MiB of rows of large tables, which each worker sends to all others"
+        )
         yield (
             f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches "
             f"of {training.batch_size:,} rows on {training.num_workers} worker(s)"

@@ -18,6 +18,8 @@ class Balancer(nn.Module, ABC):
     gradient. Parameters and buffers are float64 and equal on all workers, and never seen by the model's optimizer.
     """
 
+    needs_label = True
+    """Whether it is asked for weights only where some task has a label: to look takes a number from the device."""
     sample = 0.0
     """Share of the batch's rows on which `after` wants the losses once the model has moved."""
     probe_rows = 0
@@ -40,7 +42,7 @@ class Balancer(nn.Module, ABC):
 
     def forward(self, step: Step) -> tuple[Tensor, Tensor]:
         """This worker's part of the training loss, and the (T,) weights."""
-        if not step.present.any():
+        if self.needs_label and not step.present.any():
             return sum(step.losses, torch.zeros_like(step.losses[0])), torch.zeros_like(step.values)
         weights = torch.where(step.present, self.weights(step), 0.0).detach()
         loss = step.weighted_loss(weights.to(step.losses[0].dtype))

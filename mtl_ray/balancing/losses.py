@@ -16,6 +16,7 @@ TINY = 1e-12
 class StaticBalancer(Balancer):
     """L = sum_t w_t L_t."""
 
+    needs_label = False
     declared: Tensor
 
     def __init__(self, weights: Tensor) -> None:

@@ -26,6 +26,7 @@ from mtl_ray.experiment.model import Architecture, CNNEncoder, SharedBottom, Tra
 from mtl_ray.experiment.promotion import Promotion
 from mtl_ray.experiment.rules import (
     check_cold_start,
+    check_compile,
     check_compression,
     check_micro_batch,
     check_promotion,
@@ -244,6 +245,7 @@ class Experiment(Section):
         check_cold_start(self)
         check_micro_batch(self)
         check_compression(self)
+        check_compile(self)
         return self
 
     @model_validator(mode="after")

@@ -95,6 +95,17 @@ def check_compression(experiment: "Experiment") -> None:
             raise ValueError(f"features.{name}.compression: `mwuf` reads a row of its own for each id; leave one out")
 
 
+def check_compile(experiment: "Experiment") -> None:
+    """A compiled network has no gradients inside that a weighting could compare. Raises ValueError."""
+    balancing = experiment.balancing
+    inside = hasattr(balancing, "space") or balancing.kind in ("graddrop", "db_mtl", "bandit")
+    if experiment.training.compile and inside:
+        raise ValueError(
+            f"training.compile: balancing.kind `{balancing.kind}` compares gradients inside of the network; choose a "
+            "method by loss values, or compile: false"
+        )
+
+
 def check_micro_batch(experiment: "Experiment") -> None:
     """Losses between rows need the whole batch at once. Raises ValueError."""
     if experiment.training.micro_batch is None:

@@ -88,6 +88,10 @@ class Training(Section):
     """Largest norm of the gradient of all parameters."""
     precision: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     """bfloat16 and float16 are mixed precision (autocast)."""
+    compile: bool = False
+    """Whether torch.compile makes one program of the network above the embeddings: worth it on a GPU, for large
+    networks; the first steps wait for it. Without a compiler training goes on as it is, with a warning. Not with
+    weightings that compare gradients inside of the network."""
     average: Rate = 0.0
     """Decay per step of the exponential moving average of the weights that is evaluated and kept; 0 turns it off."""
     early_stopping: EarlyStopping | None = None

@@ -18,9 +18,13 @@ from mtl_ray.experiment.features import (
 from mtl_ray.experiment.tasks import MulticlassTask, MultilabelTask
 from mtl_ray.models.multitask import MultiTaskModel
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
+from mtl_ray.sparse_tables import sparse_parameters
 
-OPTIMIZER_COPIES = {"adamw": 4, "adam": 4, "adagrad": 3, "sgd": 2}
-"""Numbers kept per parameter: the weight, its gradient, the optimizer's state; momentum is one more."""
+OPTIMIZER_STATE = {"adamw": 2, "adam": 2, "adagrad": 1, "sgd": 0}
+"""Numbers of state that an optimizer keeps per parameter; momentum is one more."""
+
+INDEX_BYTES = 8
+"""Of the number of a row in a sparse gradient."""
 
 
 def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
@@ -31,7 +35,7 @@ def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
     with torch.device("meta"):
         model = MultiTaskModel(experiment, schema).to(dtype)
         batch = _batch(experiment, schema, size, dtype)
-        counter, kept = FlopCounterMode(display=False), _Kept(model)
+        counter, kept, rows = FlopCounterMode(display=False), _Kept(model), _RowsRead(model)
         with torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor):
             with counter:
                 forward = model.train()(batch)
@@ -41,16 +45,41 @@ def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
                     label = batch[label_column(name)]
                     task.loss(forward.logits[name], label, task.labelled(label), forward.pairs.get(name))
     parameters = model.num_parameters_by_part()
-    optimizer = training.optimizer
-    copies = OPTIMIZER_COPIES[optimizer.kind] + bool(optimizer.kind == "sgd" and optimizer.momentum)
-    copies += bool(training.average)
-    weight_bytes = sum(parameters.values()) * dtype.itemsize * copies
+    total, tables = sum(parameters.values()), list(sparse_parameters(model).values())
+    dense = total - sum(table.numel() for table in tables)
+    optimizer, sparse = training.optimizer, training.sparse_tables
+    state = dense * (OPTIMIZER_STATE[optimizer.kind] + bool(optimizer.kind == "sgd" and optimizer.momentum))
+    by_row = sparse is not None and sparse.kind == "rowwise_adagrad"
+    state += sum(len(table) if by_row else 2 * table.numel() for table in tables)
     return Complexity(
         parameters=parameters,
         multiply_adds=counter.get_total_flops() / 2 / size,
-        weight_bytes=weight_bytes,
+        parameter_bytes=total * dtype.itemsize * (1 + bool(training.average)),
+        summed_bytes=dense * dtype.itemsize,
+        row_bytes=rows.num_bytes,
+        optimizer_bytes=state * dtype.itemsize,
         activation_bytes=kept.num_bytes,
     )
+
+
+class _RowsRead:
+    """Counts the rows that are read of each table that is trained row by row."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.rows: dict[torch.nn.Module, int] = {}
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding) and module.sparse:
+                self.rows[module] = 0
+                module.register_forward_hook(self._count)
+
+    def _count(self, table: torch.nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
+        self.rows[table] += inputs[0].numel()
+
+    @property
+    def num_bytes(self) -> int:
+        """Of gradients of these rows, each row once at most."""
+        weights = [(rows, table.weight) for table, rows in self.rows.items()]
+        return sum(min(n, len(w)) * (w.shape[1] * w.element_size() + INDEX_BYTES) for n, w in weights)  # pyright: ignore
 
 
 class _Kept:

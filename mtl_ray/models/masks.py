@@ -17,6 +17,8 @@ Hidden = dict[str, Tensor]
 """By feature, (B,) bool: whether the input is hidden in the row; by `NAME.entries`, (B, L) bool: which entries of a
 history are."""
 
+CPU = torch.device("cpu")
+
 ENTRY_STREAM = 128
 
 SAMPLE = 255
@@ -60,11 +62,11 @@ def _is_of(experiment: Experiment, feature: Feature, key: str) -> bool:
     return isinstance(feature, StatisticFeature) and feature.column in (None, experiment.column_of(key))
 
 
-def trainable(experiment: Experiment, task: str, hidden: Hidden, size: int) -> Tensor:
+def trainable(experiment: Experiment, task: str, hidden: Hidden, size: int, device: torch.device = CPU) -> Tensor:
     """(size,) bool: rows on which the task may learn; for a masked-input task those that hide what it must not see."""
-    mask = torch.ones(size, dtype=torch.bool)
+    mask = torch.ones(size, dtype=torch.bool, device=device)
     for name in hidden_by(experiment, task):
-        mask = mask.to(hidden[name].device) & hidden[name] if name in hidden else torch.zeros_like(mask)
+        mask = mask & hidden[name] if name in hidden else torch.zeros_like(mask)
     return mask
 
 

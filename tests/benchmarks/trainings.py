@@ -25,7 +25,7 @@ from mtl_ray.sparse_tables import RowwiseAdagrad, sparse_parameters
 from mtl_ray.worker import train_worker, workers_of
 from tests.support import small_experiment
 
-ROWS, BATCH = 400_000, 4096
+ROWS, BATCH = 200_000, 4096
 
 Rows = dict[str, torch.Tensor]
 
@@ -39,14 +39,15 @@ def experiment_of(folder: Path, **changes: Any) -> Experiment:
             "data__source__num_items": 5_000,
             "data__output": str(folder / "datasets"),
             "data__split": {"kind": "random", "valid": 0.0, "test": 0.01},
-            "data__bucket_rows": 100_000,
+            "data__bucket_rows": 50_000,
+            "data__lanes": 4,
             "model__embedding_dim": 32,
             "model__encoder": {"hidden": [256, 128]},
             "model__tower": {"hidden": [64]},
             "training__output": str(folder / "runs"),
             "training__precision": "float32",
             "training__batch_size": BATCH,
-            "training__epochs": 4,
+            "training__epochs": 3,
             "training__threads_per_worker": 1,
             **changes,
         }
@@ -131,20 +132,22 @@ def sparse_optimizer(experiment: Experiment, tables: list[torch.nn.Parameter]) -
 
 
 class _Reports(ray.train.UserCallback):
-    """Keeps what rank 0 reports."""
+    """Writes what rank 0 reports into a file: it is called in the controller of Ray Train, another process."""
 
-    def __init__(self) -> None:
-        self.metrics: list[dict[str, Any]] = []
+    def __init__(self, file: Path) -> None:
+        self.file = file
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        self.metrics.append(metrics[0])
+        with self.file.open("a") as file:
+            file.write(json.dumps(metrics[0]) + "\n")
 
 
 def ray_epochs(experiment: Experiment, prepared: Prepared, folder: Path) -> list[dict[str, Any]]:
     """What each epoch of a training through Ray Train reports, checkpoints included."""
     connect()
-    reports = _Reports()
     name = f"run-{time.monotonic_ns()}"
+    file = folder / f"{name}.jsonl"
+    folder.mkdir(exist_ok=True)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
     TorchTrainer(
         train_worker,
@@ -154,12 +157,12 @@ def ray_epochs(experiment: Experiment, prepared: Prepared, folder: Path) -> list
             name=name,
             storage_path=str(folder),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-            callbacks=[reports],
+            callbacks=[_Reports(file)],
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     ).fit()
     shutil.rmtree(folder / name)
-    return reports.metrics
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def ray_rate(experiment: Experiment, prepared: Prepared, folder: Path) -> float:

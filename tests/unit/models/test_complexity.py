@@ -96,3 +96,21 @@ def test_activations_grow_with_the_rows_of_a_worker():
     one, two = (cost(small_experiment(training__num_workers=n)) for n in (1, 2))
     assert 1.8 < one.activation_bytes / two.activation_bytes <= 2
     assert one.multiply_adds == two.multiply_adds
+
+
+@pytest.mark.parametrize(("kind", "state"), [("lazy_adam", 2 * 8 * (20 + 15)), ("rowwise_adagrad", 20 + 15)])
+def test_tables_that_are_trained_row_by_row_cost_the_rows_of_a_batch(kind: str, state: int):
+    tree = {
+        **TREE,
+        "features": {name: TREE["features"][name] for name in ("user_id", "item_id", "history")},
+        "tasks": {"click": "binary"},
+        "model": {"embedding_dim": 8, "encoder": {"hidden": [32]}, "tower": {"hidden": [4]}},
+        "training": {"batch_size": 2, "precision": "float32", "sparse_tables": {"rows": 10, "kind": kind}},
+    }
+    found = cost(parse(tree, "test"))
+    dense = sum(found.parameters.values()) - 8 * (20 + 15)
+    assert found.summed_bytes == 4 * dense
+    assert found.row_bytes == (2 + 15) * (8 * 4 + 8)  # two users, and of 2 + 2 x 10 items no more than there are
+    assert found.optimizer_bytes == 4 * (2 * dense + state)
+    assert found.parameter_bytes == 4 * sum(found.parameters.values())
+    assert found.memory_bytes == found.weight_bytes + found.activation_bytes
