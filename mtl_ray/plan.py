@@ -93,9 +93,11 @@ class Plan:
             f"gradients and optimizer + {activations:,.1f} of activations"
         )
         training = experiment.training
+        fewest, most = training.fewest_workers, training.most_workers
+        workers = f"{fewest} to {most}" if fewest < most else f"{most}"
         yield (
             f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches "
-            f"of {training.batch_size:,} rows on {training.num_workers} worker(s)"
+            f"of {training.batch_size:,} rows on {workers} worker(s)"
         )
 
 

@@ -135,9 +135,11 @@ def over_rows(
         InputError: `output` is not empty, another job left it unfinished, or rows cannot be read.
     """
     target = Folder(output)
-    if target.exists() and target.files():
+    aside = target.suffixed(".partial")
+    # Without a rename the job may have ended while it gave its parts their names.
+    begun = set(target.names()) - {JOB} <= set(aside.names()) and not target.exists(JOB)
+    if target.files() and not begun:
         raise InputError(f"--output {output}: the folder is not empty; name a new one")
-    aside = Folder(f"{target.location}.partial")
     job = {**job, "input": _identity(location)}
     if aside.exists(JOB) or aside.files():
         _same_job(aside, job)
@@ -156,7 +158,7 @@ def over_rows(
     total = {"rows": sum(note["rows"] for note in notes), "quarantined": dict(reasons)}
     aside.write_whole(JOB, json.dumps({**job, **total}))
     target.delete()
-    aside.rename(target)
+    aside.rename(target, last=JOB)
     (target / DONE).delete()
     return Finished(target, total["rows"], total["quarantined"], num_rows / seconds)
 
