@@ -114,8 +114,10 @@ def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None
     settings = load(experiment, changes)
     from mtl_ray.data.prepare import prepare as run
     from mtl_ray.session import connect
+    from mtl_ray.storage_check import check_storage
 
     connect()
+    check_storage(settings)
     prepared = run(settings, say)
     quality = prepared.quality
     say(f"rows: {quality['rows']:,} read, {quality['bad']:,} bad, splits {quality['splits']}")

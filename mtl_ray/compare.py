@@ -15,6 +15,7 @@ from mtl_ray.registry import with_start_at_hand
 from mtl_ray.report import read_cells, write_report
 from mtl_ray.run_folder import ended, read_note, write_note
 from mtl_ray.session import connect
+from mtl_ray.storage_check import check_storage
 from mtl_ray.tracking import Run
 
 
@@ -55,6 +56,7 @@ def compare(
     missing = [cell for cell in cells if cell.name not in finished]
     missing = [replace(cell, experiment=with_start_at_hand(cell.experiment, folder)) for cell in missing]
     connect()
+    check_storage(experiment)
     prepared = _prepare(missing, report)
     if note:
         run = Run(note["tracking_uri"], note["run_id"], folder)

@@ -22,6 +22,7 @@ from mtl_ray.promote import CHAMPION, promote
 from mtl_ray.registry import checkpoint_folder, digest_of
 from mtl_ray.scoring_job import Finished
 from mtl_ray.session import connect
+from mtl_ray.storage_check import check_storage
 from mtl_ray.tracking import tracking_uri
 from mtl_ray.train import train_once
 
@@ -120,6 +121,7 @@ def daily(
     if absent := [name for name in needed if name not in known]:
         raise InputError(f"--score {rows}: expected the columns {', '.join(absent)}; found {', '.join(known)}")
     connect()
+    check_storage(experiment)
     prepared = prepare(experiment, report)
     name = f"{experiment.name}-{prepared.schema.fingerprint[:12]}-{digest_of(experiment)[:12]}"
     folder = Folder(experiment.training.output) / name

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import ray
 import ray.data
 import torch
 
@@ -15,6 +16,7 @@ from mtl_ray.data.prepare import Prepared
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation import evaluated_rows, metrics_of, outputs
 from mtl_ray.metrics import segment_masks
+from mtl_ray.models import MultiTaskModel
 from mtl_ray.reliability import Bin, calibration, intervals
 from mtl_ray.schema import ITEM_SUPPORT, SEGMENTS, USER_SUPPORT, SplitName, segments
 
@@ -39,11 +41,11 @@ class Evaluation:
 
 
 class _Predictor:
-    """Loads the model once per actor."""
+    """Has the model once per actor, on whatever node it runs: the folder may be on the driver's alone."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, model: list[ray.ObjectRef]) -> None:
         torch.set_num_threads(1)
-        self.model = checkpoint.load(Path(folder)).model
+        self.model: MultiTaskModel = ray.get(model[0])
 
     def __call__(self, table: pa.Table) -> pa.Table:
         part = outputs(self.model, to_batch(table))
@@ -67,7 +69,7 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> E
         return Evaluation({}, evaluate_baselines(loaded.experiment, prepared, split))
     dataset = ray.data.read_parquet(files, filesystem=prepared.folder.fs).map_batches(
         _Predictor,
-        fn_constructor_args=(str(folder.absolute()),),
+        fn_constructor_args=([ray.put(loaded.model)],),
         batch_format="pyarrow",
         batch_size=loaded.experiment.evaluation.batch_size,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=4),

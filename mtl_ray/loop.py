@@ -230,17 +230,25 @@ class Trainer:
             totals += self.step(batch)
             progress.sums = []
             if training.checkpoint_steps and progress.step % training.checkpoint_steps == 0:
+                self._check_finite(totals)
                 progress.sums = totals.tolist()
             on_step(progress.step, totals)
-        for name, total in zip(self.model.tasks, totals.tolist(), strict=False):
-            if not math.isfinite(total):
-                raise FloatingPointError(
-                    f"tasks.{name}: the training loss of epoch {progress.epoch + 1} is not finite; "
-                    "lower training.optimizer.lr or set training.clip_norm"
-                )
+        self._check_finite(totals)
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, []
         self.balancer.end_epoch(totals[:num_tasks] / totals[num_tasks:])  # 0 / 0 is NaN: no label in the epoch
         return mean_losses(self.experiment, totals, "train") | self.monitor.end_epoch()
+
+    def _check_finite(self, totals: Tensor) -> None:
+        """Raises FloatingPointError, on all workers alike, before a checkpoint that nothing could mend."""
+        losses = zip(self.model.tasks, totals.tolist(), strict=False)
+        faults = [f"tasks.{name}: the training loss" for name, total in losses if not math.isfinite(total)]
+        if not faults and not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            faults = ["a weight after a step"]
+        if faults:
+            raise FloatingPointError(
+                f"{faults[0]} of epoch {self.progress.epoch + 1} is not finite; "
+                "lower training.optimizer.lr or set training.clip_norm"
+            )
 
     def state(self) -> dict[str, Any]:
         """All but the evaluated weights: what a resumed run needs."""

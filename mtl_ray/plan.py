@@ -107,9 +107,11 @@ class Plan:
             f"exchanged in a step: {summed:,.1f} MiB of dense gradients, which the workers sum, and at most "
             f"{rows:,.1f} MiB of rows of large tables, which each worker sends to all others"
         )
+        fewest, most = training.fewest_workers, training.most_workers
+        workers = f"{fewest} to {most}" if fewest < most else f"{most}"
         yield (
             f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches "
-            f"of {training.batch_size:,} rows on {training.num_workers} worker(s)"
+            f"of {training.batch_size:,} rows on {workers} worker(s)"
         )
 
 

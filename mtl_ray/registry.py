@@ -23,7 +23,7 @@ from mlflow.types.schema import AnyType, Array, Schema
 from mtl_ray import checkpoint
 from mtl_ray.data.items import ITEMS
 from mtl_ray.data.prepare import Prepared
-from mtl_ray.data.storage import Folder
+from mtl_ray.data.storage import Folder, local_copy
 from mtl_ray.data.write import RAW_TEST
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.experiment import Experiment
@@ -171,11 +171,11 @@ def with_start_at_hand(experiment: Experiment, folder: Folder) -> Experiment:
     start = folder / re.sub(r"[^A-Za-z0-9@.]+", "-", f"warm_start-{model}")
     if not is_model_uri(model):
         start = Folder(model)
-    elif not start.exists():
-        own, aside = checkpoint_folder(model, tracking_uri(experiment)), Folder(f"{start.location}.partial").create()
+    elif not start.exists(checkpoint.WEIGHTS):
+        own, aside = checkpoint_folder(model, tracking_uri(experiment)), start.suffixed(".partial").create()
         for file in (path for path in own.iterdir() if path.name != checkpoint.TRAINER):
             aside.write_bytes(file.name, file.read_bytes())
-        aside.rename(start)
+        aside.rename(start, last=checkpoint.WEIGHTS)
     if not start.exists(checkpoint.WEIGHTS):
         raise InputError(f"training.warm_start: expected a checkpoint folder or a model URI; found {model}")
     training = experiment.training.model_copy(update={"warm_start": start.location})
@@ -194,7 +194,7 @@ def checkpoint_folder(model: str, uri: str) -> Path:
         InputError: there is no such model.
     """
     if not is_model_uri(model):
-        return Path(model)
+        return local_copy(Folder(model)) if "://" in model else Path(model)
     mlflow.set_tracking_uri(uri)
     try:
         return Path(download_artifacts(model)) / "artifacts" / "checkpoint"

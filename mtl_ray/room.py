@@ -20,7 +20,7 @@ def resources_of(experiment: Experiment) -> dict[str, float]:
     Then the trial's process only waits for them, and has the one byte without which there is nothing to reserve.
     """
     settings, training = tune_of(experiment), experiment.training
-    if training.num_workers > 1:
+    if training.most_workers > 1:
         return {"cpu": 0, "gpu": 0, "memory": 1}
     gpus = float(training.use_gpu) if settings.gpus_per_trial is None else settings.gpus_per_trial
     return {"cpu": settings.cpus_per_trial, "gpu": gpus}
@@ -28,7 +28,7 @@ def resources_of(experiment: Experiment) -> dict[str, float]:
 
 def room_of(experiment: Experiment) -> int:
     """How many trials the cluster has room for at once, or comes to have if it has told Ray how far it grows."""
-    several = experiment.training.num_workers
+    several = experiment.training.most_workers
     if several > 1:
         room = max(num_workers(experiment, nodes) for nodes in (_nodes(), [_grown()])) // several
     else:
@@ -61,13 +61,13 @@ def check_room(experiment: Experiment) -> None:
         InputError: it has not.
     """
     nodes, training = [*_nodes(), _grown()], experiment.training
-    if training.num_workers > 1:
+    if training.most_workers > 1:
         found = num_workers(experiment, nodes)
-        if found < training.num_workers:
+        if found < training.most_workers:
             kind = f"{training.cpus_per_worker:g} CPUs" + (" and a GPU" if training.use_gpu else "")
             raise InputError(
                 f"training.num_workers: expected at most the {found} workers of {kind} that the cluster has room for; "
-                f"found {training.num_workers}"
+                f"found {training.most_workers}"
             )
         return
     for key, wanted in resources_of(experiment).items():

@@ -38,7 +38,7 @@ def read_note(command: str, experiment: Experiment, folder: Folder) -> dict[str,
     Raises:
         InputError: the folder is no run of this command, or one of another experiment.
     """
-    parent, _, name = folder.path.rpartition("/")
+    parent, name = folder.path.rpartition("/")[0], folder.name
     if not folder.exists(RUN_FILE):
         raise InputError(f"--resume {name}: no such run under {parent}")
     note = folder.read_json(RUN_FILE)

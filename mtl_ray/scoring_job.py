@@ -135,15 +135,16 @@ def over_rows(
         InputError: `output` has other files, another job left it unfinished, or rows cannot be read.
     """
     target = Folder(output)
-    aside = Folder(f"{target.location}.partial")
+    aside = target.suffixed(".partial")
     job = {**job, "input": _identity(location)}
-    if target.exists() and target.files():
-        found = target.read_json(JOB) if target.exists(JOB) else {}
-        if any(found.get(name) != value for name, value in job.items()):
-            raise InputError(f"--output {output}: the folder is not empty; name a new one")
+    found = target.read_json(JOB) if target.exists(JOB) else {}
+    if found and all(found.get(name) == value for name, value in job.items()):
         report(f"{target} is already there")
         (target / DONE).delete()
         return Finished(target, found["rows"], found["quarantined"], 0.0)
+    # Without a rename an earlier attempt may have ended while it gave its parts their names.
+    if target.files() and (found or not set(target.names()) <= set(aside.names())):
+        raise InputError(f"--output {output}: the folder is not empty; name a new one")
     if aside.exists(JOB) or [file for file in aside.files() if not file.endswith(".partial")]:
         _same_job(aside, job)
     else:
@@ -161,7 +162,7 @@ def over_rows(
     total = {"rows": sum(note["rows"] for note in notes), "quarantined": dict(reasons)}
     aside.write_whole(JOB, json.dumps({**job, **total}))
     target.delete()
-    aside.rename(target)
+    aside.rename(target, last=JOB)
     (target / DONE).delete()
     return Finished(target, total["rows"], total["quarantined"], num_rows / seconds)
 

@@ -31,6 +31,9 @@ from mtl_ray.experiment import Experiment
 BATCH = 100
 """Entries that MLflow takes in one request."""
 
+UNLOGGED = "unlogged.jsonl"
+"""In the run's folder: metrics that MLflow did not take, to be sent again when the run ends."""
+
 
 def tracking_uri(experiment: Experiment) -> str:
     """The experiment's server, the one of the environment, or SQLite in the working folder."""
@@ -124,7 +127,7 @@ class Run:
     def _log_dataset(self, prepared: Prepared) -> None:
         schema = prepared.schema
         dataset = Dataset(
-            name=prepared.folder.location.rpartition("/")[2],
+            name=prepared.folder.name,
             digest=schema.content_hash[:32],
             source_type="local" if "://" not in prepared.folder.location else "uri",
             source=json.dumps({"uri": prepared.folder.location}),
@@ -138,8 +141,14 @@ class Run:
         entries = [Metric(metric_key(key), float(value), now, step) for key, value in metrics.items()]
         if self._safely("log metrics", lambda: self._log_metrics(entries)):
             return
-        lines = self.folder.read_text("unlogged.jsonl") if self.folder.exists("unlogged.jsonl") else ""
-        self.folder.write_text("unlogged.jsonl", lines + json.dumps({"step": step, "metrics": dict(metrics)}) + "\n")
+        lines = self.folder.read_text(UNLOGGED) if self.folder.exists(UNLOGGED) else ""
+        entry = {"step": step, "time": now, "metrics": dict(metrics)}
+        self.folder.write_whole(UNLOGGED, lines + json.dumps(entry) + "\n")
+
+    def _log_again(self, entry: dict[str, Any]) -> bool:
+        named = entry["metrics"].items()
+        again = [Metric(metric_key(key), float(value), entry["time"], entry["step"]) for key, value in named]
+        return self._safely("log metrics", lambda: self._log_metrics(again))
 
     def _log_metrics(self, entries: list[Metric]) -> None:
         for start in range(0, len(entries), BATCH):
@@ -177,12 +186,12 @@ class Run:
 
     def finish(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED, after another try at what was left unlogged."""
-        if self.folder.exists("unlogged.jsonl"):
-            lines = self.folder.read_text("unlogged.jsonl").splitlines()
-            self.folder.fs.delete_file(f"{self.folder.path}/unlogged.jsonl")
-            for line in lines:
-                entry = json.loads(line)
-                self.log_metrics(entry["metrics"], entry["step"])
+        if self.folder.exists(UNLOGGED):
+            lines = self.folder.read_text(UNLOGGED).splitlines(keepends=True)
+            left = [line for line in lines if not self._log_again(json.loads(line))]
+            self.folder.write_whole(UNLOGGED, "".join(left))
+            if not left:
+                self.folder.fs.delete_file(f"{self.folder.path}/{UNLOGGED}")
         self._safely("end the run", lambda: self.client.set_terminated(self._id(), status))
 
     def _safely(self, what: str, action: Callable[[], Any]) -> bool:

@@ -1,6 +1,7 @@
 """Training as the driver sees it: prepare, Ray Train, evaluation of the kept checkpoint, MLflow."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +23,14 @@ from mtl_ray.report import write_evaluation, write_report
 from mtl_ray.run_folder import HISTORY, RUN_FILE, ended, read_history, read_note, write_note
 from mtl_ray.score import Scorer
 from mtl_ray.session import beside_main_thread, connect, shows_bars
+from mtl_ray.snapshot import copy_note, drop_unnoted, last_metrics, mend_note
+from mtl_ray.storage_check import check_storage
 from mtl_ray.trace import TRACE
 from mtl_ray.tracking import Run
 from mtl_ray.worker import SCORE, WITHIN_EPOCH, train_worker, workers_of
+
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""Of the process that watches the workers: they wait for it, and what MLflow misses is sent again at the end."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,24 @@ class _LogMetrics(ray.train.UserCallback):
         self.history = read_history(folder)
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        values = log_report(self.run, metrics[0])
-        if metrics[0][SCORE] != WITHIN_EPOCH:
-            self.history[int(metrics[0]["epoch"])] = values
+        os.environ.update(IMPATIENT)
+        self.log(metrics[0])
+        copy_note(self.folder)
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Log what was reported; of a whole epoch also in the run's folder."""
+        values = log_report(self.run, metrics)
+        if metrics[SCORE] != WITHIN_EPOCH:
+            self.history[int(metrics["epoch"])] = values
             self.folder.write_whole(HISTORY, json.dumps(self.history))
             if not self.bars:
-                print(epoch_line(self.experiment, metrics[0]), flush=True)
+                print(epoch_line(self.experiment, metrics), flush=True)
+
+    def log_lost(self) -> None:
+        """Log the epoch whose checkpoint was written and which a killed driver had not logged yet."""
+        metrics = last_metrics(self.folder)
+        if metrics and metrics[SCORE] != WITHIN_EPOCH and metrics["epoch"] not in self.history:
+            self.log(metrics)
 
 
 def epoch_line(experiment: Experiment, metrics: dict[str, Any]) -> str:
@@ -99,6 +117,7 @@ def train(
         return _continue(experiment, folder, report, again, profile)
     with_start_at_hand(experiment, folder)  # a mistake in it is told before the work of `prepare`
     connect()
+    check_storage(experiment)
     prepared = prepare(experiment, report)
     run = Run.start(experiment, name, folder.create(), parent)
     return _begin(experiment, prepared, folder, run, report, again, profile)
@@ -158,7 +177,12 @@ def _continue(
     note = read_note("train", experiment, folder)
     own = parse(note["experiment"], RUN_FILE)
     report(f"resuming run {_name_of(folder)}")
+    connect()
+    check_storage(own)
+    mend_note(folder)
+    drop_unnoted(folder)
     run = Run(note["tracking_uri"], note["run_id"], folder)
+    _LogMetrics(own, run, folder, bars=True).log_lost()
     return _finish(own, open_prepared(note["dataset"]), folder, run, report, again, profile)
 
 
@@ -171,7 +195,6 @@ def _finish(
     again: str,
     profile: bool = False,
 ) -> Trained:
-    connect()
     with ended(run, report, again):
         config = {
             "experiment": with_start_at_hand(experiment, folder).model_dump(mode="json", exclude_unset=True),
@@ -183,6 +206,9 @@ def _finish(
             result = beside_main_thread(_trainer(experiment, config, folder, run).fit)
         if profile:
             report(f"trace of some steps: {folder}/{TRACE}, for https://ui.perfetto.dev or chrome://tracing")
+        drop_unnoted(folder)
+        if result.return_value:
+            raise FloatingPointError(result.return_value)
         checkpoint = _local(_best(result))
         evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
         run.log_metrics(evaluation.metrics, experiment.training.epochs)

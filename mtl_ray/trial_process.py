@@ -26,7 +26,7 @@ def run_trial(params: dict[str, Any], common: dict[str, Any]) -> None:
         common: of all trials: `experiment` and `shared`, see `train_trial`; `storage`, the folder of Ray Train.
     """
     config, training = {"params": params, **common}, parse(common["experiment"], "experiment").training
-    if training.num_workers == 1:
+    if training.most_workers == 1:
         train_trial(config, ray.tune)
         return
     connect()

@@ -28,6 +28,7 @@ from mtl_ray.run_folder import ended, read_note, write_note
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
 from mtl_ray.search import build_scheduler, build_searcher, population_space
 from mtl_ray.session import beside_main_thread, connect
+from mtl_ray.storage_check import check_storage
 from mtl_ray.tasks import build_task
 from mtl_ray.tracking import Run
 from mtl_ray.trial import searched_metrics
@@ -112,6 +113,7 @@ def tune(
     folder = Folder(experiment.training.output) / name
     note = read_note("tune", experiment, folder) if resume else None
     connect()
+    check_storage(experiment)
     check_room(experiment)
     prepared = prepare(untuned(experiment), report)
     shared = share(prepared, ("train", "valid"), int(experiment.training.cache_memory))
@@ -190,7 +192,7 @@ def search(
             # The state of the search is written whenever so many are there, so a killed driver knows of all of them;
             # those of a population stay, since its members copy from each other, and the state is written every second.
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None if population else 1),
-            reuse_actors=experiment.training.num_workers == 1,
+            reuse_actors=experiment.training.most_workers == 1,
             trial_dirname_creator=lambda trial: trial.trial_id,
             raise_on_failed_trial=False,
             callbacks=[recorder, EndWorkers()],

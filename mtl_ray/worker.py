@@ -23,7 +23,7 @@ from mtl_ray.distributed import rank, world_size
 from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.tasks import is_higher_better
-from mtl_ray.experiment.training import Training
+from mtl_ray.experiment.training import Elastic, Training
 from mtl_ray.loop import Trainer, mean_losses
 from mtl_ray.observe import observed
 from mtl_ray.schema import SplitName, num_steps
@@ -37,13 +37,16 @@ WITHIN_EPOCH = -1e30
 """Score of a checkpoint written within an epoch: it is there to resume from, never the best."""
 
 
-def train_worker(config: dict[str, Any]) -> None:
+def train_worker(config: dict[str, Any]) -> str | None:
     """Train from the latest checkpoint of this run, if any, to the last epoch or to early stopping.
 
     Args:
         config: `experiment` (plain tree; `training.warm_start` is a folder), `dataset` (location of the prepared
             data set), `bars` (whether the driver shows progress bars) and `trace` (the folder that receives a trace of
             the profiler, or None).
+
+    Returns:
+        Why training could not go on, where a restart from the last checkpoint would end the same; None if it did.
     """
     experiment = parse(config["experiment"], "experiment")
     prepared = open_prepared(config["dataset"])
@@ -62,8 +65,12 @@ def train_worker(config: dict[str, Any]) -> None:
     train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
     bar = "" if config["bars"] else None
     trace = Folder(config["trace"]) if config["trace"] else None
-    with observed(trainer, ray.train.get_context().get_experiment_name(), trace) as each_step:
-        fit(trainer, train, valid, lambda metrics: _report(metrics, trainer, prepared), bar, each_step)
+    try:
+        with observed(trainer, ray.train.get_context().get_experiment_name(), trace) as each_step:
+            fit(trainer, train, valid, lambda metrics: _report(metrics, trainer, prepared), bar, each_step)
+    except FloatingPointError as error:  # on all workers alike, and another try would end the same
+        return str(error)
+    return None
 
 
 def quiet() -> None:
@@ -75,8 +82,13 @@ def quiet() -> None:
 
 def workers_of(training: Training) -> ray.train.ScalingConfig:
     """The workers that Ray Train starts."""
+    workers = training.num_workers
+    elastic = workers if isinstance(workers, Elastic) else None
     return ray.train.ScalingConfig(
-        num_workers=training.num_workers, use_gpu=training.use_gpu, resources_per_worker=resources_of_worker(training)
+        num_workers=(elastic.min, elastic.max) if elastic else training.most_workers,
+        use_gpu=training.use_gpu,
+        resources_per_worker=resources_of_worker(training),
+        elastic_resize_monitor_interval_s=elastic.every if elastic else 60.0,
     )
 
 

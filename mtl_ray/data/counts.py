@@ -35,7 +35,7 @@ def refuse_bad(experiment: Experiment, quality: dict[str, Any], aside: Folder, t
     bad, rows = quality["bad"], quality["rows"]
     if bad <= experiment.data.max_bad_share * rows and bad < rows:
         return
-    rejected = Folder(f"{target.location}.rejected")
+    rejected = target.suffixed(".rejected")
     rejected.delete()
     (aside / "quarantine").rename(rejected)
     reasons = ", ".join(f"{count:,} x {reason}" for reason, count in quality["reasons"].items())

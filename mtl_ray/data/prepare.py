@@ -28,7 +28,7 @@ from mtl_ray.data.quality import clean_table, log_columns
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.data.split import Cuts, needs_first
 from mtl_ray.data.stage import Stage
-from mtl_ray.data.storage import Folder
+from mtl_ray.data.storage import Folder, sweep
 from mtl_ray.data.survey import fitted_features, fitted_tasks, supports, vocabularies
 from mtl_ray.data.tally import Tallies
 from mtl_ray.data.vocabulary import write_vocabularies
@@ -71,7 +71,8 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
     if target.exists("schema.json"):
         report(f"data set {target} is already prepared")
         return open_prepared(target.location)
-    aside = Folder(experiment.data.output).create() / f".{target.location.rpartition('/')[2]}-{uuid.uuid4().hex[:8]}"
+    sweep(Folder(experiment.data.output).create(), f".{target.name}-")
+    aside = Folder(experiment.data.output) / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
         users, items, mended = side_tables(experiment, raw)
         num_buckets = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
@@ -116,7 +117,10 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         aside.write_json("quality.json", quality)
         (aside / "staging").delete()
         aside.write_text("schema.json", schema.model_dump_json(indent=2))
-        aside.rename(target)
+        if target.exists("schema.json"):  # another process was faster
+            aside.delete()
+        else:
+            aside.rename(target, last="schema.json")
     except BaseException:
         aside.delete()
         raise

@@ -3,7 +3,10 @@
 import json
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,12 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mtl_ray.errors import InputError, refuse_credentials
+
+LEFT_OVER = 24 * 3600.0
+"""Seconds after which what a killed process was writing aside is taken for left over."""
+
+COPIES = 16
+"""Files that are copied at once where a filesystem has no rename."""
 
 
 def absolute(location: str) -> str:
@@ -43,15 +52,58 @@ def _kinds(kind: pa.DataType) -> Iterator[pa.DataType]:
         yield from _kinds(part)
 
 
+def local_copy(folder: "Folder") -> Path:
+    """The folder itself if it is local, else a copy of it in the temporary folder of this machine."""
+    if isinstance(folder.fs, pafs.LocalFileSystem):
+        return Path(folder.path)
+    copy = Path(tempfile.mkdtemp(prefix="mtl_ray-")) / folder.name
+    copy.mkdir()
+    if folder.exists():
+        pafs.copy_files(folder.path, str(copy), source_filesystem=folder.fs)
+    return copy
+
+
+def sweep(folder: "Folder", prefix: str) -> None:
+    """Remove the folders inside whose names begin so and in which nothing was written for `LEFT_OVER`."""
+    for left in folder.fs.get_file_info(pafs.FileSelector(folder.path)):
+        if left.type != pafs.FileType.Directory or not left.base_name.startswith(prefix):
+            continue
+        inside = folder.fs.get_file_info(pafs.FileSelector(left.path, recursive=True))
+        written = max((info.mtime_ns or 0 for info in inside), default=left.mtime_ns or 0)
+        if time.time() - written / 1e9 > LEFT_OVER:
+            folder.fs.delete_dir(left.path)
+
+
 class Folder:
-    """A folder given by an absolute path or a URL."""
+    """A folder given by an absolute path or a URL, whose `?options` all that is in it keeps.
+
+    Raises:
+        InputError: a URL with credentials, or one that pyarrow does not open.
+    """
 
     def __init__(self, location: str) -> None:
-        self.location = absolute(location).rstrip("/")
-        self.fs, self.path = pafs.FileSystem.from_uri(self.location)
+        place, self.options = absolute(location), ""
+        if "://" in place:
+            place, mark, options = place.partition("?")
+            self.options = mark + options
+        self.place = place.rstrip("/")
+        self.location = self.place + self.options
+        try:
+            self.fs, self.path = pafs.FileSystem.from_uri(self.location)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InputError(f"{location}: expected a folder or a URL that pyarrow opens; {error}") from None
 
     def __truediv__(self, name: str) -> "Folder":
-        return Folder(f"{self.location}/{name}")
+        return Folder(f"{self.place}/{name}{self.options}")
+
+    def suffixed(self, suffix: str) -> "Folder":
+        """The folder beside this one whose name is longer by `suffix`."""
+        return Folder(f"{self.place}{suffix}{self.options}")
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
 
     def __repr__(self) -> str:
         return self.location
@@ -71,6 +123,10 @@ class Folder:
         selector = pafs.FileSelector(self.path, allow_not_found=True)
         infos = self.fs.get_file_info(selector)
         return sorted(i.path for i in infos if i.type == pafs.FileType.File and i.path.endswith(suffix))
+
+    def names(self) -> list[str]:
+        """Names of the files directly inside."""
+        return [path.rpartition("/")[2] for path in self.files()]
 
     def write_table(self, name: str, table: pa.Table, *, dictionary: bool = True) -> None:
         """Write a Parquet file. A dictionary makes columns of text small; columns of numbers it makes slow alone."""
@@ -112,7 +168,7 @@ class Folder:
         parent, _, file = name.rpartition("/")
         folder = self / parent if parent else self
         folder.write_text(f"{file}.partial", text)
-        Folder(f"{folder.location}/{file}.partial").rename(Folder(f"{folder.location}/{file}"))
+        (folder / f"{file}.partial").rename(folder / file)
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a binary file."""
@@ -129,9 +185,28 @@ class Folder:
         if self.exists():
             self.fs.delete_dir(self.path)
 
-    def rename(self, target: "Folder") -> None:
-        """Give the finished folder its name; a local rename is atomic."""
+    def rename(self, target: "Folder", last: str = "") -> None:
+        """Give the finished folder (or file) its name.
+
+        A local rename is atomic. Object stores have none for folders: all files are copied, `last` after the others,
+        so that a target that has `last` is whole.
+        """
         if isinstance(self.fs, pafs.LocalFileSystem):
             os.replace(self.path, target.path)  # noqa: PTH105 - atomic, for files and folders
-        else:
+        elif self.fs.get_file_info(self.path).is_file:
             self.fs.move(self.path, target.path)
+        else:
+            target.delete()
+            infos = self.fs.get_file_info(pafs.FileSelector(self.path, recursive=True))
+            names = [info.path.removeprefix(f"{self.path}/") for info in infos if info.is_file]
+            for folder in {name.rpartition("/")[0] for name in names}:
+                target.fs.create_dir(f"{target.path}/{folder}".rstrip("/"), recursive=True)
+
+            def copy(name: str) -> None:
+                self.fs.copy_file(f"{self.path}/{name}", f"{target.path}/{name}")
+
+            with ThreadPoolExecutor(COPIES) as pool:
+                list(pool.map(copy, (name for name in names if name != last)))
+            if last in names:
+                copy(last)
+            self.delete()

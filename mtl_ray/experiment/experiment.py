@@ -31,6 +31,7 @@ from mtl_ray.experiment.rules import (
     check_micro_batch,
     check_promotion,
     check_ranking,
+    check_workers,
 )
 from mtl_ray.experiment.section import Section, name_alone
 from mtl_ray.experiment.tasks import DOT_KINDS, Task
@@ -246,6 +247,7 @@ class Experiment(Section):
         check_micro_batch(self)
         check_compression(self)
         check_compile(self)
+        check_workers(self)
         return self
 
     @model_validator(mode="after")

@@ -117,6 +117,13 @@ def check_micro_batch(experiment: "Experiment") -> None:
         raise ValueError(f"training.micro_batch: {found[0]} compares rows of the whole batch; leave one of them out")
 
 
+def check_workers(experiment: "Experiment") -> None:
+    """Every worker has rows of its own. Raises ValueError."""
+    most, lanes = experiment.training.most_workers, experiment.data.lanes
+    if most > lanes:
+        raise ValueError(f"training.num_workers: expected at most data.lanes, {lanes}; found {most}")
+
+
 def check_promotion(experiment: "Experiment") -> None:
     """The gate names metrics of this file that have a better side. Raises ValueError."""
     gate = experiment.promotion

@@ -11,6 +11,7 @@ from mtl_ray.experiment.compare import Changes
 from mtl_ray.experiment.experiment import Experiment
 from mtl_ray.experiment.load import override
 from mtl_ray.experiment.tasks import metric_names
+from mtl_ray.experiment.training import Elastic
 from mtl_ray.experiment.tune import POPULATIONS, Choice, Entry, LogUniform, RandInt, Simplex, Subset, Tune, Uniform
 from mtl_ray.schema import segments
 
@@ -145,8 +146,13 @@ def check_tune(experiment: Experiment) -> None:
             f"tune.algorithm: `{tune.algorithm.kind}` changes static task weights; expected balancing.kind `static`, "
             f"found `{experiment.balancing.kind}`"
         )
+    if isinstance(experiment.training.num_workers, Elastic):
+        raise InputError(
+            "training.num_workers: a search grows and shrinks by its trials; expected a number of workers of each, "
+            "found min and max"
+        )
     for place, kind in (("algorithm", tune.algorithm.kind), ("scheduler", tune.scheduler.kind)):
-        if kind in (*POPULATIONS, "hyperband") and experiment.training.num_workers > 1:
+        if kind in (*POPULATIONS, "hyperband") and experiment.training.most_workers > 1:
             raise InputError(
                 f"tune.{place}: `{kind}` halts trials on the way, which those of several workers cannot; expected "
                 f"training.num_workers 1, found {experiment.training.num_workers}"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ByteSize, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from mtl_ray.experiment.section import Section
 
@@ -65,8 +65,25 @@ class Masking(Section):
     item: EntityMasking = EntityMasking(new=0.1)
 
 
+class Elastic(Section):
+    """As many workers as the cluster has room for, within bounds."""
+
+    min: PositiveInt
+    """Training waits while there is room for fewer."""
+    max: PositiveInt
+    every: PositiveFloat = 60.0
+    """Seconds between two looks for room for more; to grow, training goes back to the last checkpoint."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Elastic":
+        if self.min > self.max:
+            raise ValueError(f"expected min of at most max, {self.max}; found {self.min}")
+        return self
+
+
 class Training(Section):
-    num_workers: PositiveInt = 1
+    num_workers: PositiveInt | Elastic = 1
+    """A number, or `{min: 1, max: 4}`: with a node lost, training goes on with fewer, and grows when it is back."""
     use_gpu: bool = False
     cpus_per_worker: PositiveFloat = 0.5
     """CPUs that Ray reserves for a worker; below 1 leaves room for Ray Data on a small machine."""
@@ -108,7 +125,17 @@ class Training(Section):
     cache_memory: ByteSize = ByteSize(2 * 2**30)
     """A worker's training rows are kept as tensors if they fit in so many bytes; otherwise they are streamed."""
     output: str = "runs"
-    """Folder (or URL) of run folders with checkpoints."""
+    """Folder of run folders with checkpoints: a path that every node mounts, or any URL that pyarrow opens."""
+
+    @property
+    def fewest_workers(self) -> int:
+        """The number of workers, or the fewest that training goes on with."""
+        return self.num_workers.min if isinstance(self.num_workers, Elastic) else self.num_workers
+
+    @property
+    def most_workers(self) -> int:
+        """The number of workers, or the most that there may be."""
+        return self.num_workers.max if isinstance(self.num_workers, Elastic) else self.num_workers
 
     def is_sparse(self, num_embeddings: int) -> bool:
         """Whether a table of so many rows is trained row by row."""

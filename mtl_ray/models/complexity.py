@@ -31,7 +31,7 @@ def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
     """The cost of an experiment's model; nothing is allocated."""
     training = experiment.training
     dtype = torch.float64 if training.precision == "float64" else torch.float32
-    size = -(-training.batch_size // training.num_workers)
+    size = -(-training.batch_size // training.fewest_workers)
     with torch.device("meta"):
         model = MultiTaskModel(experiment, schema).to(dtype)
         batch = _batch(experiment, schema, size, dtype)

@@ -122,3 +122,16 @@ def test_every_shipped_experiment_is_valid_also_for_editors(path: Path):
     schema = Experiment.model_json_schema()
     tree = yaml.safe_load(path.read_text())
     jsonschema.validate(tree, schema)
+
+
+def test_elastic_workers_are_bounds_that_lanes_can_feed():
+    elastic = small_experiment(training__num_workers={"min": 1, "max": 4}).training
+    assert (elastic.fewest_workers, elastic.most_workers) == (1, 4)
+    fixed = small_experiment(training__num_workers=3).training
+    assert (fixed.fewest_workers, fixed.most_workers) == (3, 3)
+    with pytest.raises(InputError, match="expected min of at most max, 2; found 3"):
+        small_experiment(training__num_workers={"min": 3, "max": 2})
+    with pytest.raises(InputError, match=r"training.num_workers: expected at most data.lanes, 16; found 17"):
+        small_experiment(training__num_workers={"min": 1, "max": 17})
+    with pytest.raises(InputError, match=r"training\.num_workers"):
+        small_experiment(training__num_workers=0)

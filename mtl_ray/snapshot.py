@@ -1,0 +1,52 @@
+"""Ray Train's note of a run's checkpoints, kept whole through what may end the process that writes it.
+
+Ray Train writes the note over the old one, so a full disk or a kill may leave half of it; a copy of the one before is
+beside it. A checkpoint that was being written when its worker died is in no note.
+"""
+
+import json
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from mtl_ray.data.storage import Folder
+
+NOTE, COPY = "checkpoint_manager_snapshot.json", "checkpoints.json"
+
+
+def copy_note(folder: Folder) -> None:
+    """Keep what the note says now; Ray Train deletes no checkpoint of it before the next one is written."""
+    folder.write_whole(COPY, folder.read_text(NOTE))
+
+
+def mend_note(folder: Folder) -> None:
+    """Put the copy in the place of a note that cannot be read; without a copy the run begins anew."""
+    if _read(folder, NOTE) is not None:
+        return
+    if (copy := _read(folder, COPY)) is not None:
+        folder.write_whole(NOTE, json.dumps(copy))
+    elif folder.exists(NOTE):
+        folder.fs.delete_file(f"{folder.path}/{NOTE}")
+
+
+def drop_unnoted(folder: Folder) -> None:
+    """Remove the checkpoints that no note names: they may be half written. No worker may be running."""
+    note = _read(folder, NOTE) or {"checkpoint_results": [], "latest_checkpoint_result": None}
+    results = [*note["checkpoint_results"], note["latest_checkpoint_result"]]
+    known = {result["checkpoint_dir_name"] for result in results if result}
+    for found in folder.fs.get_file_info(pafs.FileSelector(folder.path)):
+        if found.base_name.startswith("checkpoint_") and found.base_name not in known and not found.is_file:
+            folder.fs.delete_dir(found.path)
+
+
+def last_metrics(folder: Folder) -> dict[str, Any] | None:
+    """What was reported with the latest checkpoint."""
+    latest = (_read(folder, NOTE) or {}).get("latest_checkpoint_result")
+    return latest["metrics"] if latest else None
+
+
+def _read(folder: Folder, name: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(folder.read_text(name)) if folder.exists(name) else None
+    except ValueError:
+        return None

@@ -1,0 +1,63 @@
+"""The note of a run's checkpoints survives what may end its writer half way."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from mtl_ray.data.storage import LEFT_OVER, Folder, sweep
+from mtl_ray.snapshot import COPY, NOTE, copy_note, drop_unnoted, last_metrics, mend_note
+
+
+def note(*names: str) -> str:
+    results = [{"checkpoint_dir_name": name, "metrics": {"epoch": number}} for number, name in enumerate(names)]
+    return json.dumps({"checkpoint_results": results, "latest_checkpoint_result": results[-1]})
+
+
+def test_half_a_note_is_replaced_by_the_one_before(tmp_path: Path):
+    folder = Folder(str(tmp_path))
+    whole = note("checkpoint_1", "checkpoint_2")
+    folder.write_text(NOTE, whole)
+    copy_note(folder)
+    folder.write_text(NOTE, note("checkpoint_2", "checkpoint_3")[:40])
+    assert last_metrics(folder) is None
+    mend_note(folder)
+    assert json.loads(folder.read_text(NOTE)) == json.loads(whole)
+    assert last_metrics(folder) == {"epoch": 1}
+
+
+def test_a_whole_note_is_left_alone_and_half_of_the_first_one_is_removed(tmp_path: Path):
+    folder = Folder(str(tmp_path))
+    mend_note(folder)
+    folder.write_text(NOTE, "")
+    mend_note(folder)
+    assert not folder.exists(NOTE)
+    folder.write_text(COPY, note("checkpoint_1"))
+    folder.write_text(NOTE, note("checkpoint_2"))
+    mend_note(folder)
+    assert json.loads(folder.read_text(NOTE)) == json.loads(note("checkpoint_2"))
+
+
+def test_checkpoints_that_no_note_names_are_removed(tmp_path: Path):
+    folder = Folder(str(tmp_path))
+    for name in ("checkpoint_1", "checkpoint_2", "checkpoint_3", "warm_start"):
+        (folder / name).write_text("model.safetensors", "")
+    folder.write_text(NOTE, note("checkpoint_1", "checkpoint_3"))
+    drop_unnoted(folder)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
+        "checkpoint_1",
+        "checkpoint_3",
+        "warm_start",
+    ]
+
+
+def test_what_a_killed_prepare_left_is_removed_a_day_later(tmp_path: Path):
+    folder = Folder(str(tmp_path))
+    old = time.time() - LEFT_OVER - 60
+    for name in (".shop-1-aaaa", ".shop-1-bbbb", ".other-2-cccc", "shop-1"):
+        (folder / name / "train").write_text("00000-000.parquet", "")
+        if "bbbb" not in name:
+            os.utime(tmp_path / name / "train" / "00000-000.parquet", (old, old))
+            os.utime(tmp_path / name / "train", (old, old))
+    sweep(folder, ".shop-1-")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other-2-cccc", ".shop-1-bbbb", "shop-1"]
