@@ -92,7 +92,7 @@ def mlflow_server(tmp_path: Path) -> Iterator[str]:
     """An MLflow server that asks for a name and a password."""
     (tmp_path / "auth.ini").write_text(
         f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{tmp_path}/auth.db\n"
-        f"admin_username = ann\nadmin_password = {PLANTED}\n"
+        f"admin_username = ann\nadmin_password = {PLANTED}\nauth_cache_ttl_seconds = 60\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     (port,) = free_ports(1)
