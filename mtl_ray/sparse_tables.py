@@ -4,6 +4,7 @@ The gradient of such a table is sparse (`torch.nn.Embedding(sparse=True)`) and o
 rows that they have read, so every worker moves the same rows by the gradient of the global batch.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -59,6 +60,49 @@ def share_rows(parameters: Iterable[nn.Parameter]) -> None:
         parameter.grad = torch.sparse_coo_tensor(rows[None], values, parameter.shape).coalesce()
 
 
+class LazyAdam(torch.optim.Optimizer):
+    """Adam (Kingma and Ba 2015) whose weights and moments move in the rows r of a sparse gradient alone.
+
+    m_r <- m_r + (1 - b1) (g_r - m_r), v_r <- v_r + (1 - b2) (g_r^2 - v_r) and w_r -= lr m'_r / (sqrt(v'_r) + eps), with
+    the bias corrections of step t: that is torch.optim.SparseAdam, which takes twice the time on a CPU.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Move the rows of the gradients, which are coalesced."""
+        for group in self.param_groups:
+            first, second = group["betas"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                rows, values = parameter.grad.indices()[0], parameter.grad.values()
+                state = self.state[parameter]
+                if not state:
+                    state |= {"step": 0, "means": torch.zeros_like(parameter), "squares": torch.zeros_like(parameter)}
+                state["step"] += 1
+                means = state["means"].index_select(0, rows).lerp_(values, 1 - first)
+                squares = state["squares"].index_select(0, rows).mul_(second)
+                squares.addcmul_(values, values, value=1 - second)
+                state["means"].index_copy_(0, rows, means)
+                state["squares"].index_copy_(0, rows, squares)
+                rate = group["lr"] * math.sqrt(1 - second ** state["step"]) / (1 - first ** state["step"])
+                move_rows(parameter, rows, means.div_(squares.sqrt_().add_(group["eps"])), rate)
+
+
+def move_rows(parameter: nn.Parameter, rows: Tensor, directions: Tensor, rate: float) -> None:
+    """w_r -= rate d_r, of rows that differ: faster than `index_add_`, which does not know that they do."""
+    parameter.index_copy_(0, rows, parameter.index_select(0, rows).sub_(directions, alpha=rate))
+
+
 class RowwiseAdagrad(torch.optim.Optimizer):
     """Adagrad (Duchi et al. 2011) with one number of state a row, as is usual for the tables of recommenders.
 
@@ -80,7 +124,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
                 if not state:
                     state["sums"] = parameter.new_zeros(len(parameter))
                 sums = state["sums"].index_add_(0, rows, values.square().mean(1))
-                parameter.index_add_(0, rows, values / (sums[rows, None].sqrt() + group["eps"]), alpha=-group["lr"])
+                move_rows(parameter, rows, values / (sums[rows, None].sqrt() + group["eps"]), group["lr"])
 
 
 def build_sparse_optimizer(
@@ -90,7 +134,7 @@ def build_sparse_optimizer(
     rate = settings.lr or lr
     if settings.kind == "rowwise_adagrad":
         return RowwiseAdagrad(parameters, rate)
-    return torch.optim.SparseAdam(list(parameters), lr=rate)
+    return LazyAdam(parameters, rate)
 
 
 @torch.no_grad()
@@ -99,4 +143,4 @@ def decay_rows(parameters: Iterable[nn.Parameter], factor: float) -> None:
     for parameter in parameters:
         assert parameter.grad is not None, "share_rows"
         rows: Tensor = parameter.grad.indices()[0]
-        parameter.index_add_(0, rows, parameter[rows], alpha=-factor)
+        move_rows(parameter, rows, parameter[rows], factor)

@@ -1,6 +1,8 @@
 """A trace of some training steps by the profiler of PyTorch."""
 
+import gzip
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,13 @@ class Trace:
         first = max(0, min(FIRST, steps - WARMUP - STEPS))
         warmup = max(0, min(WARMUP, steps - STEPS))
         kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Profiler won't be using warmup", UserWarning)  # few steps leave none
+            active = min(STEPS, max(1, steps))
+            plan = schedule(skip_first=first, wait=0, warmup=warmup, active=active, repeat=1)
         self.profile = profile(
             activities=kinds,
-            schedule=schedule(skip_first=first, wait=0, warmup=warmup, active=min(STEPS, max(1, steps)), repeat=1),
+            schedule=plan,
             on_trace_ready=self._write,
             record_shapes=True,
         )
@@ -47,6 +53,6 @@ class Trace:
 
     def _write(self, ended: profile) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / TRACE
+            path = Path(folder) / "trace.json"
             ended.export_chrome_trace(str(path))
-            self.folder.write_bytes(TRACE, path.read_bytes())
+            self.folder.write_bytes(TRACE, gzip.compress(path.read_bytes()))

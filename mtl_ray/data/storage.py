@@ -173,7 +173,8 @@ class Folder:
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a binary file."""
         self.create()
-        with self.fs.open_output_stream(f"{self.path}/{name}") as stream:
+        # By default pyarrow compresses what has a name such as `trace.json.gz`.
+        with self.fs.open_output_stream(f"{self.path}/{name}", compression=None) as stream:
             stream.write(content)
 
     def read_json(self, name: str) -> Any:

@@ -77,8 +77,7 @@ def rows_of(columns: Mapping[str, Tensor], rows: slice | Tensor) -> dict[str, Te
 
 def uniform(rows: Tensor, seed: int, epoch: int, stream: int) -> Tensor:
     """(B,) float64 in [0, 1): a draw per row, by the finalizer of SplitMix64 (Steele et al. 2014)."""
-    z = _mix(torch.full_like(rows, (seed * 1_000_003 + epoch) * 257 + stream))
-    z = _mix(rows + z)
+    z = _mix(rows + _mix(torch.tensor((seed * 1_000_003 + epoch) * 257 + stream)))
     return _shifted(z, 11).double() / float(1 << 53)
 
 

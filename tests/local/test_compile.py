@@ -1,5 +1,6 @@
 """A compiled network makes the same steps."""
 
+import os
 from typing import Any
 
 import pytest
@@ -22,8 +23,18 @@ def batches() -> list[dict[str, torch.Tensor]]:
     return [batch_of(n, n) | labels_of(n) | {"row": torch.arange(n)} for n in (32, 32, 31, 32, 20)]
 
 
+@pytest.fixture(params=["aot_eager", "inductor"])
+def backend(request, monkeypatch) -> None:
+    """That of the package, which takes most of a minute, and one that makes the same graphs and no C++ of them."""
+    if request.param == "inductor" and not os.environ.get("MTL_RAY_TEST_COMPILE"):
+        pytest.skip("MTL_RAY_TEST_COMPILE is not set")
+    of_torch = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, **options: of_torch(model, backend=request.param, **options))
+    torch.compiler.reset()
+
+
 @pytest.mark.filterwarnings("ignore")  # of the compiler about its own parts
-def test_a_compiled_network_makes_the_same_steps_under_the_same_names():
+def test_a_compiled_network_makes_the_same_steps_under_the_same_names(backend):
     plain, compiled = trainer_of(), trainer_of(training__compile=True)
     assert compiled.compiled
     assert list(plain.model.state_dict()) == list(compiled.model.state_dict())

@@ -11,7 +11,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.loop import Trainer
 from mtl_ray.optimizer import clip_gradients
-from mtl_ray.sparse_tables import RowwiseAdagrad, share_rows, sparse_parameters
+from mtl_ray.sparse_tables import LazyAdam, RowwiseAdagrad, share_rows, sparse_parameters
 from tests.support import small_experiment
 from tests.unit.conftest import batch_of, schema_of
 from tests.unit.models.test_architectures import labels_of
@@ -130,3 +130,17 @@ def test_gradients_on_the_representation_go_with_them(kind: str):
 def test_what_wants_whole_gradients_is_refused(changes: dict[str, Any], message: str):
     with pytest.raises(InputError, match=rf"training\.sparse_tables: .*{message}.* the 10 rows .* to null"):
         trainer_of(experiment_of(**changes))
+
+
+def test_lazy_adam_is_sparse_adam_of_torch():
+    torch.manual_seed(0)
+    ours, theirs = (nn.Parameter(torch.arange(80.0).reshape(20, 4)) for _ in range(2))
+    optimizers = [LazyAdam([ours], lr=0.1), torch.optim.SparseAdam([theirs], lr=0.1)]
+    torch.sparse.check_sparse_tensor_invariants.disable()
+    for step in range(6):
+        rows = torch.randint(20, (5 + step,))
+        gradient = torch.sparse_coo_tensor(rows[None], torch.randn(len(rows), 4), (20, 4)).coalesce()
+        for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
+            parameter.grad = gradient
+            optimizer.step()
+        torch.testing.assert_close(ours, theirs)
