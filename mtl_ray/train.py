@@ -84,6 +84,7 @@ def epoch_line(experiment: Experiment, metrics: dict[str, Any]) -> str:
             told.append(f"{split} loss {', '.join(found)}")
     return "; ".join([*told, f"{metrics['rows_per_second']:,.0f} rows/s"])
 
+
 def log_report(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
     """Log what a worker reported after an epoch; returns the metrics in it."""
     values = {k: v for k, v in metrics.items() if isinstance(v, int | float) and k not in (SCORE, "epoch")}

@@ -13,10 +13,10 @@ from functools import reduce
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray.data
 import torch
 from torch import Tensor
 
+from mtl_ray.data.ahead import ahead
 from mtl_ray.data.keys import flat
 from mtl_ray.data.storage import Folder
 from mtl_ray.models.masks import uniform
@@ -25,17 +25,8 @@ from mtl_ray.schema import ROW, Schema, SplitName
 Batch = dict[str, Tensor]
 Reader = Callable[[Folder, Sequence[str]], Iterator[pa.Table]]
 
-READ_CPUS = 0.1
-"""CPUs that Ray reserves for a read task: small, so that reading is never starved by the workers that wait for it."""
-
-
-def read_with_ray(folder: Folder, files: Sequence[str]) -> Iterator[pa.Table]:
-    """Arrow tables of Parquet files, streamed by Ray Data."""
-    context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    dataset = ray.data.read_parquet(list(files), filesystem=folder.fs, num_cpus=READ_CPUS)
-    yield from dataset.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=2)
+BUCKETS_AHEAD = 1
+"""Buckets that are read and decoded while the rows of another one are used."""
 
 
 def read_directly(folder: Folder, files: Sequence[str], columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -55,7 +46,7 @@ class Shard:
     world_size: int
     cache_memory: int
     """Rows are kept as tensors after the first pass if they take at most so many bytes."""
-    read: Reader = read_with_ray
+    read: Reader = read_directly
     kept: dict[int, Batch] = field(default_factory=dict)
     """The buckets that are in memory, maybe with rows of other workers; others are read."""
 
@@ -80,7 +71,7 @@ class Shard:
         A bucket so small that no row of it is the worker's comes as an empty batch.
         """
         missing = [b for b in order if b not in self.kept and b in self._files]
-        stream = self._stream(missing)
+        stream = ahead(self._stream(missing), BUCKETS_AHEAD) if missing else iter(())
         for bucket in order:
             if bucket in self.kept:
                 yield bucket, self.kept[bucket]
@@ -94,19 +85,9 @@ class Shard:
                 yield bucket, to_batch(schema.empty_table())
 
     def _stream(self, order: Sequence[int]) -> Iterator[Batch]:
-        files = [file for bucket in order for file in self._files[bucket]]
-        sizes = {bucket: sum(self._num_rows(file) for file in self._files[bucket]) for bucket in order}
-        tables = self.read(self.folder, files) if files else iter(())
-        waiting: list[pa.Table] = []
         for bucket in order:
-            while sum(len(table) for table in waiting) < sizes[bucket]:
-                waiting.append(next(tables))
-            table = pa.concat_tables(waiting)
-            waiting = [table.slice(sizes[bucket])] if len(table) > sizes[bucket] else []
-            yield to_batch(table.slice(0, sizes[bucket]).sort_by(ROW))
-
-    def _num_rows(self, file: str) -> int:
-        return pq.read_metadata(file, filesystem=self.folder.fs).num_rows
+            table = pa.concat_tables(self.read(self.folder, self._files[bucket]))
+            yield to_batch(table.sort_by(ROW))
 
     def _fits(self, batch: Batch) -> bool:
         kept = sum(num_bytes(b) for b in self.kept.values())

@@ -50,6 +50,8 @@ def _kinds(kind: pa.DataType) -> Iterator[pa.DataType]:
     inner += [getattr(kind, name) for name in ("storage_type", "value_type") if hasattr(kind, name)]
     for part in inner:
         yield from _kinds(part)
+
+
 def local_copy(folder: "Folder") -> Path:
     """The folder itself if it is local, else a copy of it in the temporary folder of this machine."""
     if isinstance(folder.fs, pafs.LocalFileSystem):

@@ -1,87 +1,92 @@
-"""Training rows per second of the Ray Train path over a plain PyTorch loop on the same model, side by side."""
+"""Training rows per second through Ray Train, over a hand-written loop on tensors in memory, side by side.
+
+One worker and one thread each; the same model, optimizers and rows. Rates are medians of the epochs after the first.
+"""
 
 import statistics
-import time
+from pathlib import Path
+from typing import Any
 
-import mlflow
+import pytest
 import ray
-import torch
 
-from mtl_ray.data.load import Shard, read_directly
-from mtl_ray.data.prepare import prepare
-from mtl_ray.models import MultiTaskModel
-from mtl_ray.optimizer import build_optimizer
-from mtl_ray.schema import label_column
-from mtl_ray.session import connect
-from mtl_ray.train import train
-from tests.support import small_experiment
+from mtl_ray.experiment import override
+from tests.benchmarks.trainings import (
+    BATCH,
+    all_rows,
+    experiment_of,
+    plain_rate,
+    prepared_rows,
+    ray_epochs,
+    ray_rate,
+    widened,
+)
 
-ROWS, BATCH, EPOCHS, THREADS = 400_000, 4096, 5, 1
+REPETITIONS = 3
 
-
-def plain_loop(experiment, prepared) -> float:
-    """Median rows per second of the epochs after the first of a hand-written loop: shuffled tensors, one optimizer."""
-    torch.set_num_threads(THREADS)
-    torch.manual_seed(0)
-    shard = Shard(prepared.folder, prepared.schema, "train", 0, 1, 1 << 40, read_directly)
-    parts = [rows for _, rows in shard.buckets(range(len(prepared.schema.train_offsets) - 1))]
-    data = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    model = MultiTaskModel(experiment, prepared.schema)
-    optimizer = build_optimizer(model, experiment.training.optimizer)
-    weights = experiment.weights()
-    rates = []
-    for _ in range(EPOCHS):
-        start = time.perf_counter()
-        order = torch.randperm(len(data["row"]))
-        for first in range(0, len(order), BATCH):
-            index = order[first : first + BATCH]
-            batch = {name: column[index] for name, column in data.items()}
-            outputs = model(batch).logits
-            losses = []
-            for name, task in model.tasks.items():
-                label = batch[label_column(name)]
-                total, count = task.loss(outputs[name], label, task.labelled(label))
-                losses.append(weights[name] * total / count.clamp(min=1))
-            torch.stack(losses).sum().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        rates.append(len(order) / (time.perf_counter() - start))
-    return statistics.median(rates[1:])
+MODELS: dict[str, tuple[dict[str, Any], int | None]] = {
+    "shared_bottom": ({}, None),
+    "mmoe": ({"model.kind": "mmoe", "model.encoder": {"hidden": [128, 64]}}, None),
+    "shared_bottom, tables of 100,000 rows": ({}, 100_000),
+    "shared_bottom, tables of 1,000,000 rows": ({}, 1_000_000),
+}
+"""By name, changes of the experiment and rows of the tables of users and items."""
 
 
-def test_ray_train_over_a_plain_loop(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    experiment = small_experiment(
-        **{
-            "data__source__num_interactions": ROWS,
-            "data__source__num_users": 20_000,
-            "data__source__num_items": 5_000,
-            "data__output": str(tmp_path / "datasets"),
-            "data__split": {"kind": "random", "valid": 0.0, "test": 0.01},
-            "data__bucket_rows": 250_000,
-            "model__embedding_dim": 32,
-            "model__encoder": {"hidden": [256, 128]},
-            "model__tower": {"hidden": [64]},
-            "training__output": str(tmp_path / "runs"),
-            "training__precision": "float32",
-            "training__batch_size": BATCH,
-            "training__epochs": EPOCHS,
-            "training__threads_per_worker": THREADS,
-            "tracking__uri": f"sqlite:///{tmp_path}/mlflow.db",
-        }
-    )
-    connect()
-    try:
-        prepared = prepare(experiment)
-        plain = plain_loop(experiment, prepared)
-        trained = train(experiment, report=lambda _: None)
-        client = mlflow.MlflowClient(tracking_uri=experiment.tracking.uri)
-        history = client.get_metric_history(trained.run_id, "rows_per_second")
-        ours = statistics.median(m.value for m in history[1:])
-        again = plain_loop(experiment, prepared)
-    finally:
-        ray.shutdown()
-    base = (plain + again) / 2
-    print(f"\ntraining, 1 worker, 1 thread, batch {BATCH}: plain loop {plain:,.0f} and {again:,.0f} rows/s, ", end="")
-    print(f"Ray Train {ours:,.0f} rows/s, ratio {ours / base:.3f}")
-    assert ours / base > 0.9
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("training")
+
+
+@pytest.fixture(scope="module")
+def prepared(folder):
+    yield prepared_rows(experiment_of(folder))
+    ray.shutdown()
+
+
+def sized(prepared, folder: Path, size: int | None):
+    if size is None:
+        return prepared
+    wide = folder / f"rows-{size}"
+    return widened(prepared, size, wide)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", MODELS)
+def test_ray_train_over_a_hand_written_loop(name: str, prepared, folder: Path, performance):
+    """Rows/s of one worker of Ray Train with one thread, over those of a hand-written PyTorch loop with the same model,
+    optimizers and thread on shuffled tensors in memory; each median epoch after the first, loop and runs in turn."""
+    changes, size = MODELS[name]
+    cached = override(experiment_of(folder), changes)
+    streamed = override(cached, {"training.cache_memory": 0})
+    data = sized(prepared, folder, size)
+    rows, ratios, rates = all_rows(data), {"cached": [], "streamed": []}, []
+    for _ in range(REPETITIONS):
+        before = plain_rate(cached, data, rows)
+        rates.append(before)
+        for kind, experiment in (("cached", cached), ("streamed", streamed)):
+            rate = ray_rate(experiment, data, folder / "storage")
+            after = plain_rate(cached, data, rows)
+            ratios[kind].append(rate / ((before + after) / 2))
+            before = after
+    note = f"1 thread, batch {BATCH:,}; hand-written {sorted(rates)[1]:,.0f} rows/s"
+    for kind, bar in (("cached", 0.95), ("streamed", 0.85)):
+        performance(f"Ray Train over a plain loop: {name}, {kind}", ratios[kind], bar=bar, note=note)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("size", [None, 1_000_000], ids=["small tables", "tables of 1,000,000 rows"])
+def test_two_workers_over_two_threads(size: int | None, prepared, folder: Path, performance):
+    """Rows/s of two workers of Ray Train with a thread each, over those of one worker with two threads."""
+    one = override(experiment_of(folder), {"training.threads_per_worker": 2})
+    two = override(experiment_of(folder), {"training.num_workers": 2})
+    data = sized(prepared, folder, size and size + 1)
+    ratios, rates, shares = [], [], []
+    for _ in range(REPETITIONS):
+        rates.append(ray_rate(one, data, folder / "storage"))
+        epochs = ray_epochs(two, data, folder / "storage")[1:]
+        ratios.append(statistics.median(e["rows_per_second"] for e in epochs) / rates[-1])
+        shares.append(epochs[-1]["system/communication"])
+    name = "small tables" if size is None else f"tables of {size:,} rows"
+    note = f"one worker {sorted(rates)[1]:,.0f} rows/s; {sorted(shares)[1]:.0%} of the time waiting for the other"
+    performance(f"2 workers x 1 thread over 1 worker x 2 threads: {name}", ratios, bar=0.9, note=note)

@@ -25,7 +25,7 @@ from mtl_ray.sparse_tables import RowwiseAdagrad, sparse_parameters
 from mtl_ray.worker import train_worker, workers_of
 from tests.support import small_experiment
 
-ROWS, BATCH = 400_000, 4096
+ROWS, BATCH = 200_000, 4096
 
 Rows = dict[str, torch.Tensor]
 
@@ -46,7 +46,7 @@ def experiment_of(folder: Path, **changes: Any) -> Experiment:
             "training__output": str(folder / "runs"),
             "training__precision": "float32",
             "training__batch_size": BATCH,
-            "training__epochs": 4,
+            "training__epochs": 3,
             "training__threads_per_worker": 1,
             **changes,
         }

@@ -10,7 +10,9 @@ from typing import Any
 
 import psutil
 from ray.cluster_utils import Cluster
+from ray.util import get_node_ip_address
 
+from tests.cluster.servers import free_port
 from tests.support import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +45,11 @@ class Machines:
 
     def start(self) -> None:
         """Bring the head and the nodes up."""
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
+        port = free_port()
+        # Ray's own actors ask for the state of the cluster by this address; without it by whatever they find here.
+        os.environ["RAY_ADDRESS"] = f"{get_node_ip_address()}:{port}"
+        head = {"num_cpus": 0, "include_dashboard": True, "gcs_server_port": port, "dashboard_port": free_port()}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.add() for _ in range(self.num_nodes)]
 
     def add(self) -> Any:
@@ -84,6 +90,7 @@ class Machines:
 
     def close(self) -> None:
         self.cluster.shutdown()
+        os.environ.pop("RAY_ADDRESS", None)
 
 
 class Driver:
