@@ -31,7 +31,7 @@ def _check(location: str, name: str) -> None:
         folder.write_text(mark, mark)
     except OSError as error:
         raise InputError(f"{name}: this machine cannot write {location}: {first_line(error)}") from None
-    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    nodes = _alive()
     try:
         asked = {node: _ask(location, mark, node) for node in nodes}
         ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=TIMEOUT)
@@ -39,7 +39,7 @@ def _check(location: str, name: str) -> None:
             fault = _answer(answer) if answer in ready else f"did not answer in {TIMEOUT:.0f} s"
             if fault is None and not folder.exists(f"{mark}-{node}"):
                 fault = "writes to another folder of that name"
-            if fault:
+            if fault and node in _alive():  # not one that was lost meanwhile
                 raise InputError(
                     f"{name}: node {nodes[node]} ({node[:8]}) {fault}; expected {location} to be storage that every "
                     "node reads and writes, such as a mounted share or s3://BUCKET/FOLDER"
@@ -48,6 +48,11 @@ def _check(location: str, name: str) -> None:
         for path in folder.files():
             if path.rpartition("/")[2].startswith(mark):
                 folder.fs.delete_file(path)
+
+
+def _alive() -> dict[str, str]:
+    """Address of each node."""
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
 
 def _ask(location: str, mark: str, node: str) -> ray.ObjectRef:

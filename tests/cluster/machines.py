@@ -31,7 +31,8 @@ from ray._private.state import actors
 ray.init(logging_level="ERROR")
 groups = [g["state"] for g in ray.util.placement_group_table().values() if g["state"] != "REMOVED"]
 alive = [a["ActorClassName"] for a in actors().values() if a["State"] != "DEAD"]
-print(json.dumps(groups + [name for name in alive if "AutoscalingCoordinator" not in name]))
+of_the_cluster = ("_AutoscalingCoordinatorActor", "_StatsActor", "ActorLocationTracker")  # one each, for all jobs
+print(json.dumps(groups + [name for name in alive if not name.startswith(of_the_cluster)]))
 """
 
 

@@ -161,7 +161,7 @@ def test_prepare_ends_with_the_same_data_set(world: World, trained):
         others = {info.base_name for info in inside(Folder(output))} - {whole.name}
         assert all(name.startswith(".") for name in others)
         assert again or not others
-    wait_for(lambda: not world.machines.left(), 60)
+    assert_nothing_left(world)
 
 
 def test_training_ends_with_the_same_parameters_and_metrics(world: World, trained):
@@ -196,7 +196,15 @@ def test_training_ends_with_the_same_parameters_and_metrics(world: World, traine
         best = max(noted["checkpoint_results"], key=lambda entry: entry["metrics"]["score"])
         assert_same(trained.checkpoint, checkpoint_folder((run / best["checkpoint_dir_name"]).location, ""))
         assert_whole(world.uri, result["run_id"], result["run"], run)
-    wait_for(lambda: not world.machines.left(), 60)
+    assert_nothing_left(world)
+
+
+def assert_nothing_left(world: World) -> None:
+    """No placement group, actor or process of what was killed, some seconds later."""
+    end = time.monotonic() + 60
+    while (left := world.machines.left()) and time.monotonic() < end:
+        time.sleep(1)
+    assert not left
     assert not world.machines.processes("RayTrainWorker")
     assert not orphans(world)
 

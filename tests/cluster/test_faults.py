@@ -26,11 +26,11 @@ def experiment_of(settings, runs: Path, **changes):
 
 @pytest.fixture
 def small_disk(tmp_path: Path):
-    """A disk of 1 MB: room for the run's first checkpoints."""
+    """A disk of 500 kB: room for the first checkpoint of the run and not for the second."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", place], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"a small disk: mounting one needs root: {mounted.stderr.strip()}")
