@@ -156,7 +156,7 @@ def test_a_job_trains_with_the_packed_code_and_a_planted_secret_appears_nowhere(
     command = submit(cluster, "train", "shop.yaml", *settings(place), "--follow", "--env", "MY_OWN")
     environment = cluster.environment | known | secrets
     done = subprocess.run(
-        command, capture_output=True, check=False, text=True, cwd=project, timeout=400, env=environment
+        command, capture_output=True, check=False, text=True, cwd=project, timeout=550, env=environment
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test rows, by segment" in done.stdout
