@@ -1,5 +1,7 @@
 """Servers on loopback that tests start, halt and end: S3 and MLflow."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -36,7 +38,7 @@ def _server(command: list[str], url: str, log: Path) -> Iterator[subprocess.Pope
         wait_for(lambda: _answers(url, process), 120)
         yield process
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # MLflow's server has processes of its own
         process.wait()
 
 

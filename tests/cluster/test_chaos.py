@@ -65,19 +65,25 @@ class World:
 
     # Each fault says whether the command has to be given again.
 
-    def worker(self, _: Driver) -> bool:
+    def workers(self, driver: Driver) -> list[psutil.Process]:
+        """The processes that work for the command, once there are some."""
+        name = "RayTrainWorker" if "train" in driver.process.args else "ray::"
+        found = wait_for(lambda: self.machines.processes(name) or driver.ended)
+        return [] if found is True else found
+
+    def worker(self, driver: Driver) -> bool | None:
         """SIGKILL of a process that works for the command, as by the kernel when memory is short."""
-        names = ("RayTrainWorker", "ray::")
-        found = next((f for name in names if (f := self.machines.processes(name))), [])
-        if found:
-            self.random.choice(found).send_signal(signal.SIGKILL)
+        if not (found := self.workers(driver)):
+            return None
+        self.random.choice(found).send_signal(signal.SIGKILL)
         return False
 
-    def memory(self, _: Driver) -> bool:
+    def memory(self, driver: Driver) -> bool | None:
         """A worker of training can allocate nothing more."""
-        for process in self.machines.processes("RayTrainWorker")[:1]:
-            size = process.memory_info().vms
-            process.rlimit(resource.RLIMIT_AS, (size, size))
+        if not (found := self.workers(driver)):
+            return None
+        size = found[0].memory_info().vms
+        found[0].rlimit(resource.RLIMIT_AS, (size, size))
         return False
 
     def node(self, _: Driver) -> bool:
@@ -112,7 +118,7 @@ class World:
         self.tracking.__enter__()
         return False
 
-    def faults(self, *others: Callable[[Driver], bool]):
+    def faults(self, *others: Callable[[Driver], bool | None]):
         """Faults without end, each kind once before one comes twice."""
         kinds = [self.worker, self.node, self.driver, self.head, self.storage, *others]
         self.random.shuffle(kinds)
@@ -128,7 +134,7 @@ def world(tmp_path_factory):
         world.close()
 
 
-def strike(world: World, fault: Callable[[Driver], bool], driver: Driver, most: float) -> bool | None:
+def strike(world: World, fault: Callable[[Driver], bool | None], driver: Driver, most: float) -> bool | None:
     """Let a fault happen at a random time; None if the command was faster."""
     end = time.monotonic() + world.random.uniform(0, most)
     while time.monotonic() < end and not driver.ended:
