@@ -65,7 +65,7 @@ def widened(prepared: Prepared, size: int, folder: Path) -> Prepared:
     shutil.copytree(source, folder)
     for path in sorted((folder / "train").glob("*.parquet")):
         table, draw = pq.read_table(path), np.random.default_rng(int(path.stem.replace("-", "")))
-        for name in ("user_id", "item_id", "history"):
+        for name in sorted({"user_id", "item_id", "history"} & set(table.column_names)):
             column = table.column(name).combine_chunks()
             lists = pa.types.is_fixed_size_list(column.type)
             ids = column.flatten().to_numpy() if lists else column.to_numpy()
