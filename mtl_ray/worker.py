@@ -4,6 +4,7 @@ import logging
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def quiet() -> None:
     reports = Path(ray.train.__file__).parent / "v2/_internal/execution/context.py"
     for name in ("ray.data", str(reports)):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What newer releases of torch want instead, older ones do not have.
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
 
 
 def workers_of(training: Training) -> ray.train.ScalingConfig:

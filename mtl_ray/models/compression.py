@@ -60,7 +60,7 @@ class CompressedTable(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """(...,) numbers of values to (..., dim)."""
-        codes = self.codes[values]
+        codes = self.codes[values.long()]  # ONNX indexes by int64 alone
         if self.spec.kind == "hash":
             return self.table(codes)
         reserved, code = codes < FIRST, codes - FIRST
