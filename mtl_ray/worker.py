@@ -75,7 +75,8 @@ def train_worker(config: dict[str, Any]) -> str | None:
 
 
 def quiet() -> None:
-    """Every report would be printed whole; the logger that does it is named after its file."""
+    """Keep what is no user's concern from the output."""
+    # Every report would be printed whole; the logger that does it is named after its file.
     reports = Path(ray.train.__file__).parent / "v2/_internal/execution/context.py"
     for name in ("ray.data", str(reports)):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -15,7 +15,7 @@ from mtl_ray.worker import fit
 from tests.cluster.machines import Driver, Machines
 from tests.support import shard, small_experiment, wait_for
 
-EPOCHS = 150
+EPOCHS = 80
 
 
 @pytest.fixture
