@@ -25,7 +25,9 @@ def outputs(model: MultiTaskModel, batch: Batch) -> Batch:
         label = batch[label_column(name)]
         result[name] = task.predict(logits[name])
         result[label_column(name)] = label
-        loss, count = task.loss(logits[name], label, task.labelled(label))
+        # In float64 a sum is the same however the rows are dealt into batches.
+        exact = label.double() if label.is_floating_point() else label
+        loss, count = task.loss(logits[name].double(), exact, task.labelled(label))
         result[f"{name}.loss"] = torch.stack([loss, count.to(loss.dtype)])
     return result
 

@@ -162,7 +162,7 @@ def _begin(
     run.log_experiment(experiment, prepared)
     run.log_metrics(complexity_of(experiment, prepared.schema).numbers(), 0)
     write_note("train", experiment, folder, run, prepared.folder.location)
-    report(f"run {_name_of(folder)}; if it is interrupted, continue with: {again}")
+    report(f"run {folder.name}; if it is interrupted, continue with: {again}")
     return _finish(experiment, prepared, folder, run, report, again, profile)
 
 
@@ -176,7 +176,7 @@ def _continue(
     """
     note = read_note("train", experiment, folder)
     own = parse(note["experiment"], RUN_FILE)
-    report(f"resuming run {_name_of(folder)}")
+    report(f"resuming run {folder.name}")
     connect()
     check_storage(own)
     mend_note(folder)
@@ -218,22 +218,17 @@ def _finish(
         model_uri = register(experiment, run, checkpoint, prepared, signature, example, evaluation.metrics)
         write_evaluation(folder, evaluation, model_uri)
         write_report(folder, run)
-    return Trained(_name_of(folder), folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
-
-
-def _name_of(folder: Folder) -> str:
-    return folder.location.rpartition("/")[2]
+    return Trained(folder.name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
 
 
 def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run: Run) -> TorchTrainer:
-    runs, _, name = folder.location.rpartition("/")
     return TorchTrainer(
         train_worker,
         train_loop_config=config,
         scaling_config=workers_of(experiment.training),
         run_config=ray.train.RunConfig(
-            name=name,
-            storage_path=runs,
+            name=folder.name,
+            storage_path=Folder(experiment.training.output).location,
             failure_config=ray.train.FailureConfig(max_failures=experiment.training.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"

@@ -1,8 +1,16 @@
+import os
+
 import pytest
 import ray
 
 from mtl_ray.train import train
 from tests.support import small_experiment
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("long") and not os.environ.get("MTL_RAY_TEST_LONG"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; on request: MTL_RAY_TEST_LONG=1"))
 
 
 @pytest.fixture(scope="package")

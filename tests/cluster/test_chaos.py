@@ -147,6 +147,7 @@ def strike(world: World, fault: Callable[[Driver], bool | None], driver: Driver,
     return again
 
 
+@pytest.mark.long
 def test_prepare_ends_with_the_same_data_set(world: World, trained):
     output = f"s3://bucket/prepared?{world.options}"
     file = world.write(data__output=output, training__output=f"s3://bucket/none?{world.options}")
@@ -170,6 +171,7 @@ def test_prepare_ends_with_the_same_data_set(world: World, trained):
     assert_nothing_left(world)
 
 
+@pytest.mark.long
 def test_training_ends_with_the_same_parameters_and_metrics(world: World, trained):
     file = world.write(
         data__output=f"s3://bucket/datasets?{world.options}",

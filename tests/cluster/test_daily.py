@@ -119,6 +119,7 @@ def grow(folder: Path, day: int) -> None:
 
 
 @pytest.mark.timeout(900 * NUM_DAYS)
+@pytest.mark.long
 def test_killed_days_end_as_undisturbed_ones_and_the_champion_moves_only_when_better(shop: Shop, tmp_path: Path):
     moments, champion = random.Random(8), None  # noqa: S311 - no secret
     for day in range(1, NUM_DAYS + 1):
@@ -131,7 +132,10 @@ def test_killed_days_end_as_undisturbed_ones_and_the_champion_moves_only_when_be
             (tmp_path / "before").rename(shop.folder)
             said = shop.killed(day, moment * seconds).splitlines()[-1:]
             again, _ = shop.done(day)
-            assert again == found
+            assert again.keys() == found.keys()
+            assert {key: again[key] for key in found if key != "run_id"} == {
+                k: found[k] for k in found if k != "run_id"
+            }
             state = shop.state()
             assert state == expected
         shutil.rmtree(tmp_path / "before", ignore_errors=True)

@@ -34,6 +34,7 @@ def num_epochs(folder: Path) -> int:
     return len(json.loads(history.read_text())) if history else 0
 
 
+@pytest.mark.long
 def test_a_lost_node_shrinks_and_a_new_one_grows_the_run_and_the_result_is_the_same(machines, tmp_path: Path):
     experiment = small_experiment(
         data__output=str(tmp_path / "datasets"),

@@ -38,6 +38,7 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.long
 def test_a_full_disk_ends_the_run_and_with_room_it_goes_on_to_the_same_result(
     trained, settings, work, small_disk, monkeypatch
 ):

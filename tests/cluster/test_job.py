@@ -141,6 +141,7 @@ def test_the_line_of_ray_submits_too(cluster: Cluster, tmp_path: Path):
     assert list((tmp_path / "datasets").glob("*/quality.json"))
 
 
+@pytest.mark.long
 def test_a_job_trains_with_the_packed_code_and_a_planted_secret_appears_nowhere(
     cluster: Cluster, mlflow_server: str, tmp_path: Path
 ):
@@ -233,6 +234,7 @@ def test_a_cluster_with_a_token_takes_no_job_without_it(token: str | None, says:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_the_job_and_a_second_one_stops_it(cluster: Cluster, tmp_path: Path, monkeypatch):
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, cluster.environment[name])
