@@ -124,6 +124,7 @@ import ray, sys
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import load
 from mtl_ray.session import connect
+from mtl_ray.storage_check import check_storage
 connect()
 try:
     check_storage(load(sys.argv[1], []))
