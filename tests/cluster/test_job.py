@@ -1,6 +1,7 @@
 """Jobs on a cluster with token authentication, submitted with the code alone: the package is not installed there."""
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ import pytest
 import requests
 from mlflow.tracking import MlflowClient
 
+from tests.cluster.test_failures import LISTENING
 from tests.support import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +28,8 @@ STARTING = ("No available agent", "Failed to connect to Ray")
 """Answers of a cluster that has just started."""
 PORTS = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
 """Of a second cluster on this machine; its agent would otherwise want the port of the first, and take no job."""
-PLANTED = "hunter2secret"
+PLANTED = secrets.token_hex(16)
+"""In no file of the project, which is packed with its tests."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ def settings(folder: Path, **changes: object) -> list[str]:
 
 
 def submit(cluster: Cluster, *words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "mtl_ray.cli", "submit", *map(str, words), "--address", cluster.address]
+    return [sys.executable, "-c", LISTENING, "submit", *map(str, words), "--address", cluster.address]
 
 
 def test_the_line_of_ray_submits_too(cluster: Cluster, tmp_path: Path):
@@ -152,10 +155,10 @@ def test_a_job_trains_with_the_packed_code_and_a_planted_secret_appears_nowhere(
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text(PLANTED)
     known = {"MLFLOW_TRACKING_URI": mlflow_server, "MLFLOW_TRACKING_USERNAME": "ann"}
-    secrets = {"MLFLOW_TRACKING_PASSWORD": PLANTED, "AWS_SECRET_ACCESS_KEY": PLANTED, "MY_OWN": PLANTED}
+    secret = {"MLFLOW_TRACKING_PASSWORD": PLANTED, "AWS_SECRET_ACCESS_KEY": PLANTED, "MY_OWN": PLANTED}
     place = tmp_path / "shared"
     command = submit(cluster, "train", "shop.yaml", *settings(place), "--follow", "--env", "MY_OWN")
-    environment = cluster.environment | known | secrets
+    environment = cluster.environment | known | secret
     done = subprocess.run(
         command, capture_output=True, check=False, text=True, cwd=project, timeout=550, env=environment
     )
