@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
@@ -137,9 +137,9 @@ def follow(job: Job, report: Callable[[str], None]) -> int:
     reader = _Output(job)
     reader.start()
     interrupted = None
-    while reader.is_alive():
+    while not reader.ended.is_set():
         try:
-            reader.join(0.1)
+            reader.ended.wait(0.1)  # `Thread.join` would take a thread for ended that a Ctrl-C finds it waiting for
             if interrupted is not None and time.monotonic() > interrupted + SECOND_THOUGHTS:
                 report(f"the job goes on; its output: {job.command('logs')} --follow")
                 return 130
@@ -181,8 +181,15 @@ class _Output(Thread):
         self.job, self.written = job, 0
         self.failure: Exception | None = None
         """Why it was given up."""
+        self.ended = Event()
 
     def run(self) -> None:
+        try:
+            self._follow()
+        finally:
+            self.ended.set()
+
+    def _follow(self) -> None:
         failing_since = None
         while True:
             try:
