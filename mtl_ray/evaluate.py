@@ -3,16 +3,17 @@
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
 import ray
 import ray.data
 import torch
 
 from mtl_ray import checkpoint
 from mtl_ray.baselines import evaluate_baselines
-from mtl_ray.data.load import to_batch
+from mtl_ray.data.load import read_directly, to_batch
 from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation import evaluated_rows, metrics_of, outputs
 from mtl_ray.metrics import segment_masks
@@ -41,15 +42,20 @@ class Evaluation:
 
 
 class _Predictor:
-    """Has the model once per actor, on whatever node it runs: the folder may be on the driver's alone."""
+    """Predicts file by file, so that rows which go through the model together are the same every time: with others
+    beside it a row's prediction has other last digits. Has the model once per actor, on whatever node it runs: the
+    folder may be on the driver's alone."""
 
-    def __init__(self, model: list[ray.ObjectRef]) -> None:
+    def __init__(self, model: list[ray.ObjectRef], location: str, batch_size: int) -> None:
         torch.set_num_threads(1)
         self.model: MultiTaskModel = ray.get(model[0])
+        self.folder, self.batch_size = Folder(location), batch_size
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        part = outputs(self.model, to_batch(table))
-        return pa.table({"part": [pickle.dumps({name: column.numpy() for name, column in part.items()})]})
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        (table,) = read_directly(self.folder, [row["file"]])
+        slices = (table.slice(first, self.batch_size) for first in range(0, len(table), self.batch_size))
+        parts = [outputs(self.model, to_batch(rows)) for rows in slices]
+        return {**row, "parts": pickle.dumps([{n: column.numpy() for n, column in part.items()} for part in parts])}
 
 
 def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> Evaluation:
@@ -67,15 +73,18 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> E
     files = (prepared.folder / split).files(".parquet")
     if not files:
         return Evaluation({}, evaluate_baselines(loaded.experiment, prepared, split))
-    dataset = ray.data.read_parquet(files, filesystem=prepared.folder.fs).map_batches(
-        _Predictor,
-        fn_constructor_args=([ray.put(loaded.model)],),
-        batch_format="pyarrow",
-        batch_size=loaded.experiment.evaluation.batch_size,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=4),
+    dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files)).map(
+        _Predictor,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
+        fn_constructor_args=(
+            [ray.put(loaded.model)],
+            (prepared.folder / split).location,
+            loaded.experiment.evaluation.batch_size,
+        ),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(4, len(files))),
         num_cpus=1,
     )
-    parts = [pickle.loads(row["part"]) for row in dataset.iter_rows()]  # noqa: S301 - written a line above
+    rows = sorted(dataset.iter_rows(), key=lambda row: row["file"])
+    parts = [part for row in rows for part in pickle.loads(row["parts"])]  # noqa: S301 - written a few lines above
     batches = [{name: torch.from_numpy(column) for name, column in part.items()} for part in parts]
     experiment, tasks = loaded.experiment, loaded.model.tasks
     rows = evaluated_rows(experiment, batches)
