@@ -80,8 +80,8 @@ class World:
 
     def memory(self, driver: Driver) -> bool | None:
         """A worker of training can allocate nothing more."""
-        if not (found := self.workers(driver)):
-            return None
+        if not (found := self.workers(driver)) or not any("libtorch_cpu" in m.path for m in found[0].memory_maps()):
+            return None  # a worker that is only starting
         size = found[0].memory_info().vms
         found[0].rlimit(resource.RLIMIT_AS, (size, size))
         return False
