@@ -184,7 +184,7 @@ def with_start_at_hand(experiment: Experiment, folder: Folder) -> Experiment:
 
 def is_model_uri(model: str) -> bool:
     """Whether it names a model of MLflow, not a folder."""
-    return "://" in model or model.startswith(("models:/", "runs:/"))
+    return model.startswith(("models:/", "runs:/", "mlflow-artifacts:/"))
 
 
 def checkpoint_folder(model: str, uri: str) -> Path:

@@ -19,7 +19,6 @@ from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.space import check_tune, tune_of, untuned
-from mtl_ray.experiment.tune import POPULATIONS
 from mtl_ray.metrics import segment_masks
 from mtl_ray.refit import refit
 from mtl_ray.report import write_report
@@ -42,7 +41,7 @@ SEARCH, WORKERS = "search", "workers"
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
@@ -113,8 +112,8 @@ def tune(
     folder = Folder(experiment.training.output) / name
     note = read_note("tune", experiment, folder) if resume else None
     connect()
-    check_storage(experiment)
     check_room(experiment)
+    check_storage(experiment)
     prepared = prepare(untuned(experiment), report)
     shared = share(prepared, ("train", "valid"), int(experiment.training.cache_memory))
     check_rows(experiment, shared)
@@ -174,7 +173,6 @@ def search(
         os.environ.setdefault(key, value)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are off
     # `ray.tune.run` and not `Tuner`, which would resume with pickled copies of the recorder and of the scheduler.
-    population = settings.algorithm.kind in POPULATIONS
 
     def run_trials(resume: str | None) -> Any:
         return ray.tune.run(
@@ -189,9 +187,9 @@ def search(
             scheduler=build_scheduler(experiment, {t.id: t.reports for t in recorder.trials.values()}),
             max_concurrent_trials=limit,
             max_failures=experiment.training.max_failures,
-            # The state of the search is written whenever so many are there, so a killed driver knows of all of them;
-            # those of a population stay, since its members copy from each other, and the state is written every second.
-            checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None if population else 1),
+            # None is deleted before the search ends: members of a population copy from each other, and the state of
+            # the search, which is written at every step, may be older than a killed driver's last checkpoints.
+            checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None),
             reuse_actors=experiment.training.most_workers == 1,
             trial_dirname_creator=lambda trial: trial.trial_id,
             raise_on_failed_trial=False,
