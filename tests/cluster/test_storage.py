@@ -66,6 +66,7 @@ def test_a_folder_of_an_object_store_gets_its_name_with_its_last_file_last(optio
     assert target.read_table("c.parquet").num_rows == 2
 
 
+@pytest.mark.long
 def test_prepare_train_evaluate_and_resume_on_an_object_store(options, trained, settings, work, monkeypatch):
     monkeypatch.chdir(work)
     experiment = small_experiment(
