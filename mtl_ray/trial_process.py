@@ -18,13 +18,20 @@ from mtl_ray.worker import quiet, workers_of
 def run_trial(params: dict[str, Any], common: dict[str, Any]) -> None:
     """Train, and report each epoch to Ray Tune (see `train_trial`).
 
+    A trial that had reported its end, of which a killed driver's state may not know, reports it again.
+
     With several workers the trial's checkpoints are Ray Train's, under the trial's id, and a process that takes the
     trial up again goes on from there.
 
     Args:
         params: values of the parameters of the space.
-        common: of all trials: `experiment` and `shared`, see `train_trial`; `storage`, the folder of Ray Train.
+        common: of all trials: `experiment` and `shared`, see `train_trial`; `storage`, the folder of Ray Train;
+            `ended`, the last reports of the trials that have ended, by id.
     """
+    trial_id = ray.tune.get_context().get_trial_id()
+    if trial_id in common["ended"]:
+        ray.tune.report(common["ended"][trial_id])
+        return
     config, training = {"params": params, **common}, parse(common["experiment"], "experiment").training
     if training.most_workers == 1:
         train_trial(config, ray.tune)
@@ -35,7 +42,7 @@ def run_trial(params: dict[str, Any], common: dict[str, Any]) -> None:
         train_loop_config=config,
         scaling_config=workers_of(training),
         run_config=ray.train.RunConfig(
-            name=ray.tune.get_context().get_trial_id(),
+            name=trial_id,
             storage_path=common["storage"],
             failure_config=ray.train.FailureConfig(max_failures=0),  # Ray Tune starts the trial again
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),

@@ -53,6 +53,19 @@ class Trial:
         """Unique in the search."""
         return f"trial_{self.number:05d}"
 
+    def last_report(self) -> dict[str, Any]:
+        """What its process reported last (see `train_trial`)."""
+        epoch = max(self.history)
+        return {
+            "metrics": self.history[epoch],
+            KEPT: self.kept,
+            "kept_epoch": self.kept_epoch,
+            EPOCH: epoch,
+            "over": self.state == "finished",
+            "seconds": self.seconds,
+            "changes": json.dumps(self.changes),
+        }
+
 
 def read_trials(folder: Folder) -> list[Trial]:
     """The trials that reported anything, in the order of their start."""

@@ -166,7 +166,12 @@ def search(
         return read_trials(run.folder)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
     place = run.folder / SEARCH
-    common = {"experiment": tree, "shared": ray.put(shared), "storage": (place / WORKERS).location}
+    common = {
+        "experiment": tree,
+        "shared": ray.put(shared),
+        "storage": (place / WORKERS).location,
+        "ended": {trial.id: trial.last_report() for trial in recorder.trials.values() if trial.state == "finished"},
+    }
     limit = limit_of(experiment)
     # Otherwise trials would start one after the other.
     for key, value in (SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(limit or room_of(experiment))}).items():
