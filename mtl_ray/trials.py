@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from threading import Lock
 from typing import Any, Literal
 
 import ray.tune
@@ -78,12 +79,17 @@ def read_trials(folder: Folder) -> list[Trial]:
 
 
 class Recorder(ray.tune.Callback):
-    """Keeps files and MLflow runs of trials up to date, beside Ray Tune's own loop, which it never holds up."""
+    """Keeps files and MLflow runs of trials up to date.
+
+    A file is written before Ray Tune writes its own state, so that a search whose driver is killed never resumes from a
+    state that knows more than the files; MLflow is told beside Ray Tune's loop, which it does not hold up.
+    """
 
     def __init__(self, experiment: Experiment, run: Run, title: str, changed: Callable[[Trial], None]) -> None:
         self.experiment, self.run, self.title, self.changed = experiment, run, title, changed
         self.trials = {trial.id: trial for trial in read_trials(run.folder)}
         self._thread = ThreadPoolExecutor(1)
+        self._lock = Lock()
         self._stopped = False
         self._pending: list[Any] = []
 
@@ -113,10 +119,8 @@ class Recorder(ray.tune.Callback):
         known.params, known.failure = dict(trial.config), result.get("failed")
         if known.failure is None:
             known.kept, known.kept_epoch = result[KEPT], result["kept_epoch"]
-            for by_epoch, values in ((known.history, result["metrics"]), (known.reports, result[KEPT])):
-                for epoch in [epoch for epoch in by_epoch if epoch > result[EPOCH]]:
-                    del by_epoch[epoch]
-                by_epoch[result[EPOCH]] = values
+            known.history = _until(result[EPOCH], known.history, result["metrics"])
+            known.reports = _until(result[EPOCH], known.reports, result[KEPT])
             known.changes, known.seconds = json.loads(result["changes"]), result["seconds"]
         known.state = "failed" if known.failure else "finished" if result["over"] else "running"
         self._later(known, lambda trial: None if trial.failure else self._log(trial, result[EPOCH]))
@@ -156,24 +160,24 @@ class Recorder(ray.tune.Callback):
             future.result()
 
     def _later(self, trial: Trial, action: Callable[[Trial], None]) -> None:
-        """Write the trial's file and act, in the order of the reports."""
+        """Write the trial's file; act in MLflow later, in the order of the reports."""
         self.changed(trial)
-        copy = replace(trial, history=dict(trial.history), reports=dict(trial.reports))
+        self._write(trial)
+        copy = replace(trial)
 
-        def write() -> None:
-            copy.run_id, copy.logged, copy.logged_epoch = trial.run_id, trial.logged, trial.logged_epoch
-            self._write(copy)
+        def act() -> None:
+            before = copy.run_id, copy.logged, copy.logged_epoch = trial.run_id, trial.logged, trial.logged_epoch
             action(copy)
-            trial.logged_epoch = copy.logged_epoch
-            if (copy.run_id, copy.logged) != (trial.run_id, trial.logged):
-                trial.run_id, trial.logged = copy.run_id, copy.logged
-                self._write(copy)
+            trial.run_id, trial.logged, trial.logged_epoch = copy.run_id, copy.logged, copy.logged_epoch
+            if before[:2] != (trial.run_id, trial.logged):
+                self._write(trial)
 
         self._pending = [future for future in self._pending if not future.done() or future.exception()]
-        self._pending.append(self._thread.submit(write))
+        self._pending.append(self._thread.submit(act))
 
     def _write(self, trial: Trial) -> None:
-        self.run.folder.write_whole(f"{PLACE}/{trial.name}.json", json.dumps(asdict(trial)))
+        with self._lock:
+            self.run.folder.write_whole(f"{PLACE}/{trial.name}.json", json.dumps(asdict(trial)))
 
     def _drop(self, trial: Trial) -> None:
         folder, file = self.run.folder / PLACE, f"{trial.name}.json"
@@ -205,6 +209,11 @@ class Recorder(ray.tune.Callback):
             run.log_experiment(trial_experiment(self.experiment, trial.changes), None)
         run.finish("FAILED" if trial.state == "failed" else "FINISHED")
         trial.logged = True
+
+
+def _until(epoch: int, known: dict[int, Any], found: Any) -> dict[int, Any]:
+    """What is known by epoch, without what a trial that has gone back reported later."""
+    return {before: values for before, values in known.items() if before < epoch} | {epoch: found}
 
 
 def _last_line(trial: Any) -> str:
