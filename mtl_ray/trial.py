@@ -66,8 +66,9 @@ def train_trial(config: dict[str, Any], session: ModuleType) -> None:
     """Train from the trial's checkpoint, if any, and report each epoch.
 
     A report has `metrics` of the epoch, `kept`, `kept_epoch`, `epoch`, `over` (whether it is the last one), `seconds`
-    since the start, and `changes`: JSON of what makes the trial's experiment of the searched one. Where the parameters
-    are at fault, so that another try would end the same, it has the worst values and the reason `failed`.
+    since the start, and `changes`: what makes the trial's experiment of the searched one. Metrics and changes are JSON,
+    since of every number in a report Ray Tune keeps statistics in its state. Where the parameters are at fault, so that
+    another try would end the same, a report has the worst values and the reason `failed`.
 
     Args:
         config: `params`, values of the parameters of the space; `experiment`, a plain tree with `tune`; `shared`, the
@@ -81,7 +82,7 @@ def train_trial(config: dict[str, Any], session: ModuleType) -> None:
         _train(base, tune, config["params"], ray.get(config["shared"]), session)
     except (InputError, FloatingPointError, UndefinedMetricError) as error:  # on all workers alike
         worst = {key: -WORST if higher else WORST for key, higher in searched_metrics(tune).items()}
-        session.report({"metrics": {}, KEPT: worst, "kept_epoch": 0, EPOCH: 0, "over": True, "failed": str(error)})
+        session.report({"metrics": "{}", KEPT: worst, "kept_epoch": 0, EPOCH: 0, "over": True, "failed": str(error)})
 
 
 def _train(base: Experiment, tune: Tune, params: dict[str, Any], shared: Shared, session: ModuleType) -> None:
@@ -112,7 +113,7 @@ def _train(base: Experiment, tune: Tune, params: dict[str, Any], shared: Shared,
             state.score, state.kept_epoch = score, state.epoch
             state.kept = {key: _defined(metrics, key) for key in searched_metrics(tune)}
         values = {
-            "metrics": metrics,
+            "metrics": json.dumps(metrics),
             KEPT: state.kept,
             "kept_epoch": state.kept_epoch,
             EPOCH: state.epoch,

@@ -58,7 +58,7 @@ class Trial:
         """What its process reported last (see `train_trial`)."""
         epoch = max(self.history)
         return {
-            "metrics": self.history[epoch],
+            "metrics": json.dumps(self.history[epoch]),
             KEPT: self.kept,
             "kept_epoch": self.kept_epoch,
             EPOCH: epoch,
@@ -119,7 +119,7 @@ class Recorder(ray.tune.Callback):
         known.params, known.failure = dict(trial.config), result.get("failed")
         if known.failure is None:
             known.kept, known.kept_epoch = result[KEPT], result["kept_epoch"]
-            known.history = _until(result[EPOCH], known.history, result["metrics"])
+            known.history = _until(result[EPOCH], known.history, json.loads(result["metrics"]))
             known.reports = _until(result[EPOCH], known.reports, result[KEPT])
             known.changes, known.seconds = json.loads(result["changes"]), result["seconds"]
         known.state = "failed" if known.failure else "finished" if result["over"] else "running"

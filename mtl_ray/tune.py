@@ -41,7 +41,7 @@ SEARCH, WORKERS = "search", "workers"
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
@@ -193,7 +193,7 @@ def search(
             max_concurrent_trials=limit,
             max_failures=experiment.training.max_failures,
             # None is deleted before the search ends: members of a population copy from each other, and the state of
-            # the search, which is written at every step, may be older than a killed driver's last checkpoints.
+            # the search, which is written every second, may be older than a killed driver's last checkpoints.
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None),
             reuse_actors=experiment.training.most_workers == 1,
             trial_dirname_creator=lambda trial: trial.trial_id,
