@@ -137,13 +137,22 @@ class Run:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Metrics at a step; kept in the run folder when the server does not answer."""
+        self.log_history({step: metrics})
+
+    def log_history(self, history: Mapping[int, Mapping[str, float]]) -> None:
+        """Metrics by step, as `log_metrics`, with fewer requests."""
         now = int(time.time() * 1000)
-        entries = [Metric(metric_key(key), float(value), now, step) for key, value in metrics.items()]
+        entries = [
+            Metric(metric_key(key), float(value), now, step)
+            for step, metrics in history.items()
+            for key, value in metrics.items()
+        ]
         if self._safely("log metrics", lambda: self._log_metrics(entries)):
             return
         lines = self.folder.read_text(UNLOGGED) if self.folder.exists(UNLOGGED) else ""
-        entry = {"step": step, "time": now, "metrics": dict(metrics)}
-        self.folder.write_whole(UNLOGGED, lines + json.dumps(entry) + "\n")
+        for step, metrics in history.items():
+            lines += json.dumps({"step": step, "time": now, "metrics": dict(metrics)}) + "\n"
+        self.folder.write_whole(UNLOGGED, lines)
 
     def _log_again(self, entry: dict[str, Any]) -> bool:
         named = entry["metrics"].items()

@@ -1,6 +1,7 @@
 """The trials of a search: a file and an MLflow run each, from the first report on, whoever is killed."""
 
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +21,9 @@ State = Literal["running", "finished", "stopped", "failed"]
 """`stopped`: by the scheduler, before its last epoch."""
 
 PLACE = "trials"
+LOG_EVERY = 10.0
+"""Seconds between two times that a trial's epochs are logged in MLflow, which takes longer for two batches than for one
+of both; the rest is logged when the trial ends."""
 
 
 @dataclass
@@ -90,6 +94,7 @@ class Recorder(ray.tune.Callback):
         self.trials = {trial.id: trial for trial in read_trials(run.folder)}
         self._thread = ThreadPoolExecutor(1)
         self._lock = Lock()
+        self._logged: dict[str, float] = {}
         self._stopped = False
         self._pending: list[Any] = []
 
@@ -123,7 +128,7 @@ class Recorder(ray.tune.Callback):
             known.reports = _until(result[EPOCH], known.reports, result[KEPT])
             known.changes, known.seconds = json.loads(result["changes"]), result["seconds"]
         known.state = "failed" if known.failure else "finished" if result["over"] else "running"
-        self._later(known, lambda trial: None if trial.failure else self._log(trial, result[EPOCH]))
+        self._later(known, lambda trial: None if trial.failure else self._log_epoch(trial, result[EPOCH]))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial will not go on."""
@@ -194,16 +199,22 @@ class Recorder(ray.tune.Callback):
             trial.run_id = Run.start(self.experiment, title, folder, self.run.run_id).run_id
         return Run(self.run.uri, trial.run_id, folder)
 
+    def _log_epoch(self, trial: Trial, last: int) -> None:
+        """Log up to an epoch, the first time and every `LOG_EVERY` seconds; later epochs that were logged are void."""
+        trial.logged_epoch, now = min(trial.logged_epoch, last - 1), time.monotonic()
+        if now - self._logged.get(trial.id, -LOG_EVERY) >= LOG_EVERY:
+            self._logged[trial.id] = now
+            self._log(trial, last)
+
     def _log(self, trial: Trial, last: int) -> None:
-        """Log the history up to an epoch, from it on anew if the trial has gone back."""
-        run, first = self._run(trial), min(trial.logged_epoch + 1, last)
-        for epoch in sorted(epoch for epoch in trial.history if first <= epoch <= last):
-            run.log_metrics(trial.history[epoch], epoch)
+        """Log the history up to an epoch that is not logged yet."""
+        epochs = range(trial.logged_epoch + 1, last + 1)
+        self._run(trial).log_history({epoch: trial.history[epoch] for epoch in epochs if epoch in trial.history})
         trial.logged_epoch = last
 
     def _finish(self, trial: Trial) -> None:
         run, last = self._run(trial), max(trial.history, default=0)
-        if last > trial.logged_epoch:  # the last driver was killed before
+        if last > trial.logged_epoch:
             self._log(trial, last)
         if trial.changes:
             run.log_experiment(trial_experiment(self.experiment, trial.changes), None)
