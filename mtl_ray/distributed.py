@@ -1,7 +1,7 @@
 """Sums and concatenations over ranks; identities in a single process."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,7 +51,18 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 def gather_rows(tensor: Tensor) -> Tensor:
     """The (n, ...) tensors of all ranks one after the other, on every rank; n may differ between ranks."""
-    return tensor if world_size() == 1 else _gather(tensor, _sizes(tensor))
+    return tensor if world_size() == 1 else torch.cat(_gather(tensor, _sizes(len(tensor), tensor.device)))
+
+
+def gather_each(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """`gather_rows` of each of some tensors of one type, by two calls for all of them."""
+    if world_size() == 1 or not tensors:
+        return list(tensors)
+    own = torch.tensor([[tensor.numel() for tensor in tensors]], device=tensors[0].device)
+    sizes = torch.cat(_gather(own, [1] * world_size())).tolist()
+    flat = _gather(torch.cat([tensor.reshape(-1) for tensor in tensors]), list(map(sum, sizes)))
+    parts = [part.split(own) for part, own in zip(flat, sizes, strict=True)]
+    return [torch.cat(each).view(-1, *t.shape[1:]) for t, each in zip(tensors, zip(*parts, strict=True), strict=True)]
 
 
 def gather_rows_with_gradient(tensor: Tensor) -> Tensor:
@@ -66,10 +77,10 @@ def gather_rows_with_gradient(tensor: Tensor) -> Tensor:
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        sizes = _sizes(tensor)
+        sizes = _sizes(len(tensor), tensor.device)
         start = sum(sizes[: rank()])
         ctx.own = slice(start, start + sizes[rank()])
-        return _gather(tensor, sizes)
+        return torch.cat(_gather(tensor, sizes))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -77,18 +88,20 @@ class _GatherRows(torch.autograd.Function):
         return sum_over_ranks(gradient.contiguous())[ctx.own]
 
 
-def _sizes(tensor: Tensor) -> list[int]:
-    size = torch.tensor([len(tensor)], device=tensor.device)
+def _sizes(own: int, device: torch.device) -> list[int]:
+    size = torch.tensor([own], device=device)
     sizes = [torch.zeros_like(size) for _ in range(world_size())]
     with WAITING.running():
         dist.all_gather(sizes, size)
     return [int(s.item()) for s in sizes]
 
 
-def _gather(tensor: Tensor, sizes: list[int]) -> Tensor:
-    padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
-    padded[: len(tensor)] = tensor
+def _gather(tensor: Tensor, sizes: list[int]) -> list[Tensor]:
+    padded = tensor
+    if len(tensor) < max(sizes):
+        padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
+        padded[: len(tensor)] = tensor
     parts = [torch.empty_like(padded) for _ in sizes]
     with WAITING.running():
-        dist.all_gather(parts, padded)
-    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+        dist.all_gather(parts, padded.contiguous())
+    return [part[:size] for part, size in zip(parts, sizes, strict=True)]

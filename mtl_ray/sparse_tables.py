@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.distributed import gather_rows, world_size
+from mtl_ray.distributed import gather_each, world_size
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.training import SparseTables
@@ -51,13 +51,23 @@ def _rows(experiment: Experiment) -> str:
 @torch.no_grad()
 def share_rows(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each sparse gradient by the mean of all workers' gradients, coalesced; DDP does so with dense ones."""
-    for parameter in parameters:
-        rows, values = parameter.new_zeros(0, dtype=torch.long), parameter.new_zeros(0, parameter.shape[1])
-        if parameter.grad is not None:
-            gradient = parameter.grad.coalesce()
-            rows, values = gradient.indices()[0], gradient.values()
-        rows, values = gather_rows(rows), gather_rows(values) / world_size()
-        parameter.grad = torch.sparse_coo_tensor(rows[None], values, parameter.shape).coalesce()
+    parameters = list(parameters)
+    found = [_gradient(parameter) for parameter in parameters]
+    if world_size() > 1:
+        rows, values = gather_each([g.indices()[0] for g in found]), gather_each([g.values() for g in found])
+        for place, parameter in enumerate(parameters):
+            mean = values[place].div_(world_size())
+            found[place] = torch.sparse_coo_tensor(rows[place][None], mean, parameter.shape).coalesce()
+    for parameter, gradient in zip(parameters, found, strict=True):
+        parameter.grad = gradient
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    """Its gradient, coalesced; of no row if there is none."""
+    if parameter.grad is not None:
+        return parameter.grad.coalesce()
+    rows, values = parameter.new_zeros((1, 0), dtype=torch.long), parameter.new_zeros(0, parameter.shape[1])
+    return torch.sparse_coo_tensor(rows, values, parameter.shape, is_coalesced=True)
 
 
 class LazyAdam(torch.optim.Optimizer):

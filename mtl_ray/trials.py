@@ -200,16 +200,20 @@ class Recorder(ray.tune.Callback):
         return Run(self.run.uri, trial.run_id, folder)
 
     def _log_epoch(self, trial: Trial, last: int) -> None:
-        """Log up to an epoch, the first time and every `LOG_EVERY` seconds; later epochs that were logged are void."""
+        """Log up to an epoch every `LOG_EVERY` seconds; later epochs that were logged are void."""
         trial.logged_epoch, now = min(trial.logged_epoch, last - 1), time.monotonic()
-        if now - self._logged.get(trial.id, -LOG_EVERY) >= LOG_EVERY:
+        if now - self._logged.setdefault(trial.id, now - trial.seconds) >= LOG_EVERY:
             self._logged[trial.id] = now
             self._log(trial, last)
 
     def _log(self, trial: Trial, last: int) -> None:
-        """Log the history up to an epoch that is not logged yet."""
-        epochs = range(trial.logged_epoch + 1, last + 1)
-        self._run(trial).log_history({epoch: trial.history[epoch] for epoch in epochs if epoch in trial.history})
+        """Log the history up to an epoch that is not logged yet; counts of rows, which do not change, once."""
+        history = {
+            epoch: {key: value for key, value in metrics.items() if epoch == 1 or "/count" not in key}
+            for epoch, metrics in trial.history.items()
+            if trial.logged_epoch < epoch <= last
+        }
+        self._run(trial).log_history(history)
         trial.logged_epoch = last
 
     def _finish(self, trial: Trial) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import torch
 
-from mtl_ray.distributed import gather_rows, gather_rows_with_gradient, rank, sum_over_ranks, world_size
+from mtl_ray.distributed import gather_each, gather_rows, gather_rows_with_gradient, rank, sum_over_ranks, world_size
 from tests.support import run_workers
 
 DTYPES = (torch.float64, torch.int64, torch.int8, torch.bool)
@@ -19,6 +19,10 @@ def collect(number: int, size: int):
     value = torch.tensor([1.0 + number], requires_grad=True)
     total = sum_over_ranks(value)
     gathered = [gather_rows(rows_of(number, sizes[number], dtype)) for sizes in SIZES for dtype in DTYPES]
+    for dtype in DTYPES:
+        each = [rows_of(number, sizes[number], dtype) for sizes in SIZES]
+        each += [tensor[:, 0] for tensor in each]
+        assert all(map(torch.equal, gather_each(each), map(gather_rows, each)))
     return total, total.requires_grad, value.detach(), gathered
 
 
@@ -47,6 +51,7 @@ def test_one_process_gets_its_own():
     assert torch.equal(sum_over_ranks(value), value)
     assert not sum_over_ranks(value).requires_grad
     assert gather_rows(value) is value
+    assert gather_each([value, value]) == [value, value]
     assert gather_rows_with_gradient(value) is value
 
 
