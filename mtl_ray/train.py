@@ -23,7 +23,7 @@ from mtl_ray.report import write_evaluation, write_report
 from mtl_ray.run_folder import HISTORY, RUN_FILE, ended, read_history, read_note, write_note
 from mtl_ray.score import Scorer
 from mtl_ray.session import beside_main_thread, connect, shows_bars
-from mtl_ray.snapshot import copy_note, drop_unnoted, last_metrics, mend_note
+from mtl_ray.snapshot import copy_note, drop_unnoted, last_metrics, mend_note, settle
 from mtl_ray.storage_check import check_storage
 from mtl_ray.trace import TRACE
 from mtl_ray.tracking import Run
@@ -179,6 +179,7 @@ def _continue(
     report(f"resuming run {folder.name}")
     connect()
     check_storage(own)
+    settle(folder)
     mend_note(folder)
     drop_unnoted(folder)
     run = Run(note["tracking_uri"], note["run_id"], folder)

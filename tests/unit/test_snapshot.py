@@ -2,11 +2,15 @@
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from mtl_ray.data.storage import LEFT_OVER, Folder, sweep
-from mtl_ray.snapshot import COPY, NOTE, copy_note, drop_unnoted, last_metrics, mend_note
+from mtl_ray.errors import InputError
+from mtl_ray.snapshot import COPY, NOTE, copy_note, drop_unnoted, last_metrics, mend_note, settle
 
 
 def note(*names: str) -> str:
@@ -61,3 +65,21 @@ def test_what_a_killed_prepare_left_is_removed_a_day_later(tmp_path: Path):
             os.utime(tmp_path / name / "train", (old, old))
     sweep(folder, ".shop-1-")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other-2-cccc", ".shop-1-bbbb", "shop-1"]
+
+
+def test_a_run_is_resumed_once_nothing_writes_to_it_any_more(tmp_path: Path):
+    folder, last, stopped = Folder(str(tmp_path)), [0], threading.Event()
+
+    def write() -> None:
+        while not stopped.wait(0.02):
+            last[0] += 1
+            folder.write_text(f"checkpoint_{last[0]}", "")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with pytest.raises(InputError, match="something still writes to this run"):
+        settle(folder, quiet=0.4, most=0.5)
+    threading.Timer(0.5, stopped.set).start()
+    settle(folder, quiet=0.4, most=20)
+    assert not writer.is_alive()
+    settle(folder / "not there yet", quiet=0.1)
