@@ -51,15 +51,14 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 def gather_rows(tensor: Tensor) -> Tensor:
     """The (n, ...) tensors of all ranks one after the other, on every rank; n may differ between ranks."""
-    return tensor if world_size() == 1 else torch.cat(_gather(tensor, _sizes(len(tensor), tensor.device)))
+    return gather_each([tensor])[0]
 
 
 def gather_each(tensors: Sequence[Tensor]) -> list[Tensor]:
     """`gather_rows` of each of some tensors of one type, by two calls for all of them."""
     if world_size() == 1 or not tensors:
         return list(tensors)
-    own = torch.tensor([[tensor.numel() for tensor in tensors]], device=tensors[0].device)
-    sizes = torch.cat(_gather(own, [1] * world_size())).tolist()
+    sizes = _sizes([tensor.numel() for tensor in tensors], tensors[0].device)
     flat = _gather(torch.cat([tensor.reshape(-1) for tensor in tensors]), list(map(sum, sizes)))
     parts = [part.split(own) for part, own in zip(flat, sizes, strict=True)]
     return [torch.cat(each).view(-1, *t.shape[1:]) for t, each in zip(tensors, zip(*parts, strict=True), strict=True)]
@@ -77,7 +76,7 @@ def gather_rows_with_gradient(tensor: Tensor) -> Tensor:
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        sizes = _sizes(len(tensor), tensor.device)
+        sizes = [size for (size,) in _sizes([len(tensor)], tensor.device)]
         start = sum(sizes[: rank()])
         ctx.own = slice(start, start + sizes[rank()])
         return torch.cat(_gather(tensor, sizes))
@@ -88,12 +87,9 @@ class _GatherRows(torch.autograd.Function):
         return sum_over_ranks(gradient.contiguous())[ctx.own]
 
 
-def _sizes(own: int, device: torch.device) -> list[int]:
-    size = torch.tensor([own], device=device)
-    sizes = [torch.zeros_like(size) for _ in range(world_size())]
-    with WAITING.running():
-        dist.all_gather(sizes, size)
-    return [int(s.item()) for s in sizes]
+def _sizes(own: list[int], device: torch.device) -> list[list[int]]:
+    """The numbers that each rank has."""
+    return torch.cat(_gather(torch.tensor([own], device=device), [1] * world_size())).tolist()
 
 
 def _gather(tensor: Tensor, sizes: list[int]) -> list[Tensor]:

@@ -209,7 +209,7 @@ class Recorder(ray.tune.Callback):
     def _log(self, trial: Trial, last: int) -> None:
         """Log the history up to an epoch that is not logged yet; counts of rows, which do not change, once."""
         history = {
-            epoch: {key: value for key, value in metrics.items() if epoch == 1 or "/count" not in key}
+            epoch: {key: value for key, value in metrics.items() if epoch == 1 or key.split("/")[2:3] != ["count"]}
             for epoch, metrics in trial.history.items()
             if trial.logged_epoch < epoch <= last
         }
