@@ -96,7 +96,7 @@ def test_ctrl_c_says_how_to_continue(trained, settings, work: Path, monkeypatch)
     monkeypatch.chdir(work)
     process, _, runs, log = started(trained, settings, work, "interrupted")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    assert process.wait(120) == 130
+    assert process.wait(120) == 130, log.read_text()
     name = next(runs.glob("*/run.json")).parent.name
     assert f"stopped; continue with: mtl-ray train EXPERIMENT --resume {name}" in log.read_text()
     client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)
