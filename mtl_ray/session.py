@@ -4,14 +4,9 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TypeVar
 
 import ray
 import ray.data
-
-Result = TypeVar("Result")
 
 
 def connect() -> None:
@@ -38,24 +33,3 @@ def connect() -> None:
 def shows_bars() -> bool:
     """Whether progress bars are drawn: in a log file each of their states would be a line of its own."""
     return sys.stderr.isatty()
-
-
-def beside_main_thread(work: Callable[[], Result], stop: Callable[[], None] | None = None) -> Result:
-    """Run what Ray would otherwise not let Ctrl-C stop: in the main thread it answers Ctrl-C itself.
-
-    Args:
-        work: what to run.
-        stop: asks it to end, where it would not end with Ray's workers.
-    """
-    pool = ThreadPoolExecutor(1)
-    future = pool.submit(work)
-    try:
-        return future.result()
-    except (KeyboardInterrupt, SystemExit):
-        if stop:
-            stop()
-            wait([future], timeout=30)
-        ray.shutdown()  # stops the workers, with which the thread ends
-        raise
-    finally:
-        pool.shutdown(wait=False)

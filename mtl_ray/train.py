@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from mtl_ray.registry import example_of, register, signature_of, with_start_at_h
 from mtl_ray.report import write_evaluation, write_report
 from mtl_ray.run_folder import HISTORY, RUN_FILE, ended, read_history, read_note, write_note
 from mtl_ray.score import Scorer
-from mtl_ray.session import beside_main_thread, connect, shows_bars
+from mtl_ray.session import connect, shows_bars
 from mtl_ray.snapshot import copy_note, drop_unnoted, last_metrics, mend_note, settle
 from mtl_ray.storage_check import check_storage
 from mtl_ray.trace import TRACE
@@ -204,7 +206,7 @@ def _finish(
             "trace": folder.location if profile else None,
         }
         with run.system_metrics():
-            result = beside_main_thread(_trainer(experiment, config, folder, run).fit)
+            result = _fit(_trainer(experiment, config, folder, run))
         if profile:
             report(f"trace of some steps: {folder}/{TRACE}, for https://ui.perfetto.dev or chrome://tracing")
         drop_unnoted(folder)
@@ -238,6 +240,22 @@ def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
+
+
+def _fit(trainer: TorchTrainer) -> ray.train.Result:
+    """The result of the trainer; KeyboardInterrupt after Ctrl-C, once its workers have ended.
+
+    In the main thread Ray itself answers Ctrl-C: it ends the workers in order, but then leaves as if nothing had
+    happened, and would answer so for the rest of the process.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return trainer.fit()
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _best(result: Any) -> Any:

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from mtl_ray.room import check_room, limit_of, resources_of, room_of
 from mtl_ray.run_folder import ended, read_note, write_note
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
 from mtl_ray.search import build_scheduler, build_searcher, population_space
-from mtl_ray.session import beside_main_thread, connect
+from mtl_ray.session import connect
 from mtl_ray.storage_check import check_storage
 from mtl_ray.tasks import build_task
 from mtl_ray.tracking import Run
@@ -206,7 +207,7 @@ def search(
     unstarted: list[Any] = []
     resume = "AUTO" if place.exists() else None
     for _ in range(1 + experiment.training.max_failures):
-        found = beside_main_thread(lambda resume=resume: run_trials(resume), recorder.stop).trials
+        found = _beside_main_thread(lambda resume=resume: run_trials(resume), recorder.stop).trials
         unstarted = [trial for trial in found if trial.trial_id not in recorder.trials]
         if not unstarted:
             break
@@ -216,6 +217,21 @@ def search(
     recorder.close({trial.trial_id for trial in found})
     place.delete()  # of no use to trials that have all ended
     return read_trials(run.folder)
+
+
+def _beside_main_thread(work: Callable[[], ray.tune.ExperimentAnalysis], stop: Callable[[], None]) -> Any:
+    """What the work gives; after Ctrl-C, which reaches the main thread alone, it is asked to stop and waited for."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    try:
+        return future.result()
+    except (KeyboardInterrupt, SystemExit):
+        stop()
+        wait([future], timeout=30)
+        ray.shutdown()  # stops the workers, with which the thread ends
+        raise
+    finally:
+        pool.shutdown(wait=False)
 
 
 def check_rows(experiment: Experiment, shared: Shared) -> None:
