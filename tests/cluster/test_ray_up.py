@@ -84,7 +84,8 @@ def test_ray_up_a_job_on_two_nodes_and_ray_down(hosts: Hosts, monkeypatch):
         assert not hosts.run(["grep", "-rl", PLANTED, "/tmp/ray", "/mnt"], host, check=False).stdout
 
     one = hosts.folder / "one"
-    train = ["mtl-ray", "train", "jobs/movielens.yaml", *raw, *SETTINGS, f"--set=tracking.uri=sqlite:///{one}.db"]
+    mtl_ray = str(Path(sys.executable).with_name("mtl-ray"))
+    train = [mtl_ray, "train", "jobs/movielens.yaml", *raw, *SETTINGS, f"--set=tracking.uri=sqlite:///{one}.db"]
     places = [f"--set=data.output={one}/datasets", f"--set=training.output={one}/runs", "--json", f"{one}.json"]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_MODE"}
     subprocess.run([*train, *places], check=True, capture_output=True, env=environment | {"PYTHONPATH": str(ROOT)})
