@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +115,14 @@ def train(
     """
     name = resume or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder, again = Folder(experiment.training.output) / name, f"mtl-ray train EXPERIMENT --resume {name}"
+    training = _Training(experiment, folder, report, again, profile)
     if resume:
-        return _continue(experiment, folder, report, again, profile)
+        return training.resume()
     with_start_at_hand(experiment, folder)  # a mistake in it is told before the work of `prepare`
     connect()
     check_storage(experiment)
     prepared = prepare(experiment, report)
-    run = Run.start(experiment, name, folder.create(), parent)
-    return _begin(experiment, prepared, folder, run, report, again, profile)
+    return training.begin(prepared, Run.start(experiment, name, folder.create(), parent))
 
 
 def train_once(
@@ -143,85 +143,78 @@ def train_once(
         ConnectionError: MLflow does not answer.
     """
     folder = Folder(experiment.training.output) / name
+    training = _Training(experiment, folder, report, again)
     if folder.exists(RUN_FILE):
-        return _continue(experiment, folder, report, again)
+        return training.resume()
     with_start_at_hand(experiment, folder)
     run = Run.start(experiment, name, folder.create(), known=True)
     if run.run_id is None:
         raise ConnectionError(f"run {name} could not be created in MLflow; continue with: {again}")
-    return _begin(experiment, prepared, folder, run, report, again)
+    return training.begin(prepared, run)
 
 
-def _begin(
-    experiment: Experiment,
-    prepared: Prepared,
-    folder: Folder,
-    run: Run,
-    report: Callable[[str], None],
-    again: str,
-    profile: bool = False,
-) -> Trained:
-    run.log_experiment(experiment, prepared)
-    run.log_metrics(complexity_of(experiment, prepared.schema).numbers(), 0)
-    write_note("train", experiment, folder, run, prepared.folder.location)
-    report(f"run {folder.name}; if it is interrupted, continue with: {again}")
-    return _finish(experiment, prepared, folder, run, report, again, profile)
+@dataclass(frozen=True)
+class _Training:
+    """One run, from its first or its last step to its end."""
 
+    experiment: Experiment
+    folder: Folder
+    report: Callable[[str], None]
+    again: str
+    profile: bool = False
 
-def _continue(
-    experiment: Experiment, folder: Folder, report: Callable[[str], None], again: str, profile: bool = False
-) -> Trained:
-    """Continue with the run's own experiment, MLflow run and data set.
+    def begin(self, prepared: Prepared, run: Run) -> Trained:
+        run.log_experiment(self.experiment, prepared)
+        run.log_metrics(complexity_of(self.experiment, prepared.schema).numbers(), 0)
+        write_note("train", self.experiment, self.folder, run, prepared.folder.location)
+        self.report(f"run {self.folder.name}; if it is interrupted, continue with: {self.again}")
+        return self._finish(prepared, run)
 
-    Its own experiment, although an equal one is given: the optimizer's state goes by the order of parameters, which
-    follows the order of features and tasks in the file.
-    """
-    note = read_note("train", experiment, folder)
-    own = parse(note["experiment"], RUN_FILE)
-    report(f"resuming run {folder.name}")
-    connect()
-    check_storage(own)
-    settle(folder)
-    mend_note(folder)
-    drop_unnoted(folder)
-    run = Run(note["tracking_uri"], note["run_id"], folder)
-    _LogMetrics(own, run, folder, bars=True).log_lost()
-    return _finish(own, open_prepared(note["dataset"]), folder, run, report, again, profile)
+    def resume(self) -> Trained:
+        """Continue with the run's own experiment, MLflow run and data set.
 
-
-def _finish(
-    experiment: Experiment,
-    prepared: Prepared,
-    folder: Folder,
-    run: Run,
-    report: Callable[[str], None],
-    again: str,
-    profile: bool = False,
-) -> Trained:
-    with ended(run, report, again):
-        config = {
-            "experiment": with_start_at_hand(experiment, folder).model_dump(mode="json", exclude_unset=True),
-            "dataset": prepared.folder.location,
-            "bars": shows_bars(),
-            "trace": folder.location if profile else None,
-        }
-        with run.system_metrics():
-            result = _fit(_trainer(experiment, config, folder, run))
-        if profile:
-            report(f"trace of some steps: {folder}/{TRACE}, for https://ui.perfetto.dev or chrome://tracing")
+        Its own experiment, although an equal one is given: the optimizer's state goes by the order of parameters,
+        which follows the order of features and tasks in the file.
+        """
+        folder = self.folder
+        note = read_note("train", self.experiment, folder)
+        own = parse(note["experiment"], RUN_FILE)
+        self.report(f"resuming run {folder.name}")
+        connect()
+        check_storage(own)
+        settle(folder)
+        mend_note(folder)
         drop_unnoted(folder)
-        if result.return_value:
-            raise FloatingPointError(result.return_value)
-        checkpoint = _local(_best(result))
-        evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
-        run.log_metrics(evaluation.metrics, experiment.training.epochs)
-        write_reference(checkpoint, prepared)
-        scorer = Scorer(checkpoint)
-        signature, example = signature_of(scorer), example_of(scorer, prepared)
-        model_uri = register(experiment, run, checkpoint, prepared, signature, example, evaluation.metrics)
-        write_evaluation(folder, evaluation, model_uri)
-        write_report(folder, run)
-    return Trained(folder.name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
+        run = Run(note["tracking_uri"], note["run_id"], folder)
+        _LogMetrics(own, run, folder, bars=True).log_lost()
+        return replace(self, experiment=own)._finish(open_prepared(note["dataset"]), run)
+
+    def _finish(self, prepared: Prepared, run: Run) -> Trained:
+        experiment, folder = self.experiment, self.folder
+        with ended(run, self.report, self.again):
+            config = {
+                "experiment": with_start_at_hand(experiment, folder).model_dump(mode="json", exclude_unset=True),
+                "dataset": prepared.folder.location,
+                "bars": shows_bars(),
+                "trace": folder.location if self.profile else None,
+            }
+            with run.system_metrics():
+                result = _fit(_trainer(experiment, config, folder, run))
+            if self.profile:
+                self.report(f"trace of some steps: {folder}/{TRACE}, for https://ui.perfetto.dev or chrome://tracing")
+            drop_unnoted(folder)
+            if result.return_value:
+                raise FloatingPointError(result.return_value)
+            checkpoint = _local(_best(result))
+            evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
+            run.log_metrics(evaluation.metrics, experiment.training.epochs)
+            write_reference(checkpoint, prepared)
+            scorer = Scorer(checkpoint)
+            signature, example = signature_of(scorer), example_of(scorer, prepared)
+            model_uri = register(experiment, run, checkpoint, prepared, signature, example, evaluation.metrics)
+            write_evaluation(folder, evaluation, model_uri)
+            write_report(folder, run)
+        return Trained(folder.name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
 
 
 def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run: Run) -> TorchTrainer:
