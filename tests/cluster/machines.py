@@ -68,13 +68,14 @@ class Machines:
         self.start()
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """The processes of Ray on all nodes with such a name."""
+        """The processes of Ray on all nodes with such a name, but for its agents, with which a node would end."""
         found = []
         for node in self.cluster.list_all_nodes():
             for info in node.all_processes.get("raylet", []):
                 try:
                     children = psutil.Process(info.process.pid).children(recursive=True)
-                    found += [child for child in children if name in " ".join(child.cmdline())]
+                    names = {child: " ".join(child.cmdline()).strip() for child in children}
+                    found += [child for child, own in names.items() if name in own and not own.endswith("Agent")]
                 except psutil.NoSuchProcess:
                     continue
         return found
