@@ -243,7 +243,8 @@ def files(folder: Folder) -> list[str]:
 
 
 def runs_of(world: World) -> set[str]:
-    return {info.base_name for info in inside(Folder(f"s3://bucket/runs?{world.options}"))}
+    names = {info.base_name for info in inside(Folder(f"s3://bucket/runs?{world.options}"))}
+    return {name for name in names if not name.startswith(".")}  # a check of the storage that a fault ended
 
 
 def checkpoints(world: World, before: set[str]) -> bool:
