@@ -5,12 +5,13 @@ import uuid
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mtl_ray.data.storage import Folder, absolute
+from mtl_ray.data.storage import Folder, absolute, sweep
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.experiment import Experiment
 
 TIMEOUT = 120.0
 """Seconds within which a node must have written and read."""
+MARK = ".check-"
 
 
 def check_storage(experiment: Experiment) -> None:
@@ -25,9 +26,10 @@ def check_storage(experiment: Experiment) -> None:
 
 
 def _check(location: str, name: str) -> None:
-    mark = f".check-{uuid.uuid4().hex[:12]}"
+    mark = f"{MARK}{uuid.uuid4().hex[:12]}"
     try:
         folder = Folder(location).create()
+        sweep(folder, MARK)  # of those that were killed
         folder.write_text(mark, mark)
     except OSError as error:
         raise InputError(f"{name}: this machine cannot write {location}: {first_line(error)}") from None

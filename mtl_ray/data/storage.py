@@ -64,14 +64,15 @@ def local_copy(folder: "Folder") -> Path:
 
 
 def sweep(folder: "Folder", prefix: str) -> None:
-    """Remove the folders inside whose names begin so and in which nothing was written for `LEFT_OVER`."""
+    """Remove the files and folders inside whose names begin so and in which nothing was written for `LEFT_OVER`."""
     for left in folder.fs.get_file_info(pafs.FileSelector(folder.path)):
-        if left.type != pafs.FileType.Directory or not left.base_name.startswith(prefix):
+        if not left.base_name.startswith(prefix):
             continue
-        inside = folder.fs.get_file_info(pafs.FileSelector(left.path, recursive=True))
+        is_file = left.type == pafs.FileType.File
+        inside = [left] if is_file else folder.fs.get_file_info(pafs.FileSelector(left.path, recursive=True))
         written = max((info.mtime_ns or 0 for info in inside), default=left.mtime_ns or 0)
         if time.time() - written / 1e9 > LEFT_OVER:
-            folder.fs.delete_dir(left.path)
+            (folder.fs.delete_file if is_file else folder.fs.delete_dir)(left.path)
 
 
 class Folder:

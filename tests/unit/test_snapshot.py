@@ -55,7 +55,7 @@ def test_checkpoints_that_no_note_names_are_removed(tmp_path: Path):
     ]
 
 
-def test_what_a_killed_prepare_left_is_removed_a_day_later(tmp_path: Path):
+def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path: Path):
     folder = Folder(str(tmp_path))
     old = time.time() - LEFT_OVER - 60
     for name in (".shop-1-aaaa", ".shop-1-bbbb", ".other-2-cccc", "shop-1"):
@@ -63,8 +63,17 @@ def test_what_a_killed_prepare_left_is_removed_a_day_later(tmp_path: Path):
         if "bbbb" not in name:
             os.utime(tmp_path / name / "train" / "00000-000.parquet", (old, old))
             os.utime(tmp_path / name / "train", (old, old))
+    for name in (".check-aaaa", ".check-bbbb-node"):
+        folder.write_text(name, "")
+    os.utime(tmp_path / ".check-aaaa", (old, old))
     sweep(folder, ".shop-1-")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".other-2-cccc", ".shop-1-bbbb", "shop-1"]
+    sweep(folder, ".check-")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".check-bbbb-node",
+        ".other-2-cccc",
+        ".shop-1-bbbb",
+        "shop-1",
+    ]
 
 
 def test_a_run_is_resumed_once_nothing_writes_to_it_any_more(tmp_path: Path):
