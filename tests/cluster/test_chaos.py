@@ -79,9 +79,10 @@ class World:
         return False
 
     def memory(self, driver: Driver) -> bool | None:
-        """A worker of training can allocate nothing more."""
-        if not (found := self.workers(driver)) or not any("libtorch_cpu" in m.path for m in found[0].memory_maps()):
-            return None  # a worker that is only starting
+        """A worker of training, once it has loaded PyTorch, can allocate nothing more."""
+        found = wait_for(lambda: [worker for worker in self.workers(driver) if trains(worker)] or driver.ended)
+        if found is True:
+            return None
         size = found[0].memory_info().vms
         found[0].rlimit(resource.RLIMIT_AS, (size, size))
         return False
@@ -143,8 +144,17 @@ def strike(world: World, fault: Callable[[Driver], bool | None], driver: Driver,
         return None
     began = time.monotonic()
     again = fault(driver)
-    print(f"{fault.__name__} (took {time.monotonic() - began:.0f} s)", flush=True)
+    happened = "too late" if again is None else f"took {time.monotonic() - began:.0f} s"
+    print(f"{fault.__name__} ({happened})", flush=True)
     return again
+
+
+def trains(worker: psutil.Process) -> bool:
+    """Whether the process has loaded what it trains with."""
+    try:
+        return any("libtorch_cpu" in mapped.path for mapped in worker.memory_maps())
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.long
