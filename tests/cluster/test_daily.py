@@ -46,9 +46,11 @@ class Shop:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    @property
     def client(self) -> MlflowClient:
-        return MlflowClient(tracking_uri=f"sqlite:///{self.folder}/mlflow.db")
+        """Of a copy of the database as it is now: MLflow would keep a file open that the test has replaced."""
+        copy = Path(tempfile.mkdtemp(dir=self.folder.parent)) / "mlflow.db"
+        shutil.copy(self.folder / "mlflow.db", copy)
+        return MlflowClient(tracking_uri=f"sqlite:///{copy}")
 
     def started(self, day: int, *changes: str) -> subprocess.Popen[bytes]:
         """The day's process, which starts a Ray of its own."""
@@ -88,7 +90,7 @@ class Shop:
 
     def state(self) -> dict[str, Any]:
         """All that a day leaves, without times."""
-        client, runs, versions = self.client, {}, {}
+        client, runs, versions = self.client(), {}, {}
         for run in client.search_runs([e.experiment_id for e in client.search_experiments()]):
             metrics = {key: value for key, value in run.data.metrics.items() if not key.startswith(TIMES)}
             every = {key: client.get_metric_history(run.info.run_id, key) for key in metrics}
@@ -151,7 +153,7 @@ def test_killed_days_end_as_undisturbed_ones_and_the_champion_moves_only_when_be
         print(f"day {day}: {sizes} {decision['outcome']} {decision['findings'][:1]} {killed_at}")
     worse, _ = shop.done(NUM_DAYS, "training.optimizer.lr=0.3", "tracking.experiment=worse")
     assert worse["decision"]["outcome"] == "refused"
-    assert shop.client.get_registered_model("shop").aliases["champion"] == int(champion or 0)
+    assert shop.client().get_registered_model("shop").aliases["champion"] == int(champion or 0)
 
 
 def assert_scored(shop: Shop, day: int, state: dict[str, Any]) -> None:
