@@ -173,7 +173,7 @@ def assert_grown(shop: Shop, found: dict[str, Any]) -> dict[str, int]:
     """Before the first step the users and items of the champion have its embeddings, and new ones that of unseen ones;
     after the last step the new ones have rows of their own."""
     folder = shop.folder / "runs" / found["run"]
-    (start,) = folder.glob("warm_start-*")
+    (start,) = folder.glob("warm-start-*")
     experiment = parse(json.loads((folder / RUN_FILE).read_text())["experiment"], RUN_FILE)
     prepared = open_prepared(found["dataset"])
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
