@@ -12,6 +12,7 @@ from mtl_ray.experiment import Experiment
 TIMEOUT = 120.0
 """Seconds within which a node must have written and read."""
 MARK = ".check-"
+"""How the names of the files begin that are written and read; they are deleted again."""
 
 
 def check_storage(experiment: Experiment) -> None:
