@@ -1,5 +1,6 @@
 """Files of a data set on any filesystem that pyarrow opens: a local path or a URL."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -64,15 +65,22 @@ def local_copy(folder: "Folder") -> Path:
 
 
 def sweep(folder: "Folder", prefix: str) -> None:
-    """Remove the files and folders inside whose names begin so and in which nothing was written for `LEFT_OVER`."""
+    """Remove the files and folders inside whose names begin so and in which nothing was written for `LEFT_OVER`.
+
+    Another process may be at it too: what is gone meanwhile is passed over.
+    """
     for left in folder.fs.get_file_info(pafs.FileSelector(folder.path)):
-        if not left.base_name.startswith(prefix):
-            continue
-        is_file = left.type == pafs.FileType.File
-        inside = [left] if is_file else folder.fs.get_file_info(pafs.FileSelector(left.path, recursive=True))
-        written = max((info.mtime_ns or 0 for info in inside), default=left.mtime_ns or 0)
-        if time.time() - written / 1e9 > LEFT_OVER:
-            (folder.fs.delete_file if is_file else folder.fs.delete_dir)(left.path)
+        if left.base_name.startswith(prefix):
+            with contextlib.suppress(FileNotFoundError):
+                _sweep(folder.fs, left)
+
+
+def _sweep(fs: pafs.FileSystem, left: pafs.FileInfo) -> None:
+    is_file = left.type == pafs.FileType.File
+    inside = [left] if is_file else fs.get_file_info(pafs.FileSelector(left.path, recursive=True))
+    written = max((info.mtime_ns or 0 for info in inside), default=left.mtime_ns or 0)
+    if time.time() - written / 1e9 > LEFT_OVER:
+        (fs.delete_file if is_file else fs.delete_dir)(left.path)
 
 
 class Folder:

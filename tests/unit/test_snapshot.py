@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow.fs as pafs
 import pytest
 
 from mtl_ray.data.storage import LEFT_OVER, Folder, sweep
@@ -74,6 +75,30 @@ def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path: Path):
         ".shop-1-bbbb",
         "shop-1",
     ]
+
+
+class TakenByAnother:
+    """A filesystem on which another process removes all that was listed before this one can."""
+
+    def __init__(self, fs: pafs.FileSystem) -> None:
+        self.fs, self.delete_file, self.delete_dir = fs, fs.delete_file, fs.delete_dir
+
+    def get_file_info(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
+        found = self.fs.get_file_info(selector)
+        for info in found:
+            (self.fs.delete_file if info.is_file else self.fs.delete_dir)(info.path)
+        return found
+
+
+@pytest.mark.parametrize("name", [".check-aaaa", ".check-bbbb/inside"])
+def test_what_another_process_removes_meanwhile_is_passed_over(tmp_path: Path, name: str):
+    folder, old = Folder(str(tmp_path)), time.time() - LEFT_OVER - 60
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("")
+    os.utime(tmp_path / name, (old, old))
+    folder.fs = TakenByAnother(folder.fs)
+    sweep(folder, ".check-")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_is_resumed_once_nothing_writes_to_it_any_more(tmp_path: Path):
