@@ -178,7 +178,7 @@ def assert_grown(shop: Shop, found: dict[str, Any]) -> dict[str, int]:
     prepared = open_prepared(found["dataset"])
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
     start_from(trainer, prepared, str(start))
-    last = max(folder.glob("checkpoint_*"))
+    last = max(path for path in folder.glob("checkpoint_*") if path.is_dir())
     champion, trained = checkpoint.load(start).model, checkpoint.load(last).model
     for name in ("user_id", "item_id"):
         places = (Folder(str(start)), prepared.folder)
