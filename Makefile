@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+COMPARED := .venv/.compared
 
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -36,7 +37,12 @@ test: setup lint ## lint and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/unit tests/local
 	@$(BIN)/pytest tests/cluster
 
-bench: setup ## measure speed and memory as ratios, into docs/results/performance.md
+$(COMPARED): $(INSTALLED)
+	@echo "installing what the benchmarks compare with into .venv"
+	@$(BIN)/python -m pip install --quiet --quiet --editable '.[bench]' --constraint constraints.txt
+	@touch $@
+
+bench: $(COMPARED) ## measure speed and memory as ratios, into docs/results/performance.md
 	@$(BIN)/pytest tests/benchmarks -m 'not quality' -o timeout=1500 -q
 
 clean: ## remove .venv and caches; data sets, runs and the MLflow store stay
