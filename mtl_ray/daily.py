@@ -20,7 +20,7 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.predict import predict
 from mtl_ray.promote import CHAMPION, promote
 from mtl_ray.registry import checkpoint_folder, digest_of
-from mtl_ray.scoring_job import Finished
+from mtl_ray.scoring_job import Finished, check_output
 from mtl_ray.session import connect
 from mtl_ray.storage_check import check_storage
 from mtl_ray.tracking import tracking_uri
@@ -120,6 +120,7 @@ def daily(
     needed = [experiment.column_of(experiment.user), experiment.column_of(experiment.item), *(keys or ())]
     if absent := [name for name in needed if name not in known]:
         raise InputError(f"--score {rows}: expected the columns {', '.join(absent)}; found {', '.join(known)}")
+    check_output(output)
     connect()
     check_storage(experiment)
     prepared = prepare(experiment, report)

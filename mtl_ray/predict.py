@@ -16,8 +16,8 @@ from mtl_ray.scoring_job import Finished, over_rows
 class _Score:
     """Rows, or their keys alone, with the predictions beside them."""
 
-    def __init__(self, model: str, keys: Sequence[str]) -> None:
-        self.scorer = Scorer(Path(model))
+    def __init__(self, model: Path, keys: Sequence[str]) -> None:
+        self.scorer = Scorer(model)
         self.keys = keys
 
     def bad_rows(self, table: pa.Table) -> pa.Array:
@@ -59,7 +59,7 @@ def predict(
     needed = None if keys is None else [name for name in log.columns if name in {*kept, *scorer.input_columns()}]
     job = {"command": "predict", "model": scorer.digest, "keys": kept}
     log = log if needed is None else open_log(rows, columns=needed)
-    return over_rows(rows, log, output, _Score, (str(model.absolute()), kept), job, report)
+    return over_rows(rows, log, output, _Score, model, (kept,), job, report)
 
 
 def _column(values: np.ndarray) -> pa.Array:

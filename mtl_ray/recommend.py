@@ -43,8 +43,8 @@ class Seen:
 class _Recommend:
     """Rows of users to rows of their best items."""
 
-    def __init__(self, model: str, items: str | None, task: str | None, k: int, seen: str | None) -> None:
-        self.recommender = Recommender(Path(model), read_whole(items) if items else None, task)
+    def __init__(self, model: Path, items: str | None, task: str | None, k: int, seen: str | None) -> None:
+        self.recommender = Recommender(model, read_whole(items) if items else None, task)
         self.seen = Seen(read_whole(seen), self.recommender) if seen else None
         self.k = k
 
@@ -92,4 +92,4 @@ def recommend(
         Seen(read_whole(seen), recommender)
     chosen = {"items": items, "task": task, "k": k, "seen": seen}
     job = {"command": "recommend", "model": recommender.scorer.digest, **chosen}
-    return over_rows(users, log, output, _Recommend, (str(model.absolute()), *chosen.values()), job)
+    return over_rows(users, log, output, _Recommend, model, tuple(chosen.values()), job)

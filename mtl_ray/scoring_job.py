@@ -6,18 +6,22 @@ all of it is done. It is renamed to `OUTPUT` when whole. The same job started ag
 
 import hashlib
 import json
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+import cloudpickle
 import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
 import torch
 
+from mtl_ray import checkpoint
 from mtl_ray.data.sources.delimited import MALFORMED
 from mtl_ray.data.sources.files import Log, find_files, open_log
 from mtl_ray.data.stage import quarantined
@@ -56,15 +60,23 @@ class Finished:
 
 
 class _Apply:
-    """Loads the function once per actor, reads chunks and writes what becomes of them."""
+    """Loads the function once per actor, reads chunks and writes what becomes of them. The model comes as its files,
+    since the folder may be on the driver's machine alone."""
 
-    def __init__(self, load: Callable[..., Function], arguments: tuple, output: str) -> None:
+    def __init__(
+        self, load: Callable[..., Function], files: list[ray.ObjectRef], arguments: tuple, output: str
+    ) -> None:
         torch.set_num_threads(1)
-        self.function = load(*arguments)
+        with tempfile.TemporaryDirectory(prefix="mtl_ray-") as folder:
+            for name, content in ray.get(files[0]).items():
+                path = Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            self.function = load(Path(folder), *arguments)
         self.output = Folder(output)
 
     def __call__(self, row: dict) -> dict:
-        place, chunk = row["place"], row["chunk"]
+        place, chunk = row["place"], cloudpickle.loads(row["chunk"])
         read, reasons = 0, Counter()
         for first_row, whole in chunk.read():
             part = f"{place:05d}-{first_row:012d}.parquet"
@@ -111,11 +123,20 @@ def read_whole(location: str) -> pa.Table:
     return pa.concat_tables(tables_of(open_log(location)), promote_options="permissive")
 
 
+def check_output(output: str) -> None:
+    """Raises InputError if there is something in the folder that no job over rows has written."""
+    target = Folder(output)
+    # Without a rename an earlier attempt may have ended while it gave its parts their names.
+    if not target.exists(JOB) and not set(target.entries()) <= set(target.suffixed(".partial").entries()):
+        raise InputError(f"--output {output}: the folder is not empty; name a new one")
+
+
 def over_rows(
     location: str,
     log: Log,
     output: str,
     load: Callable[..., Function],
+    model: Path,
     arguments: tuple,
     job: Mapping[str, Any],
     report: Callable[[str], None] = lambda _: None,
@@ -126,7 +147,8 @@ def over_rows(
         location: where the log is.
         log: it, opened.
         output: folder to make; an unfinished one of the same job is continued, a finished one is left as it is.
-        load: called once in each actor with `arguments`; gives the function.
+        load: called once in each actor with a copy of `model` and `arguments`; gives the function.
+        model: checkpoint folder on this machine.
         arguments: small, picklable.
         job: what the results depend on beside the rows, as JSON.
         report: receives lines of text for the user.
@@ -142,9 +164,9 @@ def over_rows(
         report(f"{target} is already there")
         (target / DONE).delete()
         return Finished(target, found["rows"], found["quarantined"], 0.0)
-    # Without a rename an earlier attempt may have ended while it gave its parts their names.
-    if target.files() and (found or not set(target.names()) <= set(aside.names())):
-        raise InputError(f"--output {output}: the folder is not empty; name a new one")
+    check_output(output)
+    if found:
+        raise InputError(f"--output {output}: the folder has the results of another job; name a new one")
     if aside.exists(JOB) or [file for file in aside.files() if not file.endswith(".partial")]:
         _same_job(aside, job)
     else:
@@ -152,10 +174,12 @@ def over_rows(
     finished = {int(path.rpartition("/")[2].removesuffix(".json")) for path in (aside / DONE).files(".json")}
     if finished:
         report(f"continuing {aside}: {len(finished)} of {len(log.chunks)} chunks are done")
-    left = [{"place": place, "chunk": chunk} for place, chunk in enumerate(log.chunks) if place not in finished]
+    places = [place for place in range(len(log.chunks)) if place not in finished]
+    left = [{"place": place, "chunk": cloudpickle.dumps(log.chunks[place])} for place in places]
     connect()
     began = time.monotonic()
-    num_rows = sum(_progress(_results(left, load, arguments, aside), began, report)) if left else 0
+    work = (load, model, arguments, aside)
+    num_rows = sum(_progress(_results(left, *work), began, report)) if left else 0
     seconds = time.monotonic() - began
     notes = [(aside / DONE).read_json(f"{place:05d}.json") for place in range(len(log.chunks))]
     reasons = sum((Counter(note["quarantined"]) for note in notes), Counter())
@@ -168,13 +192,15 @@ def over_rows(
 
 
 def _results(
-    left: list[dict[str, Any]], load: Callable[..., Function], arguments: tuple, aside: Folder
+    left: list[dict[str, Any]], load: Callable[..., Function], model: Path, arguments: tuple, aside: Folder
 ) -> Iterator[int]:
     """Rows of each chunk as it is done."""
+    files = [path for path in model.rglob("*") if path.is_file() and path.name != checkpoint.TRAINER]
+    copy = ray.put({str(path.relative_to(model)): path.read_bytes() for path in files})
     actors = max(1, min(len(left), int(ray.cluster_resources().get("CPU", 1))))
     done = ray.data.from_items(left, override_num_blocks=len(left)).map(
         _Apply,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
-        fn_constructor_args=(load, arguments, aside.location),
+        fn_constructor_args=(load, [copy], arguments, aside.location),
         compute=ray.data.ActorPoolStrategy(size=actors),
     )
     return (row["rows"] for row in done.iter_rows())

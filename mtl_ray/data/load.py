@@ -114,7 +114,7 @@ class Shard:
             places = starts[bucket] + np.arange(size)
             own = self.owns(numbers) & (places >= first_row)
             places = places[own]
-            index = torch.from_numpy(np.searchsorted(rows[ROW].numpy(), numbers[own]))
+            index = self._places(bucket, rows[ROW].numpy(), numbers[own])
             last = bucket == order[-1]
             end = starts[bucket] + size
             num_steps = -(-end // batch_size) if last else end // batch_size
@@ -127,8 +127,22 @@ class Shard:
             carry = rest if carry is None else joined(carry, rest)
             step = max(step, num_steps)
 
+    def _places(self, bucket: int, found: np.ndarray, wanted: np.ndarray) -> Tensor:
+        """(m,) where the row numbers `wanted` are among `found`. Raises ValueError if one is missing."""
+        places = np.searchsorted(found, wanted)
+        if len(wanted) and (places.max() >= len(found) or not np.array_equal(found[places], wanted)):
+            lost = np.setdiff1d(wanted, found)
+            raise ValueError(
+                f"{self.folder}: expected {len(wanted)} rows of bucket {bucket} for worker {self.rank}; {len(lost)} of "
+                f"them are missing, such as row {lost[0]}; delete the data set and prepare it again"
+            )
+        return torch.from_numpy(places)
+
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """All rows of the worker, in slices of at most `batch_size`."""
+        """All rows of the worker, in slices of at most `batch_size`; one without rows if it has none of a split that
+        has some, since the others wait for it."""
+        if not self._files and self._any_file is not None:
+            yield to_batch(pq.read_schema(self._any_file, filesystem=self.folder.fs).empty_table())
         for _, rows in self.buckets(sorted(self._files)):
             own = self.owns(rows[ROW].numpy())
             mine = rows if own.all() else select(rows, torch.from_numpy(own.nonzero()[0]))

@@ -117,14 +117,22 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         aside.write_json("quality.json", quality)
         (aside / "staging").delete()
         aside.write_text("schema.json", schema.model_dump_json(indent=2))
-        if target.exists("schema.json"):  # another process was faster
-            aside.delete()
-        else:
-            aside.rename(target, last="schema.json")
+        _give_name(aside, target)
     except BaseException:
         aside.delete()
         raise
     return Prepared(target, schema, quality, reused=False)
+
+
+def _give_name(aside: Folder, target: Folder) -> None:
+    """Rename the finished data set, unless another process was faster."""
+    if not target.exists("schema.json"):
+        try:
+            aside.rename(target, last="schema.json")
+        except OSError:
+            if not target.exists("schema.json"):
+                raise
+    aside.delete()
 
 
 def open_prepared(location: str) -> Prepared:

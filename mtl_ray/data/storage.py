@@ -83,6 +83,10 @@ def _sweep(fs: pafs.FileSystem, left: pafs.FileInfo) -> None:
         (fs.delete_file if is_file else fs.delete_dir)(left.path)
 
 
+def _listing(folder: "Folder") -> pafs.FileSelector:
+    return pafs.FileSelector(folder.path, allow_not_found=True)
+
+
 class Folder:
     """A folder given by an absolute path or a URL, whose `?options` all that is in it keeps.
 
@@ -129,13 +133,12 @@ class Folder:
 
     def files(self, suffix: str = "") -> list[str]:
         """Full paths (for this folder's filesystem) of the files directly inside, sorted by name."""
-        selector = pafs.FileSelector(self.path, allow_not_found=True)
-        infos = self.fs.get_file_info(selector)
+        infos = self.fs.get_file_info(_listing(self))
         return sorted(i.path for i in infos if i.type == pafs.FileType.File and i.path.endswith(suffix))
 
-    def names(self) -> list[str]:
-        """Names of the files directly inside."""
-        return [path.rpartition("/")[2] for path in self.files()]
+    def entries(self) -> list[str]:
+        """Names of the files and folders directly inside; none if the folder is not there."""
+        return sorted(info.base_name for info in self.fs.get_file_info(_listing(self)))
 
     def write_table(self, name: str, table: pa.Table, *, dictionary: bool = True) -> None:
         """Write a Parquet file. A dictionary makes columns of text small; columns of numbers it makes slow alone."""
@@ -198,15 +201,15 @@ class Folder:
     def rename(self, target: "Folder", last: str = "") -> None:
         """Give the finished folder (or file) its name.
 
-        A local rename is atomic. Object stores have none for folders: all files are copied, `last` after the others,
-        so that a target that has `last` is whole.
+        A local rename is atomic, and fails where the target has something in it. Object stores have none for folders:
+        all files are copied, `last` after the others, so that a target that has `last` is whole. What is there already
+        stays: it may be the same, just written by another process.
         """
         if isinstance(self.fs, pafs.LocalFileSystem):
             os.replace(self.path, target.path)  # noqa: PTH105 - atomic, for files and folders
         elif self.fs.get_file_info(self.path).is_file:
             self.fs.move(self.path, target.path)
         else:
-            target.delete()
             infos = self.fs.get_file_info(pafs.FileSelector(self.path, recursive=True))
             names = [info.path.removeprefix(f"{self.path}/") for info in infos if info.is_file]
             for folder in {name.rpartition("/")[0] for name in names}:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray.data
 
 from mtl_ray.cli import main
 from mtl_ray.errors import InputError
@@ -75,8 +76,31 @@ def test_a_finished_job_is_left_as_it_is_and_another_is_refused_its_folder(train
     done = predict(trained.checkpoint, str(rows), str(whole), ["request"])
     assert (done.num_rows, done.quarantined) == (NUM_FILES * NUM_ROWS, {})
     assert {path.name: path.stat().st_mtime_ns for path in whole.iterdir()} == before
-    with pytest.raises(InputError, match="the folder is not empty"):
+    with pytest.raises(InputError, match="the folder has the results of another job"):
         predict(trained.checkpoint, str(rows), str(whole), ["request", "age"])
+
+
+def test_a_folder_that_holds_folders_is_refused_and_stays(trained, rows, tmp_path):
+    (tmp_path / "scores/1").mkdir(parents=True)
+    (tmp_path / "scores/1/part.parquet").write_text("of yesterday")
+    with pytest.raises(InputError, match="the folder is not empty; name a new one"):
+        predict(trained.checkpoint, str(rows), str(tmp_path / "scores"))
+    assert (tmp_path / "scores/1/part.parquet").read_text() == "of yesterday"
+
+
+def test_the_folder_of_the_model_may_be_on_the_machine_of_the_command_alone(
+    trained, rows, whole, tmp_path, monkeypatch
+):
+    shutil.copytree(trained.checkpoint, tmp_path / "model")
+    make = ray.data.from_items
+
+    def from_items(*arguments, **named):
+        (tmp_path / "model").rename(tmp_path / "elsewhere")  # as for processes of another machine
+        return make(*arguments, **named)
+
+    monkeypatch.setattr(ray.data, "from_items", from_items)
+    predict(tmp_path / "model", str(rows), str(tmp_path / "out"), ["request"])
+    assert pq.read_table(tmp_path / "out").equals(pq.read_table(whole))
 
 
 def test_an_unfinished_job_is_not_continued_as_another(trained, rows, tmp_path):

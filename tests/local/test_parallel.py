@@ -1,12 +1,13 @@
 """One worker equals several: same global batches, unequal label counts, float64."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from mtl_ray.data.load import joined, select
-from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.prepare import Prepared, open_prepared
 from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment
 from mtl_ray.loop import Trainer
@@ -86,6 +87,32 @@ def test_metrics_do_not_depend_on_the_number_of_workers(prepared: Prepared, tmp_
         for key, value in one.items():
             assert result[key] == pytest.approx(value, abs=1e-12), key
     assert one["test/click/count"] == prepared.schema.num_rows["test"]
+
+
+def copy_of(prepared: Prepared, folder: Path) -> Prepared:
+    shutil.copytree(prepared.folder.path, folder)
+    return open_prepared(str(folder))
+
+
+def test_a_worker_without_rows_of_a_split_takes_part_in_its_evaluation(prepared: Prepared, tmp_path: Path):
+    few = copy_of(prepared, tmp_path / "few")
+    for path in (tmp_path / "few/test").glob("*.parquet"):
+        if not path.stem.endswith("-000"):
+            path.unlink()
+    assert not any(shard(few, "test", rank, 3)._files for rank in (1, 2))
+    one = evaluate_test(0, 1, small_experiment(), few)
+    (tmp_path / "results").mkdir()
+    for result in run_workers(3, evaluate_test, small_experiment(), few, folder=tmp_path / "results"):
+        assert result == pytest.approx(one, abs=1e-12, nan_ok=True)
+
+
+def test_a_data_set_that_lacks_rows_is_refused(prepared: Prepared, tmp_path: Path):
+    broken = copy_of(prepared, tmp_path / "broken")
+    next(iter((tmp_path / "broken/train").glob("*-001.parquet"))).unlink()
+    with pytest.raises(
+        ValueError, match=r"broken: expected \d+ rows of bucket \d+ for worker 0; \d+ of them are missing"
+    ):
+        list(shard(broken, "train").training_batches(0, 0, 256))
 
 
 def test_every_row_is_seen_once_an_epoch_in_an_order_that_changes(prepared: Prepared):
