@@ -69,7 +69,9 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     causes = []
     while error is not None and error not in causes:
         causes.append(error)
-        error = getattr(error, "cause", None) or error.__cause__
+        failures = list(getattr(error, "worker_failures", {}).values())  # of Ray Train, by rank
+        inner = [getattr(error, name, None) for name in ("cause", "_base_exc", "__cause__")]
+        error = next((each for each in [*inner, *failures] if each is not None), None)
     return causes
 
 
@@ -239,7 +241,7 @@ def compare(
 
 
 @app.command()
-def report(run: Annotated[str, typer.Argument(help="Folder of a run of `train` or `compare`.", metavar="RUN")]) -> None:
+def report(run: Annotated[str, typer.Argument(help="Folder of a run: runs/NAME.", metavar="RUN")]) -> None:
     """Make the report of a finished run anew: one HTML file and its pictures, in the run's folder and in MLflow."""
     from mtl_ray.report import report as make
 

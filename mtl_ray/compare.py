@@ -1,7 +1,6 @@
 """`compare`: a grid of variants, folds and seeds, trained side by side through Ray; finished cells survive a stop."""
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -13,7 +12,7 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.grid import Cell, grid
 from mtl_ray.registry import with_start_at_hand
 from mtl_ray.report import read_cells, write_report
-from mtl_ray.run_folder import ended, read_note, write_note
+from mtl_ray.run_folder import ended, new_name, read_note, write_note
 from mtl_ray.session import connect
 from mtl_ray.storage_check import check_storage
 from mtl_ray.tracking import Run
@@ -49,7 +48,7 @@ def compare(
     cells = grid(experiment)
     settings = experiment.compare
     assert settings is not None
-    name = resume or f"{experiment.name}-compare-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = resume or new_name(experiment, "-compare")
     folder = Folder(experiment.training.output) / name
     note = read_note("compare", experiment, folder) if resume else None
     finished = read_cells(folder, cells)

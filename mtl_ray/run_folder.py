@@ -1,6 +1,8 @@
 """What a run leaves in its folder for those that resume it or tell of it."""
 
 import json
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +14,11 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.tracking import Run
 
 RUN_FILE, HISTORY, EVALUATION = "run.json", "history.json", "evaluation.json"
+
+
+def new_name(experiment: Experiment, kind: str = "") -> str:
+    """A name that no other run has: the experiment's, what the run is, the time, and four digits by chance."""
+    return f"{experiment.name}{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
 
 
 def read_history(folder: Folder) -> dict[int, dict[str, float]]:

@@ -1,7 +1,6 @@
 """`compare --affinity`: which auxiliary tasks to train with a target, from one training run."""
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -20,6 +19,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, override, parse
 from mtl_ray.plot import affinity_map
 from mtl_ray.registry import with_start_at_hand
+from mtl_ray.run_folder import new_name
 from mtl_ray.session import connect
 
 EVERY = 10
@@ -61,7 +61,7 @@ def select_tasks(experiment: Experiment, target: str, report: Callable[[str], No
         raise InputError(
             f"--affinity {target}: expected one of at least two tasks; found {', '.join(experiment.tasks)}"
         )
-    name = f"{experiment.name}-affinity-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = new_name(experiment, "-affinity")
     folder = (Folder(experiment.training.output) / name).create()
     every = experiment.training.affinity_every or EVERY
     settings = override(experiment, {"training.affinity_every": every, "compare": None})

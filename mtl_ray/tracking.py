@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import first_line
 from mtl_ray.experiment import Experiment
+
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it would be printed with its password
 
 BATCH = 100
 """Entries that MLflow takes in one request."""
@@ -72,20 +75,26 @@ class Run:
         return run
 
     def _create(self, experiment: Experiment, name: str, parent: str | None, known: bool) -> None:
-        client, title = self.client, experiment.tracking.experiment or experiment.name
-        found = client.get_experiment_by_name(title)
-        if found is None:
-            local = self.uri.startswith("sqlite:")
-            place = f"file://{Path('mlartifacts').absolute()}/{title}" if local else None
-            experiment_id = client.create_experiment(title, artifact_location=place)
-        else:
-            experiment_id = found.experiment_id
+        client, experiment_id = self.client, self._experiment(experiment.tracking.experiment or experiment.name)
         tags = {"mlflow.parentRunId": parent} if parent else {}
         if known and (found_run := self._begun(experiment_id, name, parent)):
             self.run_id = found_run
             client.update_run(found_run, status="RUNNING")
         else:
             self.run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+
+    def _experiment(self, title: str) -> str:
+        """The id of the experiment of that name, which is made if there is none."""
+        if found := self.client.get_experiment_by_name(title):
+            return found.experiment_id
+        local = self.uri.startswith("sqlite:")
+        place = f"file://{Path('mlartifacts').absolute()}/{title}" if local else None
+        try:
+            return self.client.create_experiment(title, artifact_location=place)
+        except MlflowException:
+            if found := self.client.get_experiment_by_name(title):  # another process was faster
+                return found.experiment_id
+            raise
 
     def _begun(self, experiment_id: str, name: str, parent: str | None) -> str | None:
         """The run of that name, which a driver made that was killed before it could note it."""
@@ -197,7 +206,8 @@ class Run:
         """End the run as FINISHED, FAILED or KILLED, after another try at what was left unlogged."""
         if self.folder.exists(UNLOGGED):
             lines = self.folder.read_text(UNLOGGED).splitlines(keepends=True)
-            left = [line for line in lines if not self._log_again(json.loads(line))]
+            # At the first that fails no other one is tried: each would be waited for as long.
+            left = list(dropwhile(lambda line: self._log_again(json.loads(line)), lines))
             self.folder.write_whole(UNLOGGED, "".join(left))
             if not left:
                 self.folder.fs.delete_file(f"{self.folder.path}/{UNLOGGED}")
@@ -228,7 +238,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def git_commit() -> str | None:
     """The commit of the code, where it is a git checkout."""
     command = ["git", "rev-parse", "HEAD"]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git
+        return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 

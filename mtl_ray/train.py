@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import ray.train
 from pyarrow.fs import LocalFileSystem
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from mtl_ray.data.prepare import Prepared, open_prepared, prepare
 from mtl_ray.data.storage import Folder
@@ -22,7 +21,7 @@ from mtl_ray.experiment import Experiment, parse
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.registry import example_of, register, signature_of, with_start_at_hand
 from mtl_ray.report import write_evaluation, write_report
-from mtl_ray.run_folder import HISTORY, RUN_FILE, ended, read_history, read_note, write_note
+from mtl_ray.run_folder import HISTORY, RUN_FILE, ended, new_name, read_history, read_note, write_note
 from mtl_ray.score import Scorer
 from mtl_ray.session import connect, shows_bars
 from mtl_ray.snapshot import copy_note, drop_unnoted, last_metrics, mend_note, settle
@@ -113,7 +112,7 @@ def train(
     Raises:
         InputError: bad data, or `resume` names no run of this experiment.
     """
-    name = resume or f"{experiment.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = resume or new_name(experiment)
     folder, again = Folder(experiment.training.output) / name, f"mtl-ray train EXPERIMENT --resume {name}"
     training = _Training(experiment, folder, report, again, profile)
     if resume:
@@ -164,11 +163,16 @@ class _Training:
     profile: bool = False
 
     def begin(self, prepared: Prepared, run: Run) -> Trained:
-        run.log_experiment(self.experiment, prepared)
-        run.log_metrics(complexity_of(self.experiment, prepared.schema).numbers(), 0)
-        write_note("train", self.experiment, self.folder, run, prepared.folder.location)
+        self._started(self.experiment, prepared, run)
         self.report(f"run {self.folder.name}; if it is interrupted, continue with: {self.again}")
         return self._finish(prepared, run)
+
+    def _started(self, experiment: Experiment, prepared: Prepared, run: Run) -> Run:
+        """Log what the run is, and note what a resumed one must find again."""
+        run.log_experiment(experiment, prepared)
+        run.log_metrics(complexity_of(experiment, prepared.schema).numbers(), 0)
+        write_note("train", experiment, self.folder, run, prepared.folder.location)
+        return run
 
     def resume(self) -> Trained:
         """Continue with the run's own experiment, MLflow run and data set.
@@ -185,9 +189,11 @@ class _Training:
         settle(folder)
         mend_note(folder)
         drop_unnoted(folder)
-        run = Run(note["tracking_uri"], note["run_id"], folder)
+        prepared, run = open_prepared(note["dataset"]), Run(note["tracking_uri"], note["run_id"], folder)
+        if run.run_id is None:  # MLflow did not answer when the run began
+            run = self._started(own, prepared, Run.start(own, folder.name, folder, known=True))
         _LogMetrics(own, run, folder, bars=True).log_lost()
-        return replace(self, experiment=own)._finish(open_prepared(note["dataset"]), run)
+        return replace(self, experiment=own)._finish(prepared, run)
 
     def _finish(self, prepared: Prepared, run: Run) -> Trained:
         experiment, folder = self.experiment, self.folder
@@ -203,8 +209,8 @@ class _Training:
             if self.profile:
                 self.report(f"trace of some steps: {folder}/{TRACE}, for https://ui.perfetto.dev or chrome://tracing")
             drop_unnoted(folder)
-            if result.return_value:
-                raise FloatingPointError(result.return_value)
+            if result.return_value is not None:
+                raise result.return_value
             checkpoint = _local(_best(result))
             evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
             run.log_metrics(evaluation.metrics, experiment.training.epochs)
@@ -222,6 +228,7 @@ def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run
         train_worker,
         train_loop_config=config,
         scaling_config=workers_of(experiment.training),
+        torch_config=TorchConfig(timeout_s=experiment.training.timeout),
         run_config=ray.train.RunConfig(
             name=folder.name,
             storage_path=Folder(experiment.training.output).location,

@@ -5,7 +5,7 @@ from typing import Any
 import ray.train
 import ray.tune
 from ray._raylet import PlacementGroupID
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
@@ -41,6 +41,7 @@ def run_trial(params: dict[str, Any], common: dict[str, Any]) -> None:
         _worker,
         train_loop_config=config,
         scaling_config=workers_of(training),
+        torch_config=TorchConfig(timeout_s=training.timeout),
         run_config=ray.train.RunConfig(
             name=trial_id,
             storage_path=common["storage"],

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from mtl_ray.metrics import segment_masks
 from mtl_ray.refit import refit
 from mtl_ray.report import write_report
 from mtl_ray.room import check_room, limit_of, resources_of, room_of
-from mtl_ray.run_folder import ended, read_note, write_note
+from mtl_ray.run_folder import ended, new_name, read_note, write_note
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
 from mtl_ray.search import build_scheduler, build_searcher, population_space
 from mtl_ray.session import connect
@@ -109,7 +108,7 @@ def tune(
             no validation rows, or `resume` names no search of this experiment.
     """
     check_tune(experiment)
-    name = resume or f"{experiment.name}-tune-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = resume or new_name(experiment, "-tune")
     folder = Folder(experiment.training.output) / name
     note = read_note("tune", experiment, folder) if resume else None
     connect()

@@ -57,7 +57,8 @@ def copy_weights(model: MultiTaskModel, schema: Schema, words: dict[str, Vocabul
     """
     old = checkpoint.load(folder)
     known = read_vocabularies(Folder(str(folder)), [name for name in words if name in old.experiment.features])
-    state, found = old.model.state_dict(), model.state_dict()
+    state = old.model.state_dict()
+    found = {key: value.cpu() for key, value in model.state_dict().items()}  # as what was loaded is
     tables, outputs = _tables_and_outputs(model)
     compressed = {name: part for name, part in model.named_modules() if isinstance(part, CompressedTable)}
     missing = [key for key in found if key not in state] + [key for key in state if key not in found]

@@ -21,6 +21,7 @@ from mtl_ray.data.prepare import Prepared, open_prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.distributed import rank, world_size
+from mtl_ray.errors import InputError
 from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.tasks import is_higher_better
@@ -38,7 +39,7 @@ WITHIN_EPOCH = -1e30
 """Score of a checkpoint written within an epoch: it is there to resume from, never the best."""
 
 
-def train_worker(config: dict[str, Any]) -> str | None:
+def train_worker(config: dict[str, Any]) -> Exception | None:
     """Train from the latest checkpoint of this run, if any, to the last epoch or to early stopping.
 
     Args:
@@ -58,19 +59,19 @@ def train_worker(config: dict[str, Any]) -> str | None:
     torch.set_num_threads(training.threads_per_worker or per_worker)
     trainer = Trainer(experiment, prepared.schema, ray.train.torch.get_device())
     start = ray.train.get_checkpoint()
-    if start is not None:
-        with start.as_directory() as folder:
-            trainer.resume(Path(folder))
-    elif training.warm_start is not None:
-        start_from(trainer, prepared, training.warm_start)
     train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
     bar = "" if config["bars"] else None
     trace = Folder(config["trace"]) if config["trace"] else None
     try:
+        if start is not None:
+            with start.as_directory() as folder:
+                trainer.resume(Path(folder))
+        elif training.warm_start is not None:
+            start_from(trainer, prepared, training.warm_start)
         with observed(trainer, ray.train.get_context().get_experiment_name(), trace) as each_step:
             fit(trainer, train, valid, lambda metrics: _report(metrics, trainer, prepared), bar, each_step)
-    except FloatingPointError as error:  # on all workers alike, and another try would end the same
-        return str(error)
+    except (FloatingPointError, InputError) as error:  # on all workers alike, and another try would end the same
+        return error.with_traceback(None)
     return None
 
 
@@ -157,7 +158,7 @@ def _score(experiment: Experiment, trainer: Trainer, metrics: dict[str, float]) 
         return float(progress.epoch)
     if stopping.metric not in metrics:
         known = ", ".join(sorted(k for k in metrics if k.startswith("valid/")))
-        raise ValueError(f"training.early_stopping.metric: no metric `{stopping.metric}`; there are {known or 'none'}")
+        raise InputError(f"training.early_stopping.metric: no metric `{stopping.metric}`; there are {known or 'none'}")
     value = metrics[stopping.metric] * (1 if is_higher_better(stopping.metric) else -1)
     if progress.best is None or value > progress.best:
         progress.best, progress.best_epoch = value, progress.epoch

@@ -122,6 +122,9 @@ class Training(Section):
     """Also write a checkpoint every so many steps within an epoch."""
     max_failures: NonNegativeInt = 2
     """Restarts from the last checkpoint after a worker died."""
+    timeout: PositiveInt = 1800
+    """Seconds that a worker waits for its part of an exchange with the others before it fails, which starts all of them
+    again from the last checkpoint: what ends the wait for one that hangs."""
     cache_memory: ByteSize = ByteSize(2 * 2**30)
     """A worker's training rows are kept as tensors if they fit in so many bytes; otherwise they are streamed."""
     output: str = "runs"

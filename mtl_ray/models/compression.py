@@ -72,10 +72,10 @@ class CompressedTable(nn.Module):
         """The codes for a vocabulary that has grown: a value that both have keeps its own, if it exists here.
 
         Args:
-            old: (m,) codes of the old table.
+            old: (m,) codes of the old table, like all that comes and goes here on the CPU.
             rows: (n,) row of the old table for each value of this one; below FIRST for a value that is new.
         """
-        codes, known = self.codes.clone(), rows >= FIRST
+        codes, known = self.codes.cpu().clone(), rows >= FIRST
         kept = old[rows]
         if self.spec.kind == "hash":
             return torch.where(known, kept, codes)

@@ -42,6 +42,8 @@ class World:
         self.tracking = mlflow_server(folder, self.port)
         self.tracking_process, self.uri = self.tracking.__enter__()
         os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+        # Else a worker that may allocate nothing more lives on the memory that it has freed.
+        os.environ["MALLOC_MMAP_THRESHOLD_"] = "16384"
         self.machines = Machines(2)
 
     def close(self) -> None:
@@ -57,6 +59,7 @@ class World:
             training__threads_per_worker=1,
             training__epochs=EPOCHS,
             training__max_failures=20,
+            training__timeout=30,
             **changes,
         )
         file = self.folder / "experiment.yaml"
@@ -79,13 +82,14 @@ class World:
         return False
 
     def memory(self, driver: Driver) -> bool | None:
-        """A worker of training, once it has loaded PyTorch, can allocate nothing more."""
+        """A worker of training, once it has loaded PyTorch, can allocate nothing more; others take its place."""
         found = wait_for(lambda: [worker for worker in self.workers(driver) if trains(worker)] or driver.ended)
         if found is True:
             return None
-        size = found[0].memory_info().vms
-        found[0].rlimit(resource.RLIMIT_AS, (size, size))
-        return False
+        first = set(self.workers(driver))
+        limit = found[0].memory_info().vms // 2
+        found[0].rlimit(resource.RLIMIT_AS, (limit, limit))
+        return None if wait_for(lambda: set(self.workers(driver)) - first or driver.ended) is True else False
 
     def node(self, _: Driver) -> bool:
         """A machine is lost and another one comes."""

@@ -150,7 +150,10 @@ def test_killed_days_end_as_undisturbed_ones_and_the_champion_moves_only_when_be
         assert_scored(shop, day, expected)
         sizes = assert_grown(shop, found) if day > 1 else sizes_of(found)
         killed_at = f"killed after {moment * seconds:.0f} of {seconds:.0f} s, at: {said}"
-        print(f"day {day}: {sizes} {decision['outcome']} {decision['findings'][:1]} {killed_at}")
+        print(f"day {day}: {sizes} {decision['outcome']}; {killed_at}")
+        for each in decision["findings"]:
+            values = f"{each['champion']:.4f} -> {each['candidate']:.4f}, at least {each['low']:+.4f}"
+            print(f"  {each['key']} on {each['rows']:,} rows: {values}, {each['verdict']}")
     worse, _ = shop.done(NUM_DAYS, "training.optimizer.lr=0.3", "tracking.experiment=worse")
     assert worse["decision"]["outcome"] == "refused"
     assert shop.client().get_registered_model("shop").aliases["champion"] == int(champion or 0)
@@ -248,7 +251,7 @@ def test_a_crash_between_two_writes_leaves_no_second_run_or_version(settings_of_
     assert dict(model.aliases) == {"champion": 1}
     assert pq.read_table("scores").num_rows == 1000
     assert [path.name for path in Path("scores").iterdir() if path.is_dir()] == []
-    with pytest.raises(InputError, match="the folder is not empty"):
+    with pytest.raises(InputError, match="the folder has the results of another job"):
         daily(settings_of_a_day, "shop/log/1.parquet", "scores", report=lambda _: None)
 
 

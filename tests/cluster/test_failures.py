@@ -17,6 +17,7 @@ import yaml
 
 from mtl_ray import checkpoint
 from mtl_ray.errors import InputError
+from mtl_ray.experiment import override
 from mtl_ray.train import train
 from tests.support import small_experiment, wait_for
 
@@ -143,3 +144,16 @@ def test_an_unreachable_tracking_server_does_not_stop_training(trained, settings
     assert result.run_id is None
     assert_same(trained.checkpoint, result.checkpoint)
     assert "valid/rating/rmse" in result.folder.read_text("unlogged.jsonl")
+    # Resumed when there is a server, it is one run there with all that the first try could not log.
+    experiment = override(experiment, {"tracking.uri": None})
+    note = json.loads(result.folder.read_text("run.json"))
+    note["experiment"]["tracking"]["uri"] = None
+    result.folder.write_whole("run.json", json.dumps(note))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.tracking.uri)
+    resumed = train(experiment, resume=result.name, report=lambda _: None)
+    client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)
+    assert client.get_run(resumed.run_id).info.status == "FINISHED"
+    assert {metric.step for metric in client.get_metric_history(resumed.run_id, "train/loss")} == set(range(1, 7))
+    assert client.get_run(resumed.run_id).data.params["training.epochs"] == "6"
+    assert not resumed.folder.exists("unlogged.jsonl")
+    assert json.loads(resumed.folder.read_text("run.json"))["run_id"] == resumed.run_id

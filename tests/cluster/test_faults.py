@@ -8,6 +8,7 @@ import pytest
 from ray.train import TrainingFailedError
 
 from mtl_ray import checkpoint
+from mtl_ray.errors import InputError
 from mtl_ray.train import train
 from tests.cluster.test_failures import assert_same, checkpoints
 from tests.support import small_experiment
@@ -55,6 +56,15 @@ def test_a_full_disk_ends_the_run_and_with_room_it_goes_on_to_the_same_result(
     assert_same(trained.checkpoint, result.checkpoint)
     assert len(checkpoints(small_disk)) == 2
     assert mlflow.MlflowClient(tracking_uri=settings.tracking.uri).get_run(result.run_id).info.status == "FINISHED"
+
+
+def test_a_start_from_another_model_is_told_in_one_line_without_restarts(
+    trained, settings, work, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(work)
+    start = {"training__warm_start": str(trained.checkpoint), "model__tower": {"hidden": [5]}}
+    with pytest.raises(InputError, match=r"training\.warm_start: .* has another model; expected \(5, "):
+        train(experiment_of(settings, tmp_path, training__max_failures=3, **start), report=lambda _: None)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_at_once_with_the_last_good_checkpoint(
