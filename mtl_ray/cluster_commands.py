@@ -8,6 +8,9 @@ import typer
 from mtl_ray.errors import InputError
 from mtl_ray.terminal import say
 
+PLACES = ("score", "output")
+"""Options of commands that say where files are."""
+
 # Libraries are slow to load, and `mtl-ray --help` needs none.
 # ruff: noqa: PLC0415
 
@@ -37,7 +40,7 @@ def submit(
     if verb not in verbs:
         raise InputError(f"submit: expected a command that takes an experiment file: {', '.join(verbs)}; found {verb}")
     options = [*(word for change in changes for word in ("--set", change)), *context.args]
-    commands[verb].make_context(verb, [experiment, *options])  # a mistake in them is told here, not on the cluster
+    parsed = commands[verb].make_context(verb, [experiment, *options])  # a mistake is told here, not on the cluster
 
     from mtl_ray.environment import passed
     from mtl_ray.experiment import load
@@ -46,7 +49,7 @@ def submit(
     from mtl_ray.submit import submit as run
 
     settings = load(experiment, changes)
-    check_locations(settings)
+    check_locations(settings, {f"--{name}": parsed.params.get(name) for name in PLACES})
     environment = passed(env)
     packed, inside = pack(folder, experiment, settings, int(max_megabytes * 2**20))
     say(f"packed: {len(packed.files):,} files, {packed.num_bytes / 2**20:.1f} MB")
@@ -57,8 +60,8 @@ def submit(
             f"not passed: {', '.join(environment.withheld)}; that needs token authentication (RAY_AUTH_MODE=token), "
             "since Ray would write them into its logs"
         )
-    saves_runs = any(p.name == "resume" for p in commands[verb].params)
-    if saves_runs and settings.tracking.uri is None and "MLFLOW_TRACKING_URI" not in environment.names:
+    is_logged = verb not in ("check", "prepare")
+    if is_logged and settings.tracking.uri is None and "MLFLOW_TRACKING_URI" not in environment.names:
         say(
             "neither tracking.uri nor MLFLOW_TRACKING_URI is set here: unless it is on the cluster, the MLflow runs "
             "are lost with the job's copy of the working folder"

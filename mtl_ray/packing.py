@@ -56,7 +56,7 @@ class Package:
 
 
 def package(root: Path, without: Collection[Path] = (), max_bytes: int | None = None) -> Package:
-    """What goes to the cluster of the folder `root`. Links are packed if they lead to a file of it.
+    """What goes to the cluster of the folder `root`. Links are packed if they lead to a file that is packed.
 
     Args:
         root: working folder.
@@ -70,7 +70,10 @@ def package(root: Path, without: Collection[Path] = (), max_bytes: int | None = 
     if not root.is_dir():
         raise InputError(f"{root}: expected a folder to pack")
     stay = {path.expanduser().resolve() for path in without}
-    sizes = {str(file.relative_to(root)): file.stat().st_size for file in _walk(root, root, _above(root), stay)}
+    found = list(_walk(root, root, _above(root), stay))
+    packed = {file for file in found if not file.is_symlink()}
+    kept = [file for file in found if file in packed or file.resolve() in packed]
+    sizes = {str(file.relative_to(root)): file.stat().st_size for file in kept}
     total = sum(sizes.values())
     if max_bytes is not None and total > max_bytes:
         raise InputError(
@@ -92,17 +95,8 @@ def _walk(folder: Path, root: Path, rules: Rules, stay: Collection[Path]) -> Ite
         if is_folder:
             if not path.is_symlink():
                 yield from _walk(path, root, rules, stay)
-        elif path.is_file() and (not path.is_symlink() or _may_follow(path, root, stay)):
+        elif path.is_file():
             yield path
-
-
-def _may_follow(link: Path, root: Path, stay: Collection[Path]) -> bool:
-    """Whether a link leads to a file of the folder that may be packed itself."""
-    target = link.resolve()
-    if not target.is_relative_to(root) or any(target.is_relative_to(place) for place in stay):
-        return False
-    parts = target.relative_to(root).parts
-    return not NEVER.match_file("/".join(parts))
 
 
 def _ignored(path: Path, is_folder: bool, rules: Rules) -> bool:

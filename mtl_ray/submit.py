@@ -8,11 +8,12 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
+from types import MappingProxyType
 
 from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
@@ -63,13 +64,16 @@ def locations(experiment: Experiment) -> dict[str, str]:
     return {setting: place for setting, place in found.items() if place is not None}
 
 
-def check_locations(experiment: Experiment) -> None:
-    """Raises InputError if the experiment reads or writes below the working folder, of which a job has a copy alone."""
-    for setting, place in locations(experiment).items():
+def check_locations(experiment: Experiment, options: Mapping[str, str | None] = MappingProxyType({})) -> None:
+    """Raises InputError if the experiment, or an option of the command that names a place, reads or writes below the
+    working folder, of which a job has a copy alone."""
+    given = {option: place for option, place in options.items() if place is not None}
+    for setting, place in {**locations(experiment), **given}.items():
         if "://" not in place and not place.startswith(("/", "~")):
+            example = f"{setting} /shared/..." if setting in given else f"--set {setting}=/shared/..."
             raise InputError(
                 f"{setting}: expected a URL or an absolute path that all machines of the cluster see, since a job runs "
-                f"in a copy of the working folder without data; found {place}; for example --set {setting}=/shared/..."
+                f"in a copy of the working folder without data; found {place}; for example {example}"
             )
 
 

@@ -9,6 +9,8 @@ import yaml
 from jsonschema import Draft202012Validator, ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from mtl_ray.packing import NEVER
+
 ROOT = Path(__file__).parents[2]
 LAUNCHED = ("cluster.yaml", "jobs/cluster-local.yaml")
 KUBERNETES = ("jobs/kubernetes/raycluster.yaml", "jobs/kubernetes/rayjob.yaml")
@@ -59,7 +61,14 @@ def test_ports_are_on_loopback_or_guarded_by_a_token(name):
 @pytest.mark.parametrize("name", LAUNCHED)
 @pytest.mark.parametrize("path", [".venv", ".env", ".env.local", "prod.env", "mlflow.db", "datasets", "runs", "a.pem"])
 def test_no_environment_data_or_secret_is_copied_to_the_nodes(name, path):
-    assert any(fnmatchcase(path, pattern) for pattern in read(name)["rsync_exclude"])
+    assert any(fnmatchcase(path, pattern.lstrip("/")) for pattern in read(name)["rsync_exclude"])
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_what_is_never_packed_is_not_copied_to_the_nodes_either(name):
+    never = {str(each.pattern).rstrip("/") for each in NEVER.patterns}
+    assert len(never) > 30
+    assert never <= {pattern.removeprefix("**/") for pattern in read(name)["rsync_exclude"]}
 
 
 @pytest.mark.parametrize("name", LAUNCHED)

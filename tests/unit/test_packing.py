@@ -75,7 +75,10 @@ def test_a_link_is_packed_only_if_it_leads_to_a_packed_file(tmp_path: Path):
     for name, target in [("out", "../outside.txt"), ("folder", "data"), ("secret", ".env"), ("in", "inner.txt")]:
         (tmp_path / "w" / name).symlink_to(target)
     (tmp_path / "w" / "datum").symlink_to("data/x")
-    assert package(tmp_path / "w", [tmp_path / "w/data"]).files == ["in", "inner.txt"]
+    make(tmp_path, "w/private/a.yaml", text=PLANTED)
+    (tmp_path / "w/.gitignore").write_text("private/\n")
+    (tmp_path / "w/a.yaml").symlink_to("private/a.yaml")
+    assert package(tmp_path / "w", [tmp_path / "w/data"]).files == [".gitignore", "in", "inner.txt"]
 
 
 def test_equal_files_make_an_equal_package(tmp_path: Path):

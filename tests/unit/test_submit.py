@@ -74,7 +74,10 @@ def test_tables_and_the_start_must_be_where_all_machines_see_them():
     with pytest.raises(InputError, match=r"training\.warm_start: .* found old"):
         check_locations(small_experiment(training__warm_start="old", **places))
     check_locations(small_experiment(training__warm_start="models:/shop@champion", **places))
-    check_locations(small_experiment(data__source=source, data__raw="s3://bucket/log", **places))
+    settings = small_experiment(data__source=source, data__raw="s3://bucket/log", **places)
+    check_locations(settings, {"--score": "/shared/rows", "--output": None})
+    with pytest.raises(InputError, match=r"--output: .* found scores; for example --output /shared/"):
+        check_locations(settings, {"--score": "/shared/rows", "--output": "scores"})
 
 
 def test_the_data_that_the_file_and_the_options_name_are_not_packed(project: Path):
