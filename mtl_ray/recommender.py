@@ -10,8 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from mtl_ray.data.dense import is_lists
+from mtl_ray.data.encode import column
 from mtl_ray.data.items import ITEMS
 from mtl_ray.data.keys import flat, to_keys
+from mtl_ray.data.quality import bad_inputs
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.experiment.features import SequenceFeature
@@ -95,6 +98,9 @@ class Recommender:
                 raise InputError(f"profile: unknown column `{name}`; {hint}")
         try:
             user = pa.table({name: pa.array([value]) for name, value in profile.items()} or {self.user_column: [None]})
+            (reason,) = bad_inputs(self.scorer.experiment, user).to_pylist()
+            if reason:
+                raise ValueError(reason)
             ranked = self.rank(user, k, [to_keys(pa.array([str(item) for item in seen], pa.string()))])
         except (ValueError, pa.ArrowException) as error:
             raise InputError(f"profile: {' '.join(str(error).split())}") from None
@@ -147,8 +153,8 @@ class Recommender:
         return np.lexsort((-whole.sum(1).numpy(), -scores)), scores
 
     def _excluded(self, user: pa.Table, seen: pa.Array | None) -> np.ndarray:
-        lists = [flat(user.column(name)) for name in self._histories() if name in user.column_names]
-        keys = [to_keys(column.flatten()) for column in lists if pa.types.is_list(column.type)]
+        lists = [column(user, self.scorer.experiment, name) for name in self._histories()]
+        keys = [to_keys(values.flatten()) for values in lists if is_lists(values.type)]
         everything = pa.concat_arrays([key.cast(pa.string()) for key in [*keys, *([] if seen is None else [seen])]])
         return np.flatnonzero(np.asarray(pc.is_in(self.keys, value_set=everything)))
 

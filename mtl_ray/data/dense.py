@@ -48,9 +48,14 @@ def as_variable(values: pa.Array) -> pa.Array:
     return values.cast(pa.list_(values.type.value_type)) if pa.types.is_fixed_size_list(values.type) else values
 
 
+def is_lists(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds lists, once fixed-size ones are variable."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
 def is_vectors(kind: pa.DataType) -> bool:
     """Whether a column of this type holds lists of numbers."""
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+    if not (is_lists(kind) or pa.types.is_fixed_size_list(kind)):
         return False
     tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
     return any(test(kind.value_type) for test in tests)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtl_ray.data.dense import to_vectors
+from mtl_ray.data.dense import as_variable, is_lists, to_vectors
 from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment import Experiment
@@ -141,7 +141,7 @@ def column(table: pa.Table, experiment: Experiment, name: str) -> pa.Array:
     raw = name if isinstance(feature, SequenceFeature) else experiment.column_of(name)
     if raw not in table.column_names:
         return pa.nulls(len(table), pa.list_(pa.string()) if isinstance(feature, SequenceFeature) else pa.string())
-    return flat(table.column(raw))
+    return as_variable(flat(table.column(raw)))
 
 
 def population(task: Task, table: pa.Table) -> np.ndarray:
@@ -194,7 +194,7 @@ def to_lists(values: pa.Array, spec: Feature | Task) -> pa.ListArray:
     """Lists of text keys of a set-valued or text column; null stays null."""
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
-    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+    if is_lists(values.type):
         lists = values
     elif isinstance(spec, TextFeature):
         lists = pc.split_pattern_regex(pc.utf8_lower(values.cast(pa.string())), WORDS)
@@ -210,7 +210,7 @@ def to_lists(values: pa.Array, spec: Feature | Task) -> pa.ListArray:
 
 def _padded(lists: pa.Array, vocabulary: Vocabulary, length: int, *, last: bool) -> np.ndarray:
     """(n, length) int32: the first (or last) entries of each list, padded on the right."""
-    if not (pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type)):
+    if not is_lists(lists.type):
         lists = pa.nulls(len(lists), pa.list_(pa.string()))
     lists = lists.fill_null([])
     rows = vocabulary.rows(to_keys(lists.flatten()))

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtl_ray.data.dense import as_variable, bad_vectors
+from mtl_ray.data.dense import as_variable, bad_vectors, is_lists
 from mtl_ray.data.encode import to_numbers
 from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.sources.delimited import MALFORMED
@@ -99,13 +99,10 @@ def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
     reasons.malformed(table)
     reasons.inputs(experiment, table)
     for name, feature in experiment.features.items():
-        raw = f"{name}.values"
-        if isinstance(feature, SequenceFeature) and feature.values and raw in table.column_names:
-            lists = flat(table.column(raw))
-            if pa.types.is_list(lists.type):
-                _, wrong = parse_numbers(lists.fill_null([]).flatten())
-                parents = pc.list_parent_indices(lists.fill_null([])).to_numpy(zero_copy_only=False)
-                reasons.add(np.bincount(parents[wrong], minlength=len(lists)) > 0, f"{raw} holds what is not a number")
+        if isinstance(feature, SequenceFeature):
+            reasons.lists(table, name)
+            if feature.values:
+                reasons.lists(table, f"{name}.values", numbers=True)
     return reasons.array()
 
 
@@ -150,6 +147,18 @@ class _Reasons:
         if not nullable:
             self.add(np.isnan(numbers) & ~wrong, f"{column} is null")
         return numbers
+
+    def lists(self, table: pa.Table, column: str, *, numbers: bool = False) -> None:
+        """Check a column of lists, where the table has it."""
+        if column not in table.column_names:
+            return
+        lists = as_variable(flat(table.column(column)))
+        if not is_lists(lists.type):
+            self.add(to_keys(lists).is_valid(), f"{column} is not a list")  # an empty cell of a CSV file is none
+        elif numbers:
+            _, wrong = parse_numbers(lists.fill_null([]).flatten())
+            parents = pc.list_parent_indices(lists.fill_null([])).to_numpy(zero_copy_only=False)
+            self.add(np.bincount(parents[wrong], minlength=len(lists)) > 0, f"{column} holds what is not a number")
 
     def array(self) -> pa.Array:
         return pa.array(self.texts, pa.string())

@@ -6,6 +6,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.experiment.compare import Compare
 from mtl_ray.experiment.experiment import Experiment
 from mtl_ray.experiment.load import override
+from mtl_ray.experiment.promotion import Promotion
 from mtl_ray.experiment.tasks import first_metric, metric_names
 from mtl_ray.schema import segments
 
@@ -41,7 +42,8 @@ def grid(experiment: Experiment) -> list[Cell]:
     compare = experiment.compare
     if compare is None:
         raise InputError("compare: expected a section `compare` with `variants` and `baseline` in the experiment file")
-    base = experiment.model_copy(update={"compare": None})
+    # A variant may lack a task on which the gate looks; nothing of a comparison is promoted.
+    base = experiment.model_copy(update={"compare": None, "promotion": Promotion()})
     cells = []
     for seed in compare.seeds:
         for fold, fold_changes in (compare.folds or {None: {}}).items():

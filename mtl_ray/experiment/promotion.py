@@ -17,9 +17,9 @@ class Promotion(Section):
     task."""
     guards: dict[str, Margin] = Field(default={})
     """By `TASK/METRIC`, the largest loss that is let pass, as a share of the champion's value, on all rows and in each
-    of `segments`. By default the first metric of every task, with `margin`."""
+    of `segments`. Without any, the first metric of every task, with `margin`."""
     margin: Margin = 0.02
-    """The margin of guards that `guards` does not name."""
+    """The margin where `guards` names none."""
     segments: tuple[Literal["warm", "new_user", "new_item", "new_both"], ...] = ("new_user", "new_item", "warm")
     min_users: NonNegativeInt = 30
     """A guard decides nothing in a segment with fewer users, since their resamples say little; the note says so."""

@@ -95,7 +95,8 @@ def test_a_profile_is_answered_quickly(recommender):
     ("arguments", "message"),
     [
         (["--profile", '{"aeg": 3}'], "profile: unknown column `aeg`; did you mean `age`?"),
-        (["--profile", '{"age": "old"}'], "profile: Failed to parse string: 'old'"),
+        (["--profile", '{"age": "old"}'], "profile: age is not a number"),
+        (["--profile", '{"history": "i1"}'], "profile: history is not a list"),
         (["--profile", "{age}"], "--profile: expected a JSON object"),
         (["--profile", "[1]"], "--profile: expected a JSON object"),
         (["--profile", "{}", "--task", "tags"], "--task: expected one of click, rating, purchase, gender; found tags"),

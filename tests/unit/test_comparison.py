@@ -84,6 +84,12 @@ def test_the_grid_crosses_variants_folds_and_seeds():
     assert cell.experiment.training.num_workers == 1
 
 
+def test_a_variant_may_lack_a_task_that_the_gate_of_promotion_guards():
+    settings = experiment(variants={"multi": {}, "single": {"tasks.click": None}})
+    cells = grid(override(settings, {"promotion.guards": {"click/auc": 0.1}}))
+    assert {"click" in cell.experiment.tasks for cell in cells if cell.variant == "single"} == {False}
+
+
 CURVE = {0: {"data.split": {"kind": "cold", "shown_users": 0}}, 5: {"data.split": {"kind": "cold", "shown_users": 5}}}
 
 

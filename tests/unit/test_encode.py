@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from mtl_ray.data.encode import Encoder, to_lists
 from mtl_ray.data.keys import hash_keys, to_keys, uniform
+from mtl_ray.data.quality import bad_inputs
 from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment.features import TextFeature
 from mtl_ray.experiment.tasks import MultilabelTask
@@ -58,6 +59,16 @@ def test_histories_keep_the_last_items_oldest_first(encoder: Encoder):
     assert encoded["history"][0].tolist() == [FIRST + i % 4 for i in range(2, 12)]
     assert encoded["history.values"][0].tolist() == [(i - 3) / 2 for i in range(2, 12)]
     assert encoded["history"][1].tolist() == [UNKNOWN] + [PADDING] * 9
+    fixed = pa.FixedSizeListArray.from_arrays(pa.array(["item_id0", "item_id1"]), 2)
+    assert encoder.features(pa.table({"history": fixed}))["history"][0].tolist() == [FIRST, FIRST + 1] + [PADDING] * 8
+
+
+def test_a_history_that_is_no_list_makes_a_bad_row(encoder: Encoder):
+    values = pa.array([["1"], ["x"], None])
+    rows = pa.table({"history": ["item_id0|item_id1", "", None], "history.values": values})
+    found = bad_inputs(encoder.experiment, rows).to_pylist()
+    assert found == ["history is not a list", "history.values holds what is not a number", None]
+    assert bad_inputs(encoder.experiment, pa.table({"history": pa.nulls(2)})).to_pylist() == [None, None]
 
 
 def test_numbers_are_standardised_or_cut_into_buckets(encoder: Encoder):
