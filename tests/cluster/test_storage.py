@@ -116,7 +116,7 @@ def test_a_node_that_cannot_use_the_storage_is_named_before_any_work(options, tm
         assert "expected s3://bucket/nodes to be storage that every node reads and writes" in error
     finally:
         cluster.shutdown()
-    assert not Folder(f"s3://bucket/nodes?{options}").names()
+    assert not Folder(f"s3://bucket/nodes?{options}").entries()
 
 
 NODE = {"num_cpus": 1, "include_dashboard": False}
