@@ -25,6 +25,7 @@ def test_a_search_uses_a_node_that_joins_and_survives_the_death_of_a_trial_of_a_
             "data.output": str(tmp_path / "datasets"),
             "training.output": str(tmp_path / "runs"),
             "training.epochs": EPOCHS,
+            "training.max_failures": 4,  # Ray Tune counts one lost node twice, if it waits for two answers from there
             "tracking.uri": f"sqlite:///{tmp_path}/mlflow.db",
             "tune": {
                 "objectives": "valid/rating/rmse",
