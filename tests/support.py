@@ -108,6 +108,7 @@ def run_workers(world_size: int, function: Callable[..., Any], *arguments: Any, 
     """Results of `function(rank, world_size, *arguments)` of each gloo process."""
     # Forked from one process that has loaded the libraries already: each would otherwise take seconds to load them.
     forkserver.set_forkserver_preload(["mtl_ray.loop", "mtl_ray.evaluation"])
+    (folder / "rendezvous").unlink(missing_ok=True)  # with addresses of those who met there before
     arguments = (world_size, str(folder), function, arguments)
     mp.start_processes(_worker, arguments, nprocs=world_size, start_method="forkserver")  # pyright: ignore
     return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(world_size)]
