@@ -47,7 +47,7 @@ both that a step reaches, and seconds of a step in which kernels are launched.""
 HOP, NODE_HOP = 15e-6, 100e-6
 """Assumed: seconds of a hop of a collective call between GPUs of different machines, and over TCP."""
 NETWORKS = {"10 Gbit/s": 1.25e9, "25 Gbit/s": 3.125e9, "100 Gbit/s": 12.5e9}
-DENSE_CALLS, SPARSE_CALLS = 5, 19
+DENSE_CALLS, SPARSE_CALLS = 5, 7
 """Collective calls of a step, as they are counted here."""
 DENSE_PASSES, SPARSE_PASSES = 8, 14
 """Times that Adam reads or writes a number of a dense table; that lazy Adam does one of a gathered row, with what makes
