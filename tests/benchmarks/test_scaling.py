@@ -286,8 +286,9 @@ def test_predictions_for_gpus():
                 print(f"| {rows:,} {kind} | {size:.3f} | {' | '.join(cells)} | {rates} | {times[64].limit} |")
     experiment = experiment_of("lazy_adam")
     large, network = sized(schema_of(experiment), 10_000_000), Network(NETWORKS["100 Gbit/s"], HOP)
-    dense = on_gpus(override(experiment, {"training.sparse_tables": None}), large)
-    sparse, small = on_gpus(experiment, large), on_gpus(experiment, sized(large, 10_000))
+    without = override(experiment, {"training.sparse_tables": None})
+    dense, small = on_gpus(without, large), on_gpus(without, sized(large, 10_000))
+    sparse = on_gpus(experiment, large)
     for name, work in (("4 x 10 million rows, row-sparse", sparse), ("4 x 10,000 rows, dense", small)):
         found = {f"{batch:,}": useful_workers(work, network, batch) for batch in (65_536, 1 << 20)}
         print(f"{name}: useful workers at 100 Gbit/s by global batch {found}")
