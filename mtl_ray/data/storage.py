@@ -83,10 +83,6 @@ def _sweep(fs: pafs.FileSystem, left: pafs.FileInfo) -> None:
         (fs.delete_file if is_file else fs.delete_dir)(left.path)
 
 
-def _listing(folder: "Folder") -> pafs.FileSelector:
-    return pafs.FileSelector(folder.path, allow_not_found=True)
-
-
 class Folder:
     """A folder given by an absolute path or a URL, whose `?options` all that is in it keeps.
 
@@ -133,12 +129,14 @@ class Folder:
 
     def files(self, suffix: str = "") -> list[str]:
         """Full paths (for this folder's filesystem) of the files directly inside, sorted by name."""
-        infos = self.fs.get_file_info(_listing(self))
-        return sorted(i.path for i in infos if i.type == pafs.FileType.File and i.path.endswith(suffix))
+        return sorted(i.path for i in self._inside() if i.type == pafs.FileType.File and i.path.endswith(suffix))
 
     def entries(self) -> list[str]:
         """Names of the files and folders directly inside; none if the folder is not there."""
-        return sorted(info.base_name for info in self.fs.get_file_info(_listing(self)))
+        return sorted(info.base_name for info in self._inside())
+
+    def _inside(self) -> list[pafs.FileInfo]:
+        return self.fs.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
 
     def write_table(self, name: str, table: pa.Table, *, dictionary: bool = True) -> None:
         """Write a Parquet file. A dictionary makes columns of text small; columns of numbers it makes slow alone."""
