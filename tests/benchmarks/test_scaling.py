@@ -342,4 +342,4 @@ def test_ray_train_and_ray_data(tmp_path: Path, monkeypatch):
         ray.shutdown()
     print(f"\nRay Train, 1 and 2 workers of one thread: {rates[1]:,.0f} and {rates[2]:,.0f} rows/s, ", end="")
     print(f"{rates[2] / rates[1]:.2f} times")
-    assert rates[2] / rates[1] > 0.8  # a second core brings little where both share memory, or are threads of one
+    assert rates[2] / rates[1] > 1
