@@ -178,8 +178,8 @@ def over_rows(
     left = [{"place": place, "chunk": cloudpickle.dumps(log.chunks[place])} for place in places]
     connect()
     began = time.monotonic()
-    work = (load, model, arguments, aside)
-    num_rows = sum(_progress(_results(left, *work), began, report)) if left else 0
+    results = _results(left, load, model, arguments, aside) if left else iter(())
+    num_rows = sum(_progress(results, began, report))
     seconds = time.monotonic() - began
     notes = [(aside / DONE).read_json(f"{place:05d}.json") for place in range(len(log.chunks))]
     reasons = sum((Counter(note["quarantined"]) for note in notes), Counter())

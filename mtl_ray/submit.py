@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from types import MappingProxyType
 
 from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
@@ -64,7 +63,7 @@ def locations(experiment: Experiment) -> dict[str, str]:
     return {setting: place for setting, place in found.items() if place is not None}
 
 
-def check_locations(experiment: Experiment, options: Mapping[str, str | None] = MappingProxyType({})) -> None:
+def check_locations(experiment: Experiment, options: Mapping[str, str | None]) -> None:
     """Raises InputError if the experiment, or an option of the command that names a place, reads or writes below the
     working folder, of which a job has a copy alone."""
     given = {option: place for option, place in options.items() if place is not None}

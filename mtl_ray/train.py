@@ -163,15 +163,15 @@ class _Training:
     profile: bool = False
 
     def begin(self, prepared: Prepared, run: Run) -> Trained:
-        self._started(self.experiment, prepared, run)
+        self._started(prepared, run)
         self.report(f"run {self.folder.name}; if it is interrupted, continue with: {self.again}")
         return self._finish(prepared, run)
 
-    def _started(self, experiment: Experiment, prepared: Prepared, run: Run) -> Run:
+    def _started(self, prepared: Prepared, run: Run) -> Run:
         """Log what the run is, and note what a resumed one must find again."""
-        run.log_experiment(experiment, prepared)
-        run.log_metrics(complexity_of(experiment, prepared.schema).numbers(), 0)
-        write_note("train", experiment, self.folder, run, prepared.folder.location)
+        run.log_experiment(self.experiment, prepared)
+        run.log_metrics(complexity_of(self.experiment, prepared.schema).numbers(), 0)
+        write_note("train", self.experiment, self.folder, run, prepared.folder.location)
         return run
 
     def resume(self) -> Trained:
@@ -182,18 +182,18 @@ class _Training:
         """
         folder = self.folder
         note = read_note("train", self.experiment, folder)
-        own = parse(note["experiment"], RUN_FILE)
+        own = replace(self, experiment=parse(note["experiment"], RUN_FILE))
         self.report(f"resuming run {folder.name}")
         connect()
-        check_storage(own)
+        check_storage(own.experiment)
         settle(folder)
         mend_note(folder)
         drop_unnoted(folder)
         prepared, run = open_prepared(note["dataset"]), Run(note["tracking_uri"], note["run_id"], folder)
         if run.run_id is None:  # MLflow did not answer when the run began
-            run = self._started(own, prepared, Run.start(own, folder.name, folder, known=True))
-        _LogMetrics(own, run, folder, bars=True).log_lost()
-        return replace(self, experiment=own)._finish(prepared, run)
+            run = own._started(prepared, Run.start(own.experiment, folder.name, folder, known=True))
+        _LogMetrics(own.experiment, run, folder, bars=True).log_lost()
+        return own._finish(prepared, run)
 
     def _finish(self, prepared: Prepared, run: Run) -> Trained:
         experiment, folder = self.experiment, self.folder

@@ -84,8 +84,7 @@ def torchjd_step(trainer: Trainer) -> Callable[[int], object]:
         shared = seen.shared_parameters
         mtl_backward(list(seen.losses), features=seen.representation)
         jac_to_grad(shared, aggregator)
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
+        trainer.optimizers.step(trainer.scaler)
 
     return step
 
@@ -105,8 +104,7 @@ def parameter_pass_step(trainer: Trainer) -> Callable[[int], object]:
         combined = weighting(jacobian @ jacobian.T) @ jacobian
         for parameter, part in zip(parameters, combined.split([p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
+        trainer.optimizers.step(trainer.scaler)
 
     return step
 

@@ -70,10 +70,10 @@ def test_tables_and_the_start_must_be_where_all_machines_see_them():
     source = {"kind": "table", "interactions": "log.csv", "users": "/shared/users.csv"}
     places = {"data__output": "/d", "training__output": "~/r"}
     with pytest.raises(InputError, match=r"data\.source\.interactions: .* found log\.csv"):
-        check_locations(small_experiment(data__source=source, **places))
+        check_locations(small_experiment(data__source=source, **places), {})
     with pytest.raises(InputError, match=r"training\.warm_start: .* found old"):
-        check_locations(small_experiment(training__warm_start="old", **places))
-    check_locations(small_experiment(training__warm_start="models:/shop@champion", **places))
+        check_locations(small_experiment(training__warm_start="old", **places), {})
+    check_locations(small_experiment(training__warm_start="models:/shop@champion", **places), {})
     settings = small_experiment(data__source=source, data__raw="s3://bucket/log", **places)
     check_locations(settings, {"--score": "/shared/rows", "--output": None})
     with pytest.raises(InputError, match=r"--output: .* found scores; for example --output /shared/"):
