@@ -1,7 +1,6 @@
 """The synthetic log is what its planted model says, chunk by chunk."""
 
 import pickle
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -177,10 +176,7 @@ def test_an_unknown_task_is_refused():
         open_source(SyntheticSource(label_share={"like": 0.5}))
 
 
-def test_a_hundred_million_rows_open_at_once_and_any_part_is_read():
-    source = SyntheticSource(num_interactions=100_000_000)
-    start = time.perf_counter()
-    raw = open_source(source)
+def test_any_part_of_a_hundred_million_rows_is_read_without_the_others():
+    raw = open_source(SyntheticSource(num_interactions=100_000_000))
     ((_, table),) = raw.chunks[-1].read()
     assert (len(raw.chunks), len(table)) == (1000, 100_000)
-    assert time.perf_counter() - start < 10
