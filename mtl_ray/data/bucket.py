@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.dense import digests, is_vectors
-from mtl_ray.data.keys import flat
+from mtl_ray.data.keys import decoded, flat
 from mtl_ray.data.split import ITEM, NONE, SHOWN, TIME, TRAIN, USER, Cuts, assign, row_draw
 from mtl_ray.data.stage import quarantined
 from mtl_ray.data.storage import Folder
@@ -87,7 +87,8 @@ def bucket_of(
 
     A repeat of (user, item, time), or of the whole row in a log without time, is set aside.
     """
-    table = table.combine_chunks()
+    # A text is looked at once: from here on its number is moved and compared.
+    table = pa.table({name: _numbered(flat(table.column(name))) for name in table.column_names})
     order = pc.sort_indices(table, [(TIME, "ascending"), ("_chunk", "ascending"), ("_row", "ascending")])
     table = table.take(order)
     names = [n for n in table.column_names if n.startswith("raw.")]
@@ -98,7 +99,7 @@ def bucket_of(
     duplicates = quarantined(
         repeated.select(names).rename_columns([n.removeprefix("raw.") for n in names]),
         pa.array(["repeats an earlier row"] * len(repeated), pa.string()),
-        flat(repeated.column("_file")),
+        decoded(flat(repeated.column("_file"))),
         repeated.column("_row").to_numpy(),
     )
     table = table.filter(pa.array(first)).combine_chunks()
@@ -116,6 +117,11 @@ def bucket_of(
     file = flat(table.column("_file"))
     draw = row_draw(experiment, file, table.column("_row").to_numpy())
     return Bucket(joined, assign(experiment, joined, file, draw, cuts), draw, duplicates, unknown)
+
+
+def _numbered(values: pa.Array) -> pa.Array:
+    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    return values.dictionary_encode() if is_text else values
 
 
 def _comparable(table: pa.Table, names: list[str]) -> pa.Table:

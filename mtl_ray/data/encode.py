@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.dense import as_variable, is_lists, to_vectors
-from mtl_ray.data.keys import flat, to_keys
+from mtl_ray.data.keys import decoded, flat, to_keys
 from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (
@@ -60,6 +60,9 @@ class Encoder:
 
     def feature(self, name: str, values: pa.Array) -> np.ndarray:
         """One input, see `features`."""
+        if pa.types.is_dictionary(values.type):  # what many rows share is encoded once
+            distinct = pa.concat_arrays([values.dictionary, pa.nulls(1, values.type.value_type)])
+            return self.feature(name, distinct)[values.indices.fill_null(len(distinct) - 1).to_numpy()]
         feature = self.experiment.features[name]
         match feature:
             case IdFeature() | CategoricalFeature():
@@ -75,11 +78,6 @@ class Encoder:
                 ids = self.vocabularies[feature.of]
                 return _padded(values, ids, feature.max_length, last=True)
             case MultiCategoricalFeature() | TextFeature():
-                if pa.types.is_dictionary(values.type):
-                    encoded = self.feature(name, values.dictionary)
-                    nothing = self.feature(name, pa.nulls(1, values.type.value_type))
-                    rows = values.indices.fill_null(len(encoded)).to_numpy(zero_copy_only=False)
-                    return np.concatenate([encoded, nothing])[rows]
                 rows = _padded(to_lists(values, feature), self.vocabularies[name], feature.max_length, last=False)
                 rows[:, 0] = np.where(rows[:, 0] == PADDING, NULL, rows[:, 0])
                 return rows
@@ -155,8 +153,7 @@ def population(task: Task, table: pa.Table) -> np.ndarray:
 
 def to_numbers(values: pa.Array) -> np.ndarray:
     """(n,) float64, NaN for null. Raises ValueError for text that is not a number."""
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = decoded(values)
     if pa.types.is_null(values.type):
         return np.full(len(values), np.nan)
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
@@ -192,8 +189,7 @@ def to_flags(values: pa.Array, task: BinaryTask | RankingTask) -> np.ndarray:
 
 def to_lists(values: pa.Array, spec: Feature | Task) -> pa.ListArray:
     """Lists of text keys of a set-valued or text column; null stays null."""
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = decoded(values)
     if is_lists(values.type):
         lists = values
     elif isinstance(spec, TextFeature):

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.bucket import SideTable
-from mtl_ray.data.keys import flat
+from mtl_ray.data.keys import decoded, flat
 from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment import Experiment
 
@@ -25,10 +25,6 @@ def items_of(experiment: Experiment, table: SideTable | None, known: Vocabulary)
         return pa.table({key: known.values})
     missing = known.values.filter(pc.invert(pc.is_in(known.values, value_set=table.keys)))
     rows = table.table.slice(0, len(table.keys))
-    plain = {name: _decoded(flat(rows.column(name))) for name in rows.column_names}
+    plain = {name: decoded(flat(rows.column(name))) for name in rows.column_names}
     tables = [pa.table({key: table.keys, **plain}), pa.table({key: missing})]
     return pa.concat_tables(tables, promote_options="default")
-
-
-def _decoded(values: pa.Array) -> pa.Array:
-    return values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values

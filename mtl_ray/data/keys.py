@@ -13,6 +13,11 @@ def flat(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     return array
 
 
+def decoded(array: pa.Array) -> pa.Array:
+    """Without a dictionary."""
+    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+
+
 def to_keys(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Text keys of a column, null where it is null or blank.
 

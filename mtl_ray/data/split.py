@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtl_ray.data.keys import hash_keys, mix, to_keys, uniform
+from mtl_ray.data.keys import decoded, hash_keys, mix, to_keys, uniform
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.data import ColdSplit, PredefinedSplit, RandomSplit, TimeSplit
@@ -65,7 +65,7 @@ def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.nda
                 codes[(new_user | new_item) & shown] = TRAIN if split.shown_to == "training" else SHOWN
             return codes
         case PredefinedSplit():
-            values = file if split.column is None else to_keys(table.column(split.column))
+            values = decoded(file) if split.column is None else to_keys(table.column(split.column))
             codes = np.full(len(table), NONE, np.int8)
             named = ((TRAIN, split.train), (VALID, split.valid), (TEST, split.test), (SHOWN, split.shown))
             for code, names in named:

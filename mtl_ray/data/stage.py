@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from mtl_ray.data.dense import as_variable
 from mtl_ray.data.encode import to_numbers
-from mtl_ray.data.keys import flat, hash_keys, mix, to_keys
+from mtl_ray.data.keys import decoded, flat, hash_keys, mix, to_keys
 from mtl_ray.data.quality import bad_rows
 from mtl_ray.data.sources import Chunk
 from mtl_ray.data.split import ITEM, TIME, USER
@@ -93,7 +93,9 @@ class Stage:
             "_row": pa.array(rows),
             "_chunk": pa.array(np.full(len(table), chunk, np.int32)),
         }
-        return pa.table({**own, **{f"raw.{c}": _plain(table.column(c)) for c in self.columns}}), stamp
+        # Dictionaries differ from table to table.
+        raw = {f"raw.{name}": decoded(as_variable(flat(table.column(name)))) for name in self.columns}
+        return pa.table({**own, **raw}), stamp
 
     def _deal(self, writers: dict[str, pq.ParquetWriter], piece: int, tables: list[pa.Table]) -> None:
         for bucket, part in self._dealt(pa.concat_tables(tables, promote_options="permissive")) if tables else ():
@@ -129,12 +131,6 @@ def quarantined(table: pa.Table, reason: pa.Array, file: str | pa.Array, rows: n
 def describe(bad: pa.Table, limit: int) -> list[str]:
     """Where the first bad rows are: "u.data row 17: rating is not a number"."""
     return [f"{row['file']} row {row['row']}: {row['reason']}" for row in bad.slice(0, limit).to_pylist()]
-
-
-def _plain(values: pa.ChunkedArray) -> pa.Array:
-    """Without dictionaries, whose values differ from table to table, and fixed-size lists."""
-    array = as_variable(flat(values))
-    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
 
 
 def _as_text(values: pa.Array) -> pa.Array:

@@ -114,7 +114,7 @@ def survey(experiment: Experiment, bucket: Bucket, borders: np.ndarray = NO_BORD
     for name, feature in experiment.features.items():
         match feature:
             case IdFeature() | CategoricalFeature():
-                result.counts[name] = _count(to_keys(column(train, experiment, name)))
+                result.counts[name] = _count_values(column(train, experiment, name))
             case MultiCategoricalFeature() | TextFeature():
                 result.counts[name] = _count_lists(column(train, experiment, name), feature)
             case NumericFeature():
@@ -162,15 +162,29 @@ def _count(keys: pa.Array) -> pa.Table:
     return pa.table({"key": counted.field("values").cast(pa.string()), "count": counted.field("counts")})
 
 
+def _count_values(values: pa.Array) -> pa.Table:
+    if not pa.types.is_dictionary(values.type):
+        return _count(to_keys(values))
+    return _count_distinct(to_keys(values.dictionary), _occurrences(values))
+
+
 def _count_lists(values: pa.Array, spec: Any) -> pa.Table:
     if not pa.types.is_dictionary(values.type):
         return _count(to_lists(values, spec).flatten())
-    # A text that many rows share is split once and counted as often as it occurs.
-    occurrences = np.bincount(values.indices.drop_null().to_numpy(), minlength=len(values.dictionary))
     lists = to_lists(values.dictionary, spec)
     parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
-    table = pa.table({"key": lists.flatten().cast(pa.string()), "count": pa.array(occurrences[parents])})
-    return _sum_counts(table.filter(pc.greater(table.column("count"), 0)))
+    return _count_distinct(lists.flatten(), _occurrences(values)[parents])
+
+
+def _occurrences(values: pa.DictionaryArray) -> np.ndarray:
+    """How many rows have each value of the dictionary."""
+    return np.bincount(values.indices.drop_null().to_numpy(), minlength=len(values.dictionary))
+
+
+def _count_distinct(keys: pa.Array, counts: np.ndarray) -> pa.Table:
+    """Of keys that stand for so many rows each."""
+    table = pa.table({"key": keys.cast(pa.string()), "count": counts})
+    return _sum_counts(table.filter(pa.array((counts > 0) & np.asarray(keys.is_valid()))))
 
 
 def _add_counts(first: pa.Table | None, second: pa.Table) -> pa.Table:

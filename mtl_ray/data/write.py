@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mtl_ray.data.bucket import Bucket, histories
 from mtl_ray.data.encode import Encoder, column, to_numbers
-from mtl_ray.data.keys import flat, hash_keys
+from mtl_ray.data.keys import decoded, flat, hash_keys
 from mtl_ray.data.split import ITEM, TEST, TIME, TRAIN, USER
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.tally import Tallies
@@ -35,8 +35,7 @@ class Writer:
     def __call__(self, number: int, bucket: Bucket) -> str:
         """Write bucket `number`; returns the digest of its encoded rows."""
         experiment = self.encoder.experiment
-        sequences, raw_sequences = self._sequences(bucket)
-        whole_bucket = sequences | self.tallies.encoded(self.encoder, bucket)
+        encoded, raw_histories = self._encoded(bucket)
         digest = hashlib.sha256()
         for code, split in enumerate(SPLITS):
             positions = np.flatnonzero(bucket.split == code)
@@ -45,36 +44,42 @@ class Writer:
             if code == TRAIN:
                 # The stored order is random already, so that a lane is a fair sample of its bucket.
                 positions = np.random.default_rng([experiment.data_seed, number]).permutation(positions)
-            table = bucket.table.take(pa.array(positions))
             columns = {ROW: self.offsets[split][number] + np.arange(len(positions))}
-            for name, feature in experiment.features.items():
-                if not isinstance(feature, SequenceFeature | StatisticFeature):
-                    columns[name] = self.encoder.feature(name, column(table, experiment, name))
-            columns |= {name: values[positions] for name, values in whole_bucket.items()}
-            columns |= {label_column(name): self.encoder.label(name, table) for name in experiment.tasks}
-            columns[USER_SUPPORT] = self.supports[experiment.user].support(flat(table.column(USER)))
-            columns[ITEM_SUPPORT] = self.supports[experiment.item].support(flat(table.column(ITEM)))
-            columns[USER_KEY] = hash_keys(flat(table.column(USER))).astype(np.int64)
+            columns |= {name: values[positions] for name, values in encoded.items()}
             for name in sorted(columns):
                 digest.update(f"{split}/{name}".encode())
                 digest.update(np.ascontiguousarray(columns[name]).tobytes())
             self._write_lanes(split, number, columns)
             if split == "test":
-                self._write_raw(number, table, raw_sequences)
+                self._write_raw(number, bucket.table.take(pa.array(positions)), raw_histories)
         return digest.hexdigest()
+
+    def _encoded(self, bucket: Bucket) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+        """All columns of every row of the bucket but `ROW`, and raw histories of its test rows."""
+        experiment, table = self.encoder.experiment, bucket.table
+        columns, raw_histories = self._sequences(bucket)
+        columns |= self.tallies.encoded(self.encoder, bucket)
+        for name, feature in experiment.features.items():
+            if not isinstance(feature, SequenceFeature | StatisticFeature):
+                columns[name] = self.encoder.feature(name, column(table, experiment, name))
+        columns |= {label_column(name): self.encoder.label(name, table) for name in experiment.tasks}
+        columns[USER_SUPPORT] = self.supports[experiment.user].support(flat(table.column(USER)))
+        columns[ITEM_SUPPORT] = self.supports[experiment.item].support(flat(table.column(ITEM)))
+        columns[USER_KEY] = hash_keys(flat(table.column(USER))).astype(np.int64)
+        return columns, raw_histories
 
     def _sequences(self, bucket: Bucket) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
         """Encoded histories of every row of the bucket, and raw ones of its test rows."""
         experiment = self.encoder.experiment
+        items = flat(bucket.table.column(ITEM))
         test = np.flatnonzero(bucket.split == TEST)
         encoded, raw = {}, {}
         for name, feature in experiment.features.items():
             if not isinstance(feature, SequenceFeature):
                 continue
             past = histories(bucket, feature, experiment.data.split.kind)
-            items = self.encoder.vocabularies[feature.of].rows(flat(bucket.table.column(ITEM)))
-            encoded[name] = past.rows(items, feature.max_length)
-            raw[name] = past.lists(flat(bucket.table.column(ITEM)), test)
+            encoded[name] = past.rows(self.encoder.vocabularies[feature.of].rows(items), feature.max_length)
+            raw[name] = past.lists(decoded(items), test)
             if feature.values:
                 numbers = to_numbers(flat(bucket.table.column(feature.values)))
                 values = self.encoder.standardised(name, numbers)
@@ -91,8 +96,7 @@ class Writer:
                 (self.folder / split).write_table(f"{number:05d}-{lane:03d}.parquet", table, dictionary=False)
 
     def _write_raw(self, number: int, table: pa.Table, histories: dict[str, pa.Array]) -> None:
-        columns = {n: flat(table.column(n)) for n in table.column_names if n not in (USER, ITEM, TIME)}
-        columns = {n: a.cast(a.type.value_type) if pa.types.is_dictionary(a.type) else a for n, a in columns.items()}
+        columns = {n: decoded(flat(table.column(n))) for n in table.column_names if n not in (USER, ITEM, TIME)}
         (self.folder / RAW_TEST).write_table(f"{number:05d}.parquet", pa.table({**columns, **histories}))
 
 
