@@ -182,9 +182,11 @@ def test_the_best_items_over_a_scoring_of_their_rows(model, performance):
     )
     rows = pa.Table.from_pylist([{**profile, **item} for item in items.to_pylist()])
     recommender, scorer = Recommender(model, items, "rating"), Scorer(model)
-    pairs = [
-        (seconds(lambda: recommender.recommend(profile)), seconds(lambda: scorer.score(rows))) for _ in range(12)
-    ][2:]
+
+    def pair() -> tuple[float, float]:
+        return seconds(lambda: recommender.recommend(profile)), seconds(lambda: scorer.score(rows))
+
+    pairs = [pair() for _ in range(12)][2:]
     note = f"{1000 * statistics.median(own for own, _ in pairs):.1f} ms a profile, all threads of torch"
     ratios = [own / whole for own, whole in pairs]
     performance("the best of 5,000 items over scoring their rows", ratios, bar=1, at_least=False, note=note)
