@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.dense import digests, is_vectors
-from mtl_ray.data.keys import decoded, flat
+from mtl_ray.data.keys import decoded, flat, is_text
 from mtl_ray.data.split import ITEM, NONE, SHOWN, TIME, TRAIN, USER, Cuts, assign, row_draw
 from mtl_ray.data.stage import quarantined
 from mtl_ray.data.storage import Folder
@@ -120,8 +120,7 @@ def bucket_of(
 
 
 def _numbered(values: pa.Array) -> pa.Array:
-    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-    return values.dictionary_encode() if is_text else values
+    return values.dictionary_encode() if is_text(values.type) else values
 
 
 def _comparable(table: pa.Table, names: list[str]) -> pa.Table:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.dense import as_variable, is_lists, to_vectors
-from mtl_ray.data.keys import decoded, flat, to_keys
+from mtl_ray.data.keys import decoded, flat, is_text, to_keys
 from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (
@@ -158,7 +158,7 @@ def to_numbers(values: pa.Array) -> np.ndarray:
         return np.full(len(values), np.nan)
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
         values = values.cast(pa.timestamp("ns")).cast(pa.int64())
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+    if is_text(values.type):
         values = pc.utf8_trim_whitespace(values)
         values = pc.if_else(pc.equal(values, ""), None, values)
     return values.cast(pa.float64()).fill_null(math.nan).to_numpy(zero_copy_only=False)

@@ -13,6 +13,11 @@ def flat(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     return array
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text, without a dictionary."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 def decoded(array: pa.Array) -> pa.Array:
     """Without a dictionary."""
     return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
@@ -27,7 +32,7 @@ def to_keys(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     array = flat(array)
     if pa.types.is_dictionary(array.type):
         return _text_keys(array.dictionary).take(array.indices)
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+    if is_text(array.type):
         distinct = array.dictionary_encode()  # few among many, mostly: a text is looked at once
         return _text_keys(distinct.dictionary).take(distinct.indices)
     return _text_keys(array)

@@ -32,7 +32,7 @@ def leakage_report(experiment: Experiment, folder: Folder) -> dict[str, Any]:
     words = folder.read_table(VOCABULARY)
     sequences = [n for n, f in experiment.features.items() if isinstance(f, SequenceFeature)]
     files = [path.rpartition("/")[2] for path in (folder / "train").files(".parquet")]
-    seen = _Seen(folder / "train", files, [USER_KEY, experiment.item], sequences)
+    seen = _Seen(folder / "train", files, experiment.item, sequences)
     parts = parallel(seen, range(0, len(files), FILES_AT_ONCE))
     seen_users, seen_items, in_histories = reduce(lambda a, b: [*map(np.union1d, a, b)], parts)
     report = {}
@@ -61,14 +61,15 @@ class _Seen:
 
     folder: Folder
     files: list[str]
-    columns: list[str]
+    item: str
     sequences: list[str]
 
     def __call__(self, first: int) -> list[np.ndarray]:
         files = self.files[first : first + FILES_AT_ONCE]
-        table = pa.concat_tables(self.folder.read_table(f, columns=[*self.columns, *self.sequences]) for f in files)
+        columns = [USER_KEY, self.item, *self.sequences]
+        table = pa.concat_tables(self.folder.read_table(file, columns=columns) for file in files)
         entries = [flat(table.column(name)).flatten().to_numpy() for name in self.sequences]
-        users, items = (table.column(name).to_numpy() for name in self.columns)
+        users, items = (table.column(name).to_numpy() for name in (USER_KEY, self.item))
         return [np.unique(users), _distinct([items]), _distinct(entries)]
 
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from mtl_ray.data.dense import as_variable, bad_vectors, is_lists
 from mtl_ray.data.encode import to_numbers
-from mtl_ray.data.keys import flat, to_keys
+from mtl_ray.data.keys import flat, is_text, to_keys
 from mtl_ray.data.sources.delimited import MALFORMED
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
@@ -221,7 +221,7 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
             for unusable, why in bad_vectors(values, sizes[column]):
                 mended[f"{name}.{column} {why}"] = int(unusable.sum())
                 values = pc.if_else(pa.array(unusable), None, values)
-        elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        elif is_text(values.type):
             values = values.cast(pa.string()).dictionary_encode()
         columns[column] = values
     return pa.table(columns), {reason: count for reason, count in mended.items() if count}

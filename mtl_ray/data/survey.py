@@ -163,9 +163,8 @@ def _count(keys: pa.Array) -> pa.Table:
 
 
 def _count_values(values: pa.Array) -> pa.Table:
-    if not pa.types.is_dictionary(values.type):
-        return _count(to_keys(values))
-    return _count_distinct(to_keys(values.dictionary), _occurrences(values))
+    distinct = values.dictionary_encode()
+    return _count_distinct(to_keys(distinct.dictionary), _occurrences(distinct))
 
 
 def _count_lists(values: pa.Array, spec: Any) -> pa.Table:

@@ -17,9 +17,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-# Tests look at workers ten times as often as users do, which costs time that is not the users'.
-os.environ.pop("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", None)
-
 RESULT = Path(__file__).parents[2] / "docs/results/performance.md"
 ROWS = RESULT.with_suffix(".json")
 HEAD = """# Performance

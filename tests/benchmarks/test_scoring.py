@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from mtl_ray.loop import Trainer
 from mtl_ray.recommender import Recommender
 from mtl_ray.score import Scorer
 from mtl_ray.session import connect
+from tests.benchmarks.test_evaluation import seconds
 from tests.benchmarks.test_prepare import peak_memory
 from tests.support import shard, small_experiment
 
@@ -190,9 +190,3 @@ def test_the_best_items_over_a_scoring_of_their_rows(model, performance):
     note = f"{1000 * statistics.median(own for own, _ in pairs):.1f} ms a profile, all threads of torch"
     ratios = [own / whole for own, whole in pairs]
     performance("the best of 5,000 items over scoring their rows", ratios, bar=1, at_least=False, note=note)
-
-
-def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

@@ -6,6 +6,9 @@ import ray
 from mtl_ray.train import train
 from tests.support import small_experiment
 
+# A dead worker is noticed soon. Benchmarks look as seldom as users do: it costs time.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+
 
 def pytest_collection_modifyitems(items):
     for item in items:
