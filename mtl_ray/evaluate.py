@@ -15,7 +15,7 @@ from mtl_ray.data.load import read_directly, to_batch
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
-from mtl_ray.evaluation import evaluated_rows, metrics_of, outputs
+from mtl_ray.evaluation import by_row, evaluated, metrics_of
 from mtl_ray.metrics import segment_masks
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.reliability import Bin, calibration, intervals
@@ -54,8 +54,8 @@ class _Predictor:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         (table,) = read_directly(self.folder, [row["file"]])
         slices = (table.slice(first, self.batch_size) for first in range(0, len(table), self.batch_size))
-        parts = [outputs(self.model, to_batch(rows)) for rows in slices]
-        return {**row, "parts": pickle.dumps([{n: column.numpy() for n, column in part.items()} for part in parts])}
+        part = evaluated(self.model, map(to_batch, slices))
+        return {**row, "part": pickle.dumps({name: column.numpy() for name, column in part.items()})}
 
 
 def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> Evaluation:
@@ -83,15 +83,14 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> E
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(4, len(files))),
         num_cpus=1,
     )
-    rows = sorted(dataset.iter_rows(), key=lambda row: row["file"])
-    parts = [part for row in rows for part in pickle.loads(row["parts"])]  # noqa: S301 - written a few lines above
-    batches = [{name: torch.from_numpy(column) for name, column in part.items()} for part in parts]
+    found = sorted(dataset.iter_rows(), key=lambda row: row["file"])
+    parts = [pickle.loads(row["part"]) for row in found]  # noqa: S301 - written a few lines above
+    rows = by_row([{name: torch.from_numpy(column) for name, column in part.items()} for part in parts])
     experiment, tasks = loaded.experiment, loaded.model.tasks
-    rows = evaluated_rows(experiment, batches)
     named = [s for s in segments(experiment.evaluation.support_buckets) if s.name in SEGMENTS]
     masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], named)
     return Evaluation(
-        metrics_of(experiment, loaded.model, batches, split),
+        metrics_of(experiment, loaded.model, rows, split),
         evaluate_baselines(experiment, prepared, split),
         intervals(tasks, rows, {"": torch.ones(len(rows[USER_SUPPORT]), dtype=torch.bool), **masks}, split),
         calibration(tasks, rows),

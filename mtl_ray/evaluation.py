@@ -1,6 +1,6 @@
 """Predictions and metrics of a split: per task and per segment, exact over workers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,34 +17,39 @@ from mtl_ray.tasks import TaskHead
 
 
 @torch.no_grad()
-def outputs(model: MultiTaskModel, batch: Batch) -> Batch:
-    """Predictions `NAME` (natural scale), row number, user key, supports, labels, and `NAME.loss` sums and counts."""
-    logits = model.evaluation_logits(batch)
-    result = {name: batch[name] for name in (ROW, USER_KEY, USER_SUPPORT, ITEM_SUPPORT)}
+def evaluated(model: MultiTaskModel, batches: Iterable[Batch]) -> Batch:
+    """Of all rows, on the CPU: predictions `NAME` (natural scale), row numbers, user keys, supports and labels; and of
+    each task `NAME.loss`, the sum and the count of its losses."""
+    columns = (ROW, USER_KEY, USER_SUPPORT, ITEM_SUPPORT, *map(label_column, model.tasks))
+    parts = []
+    for batch in batches:
+        part = {name: batch[name] for name in columns} | model.evaluation_logits(batch)
+        parts.append({name: column.cpu() for name, column in part.items()})
+    rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     for name, task in model.tasks.items():
-        label = batch[label_column(name)]
-        result[name] = task.predict(logits[name])
-        result[label_column(name)] = label
-        # In float64 a sum is the same however the rows are dealt into batches.
+        logits, label = rows[name], rows[label_column(name)]
+        rows[name] = task.predict(logits)
+        # In float64 a sum is the same however the rows are dealt over workers.
         exact = label.double() if label.is_floating_point() else label
-        loss, count = task.loss(logits[name].double(), exact, task.labelled(label))
-        result[f"{name}.loss"] = torch.stack([loss, count.to(loss.dtype)])
-    return result
+        rows[f"{name}.loss"] = torch.stack(task.loss(logits.double(), exact, task.labelled(label))).double()
+    return rows
 
 
-def metrics_of(experiment: Experiment, model: MultiTaskModel, parts: list[Batch], split: str) -> dict[str, float]:
-    """Metrics `split/task/metric[/segment]` and row counts of evaluated rows, gathered on one process."""
-    losses = [torch.stack([part[f"{name}.loss"] for part in parts]).double().sum(0) for name in experiment.tasks]
-    metrics = mean_losses(experiment, torch.stack(losses, 1).flatten(), split)
-    return metrics | segment_metrics(experiment, model.tasks, evaluated_rows(experiment, parts), split)
+def by_row(parts: Sequence[Batch]) -> Batch:
+    """What `evaluated` gave for several parts as one: losses added, rows by their number, since the order of summation
+    must not depend on the number of workers."""
+    order = torch.argsort(torch.cat([part[ROW] for part in parts]))
+    whole = {}
+    for name in parts[0]:
+        columns = [part[name] for part in parts]
+        whole[name] = torch.stack(columns).sum(0) if name.endswith(".loss") else torch.cat(columns)[order]
+    return whole
 
 
-def evaluated_rows(experiment: Experiment, parts: list[Batch]) -> Batch:
-    """All rows of `parts` by row number: the order of summation must not depend on the number of workers."""
-    names = [ROW, USER_KEY, USER_SUPPORT, ITEM_SUPPORT, *experiment.tasks, *map(label_column, experiment.tasks)]
-    rows = {name: torch.cat([part[name] for part in parts]) for name in names}
-    order = torch.argsort(rows[ROW])
-    return {name: column[order] for name, column in rows.items()}
+def metrics_of(experiment: Experiment, model: MultiTaskModel, rows: Batch, split: str) -> dict[str, float]:
+    """Metrics `split/task/metric[/segment]` and row counts of what `by_row` gave for a whole split."""
+    losses = torch.stack([rows[f"{name}.loss"] for name in experiment.tasks], 1).flatten()
+    return mean_losses(experiment, losses, split) | segment_metrics(experiment, model.tasks, rows, split)
 
 
 def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows: Batch, split: str) -> dict[str, float]:
@@ -75,18 +80,15 @@ def evaluate(trainer: Trainer, shard: Shard) -> dict[str, float]:
     """
     experiment, model = trainer.experiment, trainer.evaluated
     model.eval()
-    parts = []
-    for batch in shard.evaluation_batches(experiment.evaluation.batch_size):
-        part = outputs(model, to_device(batch, trainer.device, trainer.dtype))
-        parts.append({name: column.cpu() for name, column in part.items()})
-    whole = {name: _gathered(name, [part[name] for part in parts], trainer.device) for name in parts[0]}
-    box: list[Any] = [metrics_of(experiment, model, [whole], shard.split) if rank() == 0 else None]
+    batches = shard.evaluation_batches(experiment.evaluation.batch_size)
+    rows = evaluated(model, (to_device(batch, trainer.device, trainer.dtype) for batch in batches))
+    whole = {name: _gathered(name, column, trainer.device) for name, column in rows.items()}
+    box: list[Any] = [metrics_of(experiment, model, by_row([whole]), shard.split) if rank() == 0 else None]
     if world_size() > 1:
         torch.distributed.broadcast_object_list(box, src=0)
     return box[0]
 
 
-def _gathered(name: str, columns: list[Tensor], device: torch.device) -> Tensor:
-    if name.endswith(".loss"):
-        return sum_over_ranks(torch.stack(columns).double().sum(0).to(device)).cpu()
-    return gather_rows(torch.cat(columns).to(device)).cpu()
+def _gathered(name: str, column: Tensor, device: torch.device) -> Tensor:
+    gather = sum_over_ranks if name.endswith(".loss") else gather_rows
+    return gather(column.to(device)).cpu()
