@@ -4,16 +4,13 @@ import math
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_calibration_error,
-    multiclass_f1_score,
-    multilabel_auroc,
-)
-from torchmetrics.retrieval import RetrievalNormalizedDCG, RetrievalRecall
 
 from mtl_ray.areas import Rows
 from mtl_ray.experiment.tasks import RealTask, Task, metric_names
 from mtl_ray.schema import Segment
+
+# TorchMetrics loads matplotlib, and most of what imports this module computes nothing.
+# ruff: noqa: PLC0415
 
 
 def segment_masks(user_support: Tensor, item_support: Tensor, segments: list[Segment]) -> dict[str, Tensor]:
@@ -87,6 +84,8 @@ def _compute(metric: str, task: Task, rows: Rows) -> float | None:
         case "deviance":
             return _poisson_deviance(prediction, label.double())
         case "ece":
+            from torchmetrics.functional.classification import binary_calibration_error
+
             return float(binary_calibration_error(prediction, (label > 0.5).long(), n_bins=15, validate_args=False))
         case "ratio":
             observed = float(label.double().sum())
@@ -98,6 +97,8 @@ def _compute(metric: str, task: Task, rows: Rows) -> float | None:
         case "accuracy":
             return float((prediction.argmax(1) == label).double().mean())
         case "macro_f1":
+            from torchmetrics.functional.classification import multiclass_f1_score
+
             num_classes = prediction.shape[1]
             if num_classes < 2:
                 return None
@@ -107,6 +108,8 @@ def _compute(metric: str, task: Task, rows: Rows) -> float | None:
         case "micro_auc":
             return _auc(prediction.flatten(), label.flatten())
         case "macro_auc":
+            from torchmetrics.functional.classification import multilabel_auroc
+
             both = (label.amax(0) == 1) & (label.amin(0) == 0)
             if not both.any():
                 return None
@@ -153,6 +156,8 @@ def _ranks_within(user: Tensor, score: Tensor) -> Tensor:
 
 def _ranking(name: str, k: int, task: Task, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
     """NDCG@k or recall@k per user over the user's evaluated rows, averaged over users that have a relevant row."""
+    from torchmetrics.retrieval import RetrievalNormalizedDCG, RetrievalRecall
+
     user = torch.unique(users, return_inverse=True)[1]
     # Small numbers above 0 in the same order: torchmetrics reads float32 and counts no item whose score is not above 0.
     prediction = _ranks_within(user, prediction)

@@ -1,12 +1,10 @@
 """The base of every task weighting: a function from what all workers share to one weight a task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchjd.scalarization import Scalarizer
 
 from mtl_ray.balancing.step import Step
 
@@ -66,12 +64,3 @@ class Balancer(nn.Module, ABC):
         """Restore the own optimizer."""
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state)
-
-
-def derivative(scalarizer: Scalarizer, values: Tensor, own: Iterable[nn.Parameter] = ()) -> Tensor:
-    """(T,) ds/dL_t of a scalarization at `values`; its own parameters get their gradient, too."""
-    with torch.enable_grad():
-        values = values.detach().requires_grad_()
-        scalarizer(values).backward(inputs=[values, *own])
-    assert values.grad is not None
-    return values.grad

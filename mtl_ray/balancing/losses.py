@@ -1,51 +1,16 @@
-"""Weights from loss values alone: constant, scheduled, learned, random."""
+"""Weights from loss values alone: learned, random, by their course."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchjd.scalarization import DWA, FAMO, IMTLL, UW, Scalarizer
 
-from mtl_ray.balancing.balancer import Balancer, derivative
+from mtl_ray.balancing.balancer import Balancer
 from mtl_ray.balancing.step import Step
 
 TINY = 1e-12
 """Losses are at least so large where a logarithm or a ratio is taken."""
-
-
-class StaticBalancer(Balancer):
-    """L = sum_t w_t L_t."""
-
-    needs_label = False
-    declared: Tensor
-
-    def __init__(self, weights: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("declared", weights, persistent=False)
-
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
-        return self.declared
-
-
-class ScheduledBalancer(StaticBalancer):
-    """Weights that are constant within an epoch: of task t in epoch e, the last one of its schedule that began by e.
-
-    Args:
-        weights: (T,) before a schedule begins, and for tasks without one.
-        schedule: by number of the task, first epoch -> weight.
-    """
-
-    def __init__(self, weights: Tensor, schedule: Mapping[int, Mapping[int, float]]) -> None:
-        super().__init__(weights)
-        self.schedule = schedule
-
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
-        weights = self.declared.clone()
-        for task, changes in self.schedule.items():
-            begun = [first for first in changes if first <= step.epoch]
-            if begun:
-                weights[task] = changes[max(begun)]
-        return weights
 
 
 class PlainScalarization(Balancer):
@@ -171,3 +136,12 @@ class DTPBalancer(Balancer):
         self.performance = torch.where(step.present & newest.isfinite(), old.lerp(newest, self.alpha), self.performance)
         k = self.performance.clamp(TINY, 1.0)
         return -((1 - k) ** self.gamma) * k.log()
+
+
+def derivative(scalarizer: Scalarizer, values: Tensor, own: Iterable[nn.Parameter] = ()) -> Tensor:
+    """(T,) ds/dL_t of a scalarization at `values`; its own parameters get their gradient, too."""
+    with torch.enable_grad():
+        values = values.detach().requires_grad_()
+        scalarizer(values).backward(inputs=[values, *own])
+    assert values.grad is not None
+    return values.grad

@@ -196,3 +196,9 @@ def leaves(tensors: Iterable[Tensor], past: Iterable[Tensor] = ()) -> list[Tenso
             found[node.variable] = None
         waiting += [following for following, _ in node.next_functions]
     return list(found)
+
+
+def cosines(gramian: Tensor) -> Tensor:
+    """(T, T) cosines from inner products; 0 for a gradient of 0."""
+    norms = gramian.diagonal().clamp(min=0).sqrt()
+    return (gramian / (norms[:, None] * norms).clamp(min=torch.finfo(gramian.dtype).tiny)).clamp(-1, 1)

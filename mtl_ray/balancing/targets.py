@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl_ray.balancing.balancer import Balancer
 from mtl_ray.balancing.gradients import GradientBalancer, Space
-from mtl_ray.balancing.step import Step
+from mtl_ray.balancing.step import Step, cosines
 
 
 class GradientToTargetBalancer(GradientBalancer):
@@ -67,9 +67,3 @@ class BanditBalancer(Balancer):
         largest = rewards.abs().nan_to_num(0.0).max()
         if largest > 0:
             self.scores = (self.scores + (self.eta * rewards / largest).nan_to_num(0.0)).clamp(-6, 6)
-
-
-def cosines(gramian: Tensor) -> Tensor:
-    """(T, T) cosines from inner products; 0 for a gradient of 0."""
-    norms = gramian.diagonal().clamp(min=0).sqrt()
-    return (gramian / (norms[:, None] * norms).clamp(min=torch.finfo(gramian.dtype).tiny)).clamp(-1, 1)
