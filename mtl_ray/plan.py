@@ -14,7 +14,6 @@ import pyarrow as pa
 from mtl_ray.cost import Complexity
 from mtl_ray.data.bucket import bucket_of
 from mtl_ray.data.prepare import find_prepared, raw_columns, side_tables
-from mtl_ray.data.quality import bad_rows
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.data.split import Cuts
 from mtl_ray.data.stage import Stage
@@ -157,8 +156,7 @@ def _estimate(experiment: Experiment, raw: Raw) -> Schema:
     tables = ((chunk.file, *entry) for chunk in raw.chunks for entry in chunk.read())
     parts, read = [], 0
     for file, first_row, table in tables:
-        good = np.asarray(bad_rows(experiment, table).is_null())
-        parts.append(stage.staged(table, good, file, first_row + np.flatnonzero(good), 0)[0])
+        parts.append(stage.checked(table, file, np.arange(first_row, first_row + len(table)))[1])
         read += len(table)
         if read >= SAMPLE_ROWS:
             break

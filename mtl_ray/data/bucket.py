@@ -72,7 +72,7 @@ def load_bucket(
     cuts: Cuts,
 ) -> Bucket:
     """Read one bucket, see `bucket_of`."""
-    parts = [staging.read_table(path.rpartition("/")[2]) for path in staging.files(".parquet")]
+    parts = [staging.read_table(path.rpartition("/")[2], numbered=True) for path in staging.files(".parquet")]
     return bucket_of(experiment, pa.concat_tables(parts, promote_options="permissive"), users, items, cuts)
 
 
@@ -83,18 +83,16 @@ def bucket_of(
     items: SideTable | None,
     cuts: Cuts,
 ) -> Bucket:
-    """Order, deduplicate, join and split staged rows.
+    """Order, deduplicate, join and split staged rows, which are in the order of the log.
 
     A repeat of (user, item, time), or of the whole row in a log without time, is set aside.
     """
     # A text is looked at once: from here on its number is moved and compared.
     table = pa.table({name: _numbered(flat(table.column(name))) for name in table.column_names})
-    order = pc.sort_indices(table, [(TIME, "ascending"), ("_chunk", "ascending"), ("_row", "ascending")])
-    table = table.take(order)
+    table = table.take(pa.array(np.argsort(table.column(TIME).to_numpy(), kind="stable")))
     names = [n for n in table.column_names if n.startswith("raw.")]
-    compared = table.select([USER, ITEM, TIME]) if experiment.data.time else _comparable(table, [USER, ITEM, *names])
-    codes = {name: flat(compared.column(name)).dictionary_encode().indices for name in compared.column_names}
-    first = ~pd.DataFrame({n: c.fill_null(-1).to_numpy() for n, c in codes.items()}).duplicated().to_numpy()
+    compared = table.select([USER, ITEM]) if experiment.data.time else _comparable(table, [USER, ITEM, *names])
+    first = ~_repeats(compared, table.column(TIME).to_numpy())
     repeated = table.filter(pa.array(~first))
     duplicates = quarantined(
         repeated.select(names).rename_columns([n.removeprefix("raw.") for n in names]),
@@ -121,6 +119,19 @@ def bucket_of(
 
 def _numbered(values: pa.Array) -> pa.Array:
     return values.dictionary_encode() if is_text(values.type) else values
+
+
+def _repeats(table: pa.Table, time: np.ndarray) -> np.ndarray:
+    """(n,) bool: rows, in the order of time, that are equal to one above of the same instant."""
+    follows, repeats = np.zeros((2, len(time)), bool)
+    follows[1:] = time[1:] == time[:-1]
+    shared = follows.copy()  # few instants are of several rows, mostly
+    shared[:-1] |= follows[1:]
+    codes = {"": np.cumsum(~follows)[shared]}
+    for name in table.column_names:
+        codes[name] = flat(table.column(name)).dictionary_encode().indices.fill_null(-1).to_numpy()[shared]
+    repeats[shared] = pd.DataFrame(codes).duplicated()
+    return repeats
 
 
 def _comparable(table: pa.Table, names: list[str]) -> pa.Table:
@@ -150,11 +161,12 @@ class Histories:
 
     def rows(self, values: np.ndarray, length: int) -> np.ndarray:
         """(n, length) `values` (by row of the bucket) of each history, oldest first, padded on the right with 0."""
-        steps = np.arange(length)
-        inside = steps < self.sizes[:, None]
-        positions = np.where(inside, self.starts[:, None] + steps + (steps >= self.gaps[:, None]), 0)
-        known = values[self.source]
-        return np.where(inside, known[positions] if len(known) else 0, 0).astype(values.dtype)
+        steps = np.arange(length, dtype=np.int32)
+        known = np.append(values[self.source], values.dtype.type(0))
+        positions = self.starts.astype(np.int32)[:, None] + steps
+        positions += steps >= self.gaps[:, None]
+        positions[steps >= self.sizes[:, None]] = len(self.source)
+        return known[positions]
 
     def lists(self, values: pa.Array, rows: np.ndarray) -> pa.ListArray:
         """The same of the given rows as lists of raw values."""

@@ -6,6 +6,7 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -70,7 +71,7 @@ class _Seen:
         table = pa.concat_tables(self.folder.read_table(file, columns=columns) for file in files)
         entries = [flat(table.column(name)).flatten().to_numpy() for name in self.sequences]
         users, items = (table.column(name).to_numpy() for name in (USER_KEY, self.item))
-        return [np.unique(users), _distinct([items]), _distinct(entries)]
+        return [pd.unique(users), _distinct([items]), _distinct(entries)]
 
 
 def _distinct(arrays: Sequence[np.ndarray]) -> np.ndarray:

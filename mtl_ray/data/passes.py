@@ -108,8 +108,7 @@ class _StagePiece:
     size: int
 
     def __call__(self, piece: int) -> dict[str, Any]:
-        first = piece * self.size
-        return self.stage(piece, first, self.raw_chunks[first : first + self.size])
+        return self.stage(piece, self.raw_chunks[piece * self.size : (piece + 1) * self.size])
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from mtl_ray.data.dense import as_variable, bad_vectors, is_lists
 from mtl_ray.data.encode import to_numbers
 from mtl_ray.data.keys import flat, is_text, to_keys
 from mtl_ray.data.sources.delimited import MALFORMED
+from mtl_ray.data.split import ITEM, USER
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (
@@ -59,13 +60,18 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
     return [column for column in needed if column in log]
 
 
-def bad_rows(experiment: Experiment, table: pa.Table) -> pa.Array:
-    """(n,) string: why a row of the log is unusable, null for a good row."""
+def keys_of(experiment: Experiment, table: pa.Table) -> pa.Table:
+    """The keys of each row's user and item."""
+    columns = {USER: experiment.column_of(experiment.user), ITEM: experiment.column_of(experiment.item)}
+    return pa.table({name: to_keys(table.column(column)) for name, column in columns.items()})
+
+
+def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Array:
+    """(n,) string: why a row of the log is unusable, null for a good row; `keys` are those of `keys_of`."""
     reasons = _Reasons(len(table))
     reasons.malformed(table)
-    for name in (experiment.user, experiment.item):
-        column = experiment.column_of(name)
-        reasons.add(to_keys(table.column(column)).is_null(), f"{column} is null")
+    for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
+        reasons.add(keys.column(key).is_null(), f"{experiment.column_of(name)} is null")
     if experiment.data.time:
         reasons.number(table, experiment.data.time, nullable=False)
     reasons.inputs(experiment, table)

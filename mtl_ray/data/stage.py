@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from mtl_ray.data.dense import as_variable
 from mtl_ray.data.encode import to_numbers
-from mtl_ray.data.keys import decoded, flat, hash_keys, mix, to_keys
-from mtl_ray.data.quality import bad_rows
+from mtl_ray.data.keys import decoded, flat, hash_keys, is_text, mix
+from mtl_ray.data.quality import bad_rows, keys_of
 from mtl_ray.data.sources import Chunk
-from mtl_ray.data.split import ITEM, TIME, USER
+from mtl_ray.data.split import TIME, USER
 from mtl_ray.data.storage import Folder
 from mtl_ray.experiment import Experiment
 
@@ -35,17 +35,17 @@ class Stage:
     num_buckets: int
     folder: Folder
 
-    def __call__(self, piece: int, first_chunk: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
+    def __call__(self, piece: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         """Stage one piece of the log; returns its counts: rows, bad rows by reason, first bad rows, time range."""
         writers: dict[str, pq.ParquetWriter] = {}
         total, reasons, examples = 0, Counter(), []
         low, high, is_timestamp = float("inf"), float("-inf"), False
         waiting: list[pa.Table] = []  # dealt together: a bucket's part of a single table is small and slow to write
-        for index, chunk in enumerate(chunks, first_chunk):
+        for chunk in chunks:
             for first_row, table in chunk.read():
                 total += len(table)
                 rows = np.arange(first_row, first_row + len(table))
-                reason = bad_rows(self.experiment, table)
+                reason, staged, stamp = self.checked(table, chunk.file, rows)
                 good = np.asarray(reason.is_null())
                 if not good.all():
                     bad = quarantined(table.filter(pa.array(~good)), reason.drop_null(), chunk.file, rows[~good])
@@ -53,7 +53,6 @@ class Stage:
                     reasons.update(reason.drop_null().to_pylist())
                     if len(examples) < 5:
                         examples += describe(bad, 5 - len(examples))
-                staged, stamp = self.staged(table, good, chunk.file, rows[good], index)
                 is_timestamp |= stamp
                 if len(staged):
                     low = min(low, float(staged.column(TIME).to_numpy().min()))
@@ -74,11 +73,13 @@ class Stage:
             "is_timestamp": is_timestamp,
         }
 
-    def staged(
-        self, table: pa.Table, good: np.ndarray, file: str, rows: np.ndarray, chunk: int
-    ) -> tuple[pa.Table, bool]:
-        """Good rows with their keys, time and place, and whether the time column holds timestamps."""
-        table = table.select(self.columns).filter(pa.array(good))
+    def checked(self, table: pa.Table, file: str, rows: np.ndarray) -> tuple[pa.Array, pa.Table, bool]:
+        """Why each row is bad (null for a good one), good rows with their keys, time and place, and whether the time
+        column holds timestamps."""
+        keys = keys_of(self.experiment, table)
+        reason = bad_rows(self.experiment, table, keys)
+        good = reason.is_null()
+        table, keys, rows = table.select(self.columns).filter(good), keys.filter(good), rows[np.asarray(good)]
         time_column = self.experiment.data.time
         time, stamp = pa.array(np.zeros(len(table))), False
         if time_column:
@@ -86,16 +87,14 @@ class Stage:
             stamp = pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)
             time = pa.array(to_numbers(values))
         own = {
-            USER: to_keys(table.column(self.experiment.column_of(self.experiment.user))),
-            ITEM: to_keys(table.column(self.experiment.column_of(self.experiment.item))),
+            **{name: flat(keys.column(name)) for name in keys.column_names},
             TIME: time,
             "_file": pa.array([file]).take(pa.array(np.zeros(len(table), np.int32))),
             "_row": pa.array(rows),
-            "_chunk": pa.array(np.full(len(table), chunk, np.int32)),
         }
         # Dictionaries differ from table to table.
         raw = {f"raw.{name}": decoded(as_variable(flat(table.column(name)))) for name in self.columns}
-        return pa.table({**own, **raw}), stamp
+        return reason, pa.table({**own, **raw}), stamp
 
     def _deal(self, writers: dict[str, pq.ParquetWriter], piece: int, tables: list[pa.Table]) -> None:
         for bucket, part in self._dealt(pa.concat_tables(tables, promote_options="permissive")) if tables else ():
@@ -114,7 +113,15 @@ class Stage:
         if name not in writers:
             parent, _, file = name.rpartition("/")
             folder = (self.folder / parent).create()
-            writers[name] = pq.ParquetWriter(f"{folder.path}/{file}", table.schema, filesystem=folder.fs)
+            texts = [field.name for field in table.schema if is_text(field.type)]
+            # Read back twice, whole, and deleted: nobody skips rows by statistics.
+            writers[name] = pq.ParquetWriter(
+                f"{folder.path}/{file}",
+                table.schema,
+                filesystem=folder.fs,
+                use_dictionary=texts,  # pyright: ignore[reportArgumentType] - it takes names of columns, too
+                write_statistics=False,
+            )
         writers[name].write_table(table.cast(writers[name].schema))
 
 

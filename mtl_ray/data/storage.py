@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from mtl_ray.data.keys import is_text
 from mtl_ray.errors import InputError, refuse_credentials
 
 LEFT_OVER = 24 * 3600.0
@@ -149,10 +150,18 @@ class Folder:
         self.write_table(f".{name}.partial", table)
         (self / f".{name}.partial").rename(self / name)
 
-    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """Read a Parquet file, all columns by default. Raises InputError as `refuse_pickles`."""
+    def read_table(self, name: str, columns: list[str] | None = None, *, numbered: bool = False) -> pa.Table:
+        """Read a Parquet file, all columns by default; `numbered` with texts as dictionaries, as most are in the file.
+
+        Raises InputError as `refuse_pickles`.
+        """
         file = pq.ParquetFile(f"{self.path}/{name}", filesystem=self.fs)
         refuse_pickles(file.schema_arrow, f"{self.path}/{name}")
+        if numbered:
+            texts = [field.name for field in file.schema_arrow if is_text(field.type)]
+            file = pq.ParquetFile(
+                f"{self.path}/{name}", filesystem=self.fs, metadata=file.metadata, read_dictionary=texts
+            )
         return file.read(columns=columns)
 
     def write_text(self, name: str, text: str) -> None:

@@ -26,7 +26,7 @@ class Vocabulary:
 
     @cached_property
     def _index(self) -> pd.Index:
-        return pd.Index(np.array(self.values.to_pylist(), dtype=object), dtype=object)
+        return _objects(self.values)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -56,7 +56,11 @@ class Vocabulary:
         return numbers[encoded.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)]
 
     def _positions(self, values: pa.Array) -> np.ndarray:
-        return self._index.get_indexer(pd.Index(np.array(values.to_pylist(), dtype=object), dtype=object))
+        return self._index.get_indexer(_objects(values))
+
+
+def _objects(values: pa.Array) -> pd.Index:
+    return pd.Index(values.to_numpy(zero_copy_only=False), dtype=object)
 
 
 def write_vocabularies(folder: Folder, words: Mapping[str, Vocabulary]) -> None:

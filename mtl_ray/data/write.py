@@ -88,11 +88,11 @@ class Writer:
         return encoded, raw
 
     def _write_lanes(self, split: str, number: int, columns: dict[str, np.ndarray]) -> None:
-        lanes = columns[ROW] % self.encoder.schema.num_lanes
-        for lane in range(self.encoder.schema.num_lanes):
-            rows = np.flatnonzero(lanes == lane)
-            if len(rows):
-                table = pa.table({name: to_arrow(values[rows]) for name, values in columns.items()})
+        num_lanes = self.encoder.schema.num_lanes
+        for lane in range(num_lanes):
+            first = (lane - int(columns[ROW][0])) % num_lanes  # rows are numbered without gaps
+            if first < len(columns[ROW]):
+                table = pa.table({name: to_arrow(values[first::num_lanes]) for name, values in columns.items()})
                 (self.folder / split).write_table(f"{number:05d}-{lane:03d}.parquet", table, dictionary=False)
 
     def _write_raw(self, number: int, table: pa.Table, histories: dict[str, pa.Array]) -> None:
