@@ -8,6 +8,7 @@ import ray
 import torch
 
 from mtl_ray.baselines import evaluate_baselines
+from mtl_ray.checkpoint import SCORE, WITHIN_EPOCH
 from mtl_ray.data.load import Shard, read_directly
 from mtl_ray.data.prepare import Prepared, open_prepared
 from mtl_ray.evaluation import evaluate
@@ -15,7 +16,7 @@ from mtl_ray.experiment import Experiment, parse
 from mtl_ray.loop import Trainer
 from mtl_ray.schema import SplitName
 from mtl_ray.warm_start import start_from
-from mtl_ray.worker import SCORE, WITHIN_EPOCH, fit
+from mtl_ray.worker import fit
 
 
 def start_cell(

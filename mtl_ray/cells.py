@@ -8,12 +8,12 @@ import ray
 
 from mtl_ray.cell import start_cell
 from mtl_ray.data.prepare import Prepared
+from mtl_ray.epoch_log import log_report
 from mtl_ray.experiment import Experiment
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.schema import SplitName
 from mtl_ray.session import shows_bars
 from mtl_ray.tracking import Run
-from mtl_ray.train import log_report
 
 
 def train_cells(

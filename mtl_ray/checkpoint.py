@@ -19,6 +19,13 @@ from mtl_ray.schema import Schema
 
 WEIGHTS, TRAINER = "model.safetensors", "trainer.pt"
 
+SCORE = "score"
+"""Reported metric by which Ray keeps the best checkpoint: the early-stopping metric, larger is better; without early
+stopping the number of the epoch, so that the last one is kept."""
+
+WITHIN_EPOCH = -1e30
+"""Score of a checkpoint written within an epoch: it is there to resume from, never the best."""
+
 
 @dataclass(frozen=True)
 class Loaded:

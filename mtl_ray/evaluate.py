@@ -1,4 +1,4 @@
-"""Metrics of a checkpoint on a split of a prepared data set, predicted in parallel by Ray Data."""
+"""Metrics of a checkpoint on a split of a prepared data set, predicted by Ray Data where there are many rows."""
 
 import pickle
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ import torch
 
 from mtl_ray import checkpoint
 from mtl_ray.baselines import evaluate_baselines
-from mtl_ray.data.load import read_directly, to_batch
+from mtl_ray.data.load import Batch, read_directly, to_batch
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
@@ -20,6 +20,9 @@ from mtl_ray.metrics import segment_masks
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.reliability import Bin, calibration, intervals
 from mtl_ray.schema import ITEM_SUPPORT, SEGMENTS, USER_SUPPORT, SplitName, segments
+
+IN_PROCESS = 100_000
+"""Rows of a split that are predicted where they are asked for: to start processes for them takes longer."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,16 @@ class Evaluation:
         return self.baselines["constant"]
 
 
+def _of_file(model: MultiTaskModel, folder: Folder, file: str, batch_size: int) -> Batch:
+    """What `evaluated` gives of one file: with other rows beside it a row's prediction has other last digits, and the
+    rows of a file are the same every time."""
+    (table,) = read_directly(folder, [file])
+    slices = (table.slice(first, batch_size) for first in range(0, len(table), batch_size))
+    return evaluated(model, map(to_batch, slices))
+
+
 class _Predictor:
-    """Predicts file by file, so that rows which go through the model together are the same every time: with others
-    beside it a row's prediction has other last digits. Has the model once per actor, on whatever node it runs: the
-    folder may be on the driver's alone."""
+    """Has the model once per actor, on whatever node it runs: the checkpoint may be on the driver's alone."""
 
     def __init__(self, model: list[ray.ObjectRef], location: str, batch_size: int) -> None:
         torch.set_num_threads(1)
@@ -52,10 +61,21 @@ class _Predictor:
         self.folder, self.batch_size = Folder(location), batch_size
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        (table,) = read_directly(self.folder, [row["file"]])
-        slices = (table.slice(first, self.batch_size) for first in range(0, len(table), self.batch_size))
-        part = evaluated(self.model, map(to_batch, slices))
+        part = _of_file(self.model, self.folder, row["file"], self.batch_size)
         return {**row, "part": pickle.dumps({name: column.numpy() for name, column in part.items()})}
+
+
+def _of_files(model: MultiTaskModel, folder: Folder, files: list[str], batch_size: int) -> list[Batch]:
+    """`_of_file` of each file, in processes of Ray Data."""
+    dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files)).map(
+        _Predictor,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
+        fn_constructor_args=([ray.put(model)], folder.location, batch_size),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(4, len(files))),
+        num_cpus=1,
+    )
+    found = sorted(dataset.iter_rows(), key=lambda row: row["file"])
+    parts = [pickle.loads(row["part"]) for row in found]  # noqa: S301 - written a few lines above
+    return [{name: torch.from_numpy(column) for name, column in part.items()} for part in parts]
 
 
 def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> Evaluation:
@@ -73,19 +93,12 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> E
     files = (prepared.folder / split).files(".parquet")
     if not files:
         return Evaluation({}, evaluate_baselines(loaded.experiment, prepared, split))
-    dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files)).map(
-        _Predictor,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
-        fn_constructor_args=(
-            [ray.put(loaded.model)],
-            (prepared.folder / split).location,
-            loaded.experiment.evaluation.batch_size,
-        ),
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(4, len(files))),
-        num_cpus=1,
-    )
-    found = sorted(dataset.iter_rows(), key=lambda row: row["file"])
-    parts = [pickle.loads(row["part"]) for row in found]  # noqa: S301 - written a few lines above
-    rows = by_row([{name: torch.from_numpy(column) for name, column in part.items()} for part in parts])
+    place, batch_size = prepared.folder / split, loaded.experiment.evaluation.batch_size
+    if prepared.schema.num_rows[split] > IN_PROCESS:
+        parts = _of_files(loaded.model, place, files, batch_size)
+    else:
+        parts = [_of_file(loaded.model, place, file, batch_size) for file in files]
+    rows = by_row(parts)
     experiment, tasks = loaded.experiment, loaded.model.tasks
     named = [s for s in segments(experiment.evaluation.support_buckets) if s.name in SEGMENTS]
     masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], named)

@@ -1,7 +1,5 @@
 """Training as the driver sees it: prepare, Ray Train, evaluation of the kept checkpoint, MLflow."""
 
-import json
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -13,25 +11,24 @@ import ray.train
 from pyarrow.fs import LocalFileSystem
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from mtl_ray.checkpoint import SCORE
 from mtl_ray.data.prepare import Prepared, open_prepared, prepare
 from mtl_ray.data.storage import Folder
 from mtl_ray.drift import write_reference
+from mtl_ray.epoch_log import EpochLog
 from mtl_ray.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.registry import example_of, register, signature_of, with_start_at_hand
 from mtl_ray.report import write_evaluation, write_report
-from mtl_ray.run_folder import HISTORY, RUN_FILE, ended, new_name, read_history, read_note, write_note
+from mtl_ray.run_folder import RUN_FILE, ended, new_name, read_note, write_note
 from mtl_ray.score import Scorer
 from mtl_ray.session import connect, shows_bars
-from mtl_ray.snapshot import copy_note, drop_unnoted, last_metrics, mend_note, settle
+from mtl_ray.snapshot import drop_unnoted, mend_note, settle
 from mtl_ray.storage_check import check_storage
 from mtl_ray.trace import TRACE
 from mtl_ray.tracking import Run
-from mtl_ray.worker import SCORE, WITHIN_EPOCH, train_worker, workers_of
-
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""Of the process that watches the workers: they wait for it, and what MLflow misses is sent again at the end."""
+from mtl_ray.worker import train_worker, workers_of
 
 
 @dataclass(frozen=True)
@@ -45,52 +42,6 @@ class Trained:
     checkpoint: Path
     prepared: Prepared
     evaluation: Evaluation
-
-
-class _LogMetrics(ray.train.UserCallback):
-    """Sends what rank 0 reports to MLflow and keeps it by epoch in the run's folder; without progress bars it also
-    prints a line. Runs once per report, in the controller of Ray Train beside the driver, never in a worker."""
-
-    def __init__(self, experiment: Experiment, run: Run, folder: Folder, bars: bool) -> None:
-        self.experiment, self.run, self.folder, self.bars = experiment, run, folder, bars
-        self.history = read_history(folder)
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        os.environ.update(IMPATIENT)
-        self.log(metrics[0])
-        copy_note(self.folder)
-
-    def log(self, metrics: dict[str, Any]) -> None:
-        """Log what was reported; of a whole epoch also in the run's folder."""
-        values = log_report(self.run, metrics)
-        if metrics[SCORE] != WITHIN_EPOCH:
-            self.history[int(metrics["epoch"])] = values
-            self.folder.write_whole(HISTORY, json.dumps(self.history))
-            if not self.bars:
-                print(epoch_line(self.experiment, metrics), flush=True)
-
-    def log_lost(self) -> None:
-        """Log the epoch whose checkpoint was written and which a killed driver had not logged yet."""
-        metrics = last_metrics(self.folder)
-        if metrics and metrics[SCORE] != WITHIN_EPOCH and metrics["epoch"] not in self.history:
-            self.log(metrics)
-
-
-def epoch_line(experiment: Experiment, metrics: dict[str, Any]) -> str:
-    """An epoch's losses by task and rows per second, for a log file."""
-    told = [f"epoch {metrics['epoch']}/{experiment.training.epochs}"]
-    for split in ("train", "valid"):
-        losses = {task: metrics.get(f"{split}/{task}/loss") for task in experiment.tasks}
-        if found := [f"{task} {loss:.4f}" for task, loss in losses.items() if loss is not None]:
-            told.append(f"{split} loss {', '.join(found)}")
-    return "; ".join([*told, f"{metrics['rows_per_second']:,.0f} rows/s"])
-
-
-def log_report(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Log what a worker reported after an epoch; returns the metrics in it."""
-    values = {k: v for k, v in metrics.items() if isinstance(v, int | float) and k not in (SCORE, "epoch")}
-    run.log_metrics(values, int(metrics["epoch"]))
-    return values
 
 
 def train(
@@ -192,7 +143,7 @@ class _Training:
         prepared, run = open_prepared(note["dataset"]), Run(note["tracking_uri"], note["run_id"], folder)
         if run.run_id is None:  # MLflow did not answer when the run began
             run = own._started(prepared, Run.start(own.experiment, folder.name, folder, known=True))
-        _LogMetrics(own.experiment, run, folder, bars=True).log_lost()
+        EpochLog(own.experiment, run, folder, bars=True).log_lost()
         return own._finish(prepared, run)
 
     def _finish(self, prepared: Prepared, run: Run) -> Trained:
@@ -236,7 +187,7 @@ def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
             ),
-            callbacks=[_LogMetrics(experiment, run, folder, config["bars"])],
+            callbacks=[EpochLog(experiment, run, folder, config["bars"])],
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )

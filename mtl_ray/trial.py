@@ -18,6 +18,7 @@ import ray.tune
 import torch
 
 from mtl_ray import checkpoint
+from mtl_ray.checkpoint import SCORE, WITHIN_EPOCH
 from mtl_ray.data.share import Shared
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
@@ -28,7 +29,7 @@ from mtl_ray.experiment.space import changes_of, drawn_from, trial_experiment, t
 from mtl_ray.experiment.tasks import is_higher_better
 from mtl_ray.experiment.tune import POPULATIONS, Tune
 from mtl_ray.loop import Trainer
-from mtl_ray.worker import SCORE, WITHIN_EPOCH, fit, is_over
+from mtl_ray.worker import fit, is_over
 
 KEPT, EPOCH, GROUP = "kept", "epoch", "placement_group"
 """Of a report: the searched metrics in the epoch that `train` would keep so far; the number of epochs; by hexadecimal

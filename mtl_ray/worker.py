@@ -16,6 +16,7 @@ from ray.experimental import tqdm_ray
 from torch import Tensor
 
 from mtl_ray import checkpoint
+from mtl_ray.checkpoint import SCORE, WITHIN_EPOCH
 from mtl_ray.data.load import Shard, draw_rows
 from mtl_ray.data.prepare import Prepared, open_prepared
 from mtl_ray.data.storage import Folder
@@ -30,13 +31,6 @@ from mtl_ray.loop import Trainer, mean_losses
 from mtl_ray.observe import observed
 from mtl_ray.schema import SplitName, num_steps
 from mtl_ray.warm_start import start_from
-
-SCORE = "score"
-"""Reported metric by which Ray keeps the best checkpoint: the early-stopping metric, larger is better; without early
-stopping the number of the epoch, so that the last one is kept."""
-
-WITHIN_EPOCH = -1e30
-"""Score of a checkpoint written within an epoch: it is there to resume from, never the best."""
 
 
 def train_worker(config: dict[str, Any]) -> Exception | None:
