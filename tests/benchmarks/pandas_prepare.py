@@ -3,6 +3,9 @@
 `python pandas_prepare.py RAW OUTPUT VALID_FROM TEST_FROM` prints the seconds that it took.
 """
 
+# pandas does not say what its columns are.
+# pyright: reportAttributeAccessIssue=false
+
 import sys
 import time
 from pathlib import Path

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pyarrow.parquet as pq
+from pandas.util import hash_pandas_object
 
 from mtl_ray.data.sources import open_source
 from tests.support import small_experiment
@@ -105,7 +106,7 @@ def rows_of(path: Path) -> pd.Series:
     names = sorted(n for n in table.column_names if n.endswith((".label", "_support")) or n in CATEGORIES)
     columns = {name: table.column(name).to_numpy() for name in names}
     columns |= {f"history {place}": history[:, place] for place in range(history.shape[1])}
-    return pd.util.hash_pandas_object(pd.DataFrame(columns).fillna(-1), index=False).value_counts().sort_index()
+    return hash_pandas_object(pd.DataFrame(columns).fillna(-1), index=False).value_counts().sort_index()
 
 
 CATEGORIES = ("user_id", "item_id", "gender", "occupation", "category")
