@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = {"ray", "torch", "mlflow", "pandas", "pyarrow", "scipy", "matplotlib"}
+HEAVY = {"ray", "torch", "mlflow", "pandas", "pyarrow", "scipy", "matplotlib", "torchjd", "torchmetrics"}
 
 PLAN = """
 from mtl_ray.experiment import parse
@@ -39,3 +39,14 @@ def test_a_plan_loads_no_ray_and_torch_only_for_the_cost_of_a_model_that_is_new(
     loaded, lines = run(code)
     assert loaded == {"torch", "pandas", "pyarrow"}
     assert run(code) == ({"pandas", "pyarrow"}, lines)
+
+
+def test_a_training_with_declared_weights_loads_no_method_and_nothing_that_draws():
+    assert run("import mtl_ray.loop, mtl_ray.evaluation")[0] == {"torch", "pandas", "pyarrow"}
+
+
+def test_what_logs_epochs_loads_no_driver():
+    """The controller of Ray Train loads it before it starts a worker."""
+    loaded, (driver,) = run("import sys, mtl_ray.epoch_log\nprint('mtl_ray.train' in sys.modules)")
+    assert driver == "False"
+    assert not loaded & {"torchjd", "torchmetrics", "matplotlib"}
