@@ -105,7 +105,7 @@ class Trainer:
         every = self.experiment.balancing.diagnostics_every
         is_watched = bool(every) and progress.step % every == 0
         with self._uncompiled(is_watched):
-            forward = self._forward(self.parallel.train(), batch, hidden)
+            forward = self._forward(self.parallel, batch, hidden)
         masks = self._masks(hidden, len(batch[ROW]))
         step, totals = self._losses(forward, batch, masks)
         self._seed()
@@ -203,25 +203,35 @@ class Trainer:
 
     def _look_ahead(self, batch: Batch, hidden: Hidden) -> None:
         """Try a step on each task alone, where the affinity of tasks or the balancer's reward is due."""
-        step, every = self.progress.step, self.experiment.training.affinity_every
+        every = (self.experiment.training.affinity_every, self.balancer.probe_every)
+        of_tasks, of_balancer = (bool(steps) and self.progress.step % steps == 0 for steps in every)
+        if not of_tasks and not of_balancer:
+            return
 
         def train() -> Step:
-            return self.losses(self.model.eval(), batch, hidden)[0]  # without dropout
+            return self.losses(self.model, batch, hidden)[0]
 
-        if every and step % every == 0:
+        self.model.eval()  # without dropout
+        if of_tasks:
             self.monitor.observe_affinity(lookahead_affinity(train, train, self.optimizers.dense))
-        if self.balancer.probe_every and step % self.balancer.probe_every == 0:
+        if of_balancer:
             self.balancer.reward(lookahead_affinity(train, self._probe_losses, self.optimizers.dense))
+        self.model.train()
 
     def _seed(self, *where: int) -> None:
-        """Seed the generator from the seed, the epoch, the step and, for draws of one worker, its rank."""
+        """Seed the generators from the seed, the epoch, the step and, for draws of one worker, its rank."""
         place = (self.experiment.seed, self.progress.epoch, self.progress.step, *where)
-        torch.manual_seed(hash(place) & 0x7FFF_FFFF_FFFF_FFFF)
+        seed = hash(place) & 0x7FFF_FFFF_FFFF_FFFF
+        # `torch.manual_seed` seeds all kinds of devices, a millisecond with none of them.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def epoch(self, shard: Shard, on_step: Callable[[int, Tensor], None] = lambda *_: None) -> dict[str, float]:
         """The rest of the current epoch; returns its mean training losses and what was seen of the balance of tasks."""
         training, progress = self.experiment.training, self.progress
         num_tasks = len(self.model.tasks)
+        self.parallel.train()
         totals = torch.zeros(2 * num_tasks, dtype=torch.float64, device=self.device)
         if progress.sums:
             totals += torch.tensor(progress.sums, dtype=torch.float64, device=self.device)

@@ -9,7 +9,7 @@ from typing import Any
 
 import ray.train
 from pyarrow.fs import LocalFileSystem
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 
 from mtl_ray.checkpoint import SCORE
 from mtl_ray.data.prepare import Prepared, open_prepared, prepare
@@ -19,11 +19,12 @@ from mtl_ray.epoch_log import EpochLog
 from mtl_ray.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.models.complexity import complexity_of
+from mtl_ray.ray_trainer import RayTrainer
 from mtl_ray.registry import example_of, register, signature_of, with_start_at_hand
 from mtl_ray.report import write_evaluation, write_report
 from mtl_ray.run_folder import RUN_FILE, ended, new_name, read_note, write_note
 from mtl_ray.score import Scorer
-from mtl_ray.session import connect, shows_bars
+from mtl_ray.session import connect, is_own, shows_bars
 from mtl_ray.snapshot import drop_unnoted, mend_note, settle
 from mtl_ray.storage_check import check_storage
 from mtl_ray.trace import TRACE
@@ -174,9 +175,10 @@ class _Training:
         return Trained(folder.name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
 
 
-def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run: Run) -> TorchTrainer:
-    return TorchTrainer(
+def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run: Run) -> RayTrainer:
+    return RayTrainer(
         train_worker,
+        frees_resources=not is_own(),
         train_loop_config=config,
         scaling_config=workers_of(experiment.training),
         torch_config=TorchConfig(timeout_s=experiment.training.timeout),
@@ -193,7 +195,7 @@ def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run
     )
 
 
-def _fit(trainer: TorchTrainer) -> ray.train.Result:
+def _fit(trainer: RayTrainer) -> ray.train.Result:
     """The result of the trainer; KeyboardInterrupt after Ctrl-C, once its workers have ended.
 
     In the main thread Ray itself answers Ctrl-C: it ends the workers in order, but then leaves as if nothing had

@@ -5,11 +5,12 @@ from typing import Any
 import ray.train
 import ray.tune
 from ray._raylet import PlacementGroupID
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from mtl_ray.experiment import parse
+from mtl_ray.ray_trainer import RayTrainer
 from mtl_ray.session import connect
 from mtl_ray.trial import GROUP, train_trial
 from mtl_ray.worker import quiet, workers_of
@@ -37,8 +38,9 @@ def run_trial(params: dict[str, Any], common: dict[str, Any]) -> None:
         train_trial(config, ray.tune)
         return
     connect()
-    TorchTrainer(
+    RayTrainer(
         _worker,
+        frees_resources=False,  # `EndWorkers` does
         train_loop_config=config,
         scaling_config=workers_of(training),
         torch_config=TorchConfig(timeout_s=training.timeout),
@@ -61,7 +63,7 @@ def _worker(config: dict[str, Any]) -> None:
 class EndWorkers(ray.tune.Callback):
     """Ends the workers of a trial whose process Ray Tune has ended.
 
-    They have resources of their own, which Ray Train would free by itself only where Ray's dashboard runs.
+    They have resources of their own, which Ray Train itself would free only where Ray's dashboard runs.
     """
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:

@@ -1,5 +1,6 @@
 """What each worker of Ray Train runs."""
 
+import ctypes
 import logging
 import os
 import tempfile
@@ -31,6 +32,9 @@ from mtl_ray.loop import Trainer, mean_losses
 from mtl_ray.observe import observed
 from mtl_ray.schema import SplitName, num_steps
 from mtl_ray.warm_start import start_from
+
+KEPT_MEMORY = 1 << 30
+"""Bytes of freed memory that a worker keeps for its next step."""
 
 
 def train_worker(config: dict[str, Any]) -> Exception | None:
@@ -79,6 +83,18 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
 
 
+def keep_freed_memory() -> None:
+    """Have glibc keep what a step frees for the next one, where it is glibc that gives memory.
+
+    Ray Train runs a worker in a thread. Memory of threads goes back to the system as soon as it is free, and comes back
+    in each step as thousands of page faults. See mallopt(3); 32 MiB is the most that it takes for a threshold.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
+        mallopt(-1, KEPT_MEMORY)  # M_TRIM_THRESHOLD
+
+
 def workers_of(training: Training) -> ray.train.ScalingConfig:
     """The workers that Ray Train starts."""
     workers = training.num_workers
@@ -115,6 +131,7 @@ def fit(
         each_step: is called after each step.
     """
     experiment, schema, progress = trainer.experiment, trainer.schema, trainer.progress
+    keep_freed_memory()
     if trainer.balancer.probe_rows:
         trainer.probe = draw_rows(valid, trainer.balancer.probe_rows, experiment.seed)
     training, steps = experiment.training, num_steps(schema, experiment.training.batch_size)

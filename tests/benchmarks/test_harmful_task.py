@@ -18,6 +18,7 @@ from mtl_ray.data.prepare import Prepared, prepare
 from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment, override
 from mtl_ray.loop import Trainer
+from mtl_ray.session import connect
 from tests.support import small_experiment
 
 pytestmark = pytest.mark.quality
@@ -89,7 +90,7 @@ def run(seed: int, folder: Path) -> dict[str, float]:
 
 def test_methods_recover_what_a_harmful_task_costs(tmp_path: Path):
     torch.set_num_threads(1)
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    connect(num_cpus=2, log_to_driver=False)
     try:
         results = [run(seed, tmp_path) for seed in SEEDS]
     finally:

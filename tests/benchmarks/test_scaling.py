@@ -28,6 +28,7 @@ from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.scaling import Network, Table, Work, efficiency, line, received_bytes, step_time, useful_workers
 from mtl_ray.schema import Schema
+from mtl_ray.session import connect
 from mtl_ray.sparse_tables import sparse_parameters
 from mtl_ray.train import train
 from tests.benchmarks.test_sparse_tables import experiment_of, sized
@@ -315,7 +316,7 @@ def test_ray_train_and_ray_data(tmp_path: Path, monkeypatch):
     )
     seconds = {}
     for cpus in (1, 2):
-        ray.init("local", num_cpus=cpus, log_to_driver=False, logging_level="warning")
+        connect(num_cpus=cpus, log_to_driver=False)
         for rows in (10_000, ROWS // 4, ROWS):  # the first one loads what the processes need
             changes = {"data.source.num_interactions": rows, "data.output": str(tmp_path / f"{cpus}-{rows}")}
             start = time.perf_counter()

@@ -17,6 +17,7 @@ from mtl_ray.data.storage import Folder
 from mtl_ray.experiment import Experiment, override, parse
 from mtl_ray.experiment.space import changes_of, trial_experiment, untuned
 from mtl_ray.loop import Trainer
+from mtl_ray.session import connect
 from mtl_ray.tracking import Run
 from mtl_ray.tune import search
 from mtl_ray.tuning import Tuning
@@ -94,7 +95,7 @@ def test_overhead_of_a_search(tmp_path, monkeypatch, performance):
     experiment = override(small_experiment(), {**SETTINGS, **places})
     draw = random_draw(0)
     trials = [trial_experiment(experiment, changes_of(experiment, draw)) for _ in range(TRIALS)]
-    ray.init("local", num_cpus=CORES, log_to_driver=False, logging_level="warning")
+    connect(num_cpus=CORES, log_to_driver=False)
     try:
         prepared = prepare(untuned(experiment))
         bare = plain_pool(trials, prepared.folder.location)

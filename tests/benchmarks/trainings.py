@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import ray
 import ray.train
 import torch
-from ray.train.torch import TorchTrainer
 
 from mtl_ray.data.load import Shard, read_directly
 from mtl_ray.data.prepare import Prepared, open_prepared, prepare
 from mtl_ray.experiment import Experiment
 from mtl_ray.models import MultiTaskModel
+from mtl_ray.ray_trainer import RayTrainer
 from mtl_ray.schema import label_column
-from mtl_ray.session import connect
+from mtl_ray.session import connect, is_own
 from mtl_ray.sparse_tables import RowwiseAdagrad, sparse_parameters
 from mtl_ray.worker import train_worker, workers_of
 from tests.support import small_experiment
@@ -149,8 +149,9 @@ def ray_epochs(experiment: Experiment, prepared: Prepared, folder: Path) -> list
     file = folder / f"{name}.jsonl"
     folder.mkdir(exist_ok=True)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
-    TorchTrainer(
+    RayTrainer(
         train_worker,
+        frees_resources=not is_own(),
         train_loop_config={"experiment": tree, "dataset": prepared.folder.location, "bars": False, "trace": None},
         scaling_config=workers_of(experiment.training),
         run_config=ray.train.RunConfig(

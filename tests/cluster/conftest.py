@@ -3,6 +3,7 @@ import os
 import pytest
 import ray
 
+from mtl_ray.session import connect
 from mtl_ray.train import train
 from tests.support import small_experiment
 
@@ -18,7 +19,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="package")
 def cluster():
-    ray.init("local", num_cpus=2, log_to_driver=False, logging_level="warning")
+    connect(num_cpus=2, log_to_driver=False)
     yield
     ray.shutdown()
 

@@ -2,12 +2,13 @@ import pytest
 import ray
 
 from mtl_ray.data.prepare import Prepared, prepare
+from mtl_ray.session import connect
 from tests.support import small_experiment
 
 
 @pytest.fixture(scope="package")
 def local_ray():
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    connect(num_cpus=2, log_to_driver=False)
     yield
     ray.shutdown()
 
