@@ -69,7 +69,7 @@ class Page:
         """
         if name:
             self.pictures[f"{name}.png"] = png(figure)
-            figure.set_layout_engine("none")  # it is laid out now, which takes as long as to draw it
+            figure.set_layout_engine(None)  # it is laid out now, which takes as long as to draw it
         source = base64.b64encode(_svg(figure)).decode()
         # In an <img> the drawing has its own names, which those of other drawings cannot meet.
         image = f'<img src="data:image/svg+xml;base64,{source}" alt="{escape(caption)}">'
