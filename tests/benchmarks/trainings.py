@@ -3,9 +3,12 @@
 import json
 import shutil
 import statistics
+import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +19,9 @@ import torch
 
 from mtl_ray.data.load import Shard, read_directly
 from mtl_ray.data.prepare import Prepared, open_prepared, prepare
+from mtl_ray.distributed import rank
 from mtl_ray.experiment import Experiment
+from mtl_ray.loop import Trainer
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.ray_trainer import RayTrainer
 from mtl_ray.schema import label_column
@@ -90,37 +95,46 @@ def all_rows(prepared: Prepared) -> Rows:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def plain_rate(experiment: Experiment, prepared: Prepared, data: Rows, epochs: int = 2) -> float:
-    """Rows per second of a hand-written loop: the same model, shuffled tensors, torch's optimizers; the last epoch."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(experiment.training.threads_per_worker or threads)
-    torch.manual_seed(0)
-    model = MultiTaskModel(experiment, prepared.schema)
-    tables = list(sparse_parameters(model).values())
-    others = [p for p in model.parameters() if all(p is not table for table in tables)]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, lr=1e-3, weight_decay=0.0, fused=True)]
-    if tables:
-        optimizers.append(sparse_optimizer(experiment, tables))
-    weights, rates = experiment.weights(), []
-    for _ in range(epochs):
+class PlainLoop:
+    """A hand-written loop: the model, shuffled tensors and torch's optimizers."""
+
+    def __init__(self, experiment: Experiment, prepared: Prepared, data: Rows) -> None:
+        torch.manual_seed(0)
+        self.data, self.weights = data, experiment.weights()
+        self.threads = experiment.training.threads_per_worker or torch.get_num_threads()
+        self.model = MultiTaskModel(experiment, prepared.schema)
+        tables = list(sparse_parameters(self.model).values())
+        others = [p for p in self.model.parameters() if all(p is not table for table in tables)]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, lr=1e-3, weight_decay=0.0, fused=True)
+        ]
+        if tables:
+            self.optimizers.append(sparse_optimizer(experiment, tables))
+
+    def epoch(self) -> float:
+        """Rows per second of the next epoch."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
         start = time.perf_counter()
-        order = torch.randperm(len(data["row"]))
+        order = torch.randperm(len(self.data["row"]))
         for first in range(0, len(order), BATCH):
-            index = order[first : first + BATCH]
-            batch = {name: column[index] for name, column in data.items()}
-            outputs = model(batch).logits
-            losses = []
-            for name, task in model.tasks.items():
-                label = batch[label_column(name)]
-                total, count = task.loss(outputs[name], label, task.labelled(label))
-                losses.append(weights[name] * total / count.clamp(min=1))
-            torch.stack(losses).sum().backward()
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
-        rates.append(len(order) / (time.perf_counter() - start))
-    torch.set_num_threads(threads)
-    return rates[-1]
+            self._step(order[first : first + BATCH])
+        seconds = time.perf_counter() - start
+        torch.set_num_threads(threads)
+        return len(order) / seconds
+
+    def _step(self, index: torch.Tensor) -> None:
+        batch = {name: column[index] for name, column in self.data.items()}
+        outputs = self.model(batch).logits
+        losses = []
+        for name, task in self.model.tasks.items():
+            label = batch[label_column(name)]
+            total, count = task.loss(outputs[name], label, task.labelled(label))
+            losses.append(self.weights[name] * total / count.clamp(min=1))
+        torch.stack(losses).sum().backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
 
 
 def sparse_optimizer(experiment: Experiment, tables: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -142,30 +156,112 @@ class _Reports(ray.train.UserCallback):
             file.write(json.dumps(metrics[0]) + "\n")
 
 
-def ray_epochs(experiment: Experiment, prepared: Prepared, folder: Path) -> list[dict[str, Any]]:
-    """What each epoch of a training through Ray Train reports, checkpoints included."""
-    connect()
+def fit_with_ray(
+    worker: Callable[[dict[str, Any]], Any],
+    experiment: Experiment,
+    prepared: Prepared,
+    folder: Path,
+    callbacks: Sequence[ray.train.UserCallback] = (),
+    **config: Any,
+) -> None:
+    """Ray Train as `train` sets it up, without MLflow; its checkpoints are gone in the end."""
     name = f"run-{time.monotonic_ns()}"
-    file = folder / f"{name}.jsonl"
-    folder.mkdir(exist_ok=True)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
+    plain = {"experiment": tree, "dataset": prepared.folder.location, "bars": False, "trace": None}
     RayTrainer(
-        train_worker,
+        worker,
         frees_resources=not is_own(),
-        train_loop_config={"experiment": tree, "dataset": prepared.folder.location, "bars": False, "trace": None},
+        train_loop_config={**plain, **config},
         scaling_config=workers_of(experiment.training),
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=str(folder),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-            callbacks=[_Reports(file)],
+            callbacks=list(callbacks),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     ).fit()
     shutil.rmtree(folder / name)
-    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def ray_rate(experiment: Experiment, prepared: Prepared, folder: Path) -> float:
-    """Median rows per second of the epochs after the first."""
-    return statistics.median(m["rows_per_second"] for m in ray_epochs(experiment, prepared, folder)[1:])
+    """Median rows per second of the epochs after the first of a training through Ray Train."""
+    folder.mkdir(exist_ok=True)
+    file = folder / f"reports-{time.monotonic_ns()}.jsonl"
+    fit_with_ray(train_worker, experiment, prepared, folder, [_Reports(file)])
+    reports = [json.loads(line) for line in file.read_text().splitlines()]
+    return statistics.median(report["rows_per_second"] for report in reports[1:])
+
+
+class RayTraining:
+    """A training through Ray Train whose workers wait before each epoch until they are called.
+
+    So that several trainings see the same machine: its speed changes more from minute to minute than they differ.
+    """
+
+    def __init__(self, experiment: Experiment, prepared: Prepared, folder: Path) -> None:
+        self.rows, self.turn = prepared.schema.num_rows["train"], 0
+        self.turns = folder / f"turns-{time.monotonic_ns()}"
+        self.turns.mkdir(parents=True)
+        self.run = threading.Thread(target=self._train, args=(experiment, prepared))
+        self.error: Exception | None = None
+        self.run.start()
+
+    def _train(self, experiment: Experiment, prepared: Prepared) -> None:
+        try:
+            fit_with_ray(_train_in_turns, experiment, prepared, self.turns.parent, turns=str(self.turns))
+        except Exception as error:
+            self.error = error
+
+    def epoch(self) -> dict[str, float]:
+        """What the workers measured in their next epoch: `seconds`, `rows_per_second`, and shares of `Meter`."""
+        go, done = self.turns / f"{self.turn}.go", self.turns / f"{self.turn}.done"
+        self.turn += 1
+        go.touch()
+        while not done.exists():
+            if not self.run.is_alive():
+                raise RuntimeError("the training ended before its time") from self.error
+            time.sleep(POLL)
+        found = json.loads(done.read_text())
+        return {**found, "rows_per_second": self.rows / found["seconds"]}
+
+    def end(self) -> None:
+        """Wait for the end, after as many epochs as the experiment has."""
+        self.run.join()
+        if self.error is not None:
+            raise self.error
+
+
+POLL = 0.02
+"""Seconds between two looks at whose turn it is."""
+
+
+def _train_in_turns(config: dict[str, Any]) -> Exception | None:
+    """`train_worker` that waits before each epoch, and tells what the last one took once all that follows it is done:
+    what it reports and writes is no part of the epoch, nor of another training's."""
+    turns, plain = Path(config.pop("turns")), Trainer.epoch
+    measured: dict[int, dict[str, float]] = {}
+
+    def tell() -> None:
+        for turn, found in measured.items():
+            aside = turns / f"{turn}.partial"
+            aside.write_text(json.dumps(found))
+            aside.rename(turns / f"{turn}.done")
+        measured.clear()
+
+    def epoch(trainer: Trainer, *args: Any) -> dict[str, float]:
+        tell()
+        turn = trainer.progress.epoch
+        while not (turns / f"{turn}.go").exists():
+            time.sleep(POLL)
+        start = time.perf_counter()
+        metrics = plain(trainer, *args)
+        if rank() == 0:
+            measured[turn] = {"seconds": time.perf_counter() - start, **trainer.meter.own()}
+        return metrics
+
+    with patch.object(Trainer, "epoch", epoch):
+        try:
+            return train_worker(config)
+        finally:
+            tell()
