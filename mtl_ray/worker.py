@@ -1,6 +1,5 @@
 """What each worker of Ray Train runs."""
 
-import ctypes
 import logging
 import os
 import tempfile
@@ -29,12 +28,10 @@ from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.tasks import is_higher_better
 from mtl_ray.experiment.training import Elastic, Training
 from mtl_ray.loop import Trainer, mean_losses
+from mtl_ray.memory import keep_freed_memory
 from mtl_ray.observe import observed
 from mtl_ray.schema import SplitName, num_steps
 from mtl_ray.warm_start import start_from
-
-KEPT_MEMORY = 1 << 30
-"""Bytes of freed memory that a worker keeps for its next step."""
 
 
 def train_worker(config: dict[str, Any]) -> Exception | None:
@@ -81,18 +78,6 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # What newer releases of torch want instead, older ones do not have.
     warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what a step frees for the next one, where it is glibc that gives memory.
-
-    Ray Train runs a worker in a thread. Memory of threads goes back to the system as soon as it is free, and comes back
-    in each step as thousands of page faults. See mallopt(3); 32 MiB is the most that it takes for a threshold.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
-        mallopt(-1, KEPT_MEMORY)  # M_TRIM_THRESHOLD
 
 
 def workers_of(training: Training) -> ray.train.ScalingConfig:

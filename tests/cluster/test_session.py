@@ -6,6 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import ray.train
+
+from mtl_ray.ray_trainer import RayTrainer
+from mtl_ray.session import is_own
+
 SCRIPT = """
 import json, os, sys
 from mtl_ray.session import connect
@@ -44,3 +50,23 @@ def test_a_run_on_this_machine_answers_its_own_processes_alone(tmp_path: Path):
     finally:
         run.stdin.close()
         run.wait(60)
+
+
+def actors(_: dict) -> list[str]:
+    titles = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+    return sorted({title.split()[0].partition(".")[0] for title in titles if title.startswith("ray::")})
+
+
+def test_a_training_on_this_machine_starts_no_process_that_it_has_no_use_for(cluster, tmp_path: Path):
+    """Nor does Ray Train, of a release to come, start them under names that `RayTrainer` does not know."""
+    before = set(actors({}))
+    run = ray.train.RunConfig(storage_path=str(tmp_path), name="actors")
+    trainer = RayTrainer(
+        actors,
+        frees_resources=not is_own(),
+        train_loop_config={},
+        scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 0.5}),
+        run_config=run,
+    )
+    found = set(trainer.fit().return_value or ()) - before - {"ray::IDLE", "ray::_AutoscalingCoordinatorActor"}
+    assert found == {"ray::TrainController", "ray::SynchronizationActor", "ray::RayTrainWorker"}
