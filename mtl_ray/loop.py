@@ -90,7 +90,7 @@ class Trainer:
         return self.model if self.average is None else self.average.module  # pyright: ignore[reportReturnType]
 
     def step(self, batch: Batch) -> Tensor:
-        """One optimizer step on this worker's part of a global batch.
+        """One optimizer step on this worker's part of a global batch, of a model in training mode.
 
         Returns:
             (2T,) the summed loss of each task and its number of labelled rows, over all workers.

@@ -11,21 +11,24 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
+from mtl_ray.session import is_own
+
 
 class RayTrainer(TorchTrainer):
-    """`TorchTrainer` without Ray Data's process, and without that which frees the workers' resources."""
+    """`TorchTrainer` without Ray Data's process, and where it is of no use without that which frees resources."""
 
     def __init__(self, *args: Any, frees_resources: bool = True, **kwargs: Any) -> None:
         """As `TorchTrainer`.
 
         Args:
             args: of `TorchTrainer`.
-            frees_resources: whether something must free the workers' resources where the controller has died: not where
-                Ray ends with the driver, or the caller frees them.
+            frees_resources: whether to free the workers' resources where the controller has died, if Ray does not end
+                with this process anyway.
             kwargs: of `TorchTrainer`.
         """
         super().__init__(*args, **kwargs)
-        self.needless = (DatasetsCallback,) if frees_resources else (DatasetsCallback, PlacementGroupCleanerCallback)
+        needless = (DatasetsCallback, PlacementGroupCleanerCallback)
+        self.needless = needless[:1] if frees_resources and not is_own() else needless
 
     def _create_default_callbacks(self) -> list[Any]:
         return [each for each in super()._create_default_callbacks() if not isinstance(each, self.needless)]

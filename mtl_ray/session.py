@@ -32,12 +32,12 @@ def connect(**options: Any) -> None:
         # run alone. Without "local" Ray would join, or wait for, the cluster that `ray start` last noted on it.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+        # Its one machine is not taken away with a notice. Processes of Ray, as those of trials, have this environment.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         # Nobody looks at the dashboard of a Ray that ends with this process, and a dozen processes cost seconds.
         started = {"include_dashboard": False, "logging_level": logging.WARNING, **options}
         ray.init("local", **started)
         _STARTED.add(ray.get_runtime_context().gcs_address)
-        # Its one machine is not taken away with a notice.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -24,7 +24,7 @@ from mtl_ray.registry import example_of, register, signature_of, with_start_at_h
 from mtl_ray.report import write_evaluation, write_report
 from mtl_ray.run_folder import RUN_FILE, ended, new_name, read_note, write_note
 from mtl_ray.score import Scorer
-from mtl_ray.session import connect, is_own, shows_bars
+from mtl_ray.session import connect, shows_bars
 from mtl_ray.snapshot import drop_unnoted, mend_note, settle
 from mtl_ray.storage_check import check_storage
 from mtl_ray.trace import TRACE
@@ -178,7 +178,6 @@ class _Training:
 def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run: Run) -> RayTrainer:
     return RayTrainer(
         train_worker,
-        frees_resources=not is_own(),
         train_loop_config=config,
         scaling_config=workers_of(experiment.training),
         torch_config=TorchConfig(timeout_s=experiment.training.timeout),

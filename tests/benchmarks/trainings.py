@@ -25,7 +25,7 @@ from mtl_ray.loop import Trainer
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.ray_trainer import RayTrainer
 from mtl_ray.schema import label_column
-from mtl_ray.session import connect, is_own
+from mtl_ray.session import connect
 from mtl_ray.sparse_tables import RowwiseAdagrad, sparse_parameters
 from mtl_ray.worker import train_worker, workers_of
 from tests.support import small_experiment
@@ -170,7 +170,6 @@ def fit_with_ray(
     plain = {"experiment": tree, "dataset": prepared.folder.location, "bars": False, "trace": None}
     RayTrainer(
         worker,
-        frees_resources=not is_own(),
         train_loop_config={**plain, **config},
         scaling_config=workers_of(experiment.training),
         run_config=ray.train.RunConfig(

@@ -10,7 +10,6 @@ import psutil
 import ray.train
 
 from mtl_ray.ray_trainer import RayTrainer
-from mtl_ray.session import is_own
 
 SCRIPT = """
 import json, os, sys
@@ -64,7 +63,6 @@ def test_a_training_on_this_machine_starts_no_process_that_it_has_no_use_for(clu
     run = ray.train.RunConfig(storage_path=str(tmp_path), name="actors")
     trainer = RayTrainer(
         actors,
-        frees_resources=not is_own(),
         train_loop_config={},
         scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 0.5}),
         run_config=run,
