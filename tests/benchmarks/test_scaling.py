@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import ray
 import torch
 import torch.distributed as dist
@@ -30,8 +29,8 @@ from mtl_ray.scaling import Network, Table, Work, efficiency, line, received_byt
 from mtl_ray.schema import Schema
 from mtl_ray.session import connect
 from mtl_ray.sparse_tables import sparse_parameters
-from mtl_ray.train import train
 from tests.benchmarks.test_sparse_tables import experiment_of, sized
+from tests.benchmarks.trainings import RayTraining
 from tests.support import run_workers, small_experiment
 from tests.unit.conftest import schema_of
 
@@ -40,7 +39,7 @@ BATCHES, STEPS, WARM = (1024, 2048, 4096, 8192), 14, 4
 COLLECTIVES = ("all_reduce", "all_gather", "all_gather_into_tensor", "reduce_scatter_tensor", "all_to_all_single")
 RECEIVED = 128
 """Where Linux's tcp_info has the bytes that a socket has received."""
-ROWS, TRAINED_ROWS = 2_000_000, 400_000
+ROWS, TRAINED_ROWS, EPOCHS = 2_000_000, 400_000, 4
 
 GPU_FLOPS, GPU_BANDWIDTH, ACHIEVED, LAUNCHES = 19.5e12, 2.0e12, 0.3, 2e-3
 """Assumed, not measured: an A100 80GB by its data sheet (float32 operations and bytes of memory a second), the share of
@@ -309,10 +308,8 @@ def test_ray_train_and_ray_data(tmp_path: Path, monkeypatch):
         model__tower={"hidden": [64]},
         training__precision="float32",
         training__batch_size=4096,
-        training__epochs=4,
+        training__epochs=EPOCHS,
         training__threads_per_worker=1,
-        training__output=str(tmp_path / "runs"),
-        tracking__uri=f"sqlite:///{tmp_path}/mlflow.db",
     )
     seconds = {}
     for cpus in (1, 2):
@@ -331,16 +328,15 @@ def test_ray_train_and_ray_data(tmp_path: Path, monkeypatch):
         start, shard = time.perf_counter(), Shard(prepared.folder, prepared.schema, "train", 0, 1, 0)
         num_rows = sum(len(batch["row"]) for batch in shard.training_batches(0, 0, 4096))
         print(f"\none worker streams {num_rows / (time.perf_counter() - start):,.0f} rows/s from the data set", end="")
-    rates = {}
-    try:
-        for workers in (1, 2):
-            changes = {"training.num_workers": workers, "data.output": str(tmp_path / "trained")}
-            trained = train(override(experiment, changes), report=lambda _: None)
-            client = mlflow.MlflowClient(tracking_uri=experiment.tracking.uri)
-            history = client.get_metric_history(trained.run_id, "rows_per_second")
-            rates[workers] = statistics.median(metric.value for metric in history[1:])
-    finally:
-        ray.shutdown()
-    print(f"\nRay Train, 1 and 2 workers of one thread: {rates[1]:,.0f} and {rates[2]:,.0f} rows/s, ", end="")
-    print(f"{rates[2] / rates[1]:.2f} times")
-    assert rates[2] / rates[1] > 1
+    prepared = prepare(override(experiment, {"data.output": str(tmp_path / "trained")}), lambda _: None)
+    trainings = {n: RayTraining(override(experiment, {"training.num_workers": n}), prepared, tmp_path) for n in (1, 2)}
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(EPOCHS):
+        for workers, training in trainings.items():
+            rates[workers].append(training.epoch()["rows_per_second"])
+    for training in trainings.values():
+        training.end()
+    ray.shutdown()
+    one, two = (statistics.median(rates[workers][1:]) for workers in trainings)
+    print(f"\nRay Train, 1 and 2 workers of one thread: {one:,.0f} and {two:,.0f} rows/s, {two / one:.2f} times")
+    assert two / one > 1

@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import statistics
 import threading
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -145,53 +143,6 @@ def sparse_optimizer(experiment: Experiment, tables: list[torch.nn.Parameter]) -
     return torch.optim.SparseAdam(tables, lr=1e-3)
 
 
-class _Reports(ray.train.UserCallback):
-    """Writes what rank 0 reports into a file: it is called in the controller of Ray Train, another process."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        with self.file.open("a") as file:
-            file.write(json.dumps(metrics[0]) + "\n")
-
-
-def fit_with_ray(
-    worker: Callable[[dict[str, Any]], Any],
-    experiment: Experiment,
-    prepared: Prepared,
-    folder: Path,
-    callbacks: Sequence[ray.train.UserCallback] = (),
-    **config: Any,
-) -> None:
-    """Ray Train as `train` sets it up, without MLflow; its checkpoints are gone in the end."""
-    name = f"run-{time.monotonic_ns()}"
-    tree = experiment.model_dump(mode="json", exclude_unset=True)
-    plain = {"experiment": tree, "dataset": prepared.folder.location, "bars": False, "trace": None}
-    RayTrainer(
-        worker,
-        train_loop_config={**plain, **config},
-        scaling_config=workers_of(experiment.training),
-        run_config=ray.train.RunConfig(
-            name=name,
-            storage_path=str(folder),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-            callbacks=list(callbacks),
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-        ),
-    ).fit()
-    shutil.rmtree(folder / name)
-
-
-def ray_rate(experiment: Experiment, prepared: Prepared, folder: Path) -> float:
-    """Median rows per second of the epochs after the first of a training through Ray Train."""
-    folder.mkdir(exist_ok=True)
-    file = folder / f"reports-{time.monotonic_ns()}.jsonl"
-    fit_with_ray(train_worker, experiment, prepared, folder, [_Reports(file)])
-    reports = [json.loads(line) for line in file.read_text().splitlines()]
-    return statistics.median(report["rows_per_second"] for report in reports[1:])
-
-
 class RayTraining:
     """A training through Ray Train whose workers wait before each epoch until they are called.
 
@@ -207,8 +158,23 @@ class RayTraining:
         self.run.start()
 
     def _train(self, experiment: Experiment, prepared: Prepared) -> None:
+        """Ray Train as `train` sets it up, without MLflow; its checkpoints are gone in the end."""
+        folder, name = self.turns.parent, f"run-{self.turns.name}"
+        tree = experiment.model_dump(mode="json", exclude_unset=True)
+        plain = {"experiment": tree, "dataset": prepared.folder.location, "bars": False, "trace": None}
         try:
-            fit_with_ray(_train_in_turns, experiment, prepared, self.turns.parent, turns=str(self.turns))
+            RayTrainer(
+                _train_in_turns,
+                train_loop_config={**plain, "turns": str(self.turns)},
+                scaling_config=workers_of(experiment.training),
+                run_config=ray.train.RunConfig(
+                    name=name,
+                    storage_path=str(folder),
+                    checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+                    logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+                ),
+            ).fit()
+            shutil.rmtree(folder / name)
         except Exception as error:
             self.error = error
 
