@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import ray
 import torch
 import torch.distributed as dist
@@ -295,8 +296,14 @@ def test_predictions_for_gpus():
     assert step_time(sparse, network, 64 * 4096, 64).seconds < step_time(dense, network, 64 * 4096, 64).seconds
 
 
-def test_ray_train_and_ray_data(tmp_path: Path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def no_ray_remains() -> Iterator[None]:
+    """What a test connects to is gone for the next one, also if it fails."""
+    yield
+    ray.shutdown()
+
+
+def test_ray_train_and_ray_data(tmp_path: Path, no_ray_remains):
     experiment = small_experiment(
         data__source__num_interactions=TRAINED_ROWS,
         data__source__num_users=20_000,
@@ -310,6 +317,7 @@ def test_ray_train_and_ray_data(tmp_path: Path, monkeypatch):
         training__batch_size=4096,
         training__epochs=EPOCHS,
         training__threads_per_worker=1,
+        training__output=str(tmp_path / "runs"),
     )
     seconds = {}
     for cpus in (1, 2):
@@ -336,7 +344,6 @@ def test_ray_train_and_ray_data(tmp_path: Path, monkeypatch):
             rates[workers].append(training.epoch()["rows_per_second"])
     for training in trainings.values():
         training.end()
-    ray.shutdown()
     one, two = (statistics.median(rates[workers][1:]) for workers in trainings)
     print(f"\nRay Train, 1 and 2 workers of one thread: {one:,.0f} and {two:,.0f} rows/s, {two / one:.2f} times")
     assert two / one > 1
