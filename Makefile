@@ -4,6 +4,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 COMPARED := .venv/.compared
 
+# Of what is installed most is never imported, so modules are compiled when they are.
+QUICKLY := --quiet --quiet --no-compile
+
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
 export GIT_PYTHON_REFRESH := quiet
@@ -21,7 +24,7 @@ setup: $(INSTALLED) ## make .venv with everything needed, once
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv"
-	@$(BIN)/python -m pip install --quiet --quiet --editable '.[dev,serve]' --constraint constraints.txt
+	@$(BIN)/python -m pip install $(QUICKLY) --editable '.[dev,serve]' --constraint constraints.txt
 	@touch $@
 
 demo: setup ## generate a log with planted truth, train on it, print the table and the MLflow run id
@@ -39,7 +42,7 @@ test: setup lint ## lint and all tests
 
 $(COMPARED): $(INSTALLED)
 	@echo "installing what the benchmarks compare with into .venv"
-	@$(BIN)/python -m pip install --quiet --quiet --editable '.[bench]' --constraint constraints.txt
+	@$(BIN)/python -m pip install $(QUICKLY) --editable '.[bench]' --constraint constraints.txt
 	@touch $@
 
 bench: $(COMPARED) ## measure speed and memory as ratios, into docs/results/performance.md

@@ -30,11 +30,13 @@ HALVES = 256
 def draw_hidden(experiment: Experiment, rows: Tensor, seed: int, epoch: int) -> Hidden:
     """Which inputs are hidden in training, for rows with the (B,) int64 numbers `rows`."""
     hidden: Hidden = {}
-    for stream, (rate, names) in enumerate(_rates(experiment)):
-        if rate:
-            draw = uniform(rows, seed, epoch, stream) < rate
-            for name in names:
-                hidden[name] = hidden[name] | draw if name in hidden else draw
+    active = [(stream, *rate) for stream, rate in enumerate(_rates(experiment)) if rate[0]]
+    streams = torch.tensor([stream for stream, *_ in active], dtype=torch.long, device=rows.device)
+    draws = uniform(rows, seed, epoch, streams[:, None])
+    for (_, rate, names), draw in zip(active, draws, strict=True):
+        mask = draw < rate
+        for name in names:
+            hidden[name] = hidden[name] | mask if name in hidden else mask
     for name, feature in experiment.features.items():
         if isinstance(feature, SequenceFeature) and feature.known == "all":
             kept = uniform(rows, seed, epoch, ENTRY_STREAM).sqrt()
@@ -75,9 +77,12 @@ def rows_of(columns: Mapping[str, Tensor], rows: slice | Tensor) -> dict[str, Te
     return {name: column[rows] for name, column in columns.items()}
 
 
-def uniform(rows: Tensor, seed: int, epoch: int, stream: int) -> Tensor:
-    """(B,) float64 in [0, 1): a draw per row, by the finalizer of SplitMix64 (Steele et al. 2014)."""
-    z = _mix(rows + _mix(torch.tensor((seed * 1_000_003 + epoch) * 257 + stream)))
+def uniform(rows: Tensor, seed: int, epoch: int, stream: int | Tensor) -> Tensor:
+    """(B,) float64 in [0, 1): a draw per row, by the finalizer of SplitMix64 (Steele et al. 2014).
+
+    With (S, 1) streams it is (S, B): a draw per row of each.
+    """
+    z = _mix(rows + _mix(torch.as_tensor((seed * 1_000_003 + epoch) * 257 + stream)))
     return _shifted(z, 11).double() / float(1 << 53)
 
 

@@ -30,7 +30,7 @@ from mtl_ray.scaling import Network, Table, Work, efficiency, line, received_byt
 from mtl_ray.schema import Schema
 from mtl_ray.session import connect
 from mtl_ray.sparse_tables import sparse_parameters
-from tests.benchmarks.test_sparse_tables import experiment_of, sized
+from tests.benchmarks.test_sparse_tables import experiment_of, sized, write_states
 from tests.benchmarks.trainings import RayTraining
 from tests.support import run_workers, small_experiment
 from tests.unit.conftest import schema_of
@@ -124,8 +124,7 @@ def measure(
         optimizing.clear()
         for step, part in enumerate(parts):
             if step == WARM:
-                for state in [s for optimizer in trainer.optimizers.all for s in optimizer.state.values()]:
-                    _ = [x.add_(0) for x in state.values() if torch.is_tensor(x)]  # or pages are made later
+                write_states(trainer)
                 counted.num_bytes.clear(), counted.calls.clear()
                 before = received()
             if world_size > 1:
