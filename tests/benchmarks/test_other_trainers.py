@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtl_ray.data.prepare import Prepared
 from mtl_ray.experiment import Experiment, override
 from mtl_ray.models import MultiTaskModel
-from tests.benchmarks.trainings import BATCH, RayTraining, all_rows, experiment_of, prepared_rows, widened
+from tests.benchmarks.trainings import BATCH, RayTraining, all_rows, experiment_of, in_turns, prepared_rows, widened
 from tests.support import TREE
 
 REPETITIONS = 3
@@ -137,9 +137,10 @@ def test_ray_train_over_other_trainers(name: str, prepared, folder: Path, perfor
     ratios: dict[str, list[float]] = {library: [] for library in LIBRARIES}
     rates: dict[str, list[float]] = {library: [] for library in LIBRARIES}
     training = RayTraining(override(experiment, {"training.epochs": 1 + REPETITIONS}), data, folder / "storage")
-    training.epoch()  # reads files and begins with cold memory
+    in_turns(training)  # reads files and begins with cold memory
     for _ in range(REPETITIONS):
-        ours = training.epoch()["rows_per_second"]
+        (seconds,) = in_turns(training)
+        ours = len(y) / seconds
         for library, (build, train) in LIBRARIES.items():
             model = build(sizes)
             wanted = torch.stack(list(ids.values()), 1).float() if library == "DeepCTR-Torch" else ids

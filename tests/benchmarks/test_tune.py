@@ -115,8 +115,8 @@ def test_overhead_of_a_search(tmp_path, monkeypatch, performance):
     size = sum(num_bytes(batch) for split in ("train", "valid") for batch in shared.shard(split).kept.values())
     own = ", ".join(f"{memory / 1e6:.0f} MB" for memory in watch.memory.values())
     note = (
-        f"{seconds:.0f} s over {bare[0]:.0f} s before and {bare[1]:.0f} s after it; the {len(watch.memory)} processes that "
-        f"ran all trials have {own} of their own and share {size / 1e6:.0f} MB of data"
+        f"{seconds:.0f} s over {bare[0]:.0f} s before and {bare[1]:.0f} s after; the {len(watch.memory)} processes "
+        f"that ran all trials have {own} of their own and share {size / 1e6:.0f} MB of data"
     )
     ratio = seconds / statistics.mean(bare)
     performance(f"search of {TRIALS} trials over bare loops", ratio, bar=1.25, at_least=False, note=note)

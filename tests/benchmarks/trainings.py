@@ -4,8 +4,9 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from unittest.mock import patch
 
 import numpy as np
@@ -14,21 +15,24 @@ import pyarrow.parquet as pq
 import ray
 import ray.train
 import torch
+import torch.distributed as dist
 
-from mtl_ray.data.load import Shard, read_directly
+from mtl_ray.data.load import Batch, Shard, read_directly
 from mtl_ray.data.prepare import Prepared, open_prepared, prepare
-from mtl_ray.distributed import rank
+from mtl_ray.distributed import rank, world_size
 from mtl_ray.experiment import Experiment
 from mtl_ray.loop import Trainer
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.ray_trainer import RayTrainer
-from mtl_ray.schema import label_column
+from mtl_ray.schema import label_column, num_steps
 from mtl_ray.session import connect
 from mtl_ray.sparse_tables import RowwiseAdagrad, sparse_parameters
 from mtl_ray.worker import train_worker, workers_of
 from tests.support import small_experiment
 
 ROWS, BATCH = 200_000, 4096
+STEPS = 7
+"""Of a turn; an epoch has seven."""
 
 Rows = dict[str, torch.Tensor]
 
@@ -109,17 +113,17 @@ class PlainLoop:
         if tables:
             self.optimizers.append(sparse_optimizer(experiment, tables))
 
-    def epoch(self) -> float:
-        """Rows per second of the next epoch."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        start = time.perf_counter()
-        order = torch.randperm(len(self.data["row"]))
-        for first in range(0, len(order), BATCH):
-            self._step(order[first : first + BATCH])
-        seconds = time.perf_counter() - start
-        torch.set_num_threads(threads)
-        return len(order) / seconds
+    def turns(self) -> Iterator[float]:
+        """An epoch: the seconds of each `STEPS` of its steps, which run when they are asked for."""
+        threads, start = torch.get_num_threads(), time.perf_counter()
+        batches = torch.randperm(len(self.data["row"])).split(BATCH)
+        for first in range(0, len(batches), STEPS):
+            torch.set_num_threads(self.threads)
+            for index in batches[first : first + STEPS]:
+                self._step(index)
+            torch.set_num_threads(threads)
+            yield time.perf_counter() - start
+            start = time.perf_counter()
 
     def _step(self, index: torch.Tensor) -> None:
         batch = {name: column[index] for name, column in self.data.items()}
@@ -143,29 +147,45 @@ def sparse_optimizer(experiment: Experiment, tables: list[torch.nn.Parameter]) -
     return torch.optim.SparseAdam(tables, lr=1e-3)
 
 
-class RayTraining:
-    """A training through Ray Train whose workers wait before each epoch until they are called.
+class Turns(Protocol):
+    """A training whose steps run when they are asked for."""
 
-    So that several trainings see the same machine: its speed changes more from minute to minute than they differ.
+    def turns(self) -> Iterator[float]:
+        """An epoch: the seconds of each `STEPS` of its steps."""
+        ...
+
+
+def in_turns(*trainings: Turns) -> list[float]:
+    """Seconds of an epoch of each, of which every one makes `STEPS` steps, then the next: all see the same machine.
+
+    The speed of a virtual machine changes more from one epoch to the next than they differ.
     """
+    return [sum(parts) for parts in zip(*zip(*(each.turns() for each in trainings), strict=True), strict=True)]
+
+
+class RayTraining:
+    """A training through Ray Train whose workers wait until they are called, each `STEPS` steps."""
 
     def __init__(self, experiment: Experiment, prepared: Prepared, folder: Path) -> None:
-        self.rows, self.turn = prepared.schema.num_rows["train"], 0
-        self.turns = folder / f"turns-{time.monotonic_ns()}"
-        self.turns.mkdir(parents=True)
+        self.turn, steps = 0, num_steps(prepared.schema, experiment.training.batch_size)
+        self.turns_per_epoch = -(-steps // STEPS)
+        self.communication: list[float] = []
+        """Share of each epoch's time in which the first worker waited for others."""
+        self.place = folder / f"turns-{time.monotonic_ns()}"
+        self.place.mkdir(parents=True)
         self.run = threading.Thread(target=self._train, args=(experiment, prepared))
         self.error: Exception | None = None
         self.run.start()
 
     def _train(self, experiment: Experiment, prepared: Prepared) -> None:
         """Ray Train as `train` sets it up, without MLflow; its checkpoints are gone in the end."""
-        folder, name = self.turns.parent, f"run-{self.turns.name}"
+        folder, name = self.place.parent, f"run-{self.place.name}"
         tree = experiment.model_dump(mode="json", exclude_unset=True)
         plain = {"experiment": tree, "dataset": prepared.folder.location, "bars": False, "trace": None}
         try:
             RayTrainer(
                 _train_in_turns,
-                train_loop_config={**plain, "turns": str(self.turns)},
+                train_loop_config={**plain, "turns": str(self.place)},
                 scaling_config=workers_of(experiment.training),
                 run_config=ray.train.RunConfig(
                     name=name,
@@ -178,17 +198,19 @@ class RayTraining:
         except Exception as error:
             self.error = error
 
-    def epoch(self) -> dict[str, float]:
-        """What the workers measured in their next epoch: `seconds`, `rows_per_second`, and shares of `Meter`."""
-        go, done = self.turns / f"{self.turn}.go", self.turns / f"{self.turn}.done"
-        self.turn += 1
-        go.touch()
-        while not done.exists():
-            if not self.run.is_alive():
-                raise RuntimeError("the training ended before its time") from self.error
-            time.sleep(POLL)
-        found = json.loads(done.read_text())
-        return {**found, "rows_per_second": self.rows / found["seconds"]}
+    def turns(self) -> Iterator[float]:
+        """An epoch, see `Turns`."""
+        for _ in range(self.turns_per_epoch):
+            go, done = self.place / f"{self.turn}.go", self.place / f"{self.turn}.done"
+            self.turn += 1
+            go.touch()
+            while not done.exists():
+                if not self.run.is_alive():
+                    raise RuntimeError("the training ended before its time") from self.error
+                time.sleep(POLL)
+            seconds, *communication = json.loads(done.read_text())
+            self.communication += communication
+            yield seconds
 
     def end(self) -> None:
         """Wait for the end, after as many epochs as the experiment has."""
@@ -197,36 +219,68 @@ class RayTraining:
             raise self.error
 
 
-POLL = 0.02
+POLL = 0.01
 """Seconds between two looks at whose turn it is."""
 
 
-def _train_in_turns(config: dict[str, Any]) -> Exception | None:
-    """`train_worker` that waits before each epoch, and tells what the last one took once all that follows it is done:
-    what it reports and writes is no part of the epoch, nor of another training's."""
-    turns, plain = Path(config.pop("turns")), Trainer.epoch
-    measured: dict[int, dict[str, float]] = {}
+class _Clock:
+    """Of a worker: measures its turns, and lets the first one of them tell."""
 
-    def tell() -> None:
-        for turn, found in measured.items():
-            aside = turns / f"{turn}.partial"
-            aside.write_text(json.dumps(found))
-            aside.rename(turns / f"{turn}.done")
-        measured.clear()
+    def __init__(self, place: Path) -> None:
+        self.place, self.turn, self.start, self.seconds = place, 0, 0.0, 0.0
+
+    def begin(self) -> None:
+        """Wait for the next turn."""
+        while rank() == 0 and not (self.place / f"{self.turn}.go").exists():
+            time.sleep(POLL)
+        if world_size() > 1:
+            dist.barrier()
+        self.start = time.perf_counter()
+
+    def end(self) -> float:
+        """The turn's seconds."""
+        return time.perf_counter() - self.start
+
+    def tell(self, seconds: float, *communication: float) -> None:
+        """Hand on to the next training."""
+        if rank() == 0:
+            aside = self.place / f"{self.turn}.partial"
+            aside.write_text(json.dumps([seconds, *communication]))
+            aside.rename(self.place / f"{self.turn}.done")
+        self.turn += 1
+
+
+def _train_in_turns(config: dict[str, Any]) -> Exception | None:
+    """`train_worker` in turns. The last turn of an epoch is told once all that follows it is done: what a worker
+    reports and writes is no part of the epoch, nor of another training's."""
+    clock, plain_epoch, plain_step = _Clock(Path(config.pop("turns"))), Trainer.epoch, Trainer.step
+    last: list[tuple[float, ...]] = []
+
+    def tell_last() -> None:
+        while last:
+            clock.tell(*last.pop())
+
+    def step(trainer: Trainer, batch: Batch) -> torch.Tensor:
+        if trainer.progress.step and trainer.progress.step % STEPS == 0:
+            seconds = clock.end()
+            clock.tell(seconds)
+            clock.seconds += seconds
+            clock.begin()
+        return plain_step(trainer, batch)
 
     def epoch(trainer: Trainer, *args: Any) -> dict[str, float]:
-        tell()
-        turn = trainer.progress.epoch
-        while not (turns / f"{turn}.go").exists():
-            time.sleep(POLL)
-        start = time.perf_counter()
-        metrics = plain(trainer, *args)
-        if rank() == 0:
-            measured[turn] = {"seconds": time.perf_counter() - start, **trainer.meter.own()}
+        tell_last()
+        clock.seconds = 0.0
+        clock.begin()
+        metrics = plain_epoch(trainer, *args)
+        seconds = clock.end()
+        own = trainer.meter.own()
+        waited = own["system/communication"] * own["system/step_seconds"] * trainer.meter.steps
+        last.append((seconds, waited / (clock.seconds + seconds)))
         return metrics
 
-    with patch.object(Trainer, "epoch", epoch):
+    with patch.object(Trainer, "epoch", epoch), patch.object(Trainer, "step", step):
         try:
             return train_worker(config)
         finally:
-            tell()
+            tell_last()
