@@ -70,7 +70,7 @@ class Watch:
         self.begun: dict[str, float] = {}
         self.memory: dict[int, int] = {}
         self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._sample)
+        self.thread = threading.Thread(target=self._sample, daemon=True)
         self.thread.start()
 
     def show(self, tuning: Tuning) -> None:
