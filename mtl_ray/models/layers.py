@@ -197,7 +197,6 @@ class Experts(nn.Module):
     def __init__(self, number: int, in_features: int, settings: MLPSettings) -> None:
         super().__init__()
         self.experts = nn.ModuleList(MLP(in_features, settings) for _ in range(number))
-        self.has_layers = bool(settings.hidden)
         self.out_features = width_of(settings, in_features)
 
     def __len__(self) -> int:
@@ -205,15 +204,18 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, in_features) to (B, out_features) by expert."""
-        if not self.has_layers or not len(self):
+        layers: list[list[Layer]] = [list(expert.layers) for expert in self.experts]  # pyright: ignore
+        if not layers or not layers[0]:
             return [x] * len(self)
-        first: list[Layer] = [expert.layers[0] for expert in self.experts]  # pyright: ignore
-        weight, bias = (torch.cat([getattr(layer.linear, name) for layer in first]) for name in ("weight", "bias"))
+        linears = [first.linear for first, *_ in layers]
+        weight, bias = torch.cat([each.weight for each in linears]), torch.cat([each.bias for each in linears])
         products = nn.functional.linear(x, weight, bias).chunk(len(self), 1)
-        outputs = [layer.of_product(x, product) for layer, product in zip(first, products, strict=True)]
-        for number, expert in enumerate(self.experts):
-            for layer in itertools.islice(expert.layers, 1, None):  # pyright: ignore
-                outputs[number] = layer(outputs[number])
+        outputs = []
+        for (first, *others), product in zip(layers, products, strict=True):
+            output = first.of_product(x, product)
+            for layer in others:
+                output = layer(output)
+            outputs.append(output)
         return outputs
 
 
