@@ -4,8 +4,9 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 COMPARED := .venv/.compared
 
-# Of what is installed most is never imported, so modules are compiled when they are.
+# pip would compile one module after the other. What cannot be compiled are templates and other Pythons' files.
 QUICKLY := --quiet --quiet --no-compile
+COMPILE = $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -25,6 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv"
 	@$(BIN)/python -m pip install $(QUICKLY) --editable '.[dev,serve]' --constraint constraints.txt
+	@$(COMPILE)
 	@touch $@
 
 demo: setup ## generate a log with planted truth, train on it, print the table and the MLflow run id
@@ -43,6 +45,7 @@ test: setup lint ## lint and all tests
 $(COMPARED): $(INSTALLED)
 	@echo "installing what the benchmarks compare with into .venv"
 	@$(BIN)/python -m pip install $(QUICKLY) --editable '.[bench]' --constraint constraints.txt
+	@$(COMPILE)
 	@touch $@
 
 bench: $(COMPARED) ## measure speed and memory as ratios, into docs/results/performance.md
