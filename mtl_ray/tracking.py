@@ -22,6 +22,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
+from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
 
 from mtl_ray.credentials import without_credentials
 from mtl_ray.data.prepare import Prepared
@@ -30,9 +31,6 @@ from mtl_ray.errors import first_line
 from mtl_ray.experiment import Experiment
 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it would be printed with its password
-
-BATCH = 100
-"""Entries that MLflow takes in one request."""
 
 UNLOGGED = "unlogged.jsonl"
 """In the run's folder: metrics that MLflow did not take, to be sent again when the run ends."""
@@ -129,8 +127,8 @@ class Run:
 
     def _log_params(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         entries = [Param(key.replace("*", "each"), str(value)) for key, value in params.items()]
-        for start in range(0, len(entries), BATCH):
-            self.client.log_batch(self._id(), params=entries[start : start + BATCH])
+        for start in range(0, len(entries), MAX_PARAMS_TAGS_PER_BATCH):
+            self.client.log_batch(self._id(), params=entries[start : start + MAX_PARAMS_TAGS_PER_BATCH])
         self.client.log_batch(self._id(), tags=[RunTag(key, value) for key, value in tags.items()])
 
     def _log_dataset(self, prepared: Prepared) -> None:
@@ -169,8 +167,8 @@ class Run:
         return self._safely("log metrics", lambda: self._log_metrics(again))
 
     def _log_metrics(self, entries: list[Metric]) -> None:
-        for start in range(0, len(entries), BATCH):
-            self.client.log_batch(self._id(), metrics=entries[start : start + BATCH])
+        for start in range(0, len(entries), MAX_METRICS_PER_BATCH):
+            self.client.log_batch(self._id(), metrics=entries[start : start + MAX_METRICS_PER_BATCH])
 
     def log_file(self, name: str, content: str | bytes) -> None:
         """An artifact."""

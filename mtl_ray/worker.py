@@ -97,6 +97,7 @@ def resources_of_worker(training: Training) -> dict[str, float]:
     return {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
 
 
+@keep_freed_memory()
 def fit(
     trainer: Trainer,
     train: Shard,
@@ -116,7 +117,6 @@ def fit(
         each_step: is called after each step.
     """
     experiment, schema, progress = trainer.experiment, trainer.schema, trainer.progress
-    keep_freed_memory()
     if trainer.balancer.probe_rows:
         trainer.probe = draw_rows(valid, trainer.balancer.probe_rows, experiment.seed)
     training, steps = experiment.training, num_steps(schema, experiment.training.batch_size)
