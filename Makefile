@@ -6,7 +6,7 @@ COMPARED := .venv/.compared
 
 # pip would compile one module after the other. What cannot be compiled are templates and other Pythons' files.
 QUICKLY := --quiet --quiet --no-compile
-COMPILE = $(BIN)/python -m compileall -qq -j 0 .venv/lib || true
+COMPILE = $(BIN)/python -m compileall -qq -j 0 .venv/lib mtl_ray || true
 
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
