@@ -79,10 +79,10 @@ def training_step(model: MultiTaskModel) -> Callable[[], None]:
     return step
 
 
-def medians(steps: dict[str, Callable[[], None]]) -> dict[str, float]:
+def medians(steps: dict[str, Callable[[], None]], repetitions: int = REPETITIONS) -> dict[str, float]:
     """Seconds of each, measured in turn so that what disturbs the machine disturbs all."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for repetition in range(REPETITIONS + 2):
+    for repetition in range(repetitions + 2):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
@@ -140,7 +140,7 @@ def test_a_mixture_of_eight_experts_over_one_wide_network(performance):
 
         return step
 
-    seconds = medians({"wide": run(wide), "loop": run(experts), "batched": run(batched)})
+    seconds = medians({"wide": run(wide), "loop": run(experts), "batched": run(batched)}, 3 * REPETITIONS)
     note = f"forward and backward of {BATCH} rows; as batched products {seconds['batched'] / seconds['wide']:.2f}"
     ratio = seconds["loop"] / seconds["wide"]
     performance("8 experts over one MLP of their multiply-adds", ratio, bar=1.3, at_least=False, note=note)
