@@ -22,6 +22,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
+from mlflow.utils import chunk_list
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
 
 from mtl_ray.credentials import without_credentials
@@ -127,8 +128,8 @@ class Run:
 
     def _log_params(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         entries = [Param(key.replace("*", "each"), str(value)) for key, value in params.items()]
-        for start in range(0, len(entries), MAX_PARAMS_TAGS_PER_BATCH):
-            self.client.log_batch(self._id(), params=entries[start : start + MAX_PARAMS_TAGS_PER_BATCH])
+        for part in chunk_list(entries, MAX_PARAMS_TAGS_PER_BATCH):
+            self.client.log_batch(self._id(), params=part)
         self.client.log_batch(self._id(), tags=[RunTag(key, value) for key, value in tags.items()])
 
     def _log_dataset(self, prepared: Prepared) -> None:
@@ -167,8 +168,8 @@ class Run:
         return self._safely("log metrics", lambda: self._log_metrics(again))
 
     def _log_metrics(self, entries: list[Metric]) -> None:
-        for start in range(0, len(entries), MAX_METRICS_PER_BATCH):
-            self.client.log_batch(self._id(), metrics=entries[start : start + MAX_METRICS_PER_BATCH])
+        for part in chunk_list(entries, MAX_METRICS_PER_BATCH):
+            self.client.log_batch(self._id(), metrics=part)
 
     def log_file(self, name: str, content: str | bytes) -> None:
         """An artifact."""
