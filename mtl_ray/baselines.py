@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.load import Batch, read_directly, to_batch
-from mtl_ray.data.prepare import Prepared
 from mtl_ray.evaluation import segment_metrics
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.tasks import RANKED, is_order_metric

@@ -9,14 +9,13 @@ import torch
 
 from mtl_ray.baselines import evaluate_baselines
 from mtl_ray.checkpoint import SCORE, WITHIN_EPOCH
+from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.load import Shard, read_directly
-from mtl_ray.data.prepare import Prepared, open_prepared
-from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment, parse
+from mtl_ray.fit import fit
 from mtl_ray.loop import Trainer
 from mtl_ray.schema import SplitName
 from mtl_ray.warm_start import start_from
-from mtl_ray.worker import fit
 
 
 def start_cell(
@@ -68,7 +67,7 @@ def run_cell(
 
     fit(trainer, train, valid, report, title)
     trainer.evaluated.load_state_dict(best["weights"])
-    metrics = evaluate(trainer, held_out) if prepared.schema.num_rows[split] else {}
+    metrics = trainer.evaluate(held_out) if prepared.schema.num_rows[split] else {}
     return {
         "metrics": metrics,
         "baselines": evaluate_baselines(settings, prepared, split),

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 
 from mtl_ray.cell import start_cell
-from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.epoch_log import log_report
 from mtl_ray.experiment import Experiment
 from mtl_ray.models.complexity import complexity_of

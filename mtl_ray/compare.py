@@ -5,13 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mtl_ray.cells import train_cells
+from mtl_ray.compare_report import read_cells, write_report
 from mtl_ray.comparison import Comparison, comparison_of
-from mtl_ray.data.prepare import Prepared, prepare
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.prepare import prepare
 from mtl_ray.data.storage import Folder
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.grid import Cell, grid
 from mtl_ray.registry import with_start_at_hand
-from mtl_ray.report import read_cells, write_report
 from mtl_ray.run_folder import ended, new_name, read_note, write_note
 from mtl_ray.session import connect
 from mtl_ray.storage_check import check_storage
@@ -73,7 +74,7 @@ def compare(
         comparison = comparison_of(experiment, cells, finished)
         numbers = json.dumps(comparison.numbers(), indent=2) + "\n"
         run.keep({"comparison.md": comparison.markdown(command), "comparison.json": numbers})
-        write_report(folder, run)
+        write_report(experiment, folder, run)
     return Compared(name, folder, run.run_id, comparison)
 
 

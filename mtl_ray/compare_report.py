@@ -3,10 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mtl_ray.comparison import HEADER, Comparison, describe_changes
-from mtl_ray.experiment.grid import Cell
+from mtl_ray.comparison import HEADER, Comparison, comparison_of, describe_changes
+from mtl_ray.data.storage import Folder
+from mtl_ray.errors import InputError
+from mtl_ray.experiment import Experiment
+from mtl_ray.experiment.grid import Cell, grid
 from mtl_ray.page import Page
 from mtl_ray.plot import comparison_plot, variant_curves
+from mtl_ray.tracking import Run
 
 
 def compare_report(comparison: Comparison, cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]]) -> Page:
@@ -73,3 +77,25 @@ def verdict(comparison: Comparison) -> Iterator[str]:
             told.append(f"no difference shown on {silent} of {len(rows)} metrics and segments")
         if told:
             yield f"{variant}: {'; '.join(told)}."
+
+
+def read_cells(folder: Folder, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """Results of the cells of a comparison that are there, by name."""
+    place = folder / "cells"
+    return {c.name: place.read_json(f"{c.name}.json") for c in cells if place.exists(f"{c.name}.json")}
+
+
+def write_report(experiment: Experiment, folder: Folder, run: Run) -> None:
+    """Write `report.html` and its pictures into the folder of a comparison that ended, and log them.
+
+    Raises:
+        InputError: the comparison did not end.
+    """
+    cells = grid(experiment)
+    results = read_cells(folder, cells)
+    if len(results) < len(cells):
+        raise InputError(
+            f"{folder}: {len(results)} of {len(cells)} cells are there, so there is nothing to report; "
+            "resume it with --resume"
+        )
+    run.keep(compare_report(comparison_of(experiment, cells, results), cells, results).files())

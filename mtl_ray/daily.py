@@ -12,7 +12,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from mtl_ray.data.prepare import Prepared, prepare
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.prepare import prepare
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError

@@ -9,8 +9,8 @@ import torch
 from rich.table import Table
 
 from mtl_ray import checkpoint
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.load import Shard, draw_rows, read_directly, select
-from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.quality import bad_inputs
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.distributions import (

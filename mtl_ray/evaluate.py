@@ -11,8 +11,8 @@ import torch
 
 from mtl_ray import checkpoint
 from mtl_ray.baselines import evaluate_baselines
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.load import Batch, read_directly, to_batch
-from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation import by_row, evaluated, metrics_of

@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl_ray.data.load import Batch, Shard, to_device
 from mtl_ray.distributed import gather_rows, rank, sum_over_ranks, world_size
 from mtl_ray.experiment import Experiment
-from mtl_ray.loop import Trainer, mean_losses
+from mtl_ray.losses import mean_losses
 from mtl_ray.metrics import evaluate_task, segment_masks
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, label_column, segments
@@ -73,16 +73,24 @@ def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows:
     return metrics
 
 
-def evaluate(trainer: Trainer, shard: Shard) -> dict[str, float]:
+def evaluate(
+    experiment: Experiment, model: MultiTaskModel, shard: Shard, device: torch.device, dtype: torch.dtype
+) -> dict[str, float]:
     """Metrics of a split, every row counted once, the same on every worker.
 
     Rows are gathered on rank 0, so that the values do not depend on the number of workers.
+
+    Args:
+        experiment: tasks and evaluation settings.
+        model: on `device`, its real weights in `dtype`; it is left in evaluation mode.
+        shard: this worker's rows of the split.
+        device: of the model.
+        dtype: of the model.
     """
-    experiment, model = trainer.experiment, trainer.evaluated
     model.eval()
     batches = shard.evaluation_batches(experiment.evaluation.batch_size)
-    rows = evaluated(model, (to_device(batch, trainer.device, trainer.dtype) for batch in batches))
-    whole = {name: _gathered(name, column, trainer.device) for name, column in rows.items()}
+    rows = evaluated(model, (to_device(batch, device, dtype) for batch in batches))
+    whole = {name: _gathered(name, column, device) for name, column in rows.items()}
     box: list[Any] = [metrics_of(experiment, model, by_row([whole]), shard.split) if rank() == 0 else None]
     if world_size() > 1:
         torch.distributed.broadcast_object_list(box, src=0)

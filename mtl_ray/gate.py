@@ -15,8 +15,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from mtl_ray.counter_rng import uniform_keys
 from mtl_ray.data.encode import column
-from mtl_ray.data.keys import hash_keys, to_keys, uniform
+from mtl_ray.data.keys import hash_keys, to_keys
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.promotion import Promotion
@@ -199,7 +200,7 @@ def _scored(
     """Each model's rows; (n,) user keys; (n,) training interactions of user and item by the first model."""
     first, parts, users, supports = models[0], ([], []), [], []
     for whole in tables:
-        drawn = uniform(_users(first.experiment, whole), 0) < share
+        drawn = uniform_keys(_users(first.experiment, whole), 0) < share
         if not drawn.any():
             continue
         table = whole.filter(pa.array(drawn))

@@ -21,19 +21,22 @@ from mtl_ray import checkpoint
 from mtl_ray.balancing import Step, build_balancer, make_step
 from mtl_ray.balancing.affinity import lookahead_affinity
 from mtl_ray.balancing.diagnostics import Monitor
+from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.data.ahead import ahead
 from mtl_ray.data.load import Batch, Shard, on_device, to_device
 from mtl_ray.distributed import rank, sum_over_ranks, world_size
+from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment
+from mtl_ray.losses import mean_losses
 from mtl_ray.meter import Meter
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.compiled import compile_network
 from mtl_ray.models.layers import Forward, gate_use
-from mtl_ray.models.masks import HALVES, SAMPLE, Hidden, draw_hidden, rows_of, trainable, uniform
+from mtl_ray.models.masks import Hidden, draw_hidden, rows_of, trainable
 from mtl_ray.models.sides import Reading
+from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.optimizer import Optimizers
 from mtl_ray.schema import ROW, UNKNOWN, Schema, label_column, num_steps
-from mtl_ray.sparse_tables import sparse_parameters
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -151,7 +154,10 @@ class Trainer:
     @torch.no_grad()
     def _sampled(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[Tensor, Step]:
         """(B,) the rows on which the balancer sees what the step does, and the losses on them before it."""
-        rows = uniform(batch[ROW], self.experiment.seed, self.progress.epoch, SAMPLE) < self.balancer.sample
+        rows = (
+            uniform_rows(batch[ROW], self.experiment.seed, self.progress.epoch, Stream.BALANCER_ROWS)
+            < self.balancer.sample
+        )
         return rows, self._losses(forward, batch, {name: mask & rows for name, mask in masks.items()})[0]
 
     def _sums(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -190,7 +196,7 @@ class Trainer:
             total = torch.stack(sums)
             return weights @ total, weights @ (total / sum_over_ranks(torch.stack(counts)).clamp(min=1))
 
-        first = known & (uniform(batch[ROW], self.experiment.seed, self.progress.epoch, HALVES) < 0.5)
+        first = known & (uniform_rows(batch[ROW], self.experiment.seed, self.progress.epoch, Stream.HALVES) < 0.5)
         return next(iter(parts.values())).lesson(parts, losses, batch[key], first, self.scaler.get_scale())
 
     def _probe_losses(self) -> Step:
@@ -248,6 +254,10 @@ class Trainer:
         self.balancer.end_epoch(totals[:num_tasks] / totals[num_tasks:])  # 0 / 0 is NaN: no label in the epoch
         return mean_losses(self.experiment, totals, "train") | self.monitor.end_epoch()
 
+    def evaluate(self, shard: Shard) -> dict[str, float]:
+        """Evaluate the rows of a split, see `mtl_ray.evaluation.evaluate`."""
+        return evaluate(self.experiment, self.evaluated, shard, self.device, self.dtype)
+
     def _check_finite(self, totals: Tensor) -> None:
         """Raises FloatingPointError, on all workers alike, before a checkpoint that nothing could mend."""
         losses = zip(self.model.tasks, totals.tolist(), strict=False)
@@ -284,13 +294,3 @@ class Trainer:
         self.balancer.load_state_dict(state["balancer"])
         self.monitor.resume(state["monitor"])
         self.progress = Progress(**state["progress"])
-
-
-def mean_losses(experiment: Experiment, totals: Tensor, split: str) -> dict[str, float]:
-    """Mean loss of each task that had a label, and their weighted sum, from (2T,) sums and counts."""
-    names = list(experiment.tasks)
-    sums, counts = totals[: len(names)].tolist(), totals[len(names) :].tolist()
-    means = {name: s / c for name, s, c in zip(names, sums, counts, strict=True) if c}
-    weights = experiment.weights()
-    metrics = {f"{split}/{name}/loss": mean for name, mean in means.items()}
-    return {f"{split}/loss": sum(weights[name] * mean for name, mean in means.items()), **metrics}

@@ -23,7 +23,7 @@ def evaluate(
 ) -> None:
     """Metrics of a model on a prepared data set, per task and per segment."""
     from mtl_ray import checkpoint
-    from mtl_ray.data.prepare import open_prepared
+    from mtl_ray.data.dataset import open_prepared
     from mtl_ray.evaluate import evaluate_checkpoint
     from mtl_ray.registry import checkpoint_folder
     from mtl_ray.session import connect

@@ -10,7 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.training import Optimizer, Schedule
-from mtl_ray.sparse_tables import build_sparse_optimizer, check_sparse, decay_rows, share_rows, sparse_parameters
+from mtl_ray.models.sparse import sparse_parameters
+from mtl_ray.sparse_tables import build_sparse_optimizer, check_sparse, decay_rows, share_rows
 
 
 class Optimizers:

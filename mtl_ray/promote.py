@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking import MlflowClient
 
-from mtl_ray.data.prepare import open_prepared
+from mtl_ray.data.dataset import open_prepared
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.write import RAW_TEST

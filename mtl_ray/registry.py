@@ -21,8 +21,8 @@ from mlflow.types import ColSpec, DataType, TensorSpec
 from mlflow.types.schema import AnyType, Array, Schema
 
 from mtl_ray import checkpoint
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.items import ITEMS
-from mtl_ray.data.prepare import Prepared
 from mtl_ray.data.storage import Folder, local_copy
 from mtl_ray.data.write import RAW_TEST
 from mtl_ray.errors import InputError, first_line

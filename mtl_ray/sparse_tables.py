@@ -20,12 +20,6 @@ PIECE = 2048
 """Rows that a thread of a CPU moves at once: what is read of them is in its cache still when it is written."""
 
 
-def sparse_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Weights of the tables that are trained row by row, by name."""
-    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
-    return {name: p for name, p in model.named_parameters() if id(p) in tables}
-
-
 def check_sparse(experiment: Experiment) -> None:
     """Whether nothing wants the whole gradient of a table.
 

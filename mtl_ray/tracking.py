@@ -26,7 +26,7 @@ from mlflow.utils import chunk_list
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
 
 from mtl_ray.credentials import without_credentials
-from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import first_line
 from mtl_ray.experiment import Experiment

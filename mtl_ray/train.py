@@ -12,7 +12,8 @@ from pyarrow.fs import LocalFileSystem
 from ray.train.torch import TorchConfig
 
 from mtl_ray.checkpoint import SCORE
-from mtl_ray.data.prepare import Prepared, open_prepared, prepare
+from mtl_ray.data.dataset import Prepared, open_prepared
+from mtl_ray.data.prepare import prepare
 from mtl_ray.data.storage import Folder
 from mtl_ray.drift import write_reference
 from mtl_ray.epoch_log import EpochLog
@@ -21,7 +22,6 @@ from mtl_ray.experiment import Experiment, parse
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.ray_trainer import RayTrainer
 from mtl_ray.registry import example_of, register, signature_of, with_start_at_hand
-from mtl_ray.report import write_evaluation, write_report
 from mtl_ray.run_folder import RUN_FILE, ended, new_name, read_note, write_note
 from mtl_ray.score import Scorer
 from mtl_ray.session import connect, shows_bars
@@ -29,6 +29,7 @@ from mtl_ray.snapshot import drop_unnoted, mend_note, settle
 from mtl_ray.storage_check import check_storage
 from mtl_ray.trace import TRACE
 from mtl_ray.tracking import Run
+from mtl_ray.train_report import write_evaluation, write_report
 from mtl_ray.worker import train_worker, workers_of
 
 

@@ -1,15 +1,22 @@
 """The report of a training run: a verdict in words, then what it rests on."""
 
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
 from mtl_ray.balance_plot import balance_plot, conflict_map, expert_map
 from mtl_ray.baselines import BASELINES
-from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.dataset import Prepared, open_prepared
+from mtl_ray.data.storage import Folder
+from mtl_ray.errors import InputError
 from mtl_ray.evaluate import Evaluation
-from mtl_ray.experiment import Experiment
+from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.tasks import first_metric, is_higher_better, metric_names
 from mtl_ray.page import Page
+from mtl_ray.reliability import Bin
+from mtl_ray.run_folder import EVALUATION, RUN_FILE, read_history
 from mtl_ray.schema import SEGMENTS, segment_key
+from mtl_ray.tracking import Run
 from mtl_ray.train_plot import calibration_plot, learning_curves, segment_bars
 
 WHO = {
@@ -190,3 +197,33 @@ def _test_rows(experiment: Experiment, evaluation: Evaluation, floors: Mapping[s
             floor = floors.get(f"{task}/{metric}")
             if floor is not None:
                 yield ["", "", "noise floor", f"{floor:.4f}", *["-"] * (len(SEGMENTS) - 1)]
+
+
+def write_evaluation(folder: Folder, evaluation: Evaluation, model_uri: str | None) -> None:
+    """Keep what the report of a training run tells."""
+    folder.write_whole(EVALUATION, json.dumps({"model_uri": model_uri, **asdict(evaluation)}, indent=2))
+
+
+def write_report(folder: Folder, run: Run) -> None:
+    """Write `report.html` and its pictures into the folder of a training run that ended, and log them.
+
+    Raises:
+        InputError: the run did not end.
+    """
+    if not folder.exists(EVALUATION):
+        raise InputError(f"{folder}: the run did not end, so there is nothing to report; resume it with --resume")
+    note = folder.read_json(RUN_FILE)
+    experiment = parse(note["experiment"], RUN_FILE)
+    saved = folder.read_json(EVALUATION)
+    model_uri = saved.pop("model_uri")
+    calibration = {task: [Bin(*values) for values in bins] for task, bins in saved.pop("calibration").items()}
+    prepared = open_prepared(note["dataset"])
+    facts = {
+        "run": folder.location,
+        "MLflow run": note["run_id"] or "none",
+        "model": model_uri or "none",
+        "data set": prepared.folder.location,
+        "content of the data set": prepared.schema.content_hash,
+    }
+    evaluation = Evaluation(**saved, calibration=calibration)
+    run.keep(train_report(experiment, evaluation, prepared, read_history(folder), facts).files())

@@ -28,8 +28,8 @@ from mtl_ray.experiment.schedule import changed_from, schedule_changes
 from mtl_ray.experiment.space import changes_of, drawn_from, trial_experiment, tune_of, untuned
 from mtl_ray.experiment.tasks import is_higher_better
 from mtl_ray.experiment.tune import POPULATIONS, Tune
+from mtl_ray.fit import fit, is_over
 from mtl_ray.loop import Trainer
-from mtl_ray.worker import fit, is_over
 
 KEPT, EPOCH, GROUP = "kept", "epoch", "placement_group"
 """Of a report: the searched metrics in the epoch that `train` would keep so far; the number of epochs; by hexadecimal

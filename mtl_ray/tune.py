@@ -13,7 +13,8 @@ import ray.tune
 import yaml
 
 from mtl_ray.cells import train_cells
-from mtl_ray.data.prepare import Prepared, prepare
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.prepare import prepare
 from mtl_ray.data.share import Shared, share
 from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
@@ -21,7 +22,6 @@ from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.space import check_tune, tune_of, untuned
 from mtl_ray.metrics import segment_masks
 from mtl_ray.refit import refit
-from mtl_ray.report import write_report
 from mtl_ray.room import check_room, limit_of, resources_of, room_of
 from mtl_ray.run_folder import ended, new_name, read_note, write_note
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
@@ -34,6 +34,7 @@ from mtl_ray.trial import searched_metrics
 from mtl_ray.trial_process import EndWorkers, run_trial
 from mtl_ray.trials import Recorder, Trial, read_trials
 from mtl_ray.tuning import REFERENCES, Tuning, read_references, reference_experiments
+from mtl_ray.tuning_report import write_report
 
 SEARCH, WORKERS = "search", "workers"
 """Folder of Ray Tune's own state and of the trials' checkpoints, in the run's folder; in it, that of Ray Train's."""
@@ -274,4 +275,4 @@ def _write(tuning: Tuning, run: Run) -> None:
     run.keep(files)
     if tuning.best:
         run.log_metrics(tuning.best.kept, tuning.best.kept_epoch)
-    write_report(run.folder, run)
+    write_report(tuning.experiment, run.folder, run)

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 
+from mtl_ray.data.storage import Folder
+from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.space import tune_of
 from mtl_ray.experiment.tune import POPULATIONS
 from mtl_ray.importance import importance_of
 from mtl_ray.page import Page
-from mtl_ray.tuning import INCUMBENT, Tuning
+from mtl_ray.tracking import Run
+from mtl_ray.trials import read_trials
+from mtl_ray.tuning import INCUMBENT, Tuning, read_references
 from mtl_ray.tuning_plot import importance_bars, parallel_coordinates, schedule_curves, trade_off, trial_curves
 
 
@@ -67,3 +71,8 @@ def verdict(tuning: Tuning) -> Iterator[str]:
     if gain is not None:
         alone = "training each objective's task alone (Maninis et al. 2019)"
         yield f"Delta-m, the mean gain over {alone}: {100 * gain:+.2f} %."
+
+
+def write_report(experiment: Experiment, folder: Folder, run: Run) -> None:
+    """Write `report.html` and its pictures into the folder of a search that ended, and log them."""
+    run.keep(tuning_report(Tuning(experiment, read_trials(folder), read_references(experiment, folder))).files())

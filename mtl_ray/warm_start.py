@@ -9,7 +9,7 @@ from ray.train import Checkpoint
 from torch import Tensor, nn
 
 from mtl_ray import checkpoint
-from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.vocabulary import Vocabulary, read_vocabularies
 from mtl_ray.errors import InputError

@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.load import Shard, read_directly
-from mtl_ray.data.prepare import Prepared
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.experiment.balancing import Balancing
 from mtl_ray.experiment.cold_start import ColdStart

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.dense import digests, is_vectors
-from mtl_ray.data.keys import decoded, flat, is_text
+from mtl_ray.data.keys import decoded, flat
 from mtl_ray.data.split import ITEM, NONE, SHOWN, TIME, TRAIN, USER, Cuts, assign, row_draw
 from mtl_ray.data.stage import quarantined
-from mtl_ray.data.storage import Folder
+from mtl_ray.data.storage import Folder, is_text
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import SequenceFeature
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.data.dense import as_variable, is_lists, to_vectors
-from mtl_ray.data.keys import decoded, flat, is_text, to_keys
+from mtl_ray.data.keys import decoded, flat, to_keys
+from mtl_ray.data.storage import is_text
 from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (

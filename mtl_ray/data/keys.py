@@ -1,9 +1,11 @@
-"""Values of id and category columns as text keys, and seeded hashes of them that are the same on every machine."""
+"""Values of id and category columns as text keys. Their hashes are the same on every machine."""
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from mtl_ray.data.storage import is_text
 
 
 def flat(array: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -11,11 +13,6 @@ def flat(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):
         return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
     return array
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds text, without a dictionary."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def decoded(array: pa.Array) -> pa.Array:
@@ -57,17 +54,3 @@ def hash_keys(keys: pa.Array) -> np.ndarray:
     texts = encoded.dictionary.to_numpy(zero_copy_only=False)
     hashes = np.append(pd.util.hash_array(texts, categorize=False), np.uint64(0))
     return hashes[encoded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)]
-
-
-def mix(values: np.ndarray, seed: int) -> np.ndarray:
-    """(n,) uint64: `values` scrambled with a seed (the finalizer of SplitMix64, Steele et al. 2014)."""
-    with np.errstate(over="ignore"):
-        z = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15) * np.uint64(2 * seed + 1)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
-
-
-def uniform(values: np.ndarray, seed: int) -> np.ndarray:
-    """(n,) float64 in [0, 1): a reproducible draw for each value."""
-    return (mix(values, seed) >> np.uint64(11)).astype(np.float64) / float(1 << 53)

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.data.ahead import ahead
 from mtl_ray.data.keys import flat
 from mtl_ray.data.storage import Folder
-from mtl_ray.models.masks import uniform
 from mtl_ray.schema import ROW, Schema, SplitName
 
 Batch = dict[str, Tensor]
@@ -176,7 +176,9 @@ def draw_rows(shard: Shard, size: int, seed: int) -> Batch:
         )
     parts = []
     for batch in shard.evaluation_batches(1 << 20):
-        parts.append(select(batch, torch.nonzero(uniform(batch[ROW], seed, 0, 255) < size / total)[:, 0]))
+        parts.append(
+            select(batch, torch.nonzero(uniform_rows(batch[ROW], seed, 0, Stream.BALANCER_ROWS) < size / total)[:, 0])
+        )
     return reduce(joined, parts)
 
 

@@ -9,16 +9,16 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from operator import add
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mtl_ray.data.bucket import SideTable
 from mtl_ray.data.counts import count_staged, quality_report, refuse_bad
+from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.encode import Encoder
 from mtl_ray.data.items import ITEMS, items_of
 from mtl_ray.data.leakage import leakage_report
@@ -39,17 +39,6 @@ from mtl_ray.schema import SPLITS, Schema
 
 FORMAT = 2
 """Version of the encoded data set; a new one makes old data sets be prepared anew."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A finished data set."""
-
-    folder: Folder
-    schema: Schema
-    quality: dict[str, Any]
-    reused: bool
-    """Whether it was there already."""
 
 
 def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: None) -> Prepared:
@@ -133,15 +122,6 @@ def _give_name(aside: Folder, target: Folder) -> None:
             if not target.exists("schema.json"):
                 raise
     aside.delete()
-
-
-def open_prepared(location: str) -> Prepared:
-    """A data set made earlier. Raises InputError if `location` is not one."""
-    folder = Folder(location)
-    if not folder.exists("schema.json"):
-        raise InputError(f"{location}: expected a prepared data set (a folder with schema.json); run `mtl-ray prepare`")
-    schema = Schema.model_validate_json(folder.read_text("schema.json"))
-    return Prepared(folder, schema, folder.read_json("quality.json"), reused=True)
 
 
 def _side_table(

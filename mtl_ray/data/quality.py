@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 
 from mtl_ray.data.dense import as_variable, bad_vectors, is_lists
 from mtl_ray.data.encode import to_numbers
-from mtl_ray.data.keys import flat, is_text, to_keys
+from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.sources.delimited import MALFORMED
 from mtl_ray.data.split import ITEM, USER
+from mtl_ray.data.storage import is_text
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import (

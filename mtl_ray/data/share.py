@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.load import Batch, Shard, read_directly
-from mtl_ray.data.prepare import Prepared
 from mtl_ray.schema import SplitName
 
 Arrays = dict[str, np.ndarray]

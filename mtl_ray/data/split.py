@@ -8,7 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtl_ray.data.keys import decoded, hash_keys, mix, to_keys, uniform
+from mtl_ray.counter_rng import Stream, mix, uniform_keys
+from mtl_ray.data.keys import decoded, hash_keys, to_keys
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.data import ColdSplit, PredefinedSplit, RandomSplit, TimeSplit
@@ -18,8 +19,6 @@ TRAIN, VALID, TEST, NONE, SHOWN = 0, 1, 2, 3, 4
 
 USER, ITEM, TIME = "_user", "_item", "_time"
 """Columns of a staged row beside its raw ones: the keys as text, the time as a number."""
-
-ROW_STREAM, USER_STREAM, ITEM_STREAM = 1, 2, 3
 
 HISTOGRAM_BINS = 1 << 16
 
@@ -53,7 +52,7 @@ def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.nda
             time = table.column(TIME).to_numpy()
             return np.where(time >= cuts.times[1], TEST, np.where(time >= cuts.times[0], VALID, TRAIN)).astype(np.int8)
         case ColdSplit():
-            user = uniform(mix(hash_keys(to_keys(table.column(USER))), USER_STREAM), seed)
+            user = uniform_keys(mix(hash_keys(to_keys(table.column(USER))), Stream.USER), seed)
             by_user, by_item = _by_share(user, split.valid_users, split.test_users), _item_codes(split, table, seed)
             codes = np.maximum(by_user, by_item)
             if split.shown_users or split.shown_items or split.evaluated_after:
@@ -76,7 +75,7 @@ def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.nda
 
 
 def _item_codes(split: ColdSplit, table: pa.Table, seed: int) -> np.ndarray:
-    item = uniform(mix(hash_keys(to_keys(table.column(ITEM))), ITEM_STREAM), seed)
+    item = uniform_keys(mix(hash_keys(to_keys(table.column(ITEM))), Stream.ITEM), seed)
     return _by_share(item, split.valid_items, split.test_items)
 
 
@@ -88,7 +87,7 @@ def _ranks(keys: pa.ChunkedArray) -> np.ndarray:
 
 def row_draw(experiment: Experiment, file: pa.Array, row: np.ndarray) -> np.ndarray:
     """(n,) float64 in [0, 1): a draw for each row of the log."""
-    return uniform(hash_keys(file) ^ mix(row.astype(np.uint64), ROW_STREAM), experiment.data_seed)
+    return uniform_keys(hash_keys(file) ^ mix(row.astype(np.uint64), Stream.ROW), experiment.data_seed)
 
 
 def needs_first(experiment: Experiment) -> bool:

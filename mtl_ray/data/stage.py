@@ -13,16 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mtl_ray.counter_rng import Stream, mix
 from mtl_ray.data.dense import as_variable
 from mtl_ray.data.encode import to_numbers
-from mtl_ray.data.keys import decoded, flat, hash_keys, is_text, mix
+from mtl_ray.data.keys import decoded, flat, hash_keys
 from mtl_ray.data.quality import bad_rows, keys_of
 from mtl_ray.data.sources import Chunk
 from mtl_ray.data.split import TIME, USER
-from mtl_ray.data.storage import Folder
+from mtl_ray.data.storage import Folder, is_text
 from mtl_ray.experiment import Experiment
-
-BUCKET_STREAM = 4
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,9 @@ class Stage:
             self._write(writers, f"staging/{bucket:05d}/{piece:06d}.parquet", part)
 
     def _dealt(self, staged: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-        buckets = (mix(hash_keys(flat(staged.column(USER))), BUCKET_STREAM) % np.uint64(self.num_buckets)).astype(int)
+        buckets = (mix(hash_keys(flat(staged.column(USER))), Stream.PARTITION) % np.uint64(self.num_buckets)).astype(
+            int
+        )
         order = np.argsort(buckets, kind="stable")
         staged = staged.take(pa.array(order))
         bounds = np.searchsorted(buckets[order], np.arange(self.num_buckets + 1))

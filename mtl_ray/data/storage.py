@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from mtl_ray.data.keys import is_text
 from mtl_ray.errors import InputError, refuse_credentials
 
 LEFT_OVER = 24 * 3600.0
@@ -230,3 +229,8 @@ class Folder:
             if last in names:
                 copy(last)
             self.delete()
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text, without a dictionary."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -17,9 +17,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtl_ray.counter_rng import Stream, mix
 from mtl_ray.data.bucket import Bucket
 from mtl_ray.data.encode import Encoder, column, to_numbers
-from mtl_ray.data.keys import flat, hash_keys, mix, to_keys
+from mtl_ray.data.keys import flat, hash_keys, to_keys
 from mtl_ray.data.split import HISTOGRAM_BINS, ITEM, TIME, TRAIN, USER
 from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment import Experiment
@@ -30,7 +31,6 @@ SLICES = 64
 """Slices of the time of the training rows, of about as many rows each."""
 
 FOLDS = 8
-FOLD_STREAM = 5
 
 NO_BORDERS = np.zeros(0)
 CELL = ["key", "slice"]
@@ -139,7 +139,7 @@ def _slices(experiment: Experiment, bucket: Bucket, borders: np.ndarray) -> np.n
     if experiment.data.time:
         return np.searchsorted(borders, bucket.table.column(TIME).to_numpy(), side="right")
     user, item = (hash_keys(flat(bucket.table.column(key))) for key in (USER, ITEM))
-    return (mix(mix(user, FOLD_STREAM) ^ item, experiment.data_seed) % np.uint64(FOLDS)).astype(np.int64)
+    return (mix(mix(user, Stream.FOLD) ^ item, experiment.data_seed) % np.uint64(FOLDS)).astype(np.int64)
 
 
 def _cells(keys: pa.Array, slices: np.ndarray, labels: np.ndarray) -> pa.Table:

@@ -17,8 +17,8 @@ from mtl_ray.experiment.features import (
 )
 from mtl_ray.experiment.tasks import MulticlassTask, MultilabelTask
 from mtl_ray.models.multitask import MultiTaskModel
+from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
-from mtl_ray.sparse_tables import sparse_parameters
 
 OPTIMIZER_STATE = {"adamw": 2, "adam": 2, "adagrad": 1, "sgd": 0}
 """Numbers of state that an optimizer keeps per parameter; momentum is one more."""

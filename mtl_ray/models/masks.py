@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.experiment import Experiment
 from mtl_ray.experiment.features import Feature, SequenceFeature, StatisticFeature
 from mtl_ray.experiment.inputs import hidden_by
@@ -19,29 +20,22 @@ history are."""
 
 CPU = torch.device("cpu")
 
-ENTRY_STREAM = 128
-
-SAMPLE = 255
-"""Stream of the draw of the rows on which a balancer sees what a step has done."""
-HALVES = 256
-"""Stream of the draw that halves the rows of an entity (Meta-Embedding); those of masks count up from 0."""
-
 
 def draw_hidden(experiment: Experiment, rows: Tensor, seed: int, epoch: int) -> Hidden:
     """Which inputs are hidden in training, for rows with the (B,) int64 numbers `rows`."""
     hidden: Hidden = {}
-    active = [(stream, *rate) for stream, rate in enumerate(_rates(experiment)) if rate[0]]
+    active = [(stream, *rate) for stream, rate in enumerate(_rates(experiment), Stream.MASKS) if rate[0]]
     streams = torch.tensor([stream for stream, *_ in active], dtype=torch.long, device=rows.device)
-    draws = uniform(rows, seed, epoch, streams[:, None])
+    draws = uniform_rows(rows, seed, epoch, streams[:, None])
     for (_, rate, names), draw in zip(active, draws, strict=True):
         mask = draw < rate
         for name in names:
             hidden[name] = hidden[name] | mask if name in hidden else mask
     for name, feature in experiment.features.items():
         if isinstance(feature, SequenceFeature) and feature.known == "all":
-            kept = uniform(rows, seed, epoch, ENTRY_STREAM).sqrt()
+            kept = uniform_rows(rows, seed, epoch, Stream.HISTORY_SHARE).sqrt()
             entries = rows[:, None] * feature.max_length + torch.arange(feature.max_length, device=rows.device)
-            hidden[f"{name}.entries"] = uniform(entries, seed, epoch, ENTRY_STREAM + 1) >= kept[:, None]
+            hidden[f"{name}.entries"] = uniform_rows(entries, seed, epoch, Stream.HISTORY_ENTRY) >= kept[:, None]
     return hidden
 
 
@@ -75,28 +69,3 @@ def trainable(experiment: Experiment, task: str, hidden: Hidden, size: int, devi
 def rows_of(columns: Mapping[str, Tensor], rows: slice | Tensor) -> dict[str, Tensor]:
     """The columns of a batch, or of what is hidden in it, at some of its rows."""
     return {name: column[rows] for name, column in columns.items()}
-
-
-def uniform(rows: Tensor, seed: int, epoch: int, stream: int | Tensor) -> Tensor:
-    """(B,) float64 in [0, 1): a draw per row, by the finalizer of SplitMix64 (Steele et al. 2014).
-
-    With (S, 1) streams it is (S, B): a draw per row of each.
-    """
-    z = _mix(rows + _mix(torch.as_tensor((seed * 1_000_003 + epoch) * 257 + stream)))
-    return _shifted(z, 11).double() / float(1 << 53)
-
-
-def _mix(z: Tensor) -> Tensor:
-    z = z + _signed(0x9E3779B97F4A7C15)
-    z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
-    z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
-    return z ^ _shifted(z, 31)
-
-
-def _shifted(z: Tensor, bits: int) -> Tensor:
-    """Logical right shift; torch shifts signed numbers arithmetically."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value

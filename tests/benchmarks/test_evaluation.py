@@ -8,7 +8,6 @@ import ray
 import torch
 
 from mtl_ray.data.prepare import prepare
-from mtl_ray.evaluation import evaluate
 from mtl_ray.loop import Trainer
 from mtl_ray.session import connect
 from tests.support import shard, small_experiment
@@ -44,7 +43,7 @@ def test_evaluation_over_a_bare_forward_pass(tmp_path, performance):
         ray.shutdown()
     torch.set_num_threads(1)
     trainer, rows = Trainer(experiment, prepared.schema, torch.device("cpu")), shard(prepared, "test")
-    metrics = evaluate(trainer, rows)  # reads the rows
+    metrics = trainer.evaluate(rows)  # reads the rows
 
     def forward() -> None:
         trainer.model.eval()
@@ -53,7 +52,7 @@ def test_evaluation_over_a_bare_forward_pass(tmp_path, performance):
                 trainer.model.evaluation_logits(batch)
 
     forward()
-    pairs = [(seconds(lambda: evaluate(trainer, rows)), seconds(forward)) for _ in range(REPETITIONS)]
+    pairs = [(seconds(lambda: trainer.evaluate(rows)), seconds(forward)) for _ in range(REPETITIONS)]
     whole, bare = (statistics.median(times) for times in zip(*pairs, strict=True))
     note = f"{prepared.schema.num_rows['test']:,} rows, {len(metrics)} numbers; {whole:.2f} s over {bare:.2f} s"
     ratios = [whole / bare for whole, bare in pairs]

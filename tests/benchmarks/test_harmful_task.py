@@ -13,9 +13,9 @@ import ray
 import torch
 
 from mtl_ray.balancing.affinity import affinity_of, helpful_tasks
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.load import Shard, draw_rows, read_directly
-from mtl_ray.data.prepare import Prepared, prepare
-from mtl_ray.evaluation import evaluate
+from mtl_ray.data.prepare import prepare
 from mtl_ray.experiment import Experiment, override
 from mtl_ray.loop import Trainer
 from mtl_ray.session import connect
@@ -59,9 +59,9 @@ def train(experiment: Experiment, prepared: Prepared) -> tuple[float, dict[str, 
     best, found, affinities = float("inf"), float("inf"), []
     for _ in range(experiment.training.epochs):
         affinities.append({k: v for k, v in trainer.epoch(rows).items() if k.startswith("affinity/")})
-        score = evaluate(trainer, valid)[f"valid/{TARGET}/rmse"]
+        score = trainer.evaluate(valid)[f"valid/{TARGET}/rmse"]
         if score < best:
-            best, found = score, evaluate(trainer, test)[f"test/{TARGET}/rmse"]
+            best, found = score, trainer.evaluate(test)[f"test/{TARGET}/rmse"]
     return found, {key: mean(a[key] for a in affinities) for key in affinities[0]}
 
 

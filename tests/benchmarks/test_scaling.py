@@ -26,10 +26,10 @@ from mtl_ray.experiment import Experiment, override
 from mtl_ray.loop import Trainer
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.complexity import complexity_of
+from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.scaling import Network, Table, Work, efficiency, line, received_bytes, step_time, useful_workers
 from mtl_ray.schema import Schema
 from mtl_ray.session import connect
-from mtl_ray.sparse_tables import sparse_parameters
 from tests.benchmarks.test_sparse_tables import experiment_of, sized, write_states
 from tests.benchmarks.trainings import RayTraining, in_turns
 from tests.support import run_workers, small_experiment

@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from jobs.growing_log import add_day
 from mtl_ray import checkpoint
 from mtl_ray.daily import daily
-from mtl_ray.data.prepare import open_prepared
+from mtl_ray.data.dataset import open_prepared
 from mtl_ray.data.storage import Folder
 from mtl_ray.data.vocabulary import read_vocabularies
 from mtl_ray.errors import InputError

@@ -8,10 +8,9 @@ import torch
 import yaml
 
 from mtl_ray import checkpoint
-from mtl_ray.data.prepare import open_prepared
-from mtl_ray.evaluation import evaluate
+from mtl_ray.data.dataset import open_prepared
+from mtl_ray.fit import fit
 from mtl_ray.loop import Trainer
-from mtl_ray.worker import fit
 from tests.cluster.machines import Driver, Machines
 from tests.support import shard, small_experiment, wait_for
 
@@ -70,7 +69,7 @@ def test_a_lost_node_shrinks_and_a_new_one_grows_the_run_and_the_result_is_the_s
     weights = checkpoint.load(Path(grown["checkpoint"])).model.state_dict()
     for name, value in alone.evaluated.state_dict().items():
         torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-9)
-    expected = evaluate(alone, shard(prepared, "test"))
+    expected = alone.evaluate(shard(prepared, "test"))
     both = expected.keys() & grown["metrics"].keys()
     assert "test/rating/rmse" in both
     assert {key: grown["metrics"][key] for key in both} == pytest.approx({key: expected[key] for key in both}, abs=1e-9)

@@ -1,7 +1,8 @@
 import pytest
 import ray
 
-from mtl_ray.data.prepare import Prepared, prepare
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.prepare import prepare
 from mtl_ray.session import connect
 from tests.support import small_experiment
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mtl_ray import checkpoint
-from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.experiment import Experiment, override
 from mtl_ray.loop import Trainer
 from tests.support import TREE, architectures, cold_starts, parameters, run_workers, shard, small_experiment

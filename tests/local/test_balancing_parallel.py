@@ -7,8 +7,8 @@ from unittest import mock
 import pytest
 import torch
 
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.load import draw_rows
-from mtl_ray.data.prepare import Prepared
 from mtl_ray.experiment import override
 from mtl_ray.loop import Trainer
 from mtl_ray.schema import ROW, label_column

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mtl_ray.baselines import SHRINKAGE, evaluate_baselines
-from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.dataset import Prepared
 from tests.support import small_experiment
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from mtl_ray import checkpoint
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.load import Shard, read_directly
-from mtl_ray.data.prepare import Prepared, prepare
+from mtl_ray.data.prepare import prepare
 from mtl_ray.data.sources import profiles
 from mtl_ray.data.write import RAW_TEST
-from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment, override, parse
 from mtl_ray.experiment.data import ProfilesSource
 from mtl_ray.loop import Trainer
@@ -73,7 +73,7 @@ def trained(experiment: Experiment, prepared: Prepared, folder: Path) -> tuple[S
         rows = batch[ROW].numpy()
         for task, values in trainer.evaluated.eval().predict(batch).items():
             np.testing.assert_allclose(scores[task][rows], values.double().numpy(), rtol=1e-5, atol=1e-5)
-    metrics = evaluate(trainer, test)
+    metrics = trainer.evaluate(test)
     errors = scores["age"] - np.asarray(raw["age"])
     assert metrics["test/age/rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-5)
     return scorer, metrics

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.load import joined, select
-from mtl_ray.data.prepare import Prepared, open_prepared
-from mtl_ray.evaluation import evaluate
 from mtl_ray.experiment import Experiment
 from mtl_ray.loop import Trainer
 from mtl_ray.schema import ROW, label_column, num_steps
@@ -76,7 +75,7 @@ def test_means_per_worker_would_differ(prepared: Prepared, tmp_path: Path):
 
 def evaluate_test(rank: int, world_size: int, experiment: Experiment, prepared: Prepared):
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
-    return evaluate(trainer, shard(prepared, "test", rank, world_size))
+    return trainer.evaluate(shard(prepared, "test", rank, world_size))
 
 
 def test_metrics_do_not_depend_on_the_number_of_workers(prepared: Prepared, tmp_path: Path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mtl_ray import checkpoint
-from mtl_ray.data.prepare import Prepared
+from mtl_ray.data.dataset import Prepared
 from mtl_ray.loop import Trainer
 from tests.support import parameters, shard, small_experiment
 

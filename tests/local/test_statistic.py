@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mtl_ray import checkpoint
-from mtl_ray.data.prepare import Prepared, prepare
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.prepare import prepare
 from mtl_ray.data.write import RAW_TEST
 from mtl_ray.experiment import Experiment, parse
 from mtl_ray.loop import Trainer

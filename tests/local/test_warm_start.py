@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mtl_ray import checkpoint
-from mtl_ray.data.prepare import Prepared, prepare
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.prepare import prepare
 from mtl_ray.data.vocabulary import VOCABULARY, read_vocabularies
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment, override

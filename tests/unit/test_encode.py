@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtl_ray.counter_rng import uniform_keys
 from mtl_ray.data.encode import Encoder, to_lists
-from mtl_ray.data.keys import hash_keys, to_keys, uniform
+from mtl_ray.data.keys import hash_keys, to_keys
 from mtl_ray.data.quality import bad_inputs
 from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.experiment.features import TextFeature
@@ -125,6 +126,6 @@ def test_sets_drop_blanks_and_keep_order(values: list[str | None]):
 
 def test_draws_are_uniform_and_depend_on_the_seed():
     values = hash_keys(pa.array([f"u{i}" for i in range(20_000)]))
-    one, two = uniform(values, 1), uniform(values, 2)
+    one, two = uniform_keys(values, 1), uniform_keys(values, 2)
     assert abs(np.quantile(one, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.02
     assert abs(np.corrcoef(one, two)[0, 1]) < 0.03

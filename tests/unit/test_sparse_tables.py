@@ -10,8 +10,9 @@ from mtl_ray import checkpoint
 from mtl_ray.errors import InputError
 from mtl_ray.experiment import Experiment
 from mtl_ray.loop import Trainer
+from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.optimizer import clip_gradients
-from mtl_ray.sparse_tables import LazyAdam, RowwiseAdagrad, share_rows, sparse_parameters
+from mtl_ray.sparse_tables import LazyAdam, RowwiseAdagrad, share_rows
 from tests.support import small_experiment
 from tests.unit.conftest import batch_of, schema_of
 from tests.unit.models.test_architectures import labels_of

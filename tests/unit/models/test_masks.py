@@ -3,10 +3,11 @@ import copy
 import pytest
 import torch
 
+from mtl_ray.counter_rng import uniform_rows
 from mtl_ray.experiment import parse
 from mtl_ray.experiment.inputs import hidden_by
 from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.masks import draw_hidden, trainable, uniform
+from mtl_ray.models.masks import draw_hidden, trainable
 from tests.support import TREE, small_experiment
 from tests.unit.conftest import SIZES, batch_of, schema_of
 
@@ -36,7 +37,7 @@ def test_a_masked_input_task_learns_only_where_its_inputs_are_hidden(experiment)
 
 def test_draws_are_uniform_and_independent_between_streams_epochs_and_seeds():
     rows = torch.arange(100_000)
-    draws = torch.stack([uniform(rows, *key) for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))])
+    draws = torch.stack([uniform_rows(rows, *key) for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))])
     assert draws.min() >= 0
     assert draws.max() < 1
     for draw in draws:

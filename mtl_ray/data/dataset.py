@@ -1,0 +1,28 @@
+"""An encoded data set that `prepare` made."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mtl_ray.data.storage import Folder
+from mtl_ray.errors import InputError
+from mtl_ray.schema import Schema
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A finished data set."""
+
+    folder: Folder
+    schema: Schema
+    quality: dict[str, Any]
+    reused: bool
+    """Whether it was there already."""
+
+
+def open_prepared(location: str) -> Prepared:
+    """A data set made earlier. Raises InputError if `location` is not one."""
+    folder = Folder(location)
+    if not folder.exists("schema.json"):
+        raise InputError(f"{location}: expected a prepared data set (a folder with schema.json); run `mtl-ray prepare`")
+    schema = Schema.model_validate_json(folder.read_text("schema.json"))
+    return Prepared(folder, schema, folder.read_json("quality.json"), reused=True)
