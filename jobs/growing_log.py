@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mtl_ray.data.sources.planted import planted_world
+from mtl_ray.config.data import SyntheticSource
 from mtl_ray.data.sources.synthetic import open_source
-from mtl_ray.experiment.data import SyntheticSource
+from mtl_ray.data.sources.synthetic_factors import planted_world
 
 
 def add_day(folder: Path, day: int, num_days: int = 5, rows: int = 20_000, users: int = 2000, items: int = 600) -> None:

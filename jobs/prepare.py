@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mtl_ray.cli import main
+from mtl_ray.cli.main import main
 
 main(["prepare", *sys.argv[1:]])

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mtl_ray.experiment.section import Section
+from mtl_ray.config.base import Section
 
 PADDING, NULL, UNKNOWN, FIRST = 0, 1, 2, 3
 """Rows of every embedding table: padding, no value, a value not seen in training, the first known value."""

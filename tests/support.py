@@ -13,16 +13,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from mtl_ray.config import Experiment, parse
+from mtl_ray.config.balancing import Balancing
+from mtl_ray.config.cold_start import ColdStart
+from mtl_ray.config.model import Architecture
+from mtl_ray.config.tuning import Choice, LogUniform, RandInt
 from mtl_ray.data.dataset import Prepared
-from mtl_ray.data.load import Shard, read_directly
-from mtl_ray.experiment import Experiment, parse
-from mtl_ray.experiment.balancing import Balancing
-from mtl_ray.experiment.cold_start import ColdStart
-from mtl_ray.experiment.model import Architecture
-from mtl_ray.experiment.space import Domain, Draw
-from mtl_ray.experiment.tune import Choice, LogUniform, RandInt
-from mtl_ray.loop import Trainer
+from mtl_ray.data.loader import Shard, read_directly
 from mtl_ray.schema import SplitName
+from mtl_ray.training.trainer import Trainer
+from mtl_ray.tuning.space import Domain, Draw
 
 TREE: dict[str, Any] = {
     "name": "small",
@@ -59,7 +59,7 @@ TREE: dict[str, Any] = {
 
 def small_experiment(**changes: Any) -> Experiment:
     """The small experiment with dotted-path changes."""
-    from mtl_ray.experiment import override
+    from mtl_ray.config import override
 
     return override(parse(TREE, "test"), {key.replace("__", "."): value for key, value in changes.items()})
 
@@ -107,7 +107,7 @@ def shard(prepared: Prepared, split: SplitName, rank: int = 0, world_size: int =
 def run_workers(world_size: int, function: Callable[..., Any], *arguments: Any, folder: Path) -> list[Any]:
     """Results of `function(rank, world_size, *arguments)` of each gloo process."""
     # Forked from one process that has loaded the libraries already: each would otherwise take seconds to load them.
-    forkserver.set_forkserver_preload(["mtl_ray.loop", "mtl_ray.evaluation"])
+    forkserver.set_forkserver_preload(["mtl_ray.training.trainer", "mtl_ray.evaluation.evaluate"])
     (folder / "rendezvous").unlink(missing_ok=True)  # with addresses of those who met there before
     arguments = (world_size, str(folder), function, arguments)
     mp.start_processes(_worker, arguments, nprocs=world_size, start_method="forkserver")  # pyright: ignore

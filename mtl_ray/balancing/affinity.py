@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from mtl_ray.balancing.step import Step
+from mtl_ray.balancing.task_losses import Step
 from mtl_ray.distributed import sum_over_ranks
 
 

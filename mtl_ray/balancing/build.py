@@ -2,10 +2,10 @@
 
 import torch
 
-from mtl_ray.balancing.balancer import Balancer
+from mtl_ray.balancing.base import Balancer
 from mtl_ray.balancing.static import ScheduledBalancer, StaticBalancer
-from mtl_ray.experiment import Experiment
-from mtl_ray.experiment import balancing as settings
+from mtl_ray.config import Experiment
+from mtl_ray.config import balancing as settings
 
 
 def build_balancer(experiment: Experiment) -> Balancer:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl_ray.balancing.step import Step, cosines
+from mtl_ray.balancing.task_losses import Step, cosines
 from mtl_ray.distributed import sum_over_ranks
 
 

@@ -12,10 +12,10 @@ from torchjd.aggregation import (
 )
 from torchjd.scalarization import IMTLL, STCH, UW, GeometricMean, Random
 
-from mtl_ray.balancing import gradients, losses, surgery, targets
-from mtl_ray.balancing.balancer import Balancer
-from mtl_ray.experiment import Experiment
-from mtl_ray.experiment import balancing as settings
+from mtl_ray.balancing import auxiliary, gradient_surgery, gramian, loss_based
+from mtl_ray.balancing.base import Balancer
+from mtl_ray.config import Experiment
+from mtl_ray.config import balancing as settings
 
 
 def build_method(experiment: Experiment) -> Balancer:
@@ -25,48 +25,48 @@ def build_method(experiment: Experiment) -> Balancer:
     lr = experiment.training.optimizer.lr
     match experiment.balancing:
         case settings.UncertaintyBalancing() as s:
-            return losses.LearnedScalarization(UW(num_tasks), s.lr or lr)
+            return loss_based.LearnedScalarization(UW(num_tasks), s.lr or lr)
         case settings.IMTLLBalancing() as s:
-            return losses.LearnedScalarization(IMTLL(num_tasks), s.lr or lr)
+            return loss_based.LearnedScalarization(IMTLL(num_tasks), s.lr or lr)
         case settings.DWABalancing(temperature=temperature):
-            return losses.DWABalancer(num_tasks, temperature)
+            return loss_based.DWABalancer(num_tasks, temperature)
         case settings.RLWBalancing():
-            return losses.PlainScalarization(Random())
+            return loss_based.PlainScalarization(Random())
         case settings.GeometricMeanBalancing():
-            return losses.PlainScalarization(GeometricMean())
+            return loss_based.PlainScalarization(GeometricMean())
         case settings.SmoothTchebycheffBalancing(mu=mu):
-            return losses.PlainScalarization(STCH(mu))
+            return loss_based.PlainScalarization(STCH(mu))
         case settings.FAMOBalancing() as s:
-            return losses.FAMOBalancer(num_tasks, s.lr, s.gamma, s.sample)
+            return loss_based.FAMOBalancer(num_tasks, s.lr, s.gamma, s.sample)
         case settings.DTPBalancing() as s:
-            return losses.DTPBalancer(num_tasks, s.alpha, s.gamma)
+            return loss_based.DTPBalancer(num_tasks, s.alpha, s.gamma)
         case settings.GradNormBalancing() as s:
-            return gradients.GradNormBalancer(s.space, num_tasks, s.alpha, s.lr)
+            return gramian.GradNormBalancer(s.space, num_tasks, s.alpha, s.lr)
         case settings.PCGradBalancing(space=space):
-            return gradients.GramianBalancer(space, PCGradWeighting())
+            return gramian.GramianBalancer(space, PCGradWeighting())
         case settings.MGDABalancing() as s:
-            return gradients.GramianBalancer(s.space, MGDAWeighting(s.epsilon, s.max_iters))
+            return gramian.GramianBalancer(s.space, MGDAWeighting(s.epsilon, s.max_iters))
         case settings.CAGradBalancing() as s:
-            return gradients.GramianBalancer(s.space, CAGradWeighting(s.c))
+            return gramian.GramianBalancer(s.space, CAGradWeighting(s.c))
         case settings.IMTLGBalancing(space=space):
-            return gradients.GramianBalancer(space, IMTLGWeighting())
+            return gramian.GramianBalancer(space, IMTLGWeighting())
         case settings.AlignedMTLBalancing() as s:
-            return gradients.GramianBalancer(s.space, AlignedMTLWeighting(scale_mode=s.scale_mode))
+            return gramian.GramianBalancer(s.space, AlignedMTLWeighting(scale_mode=s.scale_mode))
         case settings.FairGradBalancing() as s:
-            return gradients.GramianBalancer(s.space, FairGradWeighting(s.alpha))
+            return gramian.GramianBalancer(s.space, FairGradWeighting(s.alpha))
         case settings.UPGradBalancing(space=space):
-            return gradients.GramianBalancer(space, UPGradWeighting(projector=gradients.NonNegativeProjector()))
+            return gramian.GramianBalancer(space, UPGradWeighting(projector=gramian.NonNegativeProjector()))
         case settings.NashMTLBalancing() as s:
-            return gradients.NashMTLBalancer(s.space, num_tasks, s.update_weights_every, s.max_norm)
+            return gramian.NashMTLBalancer(s.space, num_tasks, s.update_weights_every, s.max_norm)
         case settings.GradVacBalancing() as s:
-            return gradients.GradVacBalancer(s.space, num_tasks, s.beta)
+            return gramian.GradVacBalancer(s.space, num_tasks, s.beta)
         case settings.GradDropBalancing(leak=leak):
-            return surgery.GradDropBalancer(leak)
+            return gradient_surgery.GradDropBalancer(leak)
         case settings.DBMTLBalancing() as s:
-            return surgery.DBMTLBalancer(s.beta, s.beta_sigma)
+            return gradient_surgery.DBMTLBalancer(s.beta, s.beta_sigma)
         case settings.GradientToTargetBalancing() as s:
-            return targets.GradientToTargetBalancer(s.space, declared, tasks.index(s.target), s.gate)
+            return auxiliary.GradientToTargetBalancer(s.space, declared, tasks.index(s.target), s.gate)
         case settings.BanditBalancing() as s:
-            return targets.BanditBalancer(declared, [tasks.index(name) for name in s.targets], s.every, s.eta, s.rows)
+            return auxiliary.BanditBalancer(declared, [tasks.index(name) for name in s.targets], s.every, s.eta, s.rows)
         case _:
             raise AssertionError(experiment.balancing)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mtl_ray.balancing.balancer import Balancer
-from mtl_ray.balancing.step import Step
+from mtl_ray.balancing.base import Balancer
+from mtl_ray.balancing.task_losses import Step
 
 
 class StaticBalancer(Balancer):

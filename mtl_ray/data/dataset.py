@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError
 from mtl_ray.schema import Schema
+from mtl_ray.storage import Folder
 
 
 @dataclass(frozen=True)

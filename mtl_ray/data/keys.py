@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtl_ray.data.storage import is_text
+from mtl_ray.storage import is_text
 
 
 def flat(array: pa.Array | pa.ChunkedArray) -> pa.Array:

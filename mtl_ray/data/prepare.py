@@ -16,26 +16,26 @@ from operator import add
 import numpy as np
 import pyarrow as pa
 
-from mtl_ray.data.bucket import SideTable
-from mtl_ray.data.counts import count_staged, quality_report, refuse_bad
+from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared, open_prepared
-from mtl_ray.data.encode import Encoder
-from mtl_ray.data.items import ITEMS, items_of
-from mtl_ray.data.leakage import leakage_report
-from mtl_ray.data.parallel import parallel
-from mtl_ray.data.passes import Loader, SurveyBucket, WriteBucket, find_cuts, first_of_items, stage_pieces
-from mtl_ray.data.quality import clean_table, log_columns
+from mtl_ray.data.encoding import Encoder
+from mtl_ray.data.item_catalog import ITEMS, items_of
+from mtl_ray.data.preparation.fit import fitted_features, fitted_tasks, supports, vocabularies
+from mtl_ray.data.preparation.leakage import leakage_report
+from mtl_ray.data.preparation.parallel import parallel
+from mtl_ray.data.preparation.partition import SideTable
+from mtl_ray.data.preparation.passes import Loader, SurveyBucket, WriteBucket, find_cuts, first_of_items, stage_pieces
+from mtl_ray.data.preparation.quality_report import count_staged, quality_report, refuse_bad
+from mtl_ray.data.preparation.row_checks import clean_table, log_columns
+from mtl_ray.data.preparation.split import Cuts, needs_first
+from mtl_ray.data.preparation.stage import Stage
+from mtl_ray.data.preparation.target_statistics import Tallies
+from mtl_ray.data.preparation.write import Writer
 from mtl_ray.data.sources import Raw, open_source
-from mtl_ray.data.split import Cuts, needs_first
-from mtl_ray.data.stage import Stage
-from mtl_ray.data.storage import Folder, sweep
-from mtl_ray.data.survey import fitted_features, fitted_tasks, supports, vocabularies
-from mtl_ray.data.tally import Tallies
 from mtl_ray.data.vocabulary import write_vocabularies
-from mtl_ray.data.write import Writer
 from mtl_ray.errors import InputError
-from mtl_ray.experiment import Experiment
 from mtl_ray.schema import SPLITS, Schema
+from mtl_ray.storage import Folder, sweep
 
 FORMAT = 2
 """Version of the encoded data set; a new one makes old data sets be prepared anew."""

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 
 from mtl_ray.data.keys import flat
-from mtl_ray.data.storage import Folder
 from mtl_ray.schema import FIRST, NULL, UNKNOWN
+from mtl_ray.storage import Folder
 
 VOCABULARY = "vocabulary.parquet"
 """File of a data set, and of a checkpoint, with the known values of every feature."""

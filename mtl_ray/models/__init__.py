@@ -1,5 +1,5 @@
 """The multi-task model and its parts."""
 
-from mtl_ray.models.multitask import MultiTaskModel
+from mtl_ray.models.model import MultiTaskModel
 
 __all__ = ["MultiTaskModel"]

@@ -5,9 +5,9 @@ from torch import Tensor
 from torch.fx.experimental import _config as fx_config
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtl_ray.cost import Complexity
-from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.features import (
+from mtl_ray.config import Experiment
+from mtl_ray.config.cost import Complexity
+from mtl_ray.config.features import (
     ImageFeature,
     MultiCategoricalFeature,
     SequenceFeature,
@@ -15,8 +15,8 @@ from mtl_ray.experiment.features import (
     TextFeature,
     VectorFeature,
 )
-from mtl_ray.experiment.tasks import MulticlassTask, MultilabelTask
-from mtl_ray.models.multitask import MultiTaskModel
+from mtl_ray.config.tasks import MulticlassTask, MultilabelTask
+from mtl_ray.models.model import MultiTaskModel
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
 

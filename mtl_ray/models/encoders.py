@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor, nn
 
-from mtl_ray.experiment.model import (
+from mtl_ray.config.model import (
     AttentionEncoder,
     CNNEncoder,
     MeanPool,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.experiment.model import FM, DCNv2, DLRMDot, Interaction
+from mtl_ray.config.model import FM, DCNv2, DLRMDot, Interaction
 
 
 class Concatenation(nn.Module):

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.experiment.model import MLPSettings
-from mtl_ray.tasks import Pairs
+from mtl_ray.config.model import MLPSettings
+from mtl_ray.tasks.heads import Pairs
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 

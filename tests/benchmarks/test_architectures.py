@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.experiment import parse
-from mtl_ray.experiment.model import MLPSettings
+from mtl_ray.config import parse
+from mtl_ray.config.model import MLPSettings
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.layers import Experts
 from mtl_ray.schema import FittedFeature, FittedTask, Schema

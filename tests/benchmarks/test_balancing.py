@@ -16,10 +16,10 @@ import torch
 from torchjd.aggregation import UPGrad
 from torchjd.autojac import jac_to_grad, mtl_backward
 
-from mtl_ray.data.load import Batch
-from mtl_ray.experiment import Experiment, override
-from mtl_ray.loop import Trainer
+from mtl_ray.config import Experiment, override
+from mtl_ray.data.loader import Batch
 from mtl_ray.schema import ROW, FittedFeature, FittedTask, Schema, label_column
+from mtl_ray.training.trainer import Trainer
 from tests.support import balancings, small_experiment
 
 BATCH, STEPS, WARMUP = 4096, 20, 3

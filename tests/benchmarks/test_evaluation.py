@@ -7,9 +7,9 @@ from collections.abc import Callable
 import ray
 import torch
 
+from mtl_ray.cluster.session import connect
 from mtl_ray.data.prepare import prepare
-from mtl_ray.loop import Trainer
-from mtl_ray.session import connect
+from mtl_ray.training.trainer import Trainer
 from tests.support import shard, small_experiment
 
 REPETITIONS = 7

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtl_ray.sparse_tables import share_rows
+from mtl_ray.training.sparse_embeddings import share_rows
 
 BATCH, DIM, TABLES, STEPS = 4096, 32, 8, 24
 

@@ -13,12 +13,12 @@ import ray
 import torch
 
 from mtl_ray.balancing.affinity import affinity_of, helpful_tasks
+from mtl_ray.cluster.session import connect
+from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared
-from mtl_ray.data.load import Shard, draw_rows, read_directly
+from mtl_ray.data.loader import Shard, draw_rows, read_directly
 from mtl_ray.data.prepare import prepare
-from mtl_ray.experiment import Experiment, override
-from mtl_ray.loop import Trainer
-from mtl_ray.session import connect
+from mtl_ray.training.trainer import Trainer
 from tests.support import small_experiment
 
 pytestmark = pytest.mark.quality

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_ray.data.load import Shard, read_directly
+from mtl_ray.cluster.session import connect
+from mtl_ray.config import Experiment, load
+from mtl_ray.data.loader import Shard, read_directly
 from mtl_ray.data.prepare import find_prepared, prepare
 from mtl_ray.data.sources import open_source
-from mtl_ray.evaluation import segment_metrics
-from mtl_ray.experiment import Experiment, load
+from mtl_ray.evaluation.evaluate import segment_metrics
 from mtl_ray.schema import ROW, label_column
-from mtl_ray.session import connect
-from mtl_ray.tasks import build_task
+from mtl_ray.tasks.heads import build_task
 from tests.support import test_data
 
 pytestmark = pytest.mark.quality

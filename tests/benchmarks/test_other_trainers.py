@@ -11,8 +11,8 @@ import ray
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared
-from mtl_ray.experiment import Experiment, override
 from mtl_ray.models import MultiTaskModel
 from tests.benchmarks.trainings import BATCH, RayTraining, all_rows, experiment_of, in_turns, prepared_rows, widened
 from tests.support import TREE

@@ -28,7 +28,7 @@ SIZES = {"num_users": 100_000, "num_items": 20_000}
 SCRIPT = """
 import json, sys, time
 from mtl_ray.data.prepare import prepare
-from mtl_ray.session import connect
+from mtl_ray.cluster.session import connect
 from tests.support import small_experiment
 
 experiment = small_experiment(**json.loads(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""The model of `mtl_ray.scaling` against two workers on this machine, and what it says of many with GPUs.
+"""The model of `tests.benchmarks.scaling_model` against two workers on this machine, and what it says of many with GPUs.
 
 Plain processes over gloo on loopback, a thread each; then the same through Ray Train; then Ray Data. The rows of
 docs/results/scaling.md are what this prints.
@@ -20,16 +20,25 @@ import torch.distributed as dist
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from mtl_ray.data.load import Shard
+from mtl_ray.cluster.session import connect
+from mtl_ray.config import Experiment, override
+from mtl_ray.data.loader import Shard
 from mtl_ray.data.prepare import prepare
-from mtl_ray.experiment import Experiment, override
-from mtl_ray.loop import Trainer
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.models.sparse import sparse_parameters
-from mtl_ray.scaling import Network, Table, Work, efficiency, line, received_bytes, step_time, useful_workers
 from mtl_ray.schema import Schema
-from mtl_ray.session import connect
+from mtl_ray.training.trainer import Trainer
+from tests.benchmarks.scaling_model import (
+    Network,
+    Table,
+    Work,
+    efficiency,
+    line,
+    received_bytes,
+    step_time,
+    useful_workers,
+)
 from tests.benchmarks.test_sparse_tables import experiment_of, sized, write_states
 from tests.benchmarks.trainings import RayTraining, in_turns
 from tests.support import run_workers, small_experiment

@@ -21,13 +21,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mtl_ray import checkpoint
+from mtl_ray.cluster.session import connect
 from mtl_ray.data.prepare import prepare
 from mtl_ray.data.vocabulary import VOCABULARY
-from mtl_ray.loop import Trainer
-from mtl_ray.recommender import Recommender
-from mtl_ray.score import Scorer
-from mtl_ray.session import connect
+from mtl_ray.models import checkpoint
+from mtl_ray.scoring.recommender import Recommender
+from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.training.trainer import Trainer
 from tests.benchmarks.test_evaluation import seconds
 from tests.benchmarks.test_prepare import peak_memory
 from tests.support import shard, small_experiment
@@ -41,7 +41,7 @@ PLAIN = """
 import sys, time
 from pathlib import Path
 import pyarrow as pa, pyarrow.parquet as pq
-from mtl_ray.score import Scorer
+from mtl_ray.scoring.scorer import Scorer
 
 scorer = Scorer(Path(sys.argv[1]))
 output, rows, began = Path(sys.argv[3]), 0, time.perf_counter()

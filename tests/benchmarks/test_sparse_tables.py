@@ -6,9 +6,9 @@ import time
 import pytest
 import torch
 
-from mtl_ray.experiment import Experiment, parse
-from mtl_ray.loop import Trainer
+from mtl_ray.config import Experiment, parse
 from mtl_ray.schema import Schema
+from mtl_ray.training.trainer import Trainer
 from tests.unit.conftest import schema_of
 
 BATCH, DIM = 4096, 32

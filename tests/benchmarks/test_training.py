@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 
-from mtl_ray.experiment import override
+from mtl_ray.config import override
 from tests.benchmarks.trainings import (
     BATCH,
     PlainLoop,

@@ -11,19 +11,19 @@ import psutil
 import ray
 import torch
 
+from mtl_ray.cluster.session import connect
+from mtl_ray.config import Experiment, override, parse
 from mtl_ray.data.dataset import open_prepared
-from mtl_ray.data.load import num_bytes
+from mtl_ray.data.loader import num_bytes
 from mtl_ray.data.prepare import prepare
-from mtl_ray.data.share import Shared, share
-from mtl_ray.data.storage import Folder
-from mtl_ray.experiment import Experiment, override, parse
-from mtl_ray.experiment.space import changes_of, trial_experiment, untuned
-from mtl_ray.fit import fit
-from mtl_ray.loop import Trainer
-from mtl_ray.session import connect
-from mtl_ray.tracking import Run
-from mtl_ray.tune import search
-from mtl_ray.tuning import Tuning
+from mtl_ray.data.shared import Shared, share
+from mtl_ray.storage import Folder
+from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.training.fit import fit
+from mtl_ray.training.trainer import Trainer
+from mtl_ray.tuning.results import Tuning
+from mtl_ray.tuning.run import search
+from mtl_ray.tuning.space import changes_of, trial_experiment, untuned
 from tests.support import random_draw, small_experiment
 
 TRIALS, CORES = 32, 2

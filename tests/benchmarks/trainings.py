@@ -17,19 +17,19 @@ import ray.train
 import torch
 import torch.distributed as dist
 
+from mtl_ray.cluster.session import connect
+from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared, open_prepared
-from mtl_ray.data.load import Batch, Shard, read_directly
+from mtl_ray.data.loader import Batch, Shard, read_directly
 from mtl_ray.data.prepare import prepare
 from mtl_ray.distributed import rank, world_size
-from mtl_ray.experiment import Experiment
-from mtl_ray.loop import Trainer
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.sparse import sparse_parameters
-from mtl_ray.ray_trainer import RayTrainer
+from mtl_ray.runs.ray_trainer import RayTrainer
 from mtl_ray.schema import label_column, num_steps
-from mtl_ray.session import connect
-from mtl_ray.sparse_tables import RowwiseAdagrad
-from mtl_ray.worker import train_worker, workers_of
+from mtl_ray.training.sparse_embeddings import RowwiseAdagrad
+from mtl_ray.training.trainer import Trainer
+from mtl_ray.training.worker import train_worker, workers_of
 from tests.support import small_experiment
 
 ROWS, BATCH = 200_000, 4096

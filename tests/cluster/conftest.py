@@ -3,8 +3,8 @@ import os
 import pytest
 import ray
 
-from mtl_ray.session import connect
-from mtl_ray.train import train
+from mtl_ray.cluster.session import connect
+from mtl_ray.runs.train import train
 from tests.support import small_experiment
 
 # A dead worker is noticed soon. Benchmarks look as seldom as users do: it costs time.

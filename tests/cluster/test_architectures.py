@@ -14,13 +14,14 @@ import pytest
 import torch
 from ray.train import TrainingFailedError
 
-from mtl_ray import checkpoint, worker
-from mtl_ray.data.write import RAW_TEST
-from mtl_ray.experiment import Experiment, override
-from mtl_ray.loop import Trainer
-from mtl_ray.predict import predict
-from mtl_ray.registry import checkpoint_folder
-from mtl_ray.train import train
+from mtl_ray.config import Experiment, override
+from mtl_ray.data.preparation.write import RAW_TEST
+from mtl_ray.inference.predict import predict
+from mtl_ray.models import checkpoint
+from mtl_ray.runs.train import train
+from mtl_ray.tracking.registry import checkpoint_folder
+from mtl_ray.training import worker
+from mtl_ray.training.trainer import Trainer
 from tests.cluster.test_end_to_end import UNKNOWN
 from tests.support import architectures, shard
 
@@ -50,7 +51,7 @@ def stop_in_the_second_epoch(config: dict) -> None:
 def test_it_trains_resumes_registers_and_predicts(cluster, settings, work, tmp_path, monkeypatch, kind: str):
     monkeypatch.chdir(work)
     experiment, said = experiment_of(settings, kind), []
-    with mock.patch("mtl_ray.train.train_worker", stop_in_the_second_epoch), pytest.raises(TrainingFailedError):
+    with mock.patch("mtl_ray.runs.train.train_worker", stop_in_the_second_epoch), pytest.raises(TrainingFailedError):
         train(experiment, report=said.append)
     name = next(line.removeprefix("run ").partition(";")[0] for line in said if line.startswith("run "))
     trained = train(experiment, resume=name, report=said.append)

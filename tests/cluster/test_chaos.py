@@ -19,8 +19,8 @@ import pyarrow.fs as pafs
 import pytest
 import yaml
 
-from mtl_ray.data.storage import Folder
-from mtl_ray.registry import checkpoint_folder
+from mtl_ray.storage import Folder
+from mtl_ray.tracking.registry import checkpoint_folder
 from tests.cluster.machines import Driver, Machines
 from tests.cluster.servers import free_port, mlflow_server, s3_server
 from tests.cluster.test_failures import assert_same

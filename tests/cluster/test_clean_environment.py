@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from mtl_ray.data.write import RAW_TEST
+from mtl_ray.data.preparation.write import RAW_TEST
 from tests.cluster.test_job import free_ports
 from tests.cluster.test_serve import ask
 

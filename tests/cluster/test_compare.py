@@ -6,11 +6,11 @@ from typing import Any
 import mlflow
 import pytest
 
-from mtl_ray.cell import run_cell
-from mtl_ray.compare import compare
+from mtl_ray.comparison.run import compare
+from mtl_ray.config import Experiment, override
 from mtl_ray.errors import InputError
-from mtl_ray.experiment import Experiment, override
-from mtl_ray.train import train
+from mtl_ray.runs.train import train
+from mtl_ray.training.single_process import run_cell
 
 CHANGES = {"multi": {}, "single": {"tasks.gender": None, "tasks.occupation": None, "tasks.tags": None}}
 

@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from mtl_ray.cli import main
-from mtl_ray.data.write import RAW_TEST
-from mtl_ray.distributions import REFERENCE
-from mtl_ray.drift import Limits, drift
+from mtl_ray.cli.main import main
+from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.errors import InputError
-from mtl_ray.registry import checkpoint_folder
+from mtl_ray.inference.drift import Limits, drift
+from mtl_ray.inference.reference import REFERENCE
+from mtl_ray.tracking.registry import checkpoint_folder
 
 LIMITS = Limits(psi=0.2, null_change=0.05, unknown_rise=0.05)
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
-from mtl_ray import checkpoint
 from mtl_ray.data.dataset import open_prepared
-from mtl_ray.fit import fit
-from mtl_ray.loop import Trainer
+from mtl_ray.models import checkpoint
+from mtl_ray.training.fit import fit
+from mtl_ray.training.trainer import Trainer
 from tests.cluster.machines import Driver, Machines
 from tests.support import shard, small_experiment, wait_for
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from mtl_ray import checkpoint
-from mtl_ray.data.write import RAW_TEST
+from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.errors import InputError
-from mtl_ray.evaluate import evaluate_checkpoint
-from mtl_ray.loop import Trainer
-from mtl_ray.predict import predict
-from mtl_ray.registry import checkpoint_folder
-from mtl_ray.report import report
+from mtl_ray.inference.evaluate import evaluate_checkpoint
+from mtl_ray.inference.predict import predict
+from mtl_ray.models import checkpoint
+from mtl_ray.tracking.registry import checkpoint_folder
+from mtl_ray.training.trainer import Trainer
+from mtl_ray.workflows.report import report
 from tests.support import shard
 
 UNKNOWN = pd.DataFrame(
@@ -71,7 +71,7 @@ def test_predictions_of_the_registered_model_have_the_metrics_of_evaluate(traine
     predicted = predict(folder, rows, str(tmp_path / "out"))
     frame = pq.read_table(predicted.folder.path).to_pandas()
     assert predicted.num_rows == len(frame) == trained.prepared.schema.num_rows["test"]
-    monkeypatch.setattr("mtl_ray.evaluate.IN_PROCESS", 0)
+    monkeypatch.setattr("mtl_ray.inference.evaluate.IN_PROCESS", 0)
     again = evaluate_checkpoint(folder, trained.prepared, "test").metrics  # by Ray Data
     assert again == pytest.approx(trained.evaluation.metrics, abs=1e-9)
     rated = frame[frame.rating.notna()]

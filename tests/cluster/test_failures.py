@@ -15,16 +15,16 @@ import pytest
 import torch
 import yaml
 
-from mtl_ray import checkpoint
+from mtl_ray.config import override
 from mtl_ray.errors import InputError
-from mtl_ray.experiment import override
-from mtl_ray.train import train
+from mtl_ray.models import checkpoint
+from mtl_ray.runs.train import train
 from tests.support import small_experiment, wait_for
 
 LISTENING = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from mtl_ray.cli import main
+from mtl_ray.cli.main import main
 main(sys.argv[1:])
 """
 """The command line; what runs in the background of a shell is born deaf to Ctrl-C."""

@@ -7,9 +7,9 @@ import mlflow
 import pytest
 from ray.train import TrainingFailedError
 
-from mtl_ray import checkpoint
 from mtl_ray.errors import InputError
-from mtl_ray.train import train
+from mtl_ray.models import checkpoint
+from mtl_ray.runs.train import train
 from tests.cluster.test_failures import assert_same, checkpoints
 from tests.support import small_experiment
 

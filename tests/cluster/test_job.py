@@ -193,7 +193,7 @@ def test_a_job_trains_with_the_packed_code_and_a_planted_secret_appears_nowhere(
 def test_every_process_of_a_job_has_its_secrets(cluster: Cluster, tmp_path: Path):
     script = """
 import os, ray
-from mtl_ray.environment import open_sealed
+from mtl_ray.cluster.environment import open_sealed
 open_sealed()
 ray.init(log_to_driver=False)
 print("driver", os.environ["MY_OWN"][::-1])
@@ -202,7 +202,7 @@ print("worker", ray.get(ray.remote(lambda: os.environ["MY_OWN"][::-1]).remote())
     client = """
 import os, sys
 from ray.job_submission import JobSubmissionClient
-from mtl_ray.environment import OPEN, passed
+from mtl_ray.cluster.environment import OPEN, passed
 runtime = {"working_dir": "project", "env_vars": passed(["MY_OWN"]).variables, "worker_process_setup_hook": OPEN}
 print(JobSubmissionClient(sys.argv[1]).submit_job(entrypoint="python script.py", runtime_env=runtime))
 """

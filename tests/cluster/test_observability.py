@@ -8,10 +8,10 @@ from pathlib import Path
 import mlflow
 import ray
 
-from mtl_ray.data.storage import Folder
-from mtl_ray.observe import Gauges
-from mtl_ray.trace import STEPS, TRACE
-from mtl_ray.tracking import Run
+from mtl_ray.storage import Folder
+from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.training.profiler import STEPS, TRACE
+from mtl_ray.training.prometheus import Gauges
 from tests.support import wait_for
 
 MEASURED = ("step_seconds", "input_wait", "communication", "memory_bytes")

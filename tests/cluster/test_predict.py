@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 import ray.data
 
-from mtl_ray.cli import main
+from mtl_ray.cli.main import main
 from mtl_ray.errors import InputError
-from mtl_ray.predict import predict
-from mtl_ray.scoring_job import DONE, JOB, QUARANTINE
+from mtl_ray.inference.batch import DONE, JOB, QUARANTINE
+from mtl_ray.inference.predict import predict
 
 NUM_FILES, NUM_ROWS = 3, 40
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from mtl_ray import checkpoint
-from mtl_ray.cli import main
+from mtl_ray.cli.main import main
+from mtl_ray.config import override
 from mtl_ray.data.vocabulary import VOCABULARY
-from mtl_ray.decision import Decision
 from mtl_ray.errors import InputError
-from mtl_ray.experiment import override
-from mtl_ray.promote import PromotionError, promote, rollback
-from mtl_ray.registry import example_of, register, signature_of
-from mtl_ray.score import Scorer
-from mtl_ray.tracking import Run
+from mtl_ray.models import checkpoint
+from mtl_ray.promotion.decision import Decision
+from mtl_ray.promotion.promote import PromotionError, promote, rollback
+from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.tracking.registry import example_of, register, signature_of
+from mtl_ray.tracking.tracked_run import Run
 
 GATE = {
     "promotion.metric": "rating/rmse",

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtl_ray.cli import main
+from mtl_ray.cli.main import main
 from mtl_ray.errors import InputError
-from mtl_ray.recommend import recommend
-from mtl_ray.recommender import Recommender
-from mtl_ray.registry import checkpoint_folder
-from mtl_ray.score import Scorer
+from mtl_ray.inference.recommend import recommend
+from mtl_ray.scoring.recommender import Recommender
+from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.tracking.registry import checkpoint_folder
 
 PROFILE = {"age": 33, "gender": "F", "occupation": "lawyer"}
 

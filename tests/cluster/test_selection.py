@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mtl_ray.cli import main
+from mtl_ray.cli.main import main
+from mtl_ray.comparison.task_selection import select_tasks
+from mtl_ray.config import load
 from mtl_ray.errors import InputError
-from mtl_ray.experiment import load
-from mtl_ray.selection import select_tasks
 from tests.support import small_experiment
 
 

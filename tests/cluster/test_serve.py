@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from ray import serve
 
-from mtl_ray.serve import Settings, start
+from mtl_ray.inference.serve import Settings, start
 from tests.cluster.test_job import free_ports
 
 NUM_CLIENTS = 16

@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 import ray.train
 
-from mtl_ray.ray_trainer import RayTrainer
+from mtl_ray.runs.ray_trainer import RayTrainer
 
 SCRIPT = """
 import json, os, sys
-from mtl_ray.session import connect
+from mtl_ray.cluster.session import connect
 connect()
 import ray
 address = ray.get_runtime_context().gcs_address

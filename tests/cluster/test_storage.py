@@ -14,10 +14,10 @@ import yaml
 from ray.cluster_utils import Cluster
 
 from mtl_ray.data.prepare import prepare
-from mtl_ray.data.storage import Folder
-from mtl_ray.evaluate import evaluate_checkpoint
-from mtl_ray.registry import checkpoint_folder
-from mtl_ray.train import train
+from mtl_ray.inference.evaluate import evaluate_checkpoint
+from mtl_ray.runs.train import train
+from mtl_ray.storage import Folder
+from mtl_ray.tracking.registry import checkpoint_folder
 from tests.cluster.servers import free_port, s3_server
 from tests.cluster.test_failures import assert_same
 from tests.support import small_experiment
@@ -123,9 +123,9 @@ NODE = {"num_cpus": 1, "include_dashboard": False}
 CHECK = """
 import ray, sys
 from mtl_ray.errors import InputError
-from mtl_ray.experiment import load
-from mtl_ray.session import connect
-from mtl_ray.storage_check import check_storage
+from mtl_ray.config import load
+from mtl_ray.cluster.session import connect
+from mtl_ray.cluster.storage_check import check_storage
 connect()
 try:
     check_storage(load(sys.argv[1], []))

@@ -11,20 +11,20 @@ import pytest
 import ray
 from ray.train._internal.session import get_session
 
-from mtl_ray.cell import run_cell
+from mtl_ray.config import Experiment, load, override
 from mtl_ray.data.prepare import prepare
-from mtl_ray.data.share import share
-from mtl_ray.data.storage import Folder
+from mtl_ray.data.shared import share
 from mtl_ray.errors import InputError
-from mtl_ray.experiment import Experiment, load, override
-from mtl_ray.experiment.space import untuned
-from mtl_ray.report import report
-from mtl_ray.room import limit_of
-from mtl_ray.tracking import Run
-from mtl_ray.trial_process import run_trial
-from mtl_ray.trials import Recorder
-from mtl_ray.tune import search, tune
-from mtl_ray.tuning import Tuning
+from mtl_ray.storage import Folder
+from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.training.single_process import run_cell
+from mtl_ray.tuning.resources import limit_of
+from mtl_ray.tuning.results import Tuning
+from mtl_ray.tuning.run import search, tune
+from mtl_ray.tuning.space import untuned
+from mtl_ray.tuning.trial_actor import run_trial
+from mtl_ray.tuning.trial_store import Recorder
+from mtl_ray.workflows.report import report
 from tests.support import wait_for
 
 RMSE, AUC = "valid/rating/rmse", "valid/click/auc"
@@ -220,7 +220,7 @@ def dies_as_it_takes_up_a_second_trial(params: dict[str, Any], common: dict[str,
 
 
 def test_a_trial_whose_process_died_before_it_began_is_begun_again(searched, shared, tmp_path, monkeypatch):
-    monkeypatch.setattr("mtl_ray.tune.run_trial", dies_as_it_takes_up_a_second_trial)
+    monkeypatch.setattr("mtl_ray.tuning.run.run_trial", dies_as_it_takes_up_a_second_trial)
     changes = {"tune.objectives": RMSE, "tune.constraints": [], "tune.trials": 4}
     trials = found(override(searched, changes), shared, tmp_path)
     assert [(trial.state, len(trial.history)) for trial in trials] == [("finished", 2)] * 4

@@ -12,7 +12,7 @@ import psutil
 import yaml
 from ray.cluster_utils import Cluster
 
-from mtl_ray.experiment import override
+from mtl_ray.config import override
 from tests.support import small_experiment, wait_for
 
 TRIALS, EPOCHS = 6, 16

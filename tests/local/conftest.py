@@ -1,9 +1,9 @@
 import pytest
 import ray
 
+from mtl_ray.cluster.session import connect
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
-from mtl_ray.session import connect
 from tests.support import small_experiment
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from mtl_ray import checkpoint
+from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared
-from mtl_ray.experiment import Experiment, override
-from mtl_ray.loop import Trainer
+from mtl_ray.models import checkpoint
+from mtl_ray.training.trainer import Trainer
 from tests.support import TREE, architectures, cold_starts, parameters, run_workers, shard, small_experiment
 
 STEPS = 6

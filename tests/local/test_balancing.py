@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl_ray import checkpoint
 from mtl_ray.balancing.affinity import affinity_of
+from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared
-from mtl_ray.data.load import draw_rows
-from mtl_ray.experiment import Experiment, override
-from mtl_ray.loop import Trainer
+from mtl_ray.data.loader import draw_rows
+from mtl_ray.models import checkpoint
+from mtl_ray.training.trainer import Trainer
 from tests.support import balancings, parameters, shard, small_experiment
 
 KINDS = balancings()

@@ -7,11 +7,11 @@ from unittest import mock
 import pytest
 import torch
 
+from mtl_ray.config import override
 from mtl_ray.data.dataset import Prepared
-from mtl_ray.data.load import draw_rows
-from mtl_ray.experiment import override
-from mtl_ray.loop import Trainer
+from mtl_ray.data.loader import draw_rows
 from mtl_ray.schema import ROW, label_column
+from mtl_ray.training.trainer import Trainer
 from tests.support import TREE, balancings, parameters, run_workers, shard, small_experiment
 
 STEPS, STEPS_AN_EPOCH = 10, 3
@@ -93,7 +93,7 @@ def train_naively(rank: int, world_size: int, prepared: Prepared, num_parts: int
     def own(tensor):
         return tensor.detach().clone()
 
-    places = ("mtl_ray.loop", "mtl_ray.balancing.step", "mtl_ray.balancing.affinity")
+    places = ("mtl_ray.training.trainer", "mtl_ray.balancing.task_losses", "mtl_ray.balancing.affinity")
     with ExitStack() as stack:
         for place in places:
             stack.enter_context(mock.patch(f"{place}.sum_over_ranks", own))

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mtl_ray.baselines import SHRINKAGE, evaluate_baselines
 from mtl_ray.data.dataset import Prepared
+from mtl_ray.evaluation.baselines import SHRINKAGE, evaluate_baselines
 from tests.support import small_experiment
 
 

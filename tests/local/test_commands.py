@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtl_ray.cli import main
+from mtl_ray.cli.main import main
 from tests.local.test_prepare import HEADER, TREE
 
 GOOD = [f"u{i % 5},i{i % 7},{i},{1 + i % 5}" for i in range(100)]

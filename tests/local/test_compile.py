@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mtl_ray.errors import InputError
-from mtl_ray.loop import Trainer
+from mtl_ray.training.trainer import Trainer
 from tests.support import architectures, parameters, small_experiment
 from tests.unit.conftest import batch_of, schema_of
-from tests.unit.models.test_architectures import labels_of
+from tests.unit.models.architectures.test_architectures import labels_of
 
 
 def trainer_of(**changes: Any) -> Trainer:

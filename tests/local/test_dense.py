@@ -11,18 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mtl_ray import checkpoint
+from mtl_ray.config import Experiment, override, parse
+from mtl_ray.config.data import ProfilesSource
 from mtl_ray.data.dataset import Prepared
-from mtl_ray.data.load import Shard, read_directly
+from mtl_ray.data.loader import Shard, read_directly
+from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.data.prepare import prepare
 from mtl_ray.data.sources import profiles
-from mtl_ray.data.write import RAW_TEST
-from mtl_ray.experiment import Experiment, override, parse
-from mtl_ray.experiment.data import ProfilesSource
-from mtl_ray.loop import Trainer
-from mtl_ray.registry import example_of, signature_of
+from mtl_ray.models import checkpoint
 from mtl_ray.schema import ROW
-from mtl_ray.score import Scorer
+from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.tracking.registry import example_of, signature_of
+from mtl_ray.training.trainer import Trainer
 
 VECTOR = {"kind": "vector", "entity": "item", "size": 20}
 IMAGE = {"kind": "image", "entity": "item", "shape": [32, 32, 3], "dim": 16, "encoder": {"channels": [4, 8]}}
@@ -144,7 +144,7 @@ def test_images_of_fixed_size_lists(local_ray, tmp_path: Path):
         scorer, _ = trained(settings, prepared, tmp_path / f"checkpoint-{shared_layers}")
     with warnings.catch_warnings():  # MLflow would have type hints, see `pyfunc`
         warnings.simplefilter("ignore")
-        from mtl_ray.pyfunc import RegisteredModel
+        from mtl_ray.tracking.pyfunc import RegisteredModel
     model = RegisteredModel()
     model.scorer = scorer
     frame = example_of(scorer, prepared)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared, open_prepared
-from mtl_ray.data.load import joined, select
-from mtl_ray.experiment import Experiment
-from mtl_ray.loop import Trainer
+from mtl_ray.data.loader import joined, select
 from mtl_ray.schema import ROW, label_column, num_steps
+from mtl_ray.training.trainer import Trainer
 from tests.support import parameters, run_workers, shard, small_experiment
 
 STEPS = 10

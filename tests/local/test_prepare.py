@@ -7,11 +7,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from mtl_ray.config import Experiment, parse
 from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.data.prepare import prepare
-from mtl_ray.data.write import RAW_TEST
 from mtl_ray.errors import InputError
-from mtl_ray.experiment import Experiment, parse
 from mtl_ray.schema import FIRST, SPLITS, UNKNOWN
 from tests.support import small_experiment
 

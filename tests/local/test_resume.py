@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl_ray import checkpoint
 from mtl_ray.data.dataset import Prepared
-from mtl_ray.loop import Trainer
+from mtl_ray.models import checkpoint
+from mtl_ray.training.trainer import Trainer
 from tests.support import parameters, shard, small_experiment
 
 SETTINGS = {

@@ -7,16 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
-from mtl_ray import checkpoint
+from mtl_ray.config import Experiment, parse
 from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.data.prepare import prepare
-from mtl_ray.data.write import RAW_TEST
-from mtl_ray.experiment import Experiment, parse
-from mtl_ray.loop import Trainer
-from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.masks import draw_hidden
+from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models.masking import draw_hidden
 from mtl_ray.schema import SPLITS
-from mtl_ray.score import Scorer
+from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.training.trainer import Trainer
 from tests.support import shard
 
 PRIOR = 4.0

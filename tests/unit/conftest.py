@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtl_ray.experiment import Experiment
+from mtl_ray.config import Experiment
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import NULL, PADDING, FittedFeature, FittedTask, Schema
 from tests.support import small_experiment

@@ -1,10 +1,10 @@
 import pytest
 
+from mtl_ray.config import parse
 from mtl_ray.credentials import without_credentials
-from mtl_ray.data.storage import Folder
 from mtl_ray.errors import InputError, first_line
-from mtl_ray.experiment import parse
-from mtl_ray.tracking import Run
+from mtl_ray.storage import Folder
+from mtl_ray.tracking.tracked_run import Run
 from tests.support import TREE, small_experiment
 
 PLANTED = "hunter2secret"
@@ -68,7 +68,7 @@ def test_an_error_never_repeats_credentials():
 
 
 def test_a_server_of_the_environment_is_noted_without_its_password_and_found_again(tmp_path, monkeypatch):
-    from mtl_ray.run_folder import read_note, write_note
+    from mtl_ray.runs.run_folder import read_note, write_note
 
     own = f"http://ann:{PLANTED}@127.0.0.1:9"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", own)

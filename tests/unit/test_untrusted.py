@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mtl_ray import checkpoint
+from mtl_ray.config import load, parse
 from mtl_ray.data.sources.files import open_log
-from mtl_ray.data.storage import Folder
 from mtl_ray.data.vocabulary import VOCABULARY, read_vocabularies
 from mtl_ray.errors import InputError
-from mtl_ray.experiment import load, parse
+from mtl_ray.models import checkpoint
+from mtl_ray.storage import Folder
 from tests.support import TREE
 
 

@@ -1,9 +1,9 @@
 """The raw data sets: `open_source` gives the log's chunks and the side tables of the source an experiment names."""
 
+from mtl_ray.config import Experiment
+from mtl_ray.config.data import KuaiRandSource, MovieLensSource, ProfilesSource, SyntheticSource, TableSource
 from mtl_ray.data.sources import kuairand, movielens, profiles, synthetic, table
-from mtl_ray.data.sources.raw import Chunk, Raw
-from mtl_ray.experiment import Experiment
-from mtl_ray.experiment.data import KuaiRandSource, MovieLensSource, ProfilesSource, SyntheticSource, TableSource
+from mtl_ray.data.sources.base import Chunk, Raw
 
 __all__ = ["Chunk", "Raw", "open_source"]
 

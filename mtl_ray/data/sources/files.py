@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from mtl_ray.data.sources.delimited import MALFORMED, CsvChunk, File
-from mtl_ray.data.sources.raw import Chunk
-from mtl_ray.data.storage import absolute, refuse_pickles
+from mtl_ray.data.sources.base import Chunk
+from mtl_ray.data.sources.csv_files import MALFORMED, CsvChunk, File
 from mtl_ray.errors import InputError
+from mtl_ray.storage import absolute, refuse_pickles
 
 DELIMITERS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 SUFFIXES = (".parquet", *DELIMITERS)

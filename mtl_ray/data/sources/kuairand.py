@@ -7,12 +7,12 @@ published table of video statistics is not read at all: it counts the whole mont
 
 from pathlib import Path
 
-from mtl_ray.data.sources.delimited import File
-from mtl_ray.data.sources.fetch import local_folder
+from mtl_ray.config.data import Data
+from mtl_ray.data.sources.base import Raw
+from mtl_ray.data.sources.csv_files import File
+from mtl_ray.data.sources.download import local_folder
 from mtl_ray.data.sources.files import fingerprint, open_log, read_table
-from mtl_ray.data.sources.raw import Raw
 from mtl_ray.errors import InputError
-from mtl_ray.experiment.data import Data
 
 COLUMNS = (
     *("user_id", "video_id", "date", "hourmin", "time_ms", "is_click", "is_like", "is_follow", "is_comment"),

@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mtl_ray.data.sources.delimited import MALFORMED, CsvChunk, File
-from mtl_ray.data.sources.fetch import local_folder
+from mtl_ray.config.data import Data, MovieLensSource, Protocol
+from mtl_ray.data.sources.base import Chunk, Raw
+from mtl_ray.data.sources.csv_files import MALFORMED, CsvChunk, File
+from mtl_ray.data.sources.download import local_folder
 from mtl_ray.data.sources.files import fingerprint
-from mtl_ray.data.sources.raw import Chunk, Raw
 from mtl_ray.errors import InputError
-from mtl_ray.experiment.data import Data, MovieLensSource, Protocol
 
 COLUMNS = ("user_id", "item_id", "rating", "timestamp")
 USER_COLUMNS = ("user_id", "age", "gender", "occupation", "zip")

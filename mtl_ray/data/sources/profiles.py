@@ -25,10 +25,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from mtl_ray.data.sources.planted import GENDERS, OCCUPATIONS, entity_names
-from mtl_ray.data.sources.raw import Raw
+from mtl_ray.config.data import ProfilesSource
+from mtl_ray.data.sources.base import Raw
 from mtl_ray.data.sources.synthetic import expected_auc
-from mtl_ray.experiment.data import ProfilesSource
+from mtl_ray.data.sources.synthetic_factors import GENDERS, OCCUPATIONS, entity_names
 
 GENERATOR_VERSION = 1
 """To be raised by every change that gives other rows for the same settings."""

@@ -37,10 +37,10 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from mtl_ray.data.sources.planted import TASKS, entity_names, planted_world
-from mtl_ray.data.sources.raw import Raw
+from mtl_ray.config.data import SyntheticSource
+from mtl_ray.data.sources.base import Raw
+from mtl_ray.data.sources.synthetic_factors import TASKS, entity_names, planted_world
 from mtl_ray.errors import InputError
-from mtl_ray.experiment.data import SyntheticSource
 
 GENERATOR_VERSION = 1
 """To be raised by every change that gives other rows for the same settings."""

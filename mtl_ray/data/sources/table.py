@@ -1,8 +1,8 @@
 """The user's own log and tables."""
 
+from mtl_ray.config.data import Data, TableSource
+from mtl_ray.data.sources.base import Raw
 from mtl_ray.data.sources.files import find_files, fingerprint, open_log, read_table
-from mtl_ray.data.sources.raw import Raw
-from mtl_ray.experiment.data import Data, TableSource
 
 
 def open_source(source: TableSource, data: Data) -> Raw:

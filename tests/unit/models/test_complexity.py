@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mtl_ray.experiment import Experiment, override, parse
+from mtl_ray.config import Experiment, override, parse
 from mtl_ray.models.complexity import Complexity, complexity_of
 from tests.support import TREE, architectures, small_experiment
 from tests.unit.conftest import SIZES, schema_of

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from mtl_ray.experiment import Experiment, parse
-from mtl_ray.experiment.model import AttentionEncoder, CNNEncoder, RNNEncoder, TransformerEncoder
+from mtl_ray.config import Experiment, parse
+from mtl_ray.config.model import AttentionEncoder, CNNEncoder, RNNEncoder, TransformerEncoder
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.encoders import build_sequence_encoder
 from mtl_ray.schema import PADDING

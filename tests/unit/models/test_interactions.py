@@ -2,7 +2,7 @@
 
 import torch
 
-from mtl_ray.experiment.model import FM, DCNv2, DLRMDot
+from mtl_ray.config.model import FM, DCNv2, DLRMDot
 from mtl_ray.models.interactions import build_interaction
 
 DIMS = {"a": 3, "b": 3, "c": 3}

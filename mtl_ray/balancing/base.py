@@ -1,0 +1,66 @@
+"""The base of every task weighting: a function from what all workers share to one weight a task."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl_ray.balancing.task_losses import Step
+
+
+class Balancer(nn.Module, ABC):
+    """Weights w_t of a step; the training loss is sum_t w_t L_t.
+
+    A scalarization s(L_1, ..., L_T) is the weights ds/dL_t: its gradient is sum_t ds/dL_t grad L_t. Weights carry no
+    gradient. Parameters and buffers are float64 and equal on all workers, and never seen by the model's optimizer.
+    """
+
+    needs_label = True
+    """Whether it is asked for weights only where some task has a label: to look takes a number from the device."""
+    sample = 0.0
+    """Share of the batch's rows on which `after` wants the losses once the model has moved."""
+    probe_rows = 0
+    """Validation rows that `reward` needs."""
+    probe_every = 0
+    """Steps between two calls of `reward`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.optimizer: torch.optim.Optimizer | None = None
+        """Of the balancer's own parameters."""
+
+    @abstractmethod
+    def weights(self, step: Step) -> Tensor:
+        """(T,) float64 weights of the tasks in this step; those of tasks without a label do not matter."""
+
+    def correction(self, step: Step) -> Tensor | None:
+        """A scalar to add to the loss, for a method whose step is not a combination of the tasks' gradients."""
+        return None
+
+    def forward(self, step: Step) -> tuple[Tensor, Tensor]:
+        """This worker's part of the training loss, and the (T,) weights."""
+        if self.needs_label and not step.present.any():
+            return sum(step.losses, torch.zeros_like(step.losses[0])), torch.zeros_like(step.values)
+        weights = torch.where(step.present, self.weights(step), 0.0).detach()
+        loss = step.weighted_loss(weights.to(step.losses[0].dtype))
+        correction = self.correction(step)
+        return loss if correction is None else loss + correction, weights
+
+    def after(self, before: Step, after: Step) -> None:
+        """Learn from the losses on the sample of the same global batch before and after the step."""
+
+    def reward(self, affinity: Tensor) -> None:
+        """Learn from (T, T) lookahead affinities on validation rows."""
+
+    def end_epoch(self, means: Tensor) -> None:
+        """Learn from the (T,) mean losses of the epoch; NaN for a task without any label."""
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """State of the own optimizer."""
+        return {} if self.optimizer is None else self.optimizer.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore the own optimizer."""
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state)

@@ -1,0 +1,290 @@
+"""The command line: `mtl-ray VERB EXPERIMENT.yaml [--set dotted.path=value ...] [--json FILE]`."""
+
+import json
+import os
+import shlex
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from mtl_ray.cli.cluster import submit
+from mtl_ray.cli.console import Json, Keys, console, names_of, say, write_result
+from mtl_ray.cli.models import drift, evaluate, export, predict, promote, recommend, serve
+from mtl_ray.cluster.environment import open_sealed
+from mtl_ray.credentials import without_credentials
+from mtl_ray.errors import InputError
+
+# What a command needs is slow to load, and `mtl-ray --help` needs none of it.
+# ruff: noqa: PLC0415
+
+app = typer.Typer(
+    help="Distributed training of multi-task recommenders that solve the cold-start problem.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+File = Annotated[str, typer.Argument(help="Experiment file (YAML).", metavar="EXPERIMENT")]
+Set = Annotated[list[str], typer.Option("--set", help="Override a setting: dotted.path=value.", metavar="PATH=VALUE")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; exit 0 success, 1 the work failed, 2 bad input, 3 drift, 130 interrupted."""
+    open_sealed()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    warnings.showwarning = _show
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        if code := app(args=arguments, standalone_mode=False):  # 130 after Ctrl-C
+            raise SystemExit(code)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except typer._click.exceptions.ClickException as error:  # pyright: ignore[reportAttributeAccessIssue]
+        print(f"error: {error.format_message()}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except typer.Abort:
+        raise SystemExit(130) from None
+    except Exception as error:
+        for cause in _causes(error):
+            if isinstance(cause, InputError):
+                print(f"error: {cause}", file=sys.stderr)
+                raise SystemExit(2) from None
+        print(without_credentials(traceback.format_exc()), end="", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+def _show(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line; none of those that are for developers of MLflow, which it turns on over any filter."""
+    if "type hints" not in str(message):
+        print(f"warning: {without_credentials(str(message))}", file=sys.stderr)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    causes = []
+    while error is not None and error not in causes:
+        causes.append(error)
+        failures = list(getattr(error, "worker_failures", {}).values())  # of Ray Train, by rank
+        inner = [getattr(error, name, None) for name in ("cause", "_base_exc", "__cause__")]
+        error = next((each for each in [*inner, *failures] if each is not None), None)
+    return causes
+
+
+@app.command()
+def check(
+    experiment: Annotated[str | None, typer.Argument(help="Experiment file (YAML).", metavar="EXPERIMENT")] = None,
+    changes: Set = [],  # noqa: B006 - typer reads the default, nobody changes it
+    json_schema: Annotated[bool, typer.Option("--json-schema", help="Print the JSON Schema of the file.")] = False,
+    json_file: Json = None,
+) -> None:
+    """Validate the experiment file and print the plan; nothing is prepared or trained."""
+    from mtl_ray.comparison.grid import grid
+    from mtl_ray.config import Experiment, load
+    from mtl_ray.tuning.space import check_tune, parameters_of
+
+    if json_schema:
+        print(json.dumps(Experiment.model_json_schema(), indent=2))
+        return
+    if experiment is None:
+        raise InputError("check: expected an experiment file, or --json-schema")
+    settings = load(experiment, changes)
+    cells = grid(settings) if settings.compare else []
+    if settings.tune:
+        check_tune(settings)
+    from mtl_ray.workflows.plan import plan  # mistakes of the file are told before anything heavy is loaded
+
+    result = plan(settings)
+    for line in result.lines():
+        console.print(line, highlight=False, markup=False)
+    if cells:
+        say(f"compare: {len(cells)} trainings, {', '.join(dict.fromkeys(cell.variant for cell in cells))}")
+    if search := settings.tune:
+        say(f"tune: {search.trials} trials over {', '.join(parameters_of(settings))}, by {search.algorithm.kind}")
+    write_result(json_file, result.numbers())
+
+
+@app.command()
+def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None:  # noqa: B006
+    """Make the encoded data set: read, validate, split, fit on train, encode, write."""
+    from mtl_ray.config import load
+
+    settings = load(experiment, changes)
+    from mtl_ray.cluster.session import connect
+    from mtl_ray.cluster.storage_check import check_storage
+    from mtl_ray.data.prepare import prepare as run
+
+    connect()
+    check_storage(settings)
+    prepared = run(settings, say)
+    quality = prepared.quality
+    say(f"rows: {quality['rows']:,} read, {quality['bad']:,} bad, splits {quality['splits']}")
+    for reason, count in quality["reasons"].items():
+        say(f"  {count:,} x {reason}")
+    for example in quality["examples"]:
+        say(f"  e.g. {example}")
+    for entity, counts in quality["leakage"].items():
+        seen = ", ".join(f"{number:,} {where}" for where, number in counts.items() if where != "tested")
+        say(f"{counts['tested']:,} tested {entity}s: {seen}")
+    say(f"data set: {prepared.folder}")
+    write_result(json_file, {"dataset": prepared.folder.location, "quality": quality, "reused": prepared.reused})
+
+
+@app.command()
+def train(
+    experiment: File,
+    changes: Set = [],  # noqa: B006
+    resume: Annotated[str | None, typer.Option(help="Continue this interrupted run.", metavar="RUN")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Write a profiler's trace of some steps.")] = False,
+    json_file: Json = None,
+) -> None:
+    """Prepare if needed, train, evaluate on the test rows, log to MLflow and register the model."""
+    from mtl_ray.config import load
+
+    settings = load(experiment, changes)
+    from mtl_ray.cli.tables import table
+    from mtl_ray.runs.train import train as run
+
+    trained = run(settings, resume, say, profile=profile)
+    console.print(table(settings, trained.evaluation, trained.prepared.schema))
+    say(f"MLflow run: {trained.run_id}")
+    say(f"model: {trained.model_uri or trained.checkpoint}")
+    say(f"report: {trained.folder}/report.html")
+    write_result(
+        json_file,
+        {
+            "metrics": trained.evaluation.metrics,
+            "constant": trained.evaluation.constant,
+            "baselines": trained.evaluation.baselines,
+            "run": trained.name,
+            "run_id": trained.run_id,
+            "model_uri": trained.model_uri,
+            "checkpoint": str(trained.checkpoint),
+            "dataset": trained.prepared.folder.location,
+        },
+    )
+
+
+@app.command()
+def daily(
+    experiment: File,
+    rows: Annotated[str, typer.Option("--score", help="Raw rows to score: Parquet or CSV file, folder or glob.")],
+    output: Annotated[str, typer.Option("--output", help="Folder to write the scores to.")],
+    changes: Set = [],  # noqa: B006
+    keys: Keys = None,
+    json_file: Json = None,
+) -> None:
+    """A day's work: prepare the grown log, train from the champion's weights, pass the gate, score; repeated after a
+    crash, it goes on where it stopped."""
+    from mtl_ray.config import load
+
+    settings = load(experiment, changes)
+    from rich.markdown import Markdown
+
+    from mtl_ray.promotion.promote import PromotionError
+    from mtl_ray.workflows.daily import daily as run
+
+    try:
+        day = run(settings, rows, output, names_of(keys), say)
+    except (PromotionError, ConnectionError) as error:
+        say(f"error: {error}")
+        raise typer.Exit(1) from None
+    console.print(Markdown(day.decision["note"]))
+    say(f"MLflow run: {day.run_id}")
+    say(f"report: {day.folder}/report.html")
+    bad = sum(day.scored.quarantined.values())
+    say(f"version {day.champion} scored {day.scored.num_rows:,} rows, {bad:,} bad: {day.scored.folder}")
+    write_result(json_file, day.numbers())
+
+
+@app.command()
+def compare(
+    experiment: File,
+    changes: Set = [],  # noqa: B006
+    resume: Annotated[str | None, typer.Option(help="Continue this interrupted comparison.", metavar="RUN")] = None,
+    affinity: Annotated[
+        str | None, typer.Option(help="Instead: which tasks help this one, from one training.", metavar="TASK")
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """Train a grid of variants on the same folds and seeds; means, deviations and paired tests by task and segment."""
+    from mtl_ray.comparison.grid import grid
+    from mtl_ray.config import load
+
+    settings = load(experiment, changes)
+    if affinity is not None:
+        from mtl_ray.comparison.task_selection import select_tasks
+
+        selection = select_tasks(settings, affinity, say)
+        console.print(selection.table())
+        say(f"tasks that help {affinity}: {', '.join(selection.helpful) or 'none'}")
+        say(f"files: {selection.folder}/affinity.json, affinity.png, suggested.yaml")
+        found = {"affinity": selection.affinity, "helpful": selection.helpful, "folder": selection.folder.location}
+        write_result(json_file, found)
+        return
+    grid(settings)  # mistakes of a variant are told before anything heavy is loaded
+    from mtl_ray.comparison.run import compare as run
+
+    command = shlex.join(
+        ["mtl-ray", "compare", experiment, *(word for change in changes for word in ("--set", change))]
+    )
+    compared = run(settings, resume, say, command)
+    console.print(compared.comparison.table())
+    say(f"MLflow run: {compared.run_id}")
+    say(f"report: {compared.folder}/report.html, comparison.md, comparison.json")
+    result = {"run": compared.name, "run_id": compared.run_id, "folder": compared.folder.location}
+    write_result(json_file, {**result, **compared.comparison.numbers()})
+
+
+@app.command()
+def report(run: Annotated[str, typer.Argument(help="Folder of a run: runs/NAME.", metavar="RUN")]) -> None:
+    """Make the report of a finished run anew: one HTML file and its pictures, in the run's folder and in MLflow."""
+    from mtl_ray.workflows.report import report as make
+
+    say(f"report: {make(run)}/report.html")
+
+
+@app.command()
+def tune(
+    experiment: File,
+    changes: Set = [],  # noqa: B006
+    resume: Annotated[str | None, typer.Option(help="Continue this interrupted search.", metavar="RUN")] = None,
+    num_refits: Annotated[
+        int, typer.Option("--refit", help="Train the winner on all labels but the test's, over so many seeds.", min=0)
+    ] = 0,
+    json_file: Json = None,
+) -> None:
+    """Search task weights, task subsets, architectures and any other setting; the trade-off, and the best as a file."""
+    from mtl_ray.config import load
+    from mtl_ray.tuning.space import check_tune
+
+    settings = load(experiment, changes)
+    check_tune(settings)  # mistakes of the search are told before anything heavy is loaded
+    from rich.live import Live
+
+    from mtl_ray.tuning.run import tune as run
+
+    with Live(console=console, auto_refresh=False) as live:
+        shown = sys.stdout.isatty()
+        show = (lambda now: live.update(now.table(20), refresh=True)) if shown else (lambda _: None)
+        tuned = run(settings, resume, say, show, num_refits)
+        live.update("")
+    console.print(tuned.tuning.table())
+    for line in tuned.lines():
+        say(line)
+    write_result(json_file, tuned.numbers())
+    if tuned.tuning.best is None:
+        raise typer.Exit(1)
+
+
+for command in (evaluate, predict, recommend, drift, export, promote, serve):
+    app.command()(command)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(submit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Commands of a trained model: `evaluate`, `predict`, `recommend`, `drift`, `export`, `promote`, `serve`."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mtl_ray.cli.console import Json, Keys, Model, TrackingUri, console, names_of, say, write_result
+from mtl_ray.errors import InputError
+
+# Libraries are slow to load, and `mtl-ray --help` needs none.
+# ruff: noqa: PLC0415
+
+
+def evaluate(
+    model: Model,
+    dataset: Annotated[str, typer.Argument(help="Prepared data set.", metavar="DATASET")],
+    split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
+    tracking_uri: TrackingUri = None,
+    json_file: Json = None,
+) -> None:
+    """Metrics of a model on a prepared data set, per task and per segment."""
+    from mtl_ray.cli.tables import table
+    from mtl_ray.cluster.session import connect
+    from mtl_ray.data.dataset import open_prepared
+    from mtl_ray.inference.evaluate import evaluate_checkpoint
+    from mtl_ray.models import checkpoint
+    from mtl_ray.tracking.registry import checkpoint_folder
+    from mtl_ray.tracking.tracked_run import default_uri
+
+    if split not in ("train", "valid", "test"):
+        raise InputError(f"--split: expected train, valid or test; found {split}")
+    prepared = open_prepared(dataset)
+    folder = checkpoint_folder(model, tracking_uri or default_uri())
+    connect()
+    evaluation = evaluate_checkpoint(folder, prepared, split)
+    console.print(table(checkpoint.load(folder).experiment, evaluation, prepared.schema, split))
+    numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
+    numbers["intervals"] = evaluation.intervals
+    write_result(json_file, {**numbers, "dataset": dataset})
+
+
+def predict(
+    model: Model,
+    rows: Annotated[str, typer.Option("--input", help="Raw rows: Parquet or CSV file, folder or glob.")],
+    output: Annotated[str, typer.Option("--output", help="Folder to write predictions to.")],
+    keys: Keys = None,
+    tracking_uri: TrackingUri = None,
+    json_file: Json = None,
+) -> None:
+    """Score raw rows, unseen users and items included, through Ray Data; repeated, it goes on where it stopped."""
+    from mtl_ray.inference.predict import predict as run
+    from mtl_ray.tracking.registry import checkpoint_folder
+    from mtl_ray.tracking.tracked_run import default_uri
+
+    done = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output, names_of(keys), say)
+    bad = sum(done.quarantined.values())
+    say(f"{done.num_rows:,} rows read, {bad:,} bad, {done.rows_per_second:,.0f} rows/s: {done.folder}")
+    for reason, count in done.quarantined.items():
+        say(f"  {count:,} x {reason} (in {done.folder}/_quarantine)")
+    result = {"output": done.folder.location, "rows": done.num_rows, "quarantined": done.quarantined}
+    write_result(json_file, {**result, "rows_per_second": done.rows_per_second})
+
+
+def recommend(
+    model: Model,
+    profile: Annotated[
+        str | None, typer.Option(help="One user: a JSON object of raw columns, or a file of it.")
+    ] = None,
+    users: Annotated[str | None, typer.Option(help="Many users: Parquet or CSV file, folder or glob.")] = None,
+    items: Annotated[str | None, typer.Option(help="Raw rows of the candidates; the model's own by default.")] = None,
+    seen: Annotated[str | None, typer.Option(help="Interactions whose items are left out, user by user.")] = None,
+    k: Annotated[int, typer.Option("--k", help="Items for a user.", min=1)] = 10,
+    task: Annotated[str | None, typer.Option(help="What to rank by; the first task by default.")] = None,
+    output: Annotated[str | None, typer.Option(help="Folder for the items of many users.")] = None,
+    tracking_uri: TrackingUri = None,
+    json_file: Json = None,
+) -> None:
+    """The best items for a user, known or described by a profile alone; or for many users, through Ray Data."""
+    if (profile is None) == (users is None):
+        raise InputError("recommend: expected either --profile or --users")
+    if (users is None) != (output is None):
+        raise InputError("recommend: expected --output beside --users, and only there")
+    described = None if profile is None else _json_object(profile, "--profile")
+    import torch
+
+    from mtl_ray.cli.tables import item_table
+    from mtl_ray.inference.recommend import Seen, read_whole
+    from mtl_ray.inference.recommend import recommend as run
+    from mtl_ray.scoring.recommender import Recommender
+    from mtl_ray.tracking.registry import checkpoint_folder
+    from mtl_ray.tracking.tracked_run import default_uri
+
+    folder = checkpoint_folder(model, tracking_uri or default_uri())
+    # One user is milliseconds of work, which threads that wait for each other on a busy machine make many times longer.
+    torch.set_num_threads(1)
+    if users and output:
+        done = run(folder, users, output, items, task, k, seen)
+        say(f"{k} items each for {done.num_rows:,} users: {done.folder}")
+        write_result(json_file, {"output": done.folder.location, "users": done.num_rows})
+        return
+    assert described is not None
+    recommender = Recommender(folder, read_whole(items) if items else None, task)
+    known = Seen(read_whole(seen), recommender).of_one(described.get(recommender.user_column)) if seen else []
+    began = time.monotonic()
+    found = recommender.recommend(described, k, known)
+    milliseconds = 1000 * (time.monotonic() - began)
+    console.print(item_table(found, recommender.task))
+    say(f"chosen from {len(recommender.keys):,} items in {milliseconds:.0f} ms")
+    write_result(json_file, {"items": found, "task": recommender.task, "milliseconds": milliseconds})
+
+
+def drift(
+    model: Model,
+    rows: Annotated[str, typer.Option("--input", help="New rows, raw: Parquet or CSV file, folder or glob.")],
+    max_psi: Annotated[float, typer.Option(help="Largest population stability index.", min=0)] = 0.2,
+    max_null_change: Annotated[float, typer.Option(help="Largest change of an input's share of nulls.", min=0)] = 0.05,
+    max_unknown_rise: Annotated[
+        float, typer.Option(help="Largest rise of an input's share of unseen values.", min=0)
+    ] = 0.05,
+    tracking_uri: TrackingUri = None,
+    json_file: Json = None,
+) -> None:
+    """Compare new rows with those of the training, input by input; exit 3 if anything is over a limit."""
+    from mtl_ray.inference.drift import Limits
+    from mtl_ray.inference.drift import drift as run
+    from mtl_ray.tracking.registry import checkpoint_folder
+    from mtl_ray.tracking.tracked_run import default_uri
+
+    limits = Limits(max_psi, max_null_change, max_unknown_rise)
+    found = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, limits)
+    console.print(found.table())
+    write_result(json_file, found.numbers())
+    if found.drifted:
+        say(f"drift: {', '.join(found.drifted)}")
+        raise typer.Exit(3)
+
+
+def export(
+    model: Model,
+    kind: Annotated[str, typer.Option("--format", help="onnx or torch")],
+    output: Annotated[str, typer.Option("--output", help="Folder to write the model to.")],
+    tracking_uri: TrackingUri = None,
+    json_file: Json = None,
+) -> None:
+    """Write a model for runtimes without this package, with the encoding of its inputs, and check its predictions."""
+    from mtl_ray.inference.export import export as run
+    from mtl_ray.tracking.registry import checkpoint_folder
+    from mtl_ray.tracking.tracked_run import default_uri
+
+    if kind not in ("onnx", "torch"):
+        raise InputError(f"--format: expected onnx or torch; found {kind}")
+    exported = run(checkpoint_folder(model, tracking_uri or default_uri()), kind, output)
+    say(f"{exported.folder}/{exported.file}: encoded rows in (see encoding.json), predictions out")
+    say(f"largest difference from the original: {exported.largest_difference:.2g} over {exported.rows:,} random rows")
+    numbers = {"largest_difference": exported.largest_difference, "rows": exported.rows}
+    write_result(json_file, {"output": str(exported.folder), "file": exported.file, **numbers})
+
+
+def promote(
+    name: Annotated[str, typer.Argument(help="Registered model.", metavar="MODEL_NAME")],
+    version: Annotated[str | None, typer.Option(help="By default the one with the alias `candidate`.")] = None,
+    rows: Annotated[
+        str | None, typer.Option("--input", help="Raw rows with labels to compare on; by default the test rows.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Or a prepared data set, whose test rows to compare on.")] = None,
+    force: Annotated[str | None, typer.Option(help="Promote whatever the gate finds.", metavar="REASON")] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Back to the previous champion instead.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, and change nothing.")] = False,
+    tracking_uri: TrackingUri = None,
+    json_file: Json = None,
+) -> None:
+    """Make a version of a registered model the champion if it passes the gate of its experiment file."""
+    if rollback and (version or rows or dataset or force):
+        raise InputError("--rollback: expected no other option than --dry-run beside it")
+    if rows and dataset:
+        raise InputError("promote: expected either --input or --dataset")
+    if force is not None and not force.strip():
+        raise InputError("--force: expected a reason, which is kept with the version")
+    from rich.markdown import Markdown
+
+    from mtl_ray.promotion.promote import PromotionError, raw_test_rows
+    from mtl_ray.promotion.promote import promote as run
+    from mtl_ray.promotion.promote import rollback as run_back
+    from mtl_ray.tracking.tracked_run import default_uri
+
+    uri = tracking_uri or default_uri()
+    place = raw_test_rows(dataset) if dataset else rows
+    try:
+        decision = run_back(name, uri, dry_run) if rollback else run(name, uri, version, place, force, dry_run, say)
+    except PromotionError as error:
+        say(f"error: {error}")
+        raise typer.Exit(1) from None
+    console.print(Markdown(decision.markdown()))
+    if dry_run:
+        say("dry run: nothing was changed")
+    write_result(json_file, decision.numbers())
+    if not decision.live:
+        raise typer.Exit(1)
+
+
+def serve(
+    model: Model,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+    replicas: Annotated[int, typer.Option(help="Processes that hold the model.", min=1)] = 1,
+    max_batch: Annotated[int, typer.Option(help="Requests that are scored together at most.", min=1)] = 64,
+    batch_wait: Annotated[float, typer.Option(help="Milliseconds that a request waits for others.", min=0)] = 2.0,
+    max_megabytes: Annotated[float, typer.Option(help="Largest request.", min=0.001)] = 8.0,
+    poll: Annotated[float, typer.Option(help="Seconds between two looks at the alias.", min=0.1)] = 5.0,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Answer requests over HTTP through Ray Serve, with the version that the alias names at the time."""
+    try:
+        from mtl_ray.inference.serve import Settings, serve_forever
+    except ImportError as error:
+        raise InputError(f"serve: expected the extra `serve`; install mtl_ray[serve] ({error})") from None
+    from mtl_ray.tracking.tracked_run import default_uri
+
+    settings = Settings(model, tracking_uri or default_uri(), max_batch, batch_wait / 1000, max_megabytes, poll)
+    serve_forever(settings, host, port, replicas, say)
+
+
+def _json_object(text: str, option: str) -> dict[str, Any]:
+    """A JSON object, or that of the file that `text` names."""
+    try:
+        value = json.loads(text if text.lstrip().startswith(("{", "[")) else Path(text).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f'{option}: expected a JSON object such as {{"age": 25}}, or a file of it; {error}') from None
+    if not isinstance(value, dict):
+        raise InputError(f'{option}: expected a JSON object such as {{"age": 25}}; found {type(value).__name__}')
+    return value

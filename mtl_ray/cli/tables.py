@@ -1,0 +1,50 @@
+"""Results in the terminal: task by segment, beside the constant prediction and the noise floor; items of a user."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from mtl_ray.config import Experiment
+from mtl_ray.inference.evaluate import Evaluation
+from mtl_ray.schema import SEGMENTS, Schema
+
+
+def rows(experiment: Experiment, evaluation: Evaluation, schema: Schema, split: str = "test") -> Iterator[list[str]]:
+    """For each task and metric: its value on all rows and per segment, the constant prediction, the noise floor."""
+    for task in experiment.tasks:
+        prefix = f"{split}/{task}/"
+        names = [k.removeprefix(prefix) for k in evaluation.metrics if k.startswith(prefix)]
+        for metric in ["count", *(n for n in names if "/" not in n and n not in ("count", "loss"))]:
+            values = [evaluation.metrics.get(prefix + (metric if c == "all" else f"{metric}/{c}")) for c in SEGMENTS]
+            if metric == "count":
+                yield [task, "rows", *("-" if v is None else f"{int(v):,}" for v in values), "", ""]
+                continue
+            constant = evaluation.constant.get(prefix + metric)
+            floor = schema.noise_floor.get(f"{task}/{metric}")
+            yield [task, metric, *("-" if v is None else f"{v:.4f}" for v in (*values, constant, floor))]
+
+
+def header() -> list[str]:
+    """Titles of the columns of `rows`."""
+    return ["task", "metric", *SEGMENTS, "constant", "noise floor"]
+
+
+def table(experiment: Experiment, evaluation: Evaluation, schema: Schema, split: str = "test") -> Table:
+    """For the terminal."""
+    result = Table(title=f"{experiment.name}: {split} rows, by segment")
+    for place, title in enumerate(header()):
+        result.add_column(title, justify="left" if place < 2 else "right")
+    for row in rows(experiment, evaluation, schema, split):
+        result.add_row(*row)
+    return result
+
+
+def item_table(items: Sequence[Mapping[str, Any]], task: str) -> Table:
+    """Recommended items, for the terminal; the columns are those of the first."""
+    result = Table(title=f"by {task}")
+    for title in items[0] if items else ():
+        result.add_column(title, justify="left" if title == "name" else "right")
+    for item in items:
+        result.add_row(*(f"{v:.4f}" if isinstance(v, float) else "-" if v is None else str(v) for v in item.values()))
+    return result

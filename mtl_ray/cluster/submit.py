@@ -1,0 +1,217 @@
+"""Commands as jobs of a Ray cluster: packed, sent over HTTP, followed."""
+
+import asyncio
+import logging
+import os
+import shlex
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+from aiohttp import ClientError
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobStatus, JobSubmissionClient
+from requests import RequestException
+
+from mtl_ray.cluster.archive import Package, package
+from mtl_ray.cluster.environment import OPEN, Passed
+from mtl_ray.config import Experiment, load
+from mtl_ray.config.data import TableSource
+from mtl_ray.credentials import without_credentials
+from mtl_ray.errors import InputError, first_line
+from mtl_ray.storage import absolute
+
+PATIENCE = 60.0
+"""Seconds in which a cluster that has just started, or whose head is away, may fail to answer."""
+SECOND_THOUGHTS = 5.0
+"""Seconds after Ctrl-C in which another one stops the job."""
+
+
+class SubmissionError(Exception):
+    """The cluster refused the job, or was lost sight of."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A submitted job."""
+
+    name: str
+    address: str
+    client: JobSubmissionClient
+
+    def command(self, what: str) -> str:
+        """How to do something with the job later."""
+        return f"ray job {what} {self.name} --address {without_credentials(self.address)}"
+
+
+def locations(experiment: Experiment) -> dict[str, str]:
+    """By setting, where the experiment reads or writes files."""
+    data, training = experiment.data, experiment.training
+    found = {"data.output": data.output, "training.output": training.output, "data.raw": data.raw}
+    if isinstance(data.source, TableSource) and data.raw is None:
+        tables = data.source.model_dump(include={"interactions", "users", "items"})
+        found |= {f"data.source.{name}": place for name, place in tables.items()}
+    start = training.warm_start
+    if start is not None and not start.startswith(("models:/", "runs:/")):
+        found["training.warm_start"] = start
+    return {setting: place for setting, place in found.items() if place is not None}
+
+
+def check_locations(experiment: Experiment, options: Mapping[str, str | None]) -> None:
+    """Raises InputError if the experiment, or an option of the command that names a place, reads or writes below the
+    working folder, of which a job has a copy alone."""
+    given = {option: place for option, place in options.items() if place is not None}
+    for setting, place in {**locations(experiment), **given}.items():
+        if "://" not in place and not place.startswith(("/", "~")):
+            example = f"{setting} /shared/..." if setting in given else f"--set {setting}=/shared/..."
+            raise InputError(
+                f"{setting}: expected a URL or an absolute path that all machines of the cluster see, since a job runs "
+                f"in a copy of the working folder without data; found {place}; for example {example}"
+            )
+
+
+def pack(folder: Path, file: str, experiment: Experiment, max_bytes: int) -> tuple[Package, str]:
+    """The working folder without the data of the experiment, and the path of its file in it.
+
+    Raises:
+        InputError: the file is not among what is packed, or too much is.
+    """
+    root, path = folder.resolve(), Path(file).resolve()
+    if not path.is_relative_to(root):
+        raise InputError(f"{file}: expected an experiment file in the working folder {root}; see --working-dir")
+    places = list(locations(experiment).values())
+    with suppress(InputError):  # it may be complete with --set alone
+        places += locations(load(file)).values()
+    packed = package(root, [Path(absolute(place)) for place in places if "://" not in place], max_bytes)
+    inside = path.relative_to(root).as_posix()
+    if inside not in packed.files:
+        raise InputError(f"{file}: expected an experiment file that the ignore files of {root} let through")
+    return packed, inside
+
+
+def submit(arguments: Sequence[str], packed: Package, environment: Passed, address: str, name: str) -> Job:
+    """Send a job that runs `mtl-ray` with these arguments in a copy of the packed folder.
+
+    Raises:
+        InputError: no cluster answers at the address, or it wants another token.
+        SubmissionError: the cluster does not take the job.
+    """
+    for module in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
+        logging.getLogger(f"ray.{module}").setLevel(logging.WARNING)
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # the client would rather go where RAY_ADDRESS says
+    where, token = f"--address {address}", "expected the token of this cluster as RAY_AUTH_TOKEN"
+    try:
+        client = JobSubmissionClient(address)
+    except AuthenticationError as error:
+        raise InputError(f"{where}: {token}, and RAY_AUTH_MODE=token; {first_line(error)}") from None
+    except (ConnectionError, RequestException, RuntimeError, ValueError) as error:
+        raise InputError(f"{where}: expected the dashboard of a running Ray cluster; {first_line(error)}") from None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "working_folder.zip"
+        packed.write(file)
+        runtime = {"working_dir": str(file), "env_vars": environment.variables, "worker_process_setup_hook": OPEN}
+        command = shlex.join(["python", "-m", "mtl_ray.cli", *arguments])
+        submission = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                client.submit_job(entrypoint=command, runtime_env=runtime, submission_id=submission)
+                return Job(submission, address, client)
+            except (RuntimeError, RequestException) as error:
+                if "No available agent" not in str(error) or time.monotonic() > end:
+                    raise SubmissionError(f"the cluster did not take the job: {first_line(error)}") from None
+            time.sleep(1)
+
+
+def follow(job: Job, report: Callable[[str], None]) -> int:
+    """Copy the job's output until it ends; returns its exit code.
+
+    Ctrl-C ends that with 130 and leaves the job running; a second one within `SECOND_THOUGHTS` stops the job.
+
+    Raises:
+        SubmissionError: the cluster did not answer for `PATIENCE`.
+    """
+    reader = _Output(job)
+    reader.start()
+    interrupted = None
+    while not reader.ended.is_set():
+        try:
+            reader.ended.wait(0.1)  # `Thread.join` would take a thread for ended that a Ctrl-C finds it waiting for
+            if interrupted is not None and time.monotonic() > interrupted + SECOND_THOUGHTS:
+                report(f"the job goes on; its output: {job.command('logs')} --follow")
+                return 130
+        except KeyboardInterrupt:
+            if interrupted is not None:
+                report("stopping the job")
+                job.client.stop_job(job.name)
+                _wait(job)
+                report("stopped")
+                return 130
+            interrupted = time.monotonic()
+            report(f"\nCtrl-C again stops the job; otherwise it goes on, until: {job.command('stop')}")
+    if reader.failure:
+        reason = f"{without_credentials(job.address)} does not answer: {first_line(reader.failure)}"
+        raise SubmissionError(f"{reason}; the job may go on; its output: {job.command('logs')} --follow")
+    _wait(job)
+    ended = job.client.get_job_info(job.name)
+    if ended.status == JobStatus.SUCCEEDED:
+        return 0
+    if ended.status == JobStatus.STOPPED:
+        report("the job was stopped")
+        return 130
+    if ended.driver_exit_code is None:
+        report(f"the job failed: {without_credentials(ended.message or '')}")
+        return 1
+    return ended.driver_exit_code if ended.driver_exit_code > 0 else 128 - ended.driver_exit_code
+
+
+def _wait(job: Job) -> None:
+    while not job.client.get_job_status(job.name).is_terminal():
+        time.sleep(0.5)
+
+
+class _Output(Thread):
+    """Copies the output of a job to that of this process until the job ends, over lost connections."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(daemon=True)
+        self.job, self.written = job, 0
+        self.failure: Exception | None = None
+        """Why it was given up."""
+        self.ended = Event()
+
+    def run(self) -> None:
+        try:
+            self._follow()
+        finally:
+            self.ended.set()
+
+    def _follow(self) -> None:
+        failing_since = None
+        while True:
+            try:
+                asyncio.run(self._copy())
+                if self.job.client.get_job_status(self.job.name).is_terminal():
+                    return
+                failing_since = None
+            except (RuntimeError, ClientError, ConnectionError, RequestException) as error:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() > failing_since + PATIENCE:
+                    self.failure = error
+                    return
+            time.sleep(1)
+
+    async def _copy(self) -> None:
+        """Copy what a new connection does not merely repeat."""
+        seen = 0
+        async for text in self.job.client.tail_job_logs(self.job.name):
+            sys.stdout.write(text[max(0, self.written - seen) :])
+            sys.stdout.flush()
+            seen += len(text)
+            self.written = max(self.written, seen)

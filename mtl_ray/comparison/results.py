@@ -1,0 +1,236 @@
+"""The table of a comparison: variant by task by segment, each beside the baseline and with a paired test."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from mtl_ray.comparison.grid import Cell, at_point, compared_metrics
+from mtl_ray.config import Experiment
+from mtl_ray.config.comparison import Compare
+from mtl_ray.config.tasks import is_higher_better
+from mtl_ray.evaluation.baselines import BASELINES
+from mtl_ray.evaluation.significance import Summary, holm, paired_p, summarize
+from mtl_ray.schema import segment_key
+
+Values = dict[str, float]
+"""A metric by unit: by fold where there are several, its mean over the seeds; otherwise by seed."""
+
+HEADER = ("task", "metric", "segment", "rows", "variant", "mean", "sd", "n", "difference", "p (Holm)", "verdict")
+NUMBERS = ("rows", "mean", "sd", "n", "difference", "p (Holm)")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant on one metric and segment."""
+
+    task: str
+    metric: str
+    segment: str
+    variant: str
+    trained: bool
+    """False for a prediction without a model (see `mtl_ray.evaluation.baselines`)."""
+    num_rows: float
+    """Labelled rows of the segment, mean over the units."""
+    summary: Summary
+    difference: float | None = None
+    """Mean of the variant minus the baseline, over the units that have both."""
+    p: float | None = None
+    p_holm: float | None = None
+    """`p` corrected for all tests of the table."""
+    verdict: str = ""
+    point: float | None = None
+    """Of the curve."""
+
+    @property
+    def label(self) -> str:
+        """The variant, and at which point of the curve."""
+        name = at_point(self.variant, self.point)
+        return name if self.trained else f"({name})"
+
+    @property
+    def key(self) -> str:
+        """`TASK/METRIC`."""
+        return f"{self.task}/{self.metric}"
+
+    def cells(self) -> list[str]:
+        """The columns of `HEADER` as texts."""
+        mean, sd, n = self.summary.mean, self.summary.sd, self.summary.n
+        return [
+            self.task,
+            self.metric,
+            self.segment,
+            f"{self.num_rows:,.0f}",
+            self.label,
+            f"{mean:.4f}",
+            "-" if sd is None else f"{sd:.4f}",
+            str(n),
+            "-" if self.difference is None else f"{self.difference:+.4f}",
+            "-" if self.p_holm is None else f"{self.p_holm:.3g}",
+            self.verdict,
+        ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found."""
+
+    experiment: Experiment
+    settings: Compare
+    rows: list[Row]
+
+    def table(self) -> Table:
+        """For the terminal."""
+        result = Table(title=f"{self.experiment.name}: {self.settings.split} rows, against {self.settings.baseline}")
+        for title in HEADER:
+            result.add_column(title, justify="right" if title in NUMBERS else "left")
+        for _, group in groupby(self.rows, key=lambda row: (row.key, row.segment, row.point)):
+            for number, row in enumerate(group):
+                cells = row.cells()
+                result.add_row(*(cells if number == 0 else ["", "", "", "", *cells[4:]]))
+            result.add_section()
+        return result
+
+    def markdown(self, command: str) -> str:
+        """The same as a report file, with how it was made."""
+        settings = self.settings
+        variants = (f"- `{name}`: {describe_changes(changes)}" for name, changes in settings.variants.items())
+        folds = f"; folds {', '.join(settings.folds)}" if settings.folds else ""
+        points = (f"- at {point:g}: {describe_changes(changes)}" for point, changes in settings.curve.items())
+        lines = [
+            f"# {self.experiment.name}: comparison",
+            "",
+            *([f"Made by `{command}`.", ""] if command else []),
+            *variants,
+            *points,
+            "",
+            f"Seeds {', '.join(map(str, settings.seeds))}{folds}. {self.method()}",
+            "",
+            "![mean and deviation of each variant](comparison.png)",
+            "",
+            f"| {' | '.join(HEADER)} |",
+            f"|{'---|' * len(HEADER)}",
+            *(f"| {' | '.join(row.cells())} |" for row in self.rows),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def method(self) -> str:
+        """What the columns mean and how differences were tested."""
+        tests = sum(row.p is not None for row in self.rows)
+        unit = "folds, over whose seeds a value is averaged" if len(self.settings.folds) > 1 else "seeds"
+        return (
+            f"`mean`, `sd` and `n` are over the {unit}. `difference` is to `{self.settings.baseline}` on the same "
+            f"data; its p value is of a paired t-test, with Holm's correction for the {tests} tests of this table, and "
+            f"below {self.settings.level:g} the verdict is better or worse. Predictions in parentheses need no model."
+        )
+
+    def numbers(self) -> dict[str, Any]:
+        """For machines."""
+        keys = (segment_key(self.settings.split, row.task, row.metric, row.segment) for row in self.rows)
+        named = zip(keys, self.rows, strict=True)
+        metrics = {f"{at_point(row.variant, row.point)}/{key}": row.summary.mean for key, row in named}
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "metrics": metrics,
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+
+def comparison_of(
+    experiment: Experiment, cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]]
+) -> Comparison:
+    """Compare the variants of finished cells.
+
+    Args:
+        experiment: with the section `compare`.
+        cells: the grid.
+        results: by name of the cell, what `run_cell` returned.
+    """
+    settings = experiment.compare
+    assert settings is not None
+    rows = []
+    for key in compared_metrics(settings, list(cells)):
+        for segment in settings.segments:
+            for point in settings.curve or (None,):
+                found = [(cell, results[cell.name]) for cell in cells if cell.point == point]
+                rows += [replace(row, point=point) for row in _rows(settings, found, key, segment)]
+    corrected = holm({place: row.p for place, row in enumerate(rows) if row.p is not None})
+    for place, p in corrected.items():
+        rows[place] = replace(rows[place], p_holm=p, verdict=_verdict(rows[place], p, settings.level))
+    return Comparison(experiment, settings, rows)
+
+
+def _rows(settings: Compare, found: Sequence[tuple[Cell, Mapping[str, Any]]], key: str, segment: str) -> Iterator[Row]:
+    """Each variant, then each prediction without a model, that has this metric."""
+    task, _, metric = key.partition("/")
+
+    def values(name: str, variant: str) -> Values:
+        return _by_unit(settings, [(c, result["metrics"]) for c, result in found if c.variant == variant], name)
+
+    full, count = (segment_key(settings.split, task, name, segment) for name in (metric, "count"))
+    variants = [settings.baseline, *(v for v in settings.variants if v != settings.baseline)]
+    reference, reference_rows = values(full, settings.baseline), values(count, settings.baseline)
+    for variant in variants:
+        own, own_rows = values(full, variant), values(count, variant)
+        if not own:
+            continue
+        row = Row(
+            task, metric, segment, variant, True, float(np.mean(list(own_rows.values()))), summarize([*own.values()])
+        )
+        if variant == settings.baseline:
+            yield replace(row, verdict="baseline")
+        else:
+            yield _tested(row, own, reference, same_rows=own_rows == reference_rows)
+    for name in BASELINES:
+        # All variants have the same rows and labels, so any that has the task will do.
+        for variant in variants:
+            own = _by_unit(settings, [(c, r["baselines"][name]) for c, r in found if c.variant == variant], full)
+            if own:
+                num_rows = float(np.mean(list(values(count, variant).values())))
+                yield Row(task, metric, segment, name, False, num_rows, summarize([*own.values()]))
+                break
+
+
+def _by_unit(settings: Compare, cells: Sequence[tuple[Cell, Mapping[str, float]]], key: str) -> Values:
+    """The metric by unit; seeds of a fold share its rows, so several folds are the units, not their seeds."""
+    found: dict[str, list[float]] = {}
+    for cell, metrics in cells:
+        if key in metrics:
+            unit = str(cell.fold) if len(settings.folds) > 1 else str(cell.seed)
+            found.setdefault(unit, []).append(metrics[key])
+    return {unit: float(np.mean(values)) for unit, values in found.items()}
+
+
+def _tested(row: Row, own: Values, reference: Values, *, same_rows: bool) -> Row:
+    """The row with its difference and uncorrected p value, or why there is none."""
+    units = [unit for unit in own if unit in reference]
+    if not units:
+        return replace(row, verdict="no test: the baseline has no value")
+    if not same_rows:
+        return replace(row, verdict="no test: other rows than the baseline")
+    mine, theirs = [own[u] for u in units], [reference[u] for u in units]
+    difference = float(np.mean(np.subtract(mine, theirs)))
+    p = paired_p(mine, theirs)
+    if p is not None:
+        return replace(row, difference=difference, p=p)
+    reason = "a single pair" if len(units) < 2 else "equal" if difference == 0 else "differences do not vary"
+    return replace(row, difference=difference, verdict=reason if reason == "equal" else f"no test: {reason}")
+
+
+def _verdict(row: Row, p: float, level: float) -> str:
+    assert row.difference is not None
+    if p >= level:
+        return "no evidence"
+    return "better" if (row.difference > 0) == is_higher_better(f"split/{row.key}") else "worse"
+
+
+def describe_changes(changes: Mapping[str, Any]) -> str:
+    """What a variant changes, in words."""
+    if not changes:
+        return "the file as it stands"
+    return ", ".join(
+        f"`{path}` removed" if value is None else f"`{path}` = `{value}`" for path, value in changes.items()
+    )

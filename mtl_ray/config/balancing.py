@@ -1,0 +1,260 @@
+"""The balancing union: how the task losses become one scalar. Formulas and papers are with the code, in `balancing/`.
+
+Hyper-parameters have the names and the defaults of their paper, where it gives any.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from mtl_ray.config.base import Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Balancing(Section):
+    diagnostics_every: NonNegativeInt = 50
+    """Steps between two looks at weights, losses and gradients of the tasks (`balance/...` metrics); 0 for none."""
+
+
+class _Gradients(_Balancing):
+    space: Literal["representation", "parameters"] = "representation"
+    """Where the tasks' gradients are compared: on the representation that the tasks share (cheap), or on all parameters
+    below it (slower; T gradients of their size are kept and summed over workers)."""
+
+
+class StaticBalancing(_Balancing):
+    """L = sum_t w_t L_t with the weights that the tasks declare, 1/T where they declare none."""
+
+    kind: Literal["static"] = "static"
+
+
+class EqualBalancing(_Balancing):
+    """The mean of the losses, whatever weights the tasks declare."""
+
+    kind: Literal["equal"] = "equal"
+
+
+class ScheduledBalancing(_Balancing):
+    """Static weights that change between epochs."""
+
+    kind: Literal["scheduled"] = "scheduled"
+    weights: dict[str, dict[NonNegativeInt, NonNegativeFloat]] = Field(min_length=1)
+    """By task: first epoch (from 0) of a weight -> the weight, e.g. `{click: {0: 1.0, 5: 0.2}}`. Before the first one,
+    and for tasks that are not named, the declared weight holds."""
+
+
+class UncertaintyBalancing(_Balancing):
+    """Homoscedastic uncertainty (Kendall et al. 2018)."""
+
+    kind: Literal["uncertainty"] = "uncertainty"
+    lr: PositiveFloat | None = None
+    """Of the log-variances (Adam); `training.optimizer.lr` by default."""
+
+
+class DWABalancing(_Balancing):
+    """Dynamic weight average (Liu et al. 2019)."""
+
+    kind: Literal["dwa"] = "dwa"
+    temperature: PositiveFloat = 2.0
+
+
+class RLWBalancing(_Balancing):
+    """Random loss weighting (Lin et al. 2022)."""
+
+    kind: Literal["rlw"] = "rlw"
+
+
+class GeometricMeanBalancing(_Balancing):
+    """Geometric mean of the losses (Chennupati et al. 2019)."""
+
+    kind: Literal["geometric_mean"] = "geometric_mean"
+
+
+class IMTLLBalancing(_Balancing):
+    """Impartial multi-task learning, loss half (Liu et al. 2021)."""
+
+    kind: Literal["imtl_l"] = "imtl_l"
+    lr: PositiveFloat | None = None
+    """Of the scales (Adam); `training.optimizer.lr` by default."""
+
+
+class FAMOBalancing(_Balancing):
+    """Fast adaptive multi-task optimization (Liu et al. 2023). It runs the model twice a step."""
+
+    kind: Literal["famo"] = "famo"
+    lr: PositiveFloat = 0.025
+    """Of the task logits (Adam)."""
+    gamma: NonNegativeFloat = 0.001
+    """Decay of the task logits."""
+    sample: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the batch's rows on which the losses after the step are measured: all in the paper. A sample saves the
+    second pass, at the price of noise where labels are few or inputs are dropped out."""
+
+
+class SmoothTchebycheffBalancing(_Balancing):
+    """Smooth Tchebycheff scalarization (Lin et al. 2024), with equal preferences."""
+
+    kind: Literal["smooth_tchebycheff"] = "smooth_tchebycheff"
+    mu: PositiveFloat = 0.1
+    """Smoothing: the smaller, the nearer to the maximum of the losses."""
+
+
+class DTPBalancing(_Balancing):
+    """Dynamic task prioritisation: the harder task first (Guo et al. 2018)."""
+
+    kind: Literal["dtp"] = "dtp"
+    alpha: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the newest value in the running average of a task's performance (ours; the paper gives none)."""
+    gamma: NonNegativeFloat = 2.0
+    """Focusing exponent (that of the focal loss; the paper gives none)."""
+
+
+class GradNormBalancing(_Gradients):
+    """Gradient normalization (Chen et al. 2018)."""
+
+    kind: Literal["gradnorm"] = "gradnorm"
+    alpha: NonNegativeFloat = 1.5
+    """Strength of the pull towards equal training rates."""
+    lr: PositiveFloat = 0.025
+    """Of the weights (Adam)."""
+
+
+class PCGradBalancing(_Gradients):
+    """Projection of conflicting gradients (Yu et al. 2020)."""
+
+    kind: Literal["pcgrad"] = "pcgrad"
+
+
+class MGDABalancing(_Gradients):
+    """Multiple-gradient descent: the shortest convex combination (Sener and Koltun 2018)."""
+
+    kind: Literal["mgda"] = "mgda"
+    epsilon: PositiveFloat = 1e-3
+    """The solver stops at a smaller step."""
+    max_iters: PositiveInt = 100
+
+
+class CAGradBalancing(_Gradients):
+    """Conflict-averse gradient descent (Liu et al. 2021)."""
+
+    kind: Literal["cagrad"] = "cagrad"
+    c: NonNegativeFloat = 0.4
+    """Radius of the search around the mean gradient, in units of its norm."""
+
+
+class IMTLGBalancing(_Gradients):
+    """Impartial multi-task learning, gradient half (Liu et al. 2021)."""
+
+    kind: Literal["imtl_g"] = "imtl_g"
+
+
+class NashMTLBalancing(_Gradients):
+    """Nash bargaining solution (Navon et al. 2022)."""
+
+    kind: Literal["nash_mtl"] = "nash_mtl"
+    update_weights_every: PositiveInt = 1
+    """Steps between two solutions."""
+    max_norm: NonNegativeFloat = 1.0
+    """Largest norm of the combined gradient; 0 for no limit."""
+
+
+class AlignedMTLBalancing(_Gradients):
+    """Alignment of principal components (Senushkin et al. 2023)."""
+
+    kind: Literal["aligned_mtl"] = "aligned_mtl"
+    scale_mode: Literal["min", "median", "rmse"] = "min"
+
+
+class FairGradBalancing(_Gradients):
+    """Alpha-fair utilities (Ban and Ji 2024)."""
+
+    kind: Literal["fairgrad"] = "fairgrad"
+    alpha: PositiveFloat = 1.0
+
+
+class UPGradBalancing(_Gradients):
+    """Unconflicting projection of gradients (Quinton and Rey 2024)."""
+
+    kind: Literal["upgrad"] = "upgrad"
+
+
+class GradVacBalancing(_Gradients):
+    """Gradient vaccine (Wang et al. 2021)."""
+
+    kind: Literal["gradvac"] = "gradvac"
+    beta: Share = 0.01
+    """Share of the newest cosine in the running average that is the goal."""
+
+
+class GradDropBalancing(_Balancing):
+    """Gradient sign dropout (Chen et al. 2020), on the shared representation."""
+
+    kind: Literal["graddrop"] = "graddrop"
+    leak: Share = 0.0
+    """Share of each task's gradient that is never dropped."""
+
+
+class DBMTLBalancing(_Balancing):
+    """Dual balancing (Lin et al. 2023), on all parameters below the shared representation."""
+
+    kind: Literal["db_mtl"] = "db_mtl"
+    beta: Share = 0.9
+    """Forgetting rate of the running average of the gradients at the first step."""
+    beta_sigma: NonNegativeFloat = 0.5
+    """Exponent of the decay of `beta` over steps."""
+
+
+class GradientToTargetBalancing(_Gradients):
+    """Auxiliary tasks count as far as their gradient agrees with that of the target (Du et al. 2018)."""
+
+    kind: Literal["gradient_to_target"] = "gradient_to_target"
+    target: str
+    """The task that matters."""
+    gate: Literal["weighted", "unweighted"] = "weighted"
+    """`weighted`: by the cosine, where it is positive. `unweighted`: fully, where it is not negative."""
+
+
+class BanditBalancing(_Balancing):
+    """A learned policy over the tasks whose reward is what each does to the targets on validation rows."""
+
+    kind: Literal["bandit"] = "bandit"
+    targets: tuple[str, ...] = Field(min_length=1)
+    """The tasks whose validation loss is the reward."""
+    every: PositiveInt = 20
+    """Steps between two rounds."""
+    eta: PositiveFloat = 0.5
+    """Learning rate of the policy."""
+    rows: PositiveInt = 4096
+    """Validation rows, of all workers, on which a round is rewarded."""
+
+
+Balancing = Annotated[
+    StaticBalancing
+    | EqualBalancing
+    | ScheduledBalancing
+    | UncertaintyBalancing
+    | DWABalancing
+    | RLWBalancing
+    | GeometricMeanBalancing
+    | IMTLLBalancing
+    | FAMOBalancing
+    | SmoothTchebycheffBalancing
+    | DTPBalancing
+    | GradNormBalancing
+    | PCGradBalancing
+    | MGDABalancing
+    | CAGradBalancing
+    | IMTLGBalancing
+    | NashMTLBalancing
+    | AlignedMTLBalancing
+    | FairGradBalancing
+    | UPGradBalancing
+    | GradVacBalancing
+    | GradDropBalancing
+    | DBMTLBalancing
+    | GradientToTargetBalancing
+    | BanditBalancing,
+    Field(discriminator="kind"),
+]
+"""Union of all task weightings, discriminated by `kind`."""

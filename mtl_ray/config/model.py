@@ -1,0 +1,247 @@
+"""The architecture union: how the tasks share, and how large each part is."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
+
+from mtl_ray.config.base import Section, name_alone
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class MLPSettings(Section):
+    hidden: tuple[PositiveInt, ...] = (64,)
+    """Width of each layer."""
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    dropout: Probability = 0.0
+    layer_norm: bool = False
+    residual: bool = False
+    """Adds a layer's input to its output where the widths are equal (He et al. 2016)."""
+
+
+class Concat(Section):
+    """The features' vectors side by side."""
+
+    kind: Literal["concat"] = "concat"
+
+
+class Dot(Section):
+    """`concat`; in addition a dot product of the user's and the item's vectors goes straight to the outputs."""
+
+    kind: Literal["dot"] = "dot"
+
+
+class FM(Section):
+    """`concat`, and beside it the second-order term of a factorisation machine before its sum over coordinates."""
+
+    kind: Literal["fm"] = "fm"
+
+
+class DCNv2(Section):
+    """Cross layers over the concatenated vectors (Wang et al. 2021)."""
+
+    kind: Literal["dcn_v2"] = "dcn_v2"
+    layers: PositiveInt = 2
+
+
+class DLRMDot(Section):
+    """Dot products of all pairs of vectors, beside a bottom layer over the numbers (Naumov et al. 2019)."""
+
+    kind: Literal["dlrm_dot"] = "dlrm_dot"
+
+
+Interaction = Annotated[Concat | Dot | FM | DCNv2 | DLRMDot, Field(discriminator="kind")]
+
+
+class _Architecture(Section):
+    embedding_dim: PositiveInt = 16
+    """Width of each feature's embedding, unless the feature sets its own `dim`."""
+    embedding_dropout: Probability = 0.0
+    """Share of embedding coordinates dropped in training."""
+    interaction: Annotated[Interaction, name_alone(Interaction)] = Concat()
+    """How the features' vectors meet before the trunk: a kind, or a section with its settings. All but `concat` and
+    `dcn_v2` need vectors of one width, `embedding_dim`."""
+    encoder: MLPSettings = MLPSettings(hidden=(128, 64))
+    """The trunk: shared, one a task, or one an expert, as the architecture has it."""
+    tower: MLPSettings = MLPSettings(hidden=(32,))
+    """What each task has for itself above the trunk, before its output layer."""
+
+
+class SingleTask(_Architecture):
+    """One separate network a task, embedding tables included: what sharing has to beat."""
+
+    kind: Literal["single_task"] = "single_task"
+
+
+class SharedBottom(_Architecture):
+    """Hard parameter sharing (Caruana 1997): one encoder, or its first layers, for all tasks."""
+
+    kind: Literal["shared_bottom"] = "shared_bottom"
+    shared_layers: NonNegativeInt | None = None
+    """Layers of the encoder that all tasks share; each task has the rest for itself. All of them by default."""
+
+
+class SoftSharing(_Architecture):
+    """One network a task, tied by a penalty on the distance between their parameters (Duong et al. 2015)."""
+
+    kind: Literal["soft_sharing"] = "soft_sharing"
+    strength: NonNegativeFloat = 1e-3
+    """Factor of the sum, over pairs of tasks, of squared distances."""
+
+
+class CrossStitch(_Architecture):
+    """One network a task, joined after each layer by learned linear combinations (Misra et al. 2016)."""
+
+    kind: Literal["cross_stitch"] = "cross_stitch"
+    self_weight: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Initial weight of a task's own activation; the others share the rest."""
+
+
+class MMoE(_Architecture):
+    """Shared experts, one gate a task (Ma et al. 2018)."""
+
+    kind: Literal["mmoe"] = "mmoe"
+    experts: PositiveInt = 4
+
+
+class CGC(_Architecture):
+    """Customized gate control (Tang et al. 2020): shared and task-specific experts, one level."""
+
+    kind: Literal["cgc"] = "cgc"
+    shared_experts: PositiveInt = 2
+    task_experts: NonNegativeInt = 1
+
+
+class PLE(_Architecture):
+    """Progressive layered extraction (Tang et al. 2020): levels of `cgc`, the shared experts gated as well."""
+
+    kind: Literal["ple"] = "ple"
+    levels: PositiveInt = 2
+    shared_experts: PositiveInt = 2
+    task_experts: NonNegativeInt = 1
+
+
+class AdaTT(_Architecture):
+    """Adaptive task-to-task fusion (Li et al. 2023), the variant AdaTT-sp without shared experts."""
+
+    kind: Literal["adatt"] = "adatt"
+    levels: PositiveInt = 2
+    task_experts: PositiveInt = 2
+
+
+class STEM(_Architecture):
+    """Shared and task-specific embeddings (Su et al. 2024)."""
+
+    kind: Literal["stem"] = "stem"
+    shared_experts: PositiveInt = 1
+    task_experts: PositiveInt = 1
+
+
+class PEPNet(_Architecture):
+    """Parameter and embedding personalized network (Chang et al. 2023), personalised by profile and support."""
+
+    kind: Literal["pepnet"] = "pepnet"
+    gate_hidden: PositiveInt = 32
+
+
+class POSO(_Architecture):
+    """Personalized cold start modules (Dai et al. 2021): a shared bottom with layers gated by profile and support."""
+
+    kind: Literal["poso"] = "poso"
+    gate_hidden: PositiveInt = 32
+
+
+class ESMM(_Architecture):
+    """Entire space multi-task model (Ma et al. 2018): a task `after` another is the product of two probabilities."""
+
+    kind: Literal["esmm"] = "esmm"
+
+
+class AITM(_Architecture):
+    """Adaptive information transfer (Xi et al. 2021): a task attends to what its `after` task passes on."""
+
+    kind: Literal["aitm"] = "aitm"
+    transfer_dim: PositiveInt = 32
+    calibrator: NonNegativeFloat = 0.6
+    """Weight of the penalty on a conversion more probable than the step before it."""
+
+
+Architecture = Annotated[
+    SingleTask
+    | SharedBottom
+    | SoftSharing
+    | CrossStitch
+    | MMoE
+    | CGC
+    | PLE
+    | AdaTT
+    | STEM
+    | PEPNet
+    | POSO
+    | ESMM
+    | AITM,
+    Field(discriminator="kind"),
+]
+"""Union of all architectures, discriminated by `kind`."""
+
+
+class MeanPool(Section):
+    """The mean of a set's vectors; of a history the sum over the square root of its length (SVD++, Koren 2008)."""
+
+    kind: Literal["pool"] = "pool"
+
+
+class MLPEncoder(MLPSettings):
+    """Layers over a dense vector."""
+
+    kind: Literal["mlp"] = "mlp"
+
+
+class CNNEncoder(Section):
+    """Convolutions and pooling: over positions of a history or a text, or over both directions of an image."""
+
+    kind: Literal["cnn"] = "cnn"
+    channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64)
+    kernel: PositiveInt = 3
+    """Width of each kernel; an odd number keeps rows aligned."""
+    shared_layers: NonNegativeInt | None = None
+    """Images under `shared_bottom` alone: convolutions that all tasks share; each task has the rest for itself."""
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError(f"expected an odd number; found {kernel}")
+        return kernel
+
+
+class RNNEncoder(Section):
+    """The state after the last entry of a recurrent network."""
+
+    kind: Literal["rnn"] = "rnn"
+    cell: Literal["gru", "lstm"] = "gru"
+    hidden: PositiveInt = 32
+
+
+class TransformerEncoder(Section):
+    """Self-attention with positions counted back from the most recent entry (Vaswani et al. 2017)."""
+
+    kind: Literal["transformer"] = "transformer"
+    layers: PositiveInt = 1
+    heads: PositiveInt = 2
+    causal: bool = True
+    """An entry sees earlier ones alone and the last state is read (as SASRec); otherwise the mean of all states."""
+    dropout: Probability = 0.0
+
+
+class AttentionEncoder(Section):
+    """Target attention: entries of the history weighted by their fit to the row's item (DIN, Zhou et al. 2018)."""
+
+    kind: Literal["attention"] = "attention"
+    hidden: PositiveInt = 32
+
+
+SequenceEncoder = Annotated[
+    MeanPool | CNNEncoder | RNNEncoder | TransformerEncoder | AttentionEncoder, Field(discriminator="kind")
+]
+TextEncoder = Annotated[MeanPool | CNNEncoder, Field(discriminator="kind")]

@@ -1,0 +1,30 @@
+"""The items that a trained model can recommend, as raw rows."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mtl_ray.config import Experiment
+from mtl_ray.data.keys import decoded, flat
+from mtl_ray.data.preparation.partition import SideTable
+from mtl_ray.data.vocabulary import Vocabulary
+
+ITEMS = "items.parquet"
+"""File of a data set, and of a registered model, with one raw row an item."""
+
+
+def items_of(experiment: Experiment, table: SideTable | None, known: Vocabulary) -> pa.Table | None:
+    """All items of the items table with all its columns, then those of the training rows that it lacks.
+
+    None if an attribute of items is read from the log: then no table says what the items are like.
+    """
+    key = experiment.column_of(experiment.item)
+    columns = {experiment.column_of(name) for name, f in experiment.features.items() if f.entity == "item"}
+    if columns - {key} - set(table.table.column_names if table else ()):
+        return None
+    if table is None:
+        return pa.table({key: known.values})
+    missing = known.values.filter(pc.invert(pc.is_in(known.values, value_set=table.keys)))
+    rows = table.table.slice(0, len(table.keys))
+    plain = {name: decoded(flat(rows.column(name))) for name in rows.column_names}
+    tables = [pa.table({key: table.keys, **plain}), pa.table({key: missing})]
+    return pa.concat_tables(tables, promote_options="default")

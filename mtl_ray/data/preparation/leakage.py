@@ -1,0 +1,101 @@
+"""What fitting saw of the tested users and items, read back from the finished data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.data import ColdSplit
+from mtl_ray.config.features import SequenceFeature
+from mtl_ray.data.keys import flat, hash_keys, to_keys
+from mtl_ray.data.preparation.parallel import parallel
+from mtl_ray.data.preparation.write import RAW_TEST
+from mtl_ray.data.vocabulary import VOCABULARY
+from mtl_ray.schema import FIRST, UNKNOWN, USER_KEY
+from mtl_ray.storage import Folder
+
+FILES_AT_ONCE = 16
+
+
+def leakage_report(experiment: Experiment, folder: Folder) -> dict[str, Any]:
+    """For `user` and `item`: how many are `tested`, and of these, those that are in the vocabulary, in training rows
+    and, for items, in the histories of training rows. Vocabularies hold all that is fitted by key.
+
+    Raises:
+        RuntimeError: the cold split holds out all tested entities of a kind, and fitting saw one.
+    """
+    words = folder.read_table(VOCABULARY)
+    sequences = [n for n, f in experiment.features.items() if isinstance(f, SequenceFeature)]
+    files = [path.rpartition("/")[2] for path in (folder / "train").files(".parquet")]
+    seen = _Seen(folder / "train", files, experiment.item, sequences)
+    parts = parallel(seen, range(0, len(files), FILES_AT_ONCE))
+    seen_users, seen_items, in_histories = reduce(lambda a, b: [*map(np.union1d, a, b)], parts)
+    report = {}
+    for entity, name in (("user", experiment.user), ("item", experiment.item)):
+        tested = _tested(experiment, folder, name)
+        known = words.filter(pc.equal(words.column("feature"), name)).column("value")
+        rows = pc.index_in(tested, value_set=flat(known)).fill_null(-1).to_numpy(zero_copy_only=False)
+        rows = np.where(rows < 0, UNKNOWN, rows + FIRST)
+        counts = {"tested": len(tested), "in the vocabulary": int((rows >= FIRST).sum())}
+        if entity == "user":
+            counts["in training rows"] = int(np.isin(hash_keys(tested).astype(np.int64), seen_users).sum())
+        else:
+            known_rows = rows[rows >= FIRST]
+            counts["in training rows"] = int(np.isin(known_rows, seen_items).sum())
+            counts["in histories of training rows"] = int(np.isin(known_rows, in_histories).sum())
+        report[entity] = counts
+        found = [f"{number} {where}" for where, number in counts.items() if where != "tested" and number]
+        if found and entity in _held_out(experiment):
+            raise RuntimeError(f"leak: of {len(tested)} held-out {entity}s, {', '.join(found)}; please report this")
+    return report
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The distinct keys of users, rows of items and rows of items in histories of the files from a number on."""
+
+    folder: Folder
+    files: list[str]
+    item: str
+    sequences: list[str]
+
+    def __call__(self, first: int) -> list[np.ndarray]:
+        files = self.files[first : first + FILES_AT_ONCE]
+        columns = [USER_KEY, self.item, *self.sequences]
+        table = pa.concat_tables(self.folder.read_table(file, columns=columns) for file in files)
+        entries = [flat(table.column(name)).flatten().to_numpy() for name in self.sequences]
+        users, items = (table.column(name).to_numpy() for name in (USER_KEY, self.item))
+        return [pd.unique(users), _distinct([items]), _distinct(entries)]
+
+
+def _distinct(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Ascending rows of a table that occur in any of the arrays; faster than to sort or hash them."""
+    found = np.zeros(1 + max((array.max(initial=0) for array in arrays), default=0), bool)
+    for array in arrays:
+        found[array] = True
+    return np.flatnonzero(found)
+
+
+def _tested(experiment: Experiment, folder: Folder, name: str) -> pa.Array:
+    """The distinct keys of the test rows."""
+    if not (folder / RAW_TEST).exists():
+        return pa.array([], pa.string())
+    column = experiment.column_of(name)
+    files = [path.rpartition("/")[2] for path in (folder / RAW_TEST).files(".parquet")]
+    keys = [to_keys((folder / RAW_TEST).read_table(file, columns=[column]).column(column)) for file in files]
+    return pc.unique(pa.chunked_array(keys, pa.string()))
+
+
+def _held_out(experiment: Experiment) -> set[str]:
+    """Entities of which every tested one must be new to the model."""
+    split = experiment.data.split
+    if not isinstance(split, ColdSplit) or split.shown_to == "training":
+        return set()
+    users, items = split.valid_users or split.test_users, split.valid_items or split.test_items
+    return {"user"} if users and not items else {"item"} if items and not users else set()

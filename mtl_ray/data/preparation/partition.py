@@ -1,0 +1,213 @@
+"""One bucket of users, as the later passes of `prepare` read it: joined, deduplicated, split, in time order."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.features import SequenceFeature
+from mtl_ray.data.keys import decoded, flat
+from mtl_ray.data.preparation.split import ITEM, NONE, SHOWN, TIME, TRAIN, USER, Cuts, assign, row_draw
+from mtl_ray.data.preparation.stage import quarantined
+from mtl_ray.data.vectors import digests, is_vectors
+from mtl_ray.storage import Folder, is_text
+
+
+@dataclass(frozen=True)
+class SideTable:
+    """A user or item table whose rows are joined to the log by position."""
+
+    table: pa.Table
+    """Attributes; the last row is all null and serves entities that the table does not know."""
+    keys: pa.Array
+
+    @classmethod
+    def of(cls, table: pa.Table, key: str) -> "SideTable":
+        """From a clean table with the key column `key`."""
+        columns = {n: flat(table.column(n)) for n in table.column_names if n != key}
+        nothing = {n: pa.nulls(1, a.type) for n, a in columns.items()}
+        return cls(
+            pa.table({n: _concat(a, nothing[n]) for n, a in columns.items()}) if columns else pa.table({}),
+            flat(table.column(key)),
+        )
+
+    def positions(self, keys: pa.Array) -> np.ndarray:
+        """(n,) int64 row of the table for each key."""
+        encoded = keys.dictionary_encode()
+        found = pc.index_in(encoded.dictionary, value_set=self.keys).fill_null(len(self.keys))
+        return found.take(encoded.indices).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _concat(first: pa.Array, second: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(first.type):
+        indices = pa.concat_arrays([first.indices, pa.nulls(1, first.indices.type)])
+        return pa.DictionaryArray.from_arrays(indices, first.dictionary)
+    return pa.concat_arrays([first, second])
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The rows of a bucket in a fixed order: by time, then by place in the log."""
+
+    table: pa.Table
+    """Keys, time and the raw columns of log and side tables."""
+    split: np.ndarray
+    """(n,) int8 codes of `data.split`."""
+    draw: np.ndarray
+    """(n,) the draw of each row, see `row_draw`."""
+    duplicates: pa.Table
+    """Repeated interactions, as quarantined rows."""
+    unknown: dict[str, int]
+    """Rows whose entity has no row in a side table."""
+
+
+def load_bucket(
+    experiment: Experiment,
+    staging: Folder,
+    users: SideTable | None,
+    items: SideTable | None,
+    cuts: Cuts,
+) -> Bucket:
+    """Read one bucket, see `bucket_of`."""
+    parts = [staging.read_table(path.rpartition("/")[2], numbered=True) for path in staging.files(".parquet")]
+    return bucket_of(experiment, pa.concat_tables(parts, promote_options="permissive"), users, items, cuts)
+
+
+def bucket_of(
+    experiment: Experiment,
+    table: pa.Table,
+    users: SideTable | None,
+    items: SideTable | None,
+    cuts: Cuts,
+) -> Bucket:
+    """Order, deduplicate, join and split staged rows, which are in the order of the log.
+
+    A repeat of (user, item, time), or of the whole row in a log without time, is set aside.
+    """
+    # A text is looked at once: from here on its number is moved and compared.
+    table = pa.table({name: _numbered(flat(table.column(name))) for name in table.column_names})
+    table = table.take(pa.array(np.argsort(table.column(TIME).to_numpy(), kind="stable")))
+    names = [n for n in table.column_names if n.startswith("raw.")]
+    compared = table.select([USER, ITEM]) if experiment.data.time else _comparable(table, [USER, ITEM, *names])
+    first = ~_repeats(compared, table.column(TIME).to_numpy())
+    repeated = table.filter(pa.array(~first))
+    duplicates = quarantined(
+        repeated.select(names).rename_columns([n.removeprefix("raw.") for n in names]),
+        pa.array(["repeats an earlier row"] * len(repeated), pa.string()),
+        decoded(flat(repeated.column("_file"))),
+        repeated.column("_row").to_numpy(),
+    )
+    table = table.filter(pa.array(first)).combine_chunks()
+    columns = {n: flat(table.column(n)) for n in (USER, ITEM, TIME)}
+    columns |= {n.removeprefix("raw."): flat(table.column(n)) for n in names}
+    unknown = {}
+    for entity, key, side in (("user", USER, users), ("item", ITEM, items)):
+        if side is None:
+            continue
+        positions = side.positions(columns[key])
+        unknown[f"{entity} not in the {entity}s table"] = int((positions == len(side.keys)).sum())
+        take = pa.array(positions)
+        columns |= {n: flat(side.table.column(n)).take(take) for n in side.table.column_names if n not in columns}
+    joined = pa.table(columns)
+    file = flat(table.column("_file"))
+    draw = row_draw(experiment, file, table.column("_row").to_numpy())
+    return Bucket(joined, assign(experiment, joined, file, draw, cuts), draw, duplicates, unknown)
+
+
+def _numbered(values: pa.Array) -> pa.Array:
+    return values.dictionary_encode() if is_text(values.type) else values
+
+
+def _repeats(table: pa.Table, time: np.ndarray) -> np.ndarray:
+    """(n,) bool: rows, in the order of time, that are equal to one above of the same instant."""
+    follows, repeats = np.zeros((2, len(time)), bool)
+    follows[1:] = time[1:] == time[:-1]
+    shared = follows.copy()  # few instants are of several rows, mostly
+    shared[:-1] |= follows[1:]
+    codes = {"": np.cumsum(~follows)[shared]}
+    for name in table.column_names:
+        codes[name] = flat(table.column(name)).dictionary_encode().indices.fill_null(-1).to_numpy()[shared]
+    repeats[shared] = pd.DataFrame(codes).duplicated()
+    return repeats
+
+
+def _comparable(table: pa.Table, names: list[str]) -> pa.Table:
+    """Columns by whose values rows can be grouped: of lists of numbers digests, other lists are left out."""
+    columns = {name: flat(table.column(name)) for name in names}
+    return pa.table(
+        {
+            name: digests(values) if is_vectors(values.type) else values
+            for name, values in columns.items()
+            if is_vectors(values.type) or not pa.types.is_nested(values.type)
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Histories:
+    """For each row the positions, in `source`, of the interactions of its user that it knows."""
+
+    source: np.ndarray
+    """(m,) row numbers of the interactions that may be in a history, by user and time."""
+    starts: np.ndarray
+    """(n,) first entry of `source` for each row."""
+    sizes: np.ndarray
+    """(n,) number of entries."""
+    gaps: np.ndarray
+    """(n,) entry from which on one is skipped, the row itself; beyond the size where the row is not among them."""
+
+    def rows(self, values: np.ndarray, length: int) -> np.ndarray:
+        """(n, length) `values` (by row of the bucket) of each history, oldest first, padded on the right with 0."""
+        steps = np.arange(length, dtype=np.int32)
+        known = np.append(values[self.source], values.dtype.type(0))
+        positions = self.starts.astype(np.int32)[:, None] + steps
+        positions += steps >= self.gaps[:, None]
+        positions[steps >= self.sizes[:, None]] = len(self.source)
+        return known[positions]
+
+    def lists(self, values: pa.Array, rows: np.ndarray) -> pa.ListArray:
+        """The same of the given rows as lists of raw values."""
+        sizes = self.sizes[rows]
+        ends = np.cumsum(sizes)
+        within = np.arange(int(sizes.sum())) - np.repeat(ends - sizes, sizes)
+        within = within + (within >= np.repeat(self.gaps[rows], sizes))
+        entries = self.source[np.repeat(self.starts[rows], sizes) + within]
+        offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+        return pa.ListArray.from_arrays(offsets, values.take(pa.array(entries)))
+
+
+def histories(bucket: Bucket, feature: SequenceFeature, split: str) -> Histories:
+    """The last interactions of each row's user, `feature.max_length` at most, that the row knows.
+
+    Args:
+        bucket: rows in time order.
+        feature: says whether a row knows the past alone or all.
+        split: kind of the split; under `time` any row is in histories, else only those trained on or shown.
+    """
+    user = flat(bucket.table.column(USER)).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    time = bucket.table.column(TIME).to_numpy()
+    order = np.lexsort((np.arange(len(user)), time, user))
+    user, time, code = user[order], time[order], bucket.split[order]
+    usable = (code != NONE) if split == "time" else (code == TRAIN) | (code == SHOWN)
+    before = np.concatenate([[0], np.cumsum(usable)])
+    positions = np.arange(len(user))
+    first = np.concatenate([[True], user[1:] != user[:-1]]) if len(user) else np.zeros(0, bool)
+    start = before[np.maximum.accumulate(np.where(first, positions, 0))]
+    if feature.known == "all":
+        last = np.append(np.flatnonzero(first)[1:], len(user))
+        end = before[last][np.cumsum(first) - 1]
+        itself = np.where(usable, before[:-1], -1)
+    else:
+        later = first | np.concatenate([[True], time[1:] != time[:-1]]) if len(user) else first
+        end = before[np.maximum.accumulate(np.where(later, positions, 0))]
+        itself = np.full(len(user), -1)
+    among = (itself >= 0) & (itself >= end - feature.max_length)
+    start = np.maximum(start, end - feature.max_length - among)
+    sizes = end - start - among
+    gaps = np.where(among, itself - start, sizes)
+    inverse = np.empty_like(order)
+    inverse[order] = positions
+    return Histories(order[usable], start[inverse], sizes[inverse], gaps[inverse])

@@ -1,0 +1,141 @@
+"""What the passes of `prepare` do with one piece: picklable functions that `parallel` spreads over the cluster."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.data import TimeSplit
+from mtl_ray.data.preparation.fit import Survey, survey
+from mtl_ray.data.preparation.parallel import parallel
+from mtl_ray.data.preparation.partition import Bucket, SideTable, load_bucket
+from mtl_ray.data.preparation.split import (
+    HISTOGRAM_BINS,
+    TIME,
+    Cuts,
+    cuts_from_histogram,
+    declared_cuts,
+    earliest,
+    first_of,
+    needs_histogram,
+    num_first_of_items,
+)
+from mtl_ray.data.preparation.stage import Stage, describe
+from mtl_ray.data.preparation.target_statistics import NO_BORDERS, slice_borders, statistics
+from mtl_ray.data.preparation.write import Writer
+from mtl_ray.data.sources import Raw
+from mtl_ray.storage import Folder
+
+PIECE_ROWS = 1_000_000
+"""Approximate rows of the log that one task stages."""
+
+
+def stage_pieces(stage: Stage, raw: Raw) -> list[dict[str, Any]]:
+    """First pass: the log dealt into buckets; what `Stage` says of each piece."""
+    num_pieces = max(1, min(len(raw.chunks), round(raw.num_rows / PIECE_ROWS)))
+    size = -(-len(raw.chunks) // num_pieces)
+    return list(parallel(_StagePiece(stage, raw.chunks, size), range(-(-len(raw.chunks) // size))))
+
+
+def find_cuts(
+    experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_buckets: int
+) -> tuple[tuple[float, float] | None, np.ndarray]:
+    """The cuts of the time split, and the borders of the slices of statistics."""
+    split, sliced = experiment.data.split, experiment.data.time and any(statistics(experiment))
+    cuts = declared_cuts(experiment, any(piece["is_timestamp"] for piece in pieces))
+    if not sliced and not needs_histogram(experiment):
+        return cuts, NO_BORDERS
+    low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
+    counts = reduce(add, parallel(_Histogram(aside, low, high), range(num_buckets)))
+    if isinstance(split, TimeSplit) and cuts is None:
+        cuts = cuts_from_histogram(counts, low, high, (split.valid, split.test))
+    return cuts, slice_borders(counts, low, high, cuts[0] if cuts else None) if sliced else NO_BORDERS
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Reads one bucket: ordered, joined, split."""
+
+    experiment: Experiment
+    folder: Folder
+    users: SideTable | None
+    items: SideTable | None
+    cuts: Cuts
+
+    def __call__(self, bucket: int) -> Bucket:  # noqa: D102
+        staging = self.folder / f"staging/{bucket:05d}"
+        return load_bucket(self.experiment, staging, self.users, self.items, self.cuts)
+
+
+@dataclass(frozen=True)
+class SurveyBucket:
+    """Statistics of one bucket; its repeated rows go to quarantine."""
+
+    load: Loader
+    borders: np.ndarray
+
+    def __call__(self, bucket: int) -> Survey:  # noqa: D102
+        loaded = self.load(bucket)
+        result = survey(self.load.experiment, loaded, self.borders)
+        if len(loaded.duplicates):
+            quarantine = self.load.folder / "quarantine"
+            quarantine.write_table(f"duplicates-{bucket:05d}.parquet", loaded.duplicates)
+            result.duplicates = describe(loaded.duplicates, 5)
+        return result
+
+
+@dataclass(frozen=True)
+class WriteBucket:
+    """Encodes and writes one of the buckets; gives the digest of its rows."""
+
+    load: Loader
+    writer: Writer
+    buckets: Sequence[int]
+
+    def __call__(self, number: int) -> str:  # noqa: D102
+        return self.writer(number, self.load(self.buckets[number]))
+
+
+@dataclass(frozen=True)
+class _StagePiece:
+    stage: Stage
+    raw_chunks: Sequence[Any]
+    size: int
+
+    def __call__(self, piece: int) -> dict[str, Any]:
+        return self.stage(piece, self.raw_chunks[piece * self.size : (piece + 1) * self.size])
+
+
+@dataclass(frozen=True)
+class _Histogram:
+    folder: Folder
+    low: float
+    high: float
+
+    def __call__(self, bucket: int) -> np.ndarray:
+        counts = np.zeros(HISTOGRAM_BINS, np.int64)
+        staging = self.folder / f"staging/{bucket:05d}"
+        for path in staging.files(".parquet"):
+            time = staging.read_table(path.rpartition("/")[2], columns=[TIME]).column(TIME).to_numpy()
+            counts += np.histogram(time, bins=HISTOGRAM_BINS, range=(self.low, self.high))[0]
+        return counts
+
+
+@dataclass(frozen=True)
+class _Earliest:
+    load: Loader
+
+    def __call__(self, bucket: int) -> pa.Table:
+        loaded = self.load(bucket)
+        return earliest(self.load.experiment, loaded.table, loaded.draw)
+
+
+def first_of_items(load: Loader, buckets: Sequence[int]) -> pa.Table:
+    """The first interactions of held-out items, see `Cuts.first`."""
+    number = num_first_of_items(load.experiment.data.split)  # pyright: ignore[reportArgumentType]
+    return reduce(lambda a, b: first_of(pa.concat_tables([a, b]), number), parallel(_Earliest(load), buckets))

@@ -1,0 +1,74 @@
+"""What `prepare` found in the rows: the counts of `quality.json`, and the refusal when too many rows are bad."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from mtl_ray.config import Experiment
+from mtl_ray.data.preparation.fit import Survey
+from mtl_ray.data.preparation.split import NONE, SHOWN
+from mtl_ray.errors import InputError
+from mtl_ray.schema import SPLITS
+from mtl_ray.storage import Folder
+
+
+def count_staged(experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, target: Folder) -> dict[str, Any]:
+    """Counts of the staged rows, added up. Raises InputError if the log is empty or too much of it is bad."""
+    reasons: Counter[str] = Counter()
+    for piece in pieces:
+        reasons.update(piece["reasons"])
+    staged = {
+        "rows": sum(piece["rows"] for piece in pieces),
+        "bad": sum(reasons.values()),
+        "reasons": dict(reasons),
+        "examples": [e for piece in pieces for e in piece["examples"]][:5],
+    }
+    if not staged["rows"]:
+        raise InputError("the log is empty: expected at least one row of interactions")
+    refuse_bad(experiment, {"rows": staged["rows"], **staged}, aside, target)
+    return staged
+
+
+def refuse_bad(experiment: Experiment, quality: dict[str, Any], aside: Folder, target: Folder) -> None:
+    """Stop if more rows are bad than the experiment allows; the quarantine stays, to be looked at."""
+    bad, rows = quality["bad"], quality["rows"]
+    if bad <= experiment.data.max_bad_share * rows and bad < rows:
+        return
+    rejected = target.suffixed(".rejected")
+    rejected.delete()
+    (aside / "quarantine").rename(rejected)
+    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in quality["reasons"].items())
+    raise InputError(
+        f"{bad:,} of {rows:,} rows are bad ({bad / rows:.1%}; data.max_bad_share allows "
+        f"{experiment.data.max_bad_share:.1%}): {reasons}; first: {'; '.join(quality['examples'][:3])}; "
+        f"all are in {rejected}"
+    )
+
+
+def quality_report(
+    experiment: Experiment, staged: dict[str, Any], total: Survey, mended: dict[str, int]
+) -> dict[str, Any]:
+    """The content of `quality.json`."""
+    rows = np.stack(total.num_rows).sum(0)
+    reasons = dict(staged["reasons"])
+    if total.num_duplicates:
+        reasons["repeats an earlier row"] = total.num_duplicates
+    constant = [n for n, counts in total.counts.items() if len(counts) < 2]
+    constant += [n for n, moments in total.moments.items() if moments.std == 0]
+    splits = {split: int(rows[code]) for code, split in enumerate(SPLITS)}
+    return {
+        "rows": staged["rows"],
+        "bad": sum(reasons.values()),
+        "reasons": reasons,
+        "examples": staged["examples"] + total.duplicates,
+        "splits": splits,
+        "in_no_split": int(rows[NONE]),
+        "shown_in_histories": int(rows[SHOWN]),
+        "mended": mended,
+        "unknown_entities": dict(total.issues),
+        "constant": constant,
+        "label_share": {
+            task: {s: round(total.labels[task, s] / max(1, splits[s]), 6) for s in SPLITS} for task in experiment.tasks
+        },
+    }

@@ -1,0 +1,175 @@
+"""Which rows train, which validate and which test: a function of the seed and of the row alone, on any machine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.data import ColdSplit, PredefinedSplit, RandomSplit, TimeSplit
+from mtl_ray.counter_rng import Stream, mix, uniform_keys
+from mtl_ray.data.keys import decoded, hash_keys, to_keys
+from mtl_ray.errors import InputError
+
+TRAIN, VALID, TEST, NONE, SHOWN = 0, 1, 2, 3, 4
+"""Codes of the splits; NONE is a row that a predefined split does not name, SHOWN one that is in histories alone."""
+
+USER, ITEM, TIME = "_user", "_item", "_time"
+"""Columns of a staged row beside its raw ones: the keys as text, the time as a number."""
+
+HISTOGRAM_BINS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What a split takes from the whole log."""
+
+    times: tuple[float, float] | None = None
+    """First instants of the validation and of the test rows, for the time split."""
+    first: pa.Table | None = None
+    """The first interactions of each held-out item, for the cold split: (item, time, draw), see `earliest`."""
+
+
+def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.ndarray, cuts: Cuts) -> np.ndarray:
+    """(n,) int8 split code of each row.
+
+    Args:
+        experiment: its `data.split` and `data_seed` decide.
+        table: staged rows in time order: keys, time and the raw columns.
+        file: name of the file of each row.
+        draw: (n,) see `row_draw`.
+        cuts: see `Cuts`.
+    """
+    split, seed = experiment.data.split, experiment.data_seed
+    match split:
+        case RandomSplit():
+            return _by_share(draw, split.valid, split.test)
+        case TimeSplit():
+            assert cuts.times is not None
+            time = table.column(TIME).to_numpy()
+            return np.where(time >= cuts.times[1], TEST, np.where(time >= cuts.times[0], VALID, TRAIN)).astype(np.int8)
+        case ColdSplit():
+            user = uniform_keys(mix(hash_keys(to_keys(table.column(USER))), Stream.USER), seed)
+            by_user, by_item = _by_share(user, split.valid_users, split.test_users), _item_codes(split, table, seed)
+            codes = np.maximum(by_user, by_item)
+            if split.shown_users or split.shown_items or split.evaluated_after:
+                ranks, new_user, new_item = _ranks(table.column(USER)), by_user != TRAIN, by_item != TRAIN
+                skip = split.evaluated_after
+                codes[new_user & (ranks < skip) | new_item & _among_first(cuts, skip, table, draw)] = NONE
+                shown_by_item = ~new_item | _among_first(cuts, split.shown_items, table, draw)
+                shown = (~new_user | (ranks < split.shown_users)) & shown_by_item
+                codes[(new_user | new_item) & shown] = TRAIN if split.shown_to == "training" else SHOWN
+            return codes
+        case PredefinedSplit():
+            values = decoded(file) if split.column is None else to_keys(table.column(split.column))
+            codes = np.full(len(table), NONE, np.int8)
+            named = ((TRAIN, split.train), (VALID, split.valid), (TEST, split.test), (SHOWN, split.shown))
+            for code, names in named:
+                codes[np.asarray(pc.is_in(values, value_set=pa.array(names, pa.string())))] = code
+            if split.valid_share and not split.valid:
+                codes[(codes == TRAIN) & (draw < split.valid_share)] = VALID
+            return codes
+
+
+def _item_codes(split: ColdSplit, table: pa.Table, seed: int) -> np.ndarray:
+    item = uniform_keys(mix(hash_keys(to_keys(table.column(ITEM))), Stream.ITEM), seed)
+    return _by_share(item, split.valid_items, split.test_items)
+
+
+def _ranks(keys: pa.ChunkedArray) -> np.ndarray:
+    """(n,) how many rows of the same key are above each row."""
+    values = keys.to_pandas()
+    return values.groupby(values).cumcount().to_numpy()
+
+
+def row_draw(experiment: Experiment, file: pa.Array, row: np.ndarray) -> np.ndarray:
+    """(n,) float64 in [0, 1): a draw for each row of the log."""
+    return uniform_keys(hash_keys(file) ^ mix(row.astype(np.uint64), Stream.ROW), experiment.data_seed)
+
+
+def needs_first(experiment: Experiment) -> bool:
+    """Whether the split wants the first interactions of items, whose rows are in many buckets."""
+    split = experiment.data.split
+    return isinstance(split, ColdSplit) and num_first_of_items(split) > 0
+
+
+def num_first_of_items(split: ColdSplit) -> int:
+    """How many first interactions of each held-out item the split wants to know."""
+    held_out = split.valid_items or split.test_items
+    return max(split.shown_items, split.evaluated_after if held_out else 0)
+
+
+def earliest(experiment: Experiment, table: pa.Table, draw: np.ndarray) -> pa.Table:
+    """The first interactions of each held-out item among some rows: columns item, time, draw (which orders rows of the
+    same instant): of each item those that are shown or not evaluated."""
+    split = experiment.data.split
+    assert isinstance(split, ColdSplit)
+    held_out = _item_codes(split, table, experiment.data_seed) != TRAIN
+    rows = pa.table({"item": to_keys(table.column(ITEM)), "time": table.column(TIME), "draw": pa.array(draw)})
+    return first_of(rows.filter(pa.array(held_out)), num_first_of_items(split))
+
+
+def first_of(rows: pa.Table, number: int) -> pa.Table:
+    """The first `number` rows of each item by time, then by draw."""
+    rows = rows.sort_by([("time", "ascending"), ("draw", "ascending")])
+    return rows.filter(pa.array(_ranks(rows.column("item")) < number))
+
+
+def _among_first(cuts: Cuts, number: int, table: pa.Table, draw: np.ndarray) -> np.ndarray:
+    """(n,) bool: whether each row is one of the first `number` of a held-out item."""
+    if cuts.first is None:
+        return np.zeros(len(table), bool)
+    first = first_of(cuts.first, number)
+    known = pd.MultiIndex.from_arrays([first["item"].to_pandas(), first["draw"].to_numpy()])
+    return pd.MultiIndex.from_arrays([to_keys(table.column(ITEM)).to_pandas(), draw]).isin(known)
+
+
+def _by_share(draw: np.ndarray, valid: float, test: float) -> np.ndarray:
+    return np.where(draw < test, TEST, np.where(draw < test + valid, VALID, TRAIN)).astype(np.int8)
+
+
+def needs_histogram(experiment: Experiment) -> bool:
+    """Whether the cuts of the time split depend on how the rows spread over time."""
+    return isinstance(experiment.data.split, TimeSplit) and experiment.data.split.test_from is None
+
+
+def declared_cuts(experiment: Experiment, is_timestamp: bool) -> tuple[float, float] | None:
+    """The cuts that the experiment file gives, in the unit of the staged `time` column."""
+    split = experiment.data.split
+    if not isinstance(split, TimeSplit) or split.test_from is None:
+        return None
+    test = instant(split.test_from, is_timestamp, "data.split.test_from")
+    valid = test if split.valid_from is None else instant(split.valid_from, is_timestamp, "data.split.valid_from")
+    if valid > test:
+        raise InputError(f"data.split: valid_from ({split.valid_from}) is after test_from ({split.test_from})")
+    return valid, test
+
+
+def instant(value: float | str, is_timestamp: bool, path: str) -> float:
+    """A number as it is; an ISO date in the unit of a timestamp column (nanoseconds since 1970)."""
+    if not isinstance(value, str):
+        return float(value)
+    if not is_timestamp:
+        raise InputError(f"{path}: expected a number, as the time column holds numbers; found '{value}'")
+    try:
+        return float(pd.Timestamp(value).value)
+    except ValueError:
+        raise InputError(f"{path}: expected an ISO date or time; found '{value}'") from None
+
+
+def cuts_from_histogram(counts: np.ndarray, low: float, high: float, shares: Sequence[float]) -> tuple[float, float]:
+    """Instants that leave the given (valid, test) shares of the rows after them.
+
+    Args:
+        counts: (HISTOGRAM_BINS,) rows in each equal slice of time from `low` to `high`.
+    """
+    valid, test = shares
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    before = np.concatenate([[0], np.cumsum(counts)]) / max(1, counts.sum())
+    cuts = [float(edges[np.searchsorted(before, 1 - s - 1e-12)]) for s in (valid + test, test)]
+    # A share of 0 must leave nothing after its cut, not even the last instant.
+    test_cut = cuts[1] if test else float(np.nextafter(high, np.inf))
+    return (cuts[0] if valid else test_cut), test_cut

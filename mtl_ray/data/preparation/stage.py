@@ -1,0 +1,147 @@
+"""First pass of `prepare`: the log is read once, checked row by row and dealt into buckets of users.
+
+All rows of a user are in one bucket, so later passes see whole histories and every duplicate while holding one bucket
+in memory, however long the log is.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mtl_ray.config import Experiment
+from mtl_ray.counter_rng import Stream, mix
+from mtl_ray.data.encoding import to_numbers
+from mtl_ray.data.keys import decoded, flat, hash_keys
+from mtl_ray.data.preparation.row_checks import bad_rows, keys_of
+from mtl_ray.data.preparation.split import TIME, USER
+from mtl_ray.data.sources import Chunk
+from mtl_ray.data.vectors import as_variable
+from mtl_ray.storage import Folder, is_text
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Reads consecutive chunks and writes `staging/BUCKET/PIECE.parquet` and `quarantine/PIECE.parquet`."""
+
+    experiment: Experiment
+    columns: Sequence[str]
+    """Raw columns to keep."""
+    num_buckets: int
+    folder: Folder
+
+    def __call__(self, piece: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
+        """Stage one piece of the log; returns its counts: rows, bad rows by reason, first bad rows, time range."""
+        writers: dict[str, pq.ParquetWriter] = {}
+        total, reasons, examples = 0, Counter(), []
+        low, high, is_timestamp = float("inf"), float("-inf"), False
+        waiting: list[pa.Table] = []  # dealt together: a bucket's part of a single table is small and slow to write
+        for chunk in chunks:
+            for first_row, table in chunk.read():
+                total += len(table)
+                rows = np.arange(first_row, first_row + len(table))
+                reason, staged, stamp = self.checked(table, chunk.file, rows)
+                good = np.asarray(reason.is_null())
+                if not good.all():
+                    bad = quarantined(table.filter(pa.array(~good)), reason.drop_null(), chunk.file, rows[~good])
+                    self._write(writers, f"quarantine/{piece:06d}.parquet", bad)
+                    reasons.update(reason.drop_null().to_pylist())
+                    if len(examples) < 5:
+                        examples += describe(bad, 5 - len(examples))
+                is_timestamp |= stamp
+                if len(staged):
+                    low = min(low, float(staged.column(TIME).to_numpy().min()))
+                    high = max(high, float(staged.column(TIME).to_numpy().max()))
+                waiting.append(staged)
+                if sum(map(len, waiting)) >= self.experiment.data.bucket_rows:
+                    self._deal(writers, piece, waiting)
+                    waiting = []
+        self._deal(writers, piece, waiting)
+        for writer in writers.values():
+            writer.close()
+        return {
+            "rows": total,
+            "reasons": dict(reasons),
+            "examples": examples,
+            "low": low,
+            "high": high,
+            "is_timestamp": is_timestamp,
+        }
+
+    def checked(self, table: pa.Table, file: str, rows: np.ndarray) -> tuple[pa.Array, pa.Table, bool]:
+        """Why each row is bad (null for a good one), good rows with their keys, time and place, and whether the time
+        column holds timestamps."""
+        keys = keys_of(self.experiment, table)
+        reason = bad_rows(self.experiment, table, keys)
+        good = reason.is_null()
+        table, keys, rows = table.select(self.columns).filter(good), keys.filter(good), rows[np.asarray(good)]
+        time_column = self.experiment.data.time
+        time, stamp = pa.array(np.zeros(len(table))), False
+        if time_column:
+            values = flat(table.column(time_column))
+            stamp = pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)
+            time = pa.array(to_numbers(values))
+        own = {
+            **{name: flat(keys.column(name)) for name in keys.column_names},
+            TIME: time,
+            "_file": pa.array([file]).take(pa.array(np.zeros(len(table), np.int32))),
+            "_row": pa.array(rows),
+        }
+        # Dictionaries differ from table to table.
+        raw = {f"raw.{name}": decoded(as_variable(flat(table.column(name)))) for name in self.columns}
+        return reason, pa.table({**own, **raw}), stamp
+
+    def _deal(self, writers: dict[str, pq.ParquetWriter], piece: int, tables: list[pa.Table]) -> None:
+        for bucket, part in self._dealt(pa.concat_tables(tables, promote_options="permissive")) if tables else ():
+            self._write(writers, f"staging/{bucket:05d}/{piece:06d}.parquet", part)
+
+    def _dealt(self, staged: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+        buckets = (mix(hash_keys(flat(staged.column(USER))), Stream.PARTITION) % np.uint64(self.num_buckets)).astype(
+            int
+        )
+        order = np.argsort(buckets, kind="stable")
+        staged = staged.take(pa.array(order))
+        bounds = np.searchsorted(buckets[order], np.arange(self.num_buckets + 1))
+        for bucket in range(self.num_buckets):
+            if bounds[bucket + 1] > bounds[bucket]:
+                yield bucket, staged.slice(bounds[bucket], bounds[bucket + 1] - bounds[bucket])
+
+    def _write(self, writers: dict[str, pq.ParquetWriter], name: str, table: pa.Table) -> None:
+        if name not in writers:
+            parent, _, file = name.rpartition("/")
+            folder = (self.folder / parent).create()
+            texts = [field.name for field in table.schema if is_text(field.type)]
+            # Read back twice, whole, and deleted: nobody skips rows by statistics.
+            writers[name] = pq.ParquetWriter(
+                f"{folder.path}/{file}",
+                table.schema,
+                filesystem=folder.fs,
+                use_dictionary=texts,  # pyright: ignore[reportArgumentType] - it takes names of columns, too
+                write_statistics=False,
+            )
+        writers[name].write_table(table.cast(writers[name].schema))
+
+
+def quarantined(table: pa.Table, reason: pa.Array, file: str | pa.Array, rows: np.ndarray) -> pa.Table:
+    """Bad rows as they stood, all as text, with why and where."""
+    where = {
+        "reason": reason,
+        "file": pa.array([file] * len(table), pa.string()) if isinstance(file, str) else file,
+        "row": pa.array(rows.astype(np.int64)),
+    }
+    return pa.table({**where, **{name: _as_text(flat(table.column(name))) for name in table.column_names}})
+
+
+def describe(bad: pa.Table, limit: int) -> list[str]:
+    """Where the first bad rows are: "u.data row 17: rating is not a number"."""
+    return [f"{row['file']} row {row['row']}: {row['reason']}" for row in bad.slice(0, limit).to_pylist()]
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    if pa.types.is_nested(values.type):
+        return pa.array([None if v is None else str(v) for v in values.to_pylist()], pa.string())
+    return values.cast(pa.string())

@@ -1,0 +1,107 @@
+"""Third pass of `prepare`: a bucket's rows encoded and written, the training rows dealt over lanes."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from mtl_ray.config.features import SequenceFeature, StatisticFeature
+from mtl_ray.data.encoding import Encoder, column, to_numbers
+from mtl_ray.data.keys import decoded, flat, hash_keys
+from mtl_ray.data.preparation.partition import Bucket, histories
+from mtl_ray.data.preparation.split import ITEM, TEST, TIME, TRAIN, USER
+from mtl_ray.data.preparation.target_statistics import Tallies
+from mtl_ray.data.vocabulary import Vocabulary
+from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
+from mtl_ray.storage import Folder
+
+RAW_TEST = "raw_test"
+"""Folder with the test rows as a caller of the registered model would send them: raw values, histories as id lists."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes `{train,valid,test}/BUCKET-LANE.parquet` and `raw_test/BUCKET.parquet`."""
+
+    encoder: Encoder
+    supports: Mapping[str, Vocabulary]
+    folder: Folder
+    tallies: Tallies
+    offsets: Mapping[str, np.ndarray]
+    """By split, the number of the first row of each bucket."""
+
+    def __call__(self, number: int, bucket: Bucket) -> str:
+        """Write bucket `number`; returns the digest of its encoded rows."""
+        experiment = self.encoder.experiment
+        encoded, raw_histories = self._encoded(bucket)
+        digest = hashlib.sha256()
+        for code, split in enumerate(SPLITS):
+            positions = np.flatnonzero(bucket.split == code)
+            if not len(positions):
+                continue
+            if code == TRAIN:
+                # The stored order is random already, so that a lane is a fair sample of its bucket.
+                positions = np.random.default_rng([experiment.data_seed, number]).permutation(positions)
+            columns = {ROW: self.offsets[split][number] + np.arange(len(positions))}
+            columns |= {name: values[positions] for name, values in encoded.items()}
+            for name in sorted(columns):
+                digest.update(f"{split}/{name}".encode())
+                digest.update(np.ascontiguousarray(columns[name]).tobytes())
+            self._write_lanes(split, number, columns)
+            if split == "test":
+                self._write_raw(number, bucket.table.take(pa.array(positions)), raw_histories)
+        return digest.hexdigest()
+
+    def _encoded(self, bucket: Bucket) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+        """All columns of every row of the bucket but `ROW`, and raw histories of its test rows."""
+        experiment, table = self.encoder.experiment, bucket.table
+        columns, raw_histories = self._sequences(bucket)
+        columns |= self.tallies.encoded(self.encoder, bucket)
+        for name, feature in experiment.features.items():
+            if not isinstance(feature, SequenceFeature | StatisticFeature):
+                columns[name] = self.encoder.feature(name, column(table, experiment, name))
+        columns |= {label_column(name): self.encoder.label(name, table) for name in experiment.tasks}
+        columns[USER_SUPPORT] = self.supports[experiment.user].support(flat(table.column(USER)))
+        columns[ITEM_SUPPORT] = self.supports[experiment.item].support(flat(table.column(ITEM)))
+        columns[USER_KEY] = hash_keys(flat(table.column(USER))).astype(np.int64)
+        return columns, raw_histories
+
+    def _sequences(self, bucket: Bucket) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+        """Encoded histories of every row of the bucket, and raw ones of its test rows."""
+        experiment = self.encoder.experiment
+        items = flat(bucket.table.column(ITEM))
+        test = np.flatnonzero(bucket.split == TEST)
+        encoded, raw = {}, {}
+        for name, feature in experiment.features.items():
+            if not isinstance(feature, SequenceFeature):
+                continue
+            past = histories(bucket, feature, experiment.data.split.kind)
+            encoded[name] = past.rows(self.encoder.vocabularies[feature.of].rows(items), feature.max_length)
+            raw[name] = past.lists(decoded(items), test)
+            if feature.values:
+                numbers = to_numbers(flat(bucket.table.column(feature.values)))
+                values = self.encoder.standardised(name, numbers)
+                encoded[f"{name}.values"] = past.rows(values, feature.max_length)
+                raw[f"{name}.values"] = past.lists(pa.array(numbers), test)
+        return encoded, raw
+
+    def _write_lanes(self, split: str, number: int, columns: dict[str, np.ndarray]) -> None:
+        num_lanes = self.encoder.schema.num_lanes
+        for lane in range(num_lanes):
+            first = (lane - int(columns[ROW][0])) % num_lanes  # rows are numbered without gaps
+            if first < len(columns[ROW]):
+                table = pa.table({name: to_arrow(values[first::num_lanes]) for name, values in columns.items()})
+                (self.folder / split).write_table(f"{number:05d}-{lane:03d}.parquet", table, dictionary=False)
+
+    def _write_raw(self, number: int, table: pa.Table, histories: dict[str, pa.Array]) -> None:
+        columns = {n: decoded(flat(table.column(n))) for n in table.column_names if n not in (USER, ITEM, TIME)}
+        (self.folder / RAW_TEST).write_table(f"{number:05d}.parquet", pa.table({**columns, **histories}))
+
+
+def to_arrow(values: np.ndarray) -> pa.Array:
+    """(n,) or (n, length) numbers as a column; rows of length > 1 become fixed-size lists."""
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])

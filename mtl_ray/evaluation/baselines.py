@@ -1,0 +1,96 @@
+"""Predictions without a model, from training rows alone: what any model must beat, segment by segment.
+
+constant     the mean training label
+item_mean    the mean training label of the item, shrunken towards the constant
+user_mean    the same of the user
+popularity   the number of the item's training interactions, as a score; for metrics of the order alone
+
+A task whose label is also an input gets the constant alone: the mean label of an entity would be that input.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.tasks import RANKED, is_order_metric
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.loader import Batch, read_directly, to_batch
+from mtl_ray.evaluation.evaluate import segment_metrics
+from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, SplitName, label_column
+from mtl_ray.tasks.heads import TaskHead, build_task
+
+SHRINKAGE = {"item_mean": 25.0, "user_mean": 10.0}
+"""Labels at the constant that an entity's mean starts from (Koren 2010, "Factor in the neighbors", section 2.1)."""
+
+BASELINES = ("constant", "item_mean", "user_mean", "popularity")
+
+
+def evaluate_baselines(experiment: Experiment, prepared: Prepared, split: SplitName) -> dict[str, dict[str, float]]:
+    """Metrics `split/task/metric[/segment]` by baseline, for the tasks whose prediction is one number.
+
+    Labels and ids of the training rows are read file by file; sums by entity are held in memory.
+    """
+    tasks = {
+        name: build_task(task, prepared.schema.tasks[name])
+        for name, task in experiment.tasks.items()
+        if task.kind in RANKED
+    }
+    if not tasks or not prepared.schema.num_rows[split]:
+        return {name: {} for name in BASELINES}
+    own = {name: task for name, task in tasks.items() if not experiment.tasks[name].masked_input}
+    keys = {"item_mean": experiment.item, "user_mean": experiment.user}
+    labels = [label_column(name) for name in tasks]
+    rows = _rows(prepared, split, [ROW, USER_KEY, USER_SUPPORT, ITEM_SUPPORT, *keys.values(), *labels])
+    means = {name: prepared.schema.tasks[name].mean for name in tasks}
+    constant = {name: torch.full((len(rows[ROW]),), means[name], dtype=torch.float64) for name in tasks}
+    support = rows[ITEM_SUPPORT].double()
+    popularity = dict.fromkeys(own, support)
+    result = {
+        "constant": segment_metrics(experiment, tasks, rows | constant, split),
+        "popularity": segment_metrics(experiment, own, rows | popularity, split),
+    }
+    fitted = _entity_means(prepared, own, keys, means)
+    for baseline, key in keys.items():
+        predictions = {name: fitted[baseline, name][rows[key].long()] for name in own}
+        result[baseline] = segment_metrics(experiment, own, rows | predictions, split)
+    result["popularity"] = {key: value for key, value in result["popularity"].items() if is_order_metric(key)}
+    return {name: result[name] for name in BASELINES}
+
+
+def _entity_means(
+    prepared: Prepared, tasks: Mapping[str, TaskHead], keys: Mapping[str, str], means: Mapping[str, float]
+) -> dict[tuple[str, str], Tensor]:
+    """By baseline and task, (num_embeddings,) the shrunken mean of each id; the constant for an id without labels."""
+    sizes = {baseline: prepared.schema.features[key].num_embeddings or 0 for baseline, key in keys.items()}
+    sums = {(baseline, task): np.zeros((2, sizes[baseline])) for baseline in keys for task in tasks}
+    columns = [*keys.values(), *map(label_column, tasks)]
+    for part in _parts(prepared, "train", columns):
+        for name, task in tasks.items():
+            label = part[label_column(name)]
+            mask = task.labelled(label)
+            for baseline, key in keys.items():
+                ids, size = part[key][mask].numpy(), sizes[baseline]
+                sums[baseline, name] += [
+                    np.bincount(ids, label[mask].numpy(), minlength=size),
+                    np.bincount(ids, minlength=size),
+                ]
+    return {
+        (baseline, name): torch.from_numpy((total + SHRINKAGE[baseline] * means[name]) / (count + SHRINKAGE[baseline]))
+        for (baseline, name), (total, count) in sums.items()
+    }
+
+
+def _rows(prepared: Prepared, split: SplitName, columns: list[str]) -> Batch:
+    """All rows of a split in their order."""
+    parts = list(_parts(prepared, split, columns))
+    rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    order = torch.argsort(rows[ROW])
+    return {name: column[order] for name, column in rows.items()}
+
+
+def _parts(prepared: Prepared, split: SplitName, columns: list[str]) -> Iterator[Batch]:
+    folder = prepared.folder / split
+    return (to_batch(table) for table in read_directly(folder, folder.files(".parquet"), list(dict.fromkeys(columns))))

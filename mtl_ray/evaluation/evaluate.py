@@ -1,0 +1,102 @@
+"""Predictions and metrics of a split: per task and per segment, exact over workers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtl_ray.config import Experiment
+from mtl_ray.data.loader import Batch, Shard, to_device
+from mtl_ray.distributed import gather_rows, rank, sum_over_ranks, world_size
+from mtl_ray.evaluation.losses import mean_losses
+from mtl_ray.evaluation.metrics import evaluate_task, segment_masks
+from mtl_ray.models import MultiTaskModel
+from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, label_column, segments
+from mtl_ray.tasks.heads import TaskHead
+
+
+@torch.no_grad()
+def evaluated(model: MultiTaskModel, batches: Iterable[Batch]) -> Batch:
+    """Of all rows, on the CPU: predictions `NAME` (natural scale), row numbers, user keys, supports and labels; and of
+    each task `NAME.loss`, the sum and the count of its losses."""
+    columns = (ROW, USER_KEY, USER_SUPPORT, ITEM_SUPPORT, *map(label_column, model.tasks))
+    parts = []
+    for batch in batches:
+        part = {name: batch[name] for name in columns} | model.evaluation_logits(batch)
+        parts.append({name: column.cpu() for name, column in part.items()})
+    rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    for name, task in model.tasks.items():
+        logits, label = rows[name], rows[label_column(name)]
+        rows[name] = task.predict(logits)
+        # In float64 a sum is the same however the rows are dealt over workers.
+        exact = label.double() if label.is_floating_point() else label
+        rows[f"{name}.loss"] = torch.stack(task.loss(logits.double(), exact, task.labelled(label))).double()
+    return rows
+
+
+def by_row(parts: Sequence[Batch]) -> Batch:
+    """What `evaluated` gave for several parts as one: losses added, rows by their number, since the order of summation
+    must not depend on the number of workers."""
+    order = torch.argsort(torch.cat([part[ROW] for part in parts]))
+    whole = {}
+    for name in parts[0]:
+        columns = [part[name] for part in parts]
+        whole[name] = torch.stack(columns).sum(0) if name.endswith(".loss") else torch.cat(columns)[order]
+    return whole
+
+
+def metrics_of(experiment: Experiment, model: MultiTaskModel, rows: Batch, split: str) -> dict[str, float]:
+    """Metrics `split/task/metric[/segment]` and row counts of what `by_row` gave for a whole split."""
+    losses = torch.stack([rows[f"{name}.loss"] for name in experiment.tasks], 1).flatten()
+    return mean_losses(experiment, losses, split) | segment_metrics(experiment, model.tasks, rows, split)
+
+
+def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows: Batch, split: str) -> dict[str, float]:
+    """Metrics and counts of `tasks`, from all rows of a split: predictions `NAME`, labels, user keys and supports."""
+    metrics: dict[str, float] = {}
+    masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], segments(experiment.evaluation.support_buckets))
+    users = torch.unique(rows[USER_KEY], return_inverse=True)[1]
+    for name, task in tasks.items():
+        label = rows[label_column(name)]
+        values, counts = evaluate_task(
+            name,
+            task.spec,
+            prediction=rows[name],
+            label=label,
+            mask=task.labelled(label),
+            users=users,
+            segments=masks,
+        )
+        metrics |= {f"{split}/{key}": value for key, value in values.items()}
+        metrics |= {f"{split}/{key}": float(count) for key, count in counts.items()}
+    return metrics
+
+
+def evaluate(
+    experiment: Experiment, model: MultiTaskModel, shard: Shard, device: torch.device, dtype: torch.dtype
+) -> dict[str, float]:
+    """Metrics of a split, every row counted once, the same on every worker.
+
+    Rows are gathered on rank 0, so that the values do not depend on the number of workers.
+
+    Args:
+        experiment: tasks and evaluation settings.
+        model: on `device`, its real weights in `dtype`; it is left in evaluation mode.
+        shard: this worker's rows of the split.
+        device: of the model.
+        dtype: of the model.
+    """
+    model.eval()
+    batches = shard.evaluation_batches(experiment.evaluation.batch_size)
+    rows = evaluated(model, (to_device(batch, device, dtype) for batch in batches))
+    whole = {name: _gathered(name, column, device) for name, column in rows.items()}
+    box: list[Any] = [metrics_of(experiment, model, by_row([whole]), shard.split) if rank() == 0 else None]
+    if world_size() > 1:
+        torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _gathered(name: str, column: Tensor, device: torch.device) -> Tensor:
+    gather = sum_over_ranks if name.endswith(".loss") else gather_rows
+    return gather(column.to(device)).cpu()

@@ -1,0 +1,15 @@
+"""Mean training and evaluation losses of tasks."""
+
+from torch import Tensor
+
+from mtl_ray.config import Experiment
+
+
+def mean_losses(experiment: Experiment, totals: Tensor, split: str) -> dict[str, float]:
+    """Mean loss of each task that had a label, and their weighted sum, from (2T,) sums and counts."""
+    names = list(experiment.tasks)
+    sums, counts = totals[: len(names)].tolist(), totals[len(names) :].tolist()
+    means = {name: s / c for name, s, c in zip(names, sums, counts, strict=True) if c}
+    weights = experiment.weights()
+    metrics = {f"{split}/{name}/loss": mean for name, mean in means.items()}
+    return {f"{split}/loss": sum(weights[name] * mean for name, mean in means.items()), **metrics}

@@ -1,0 +1,91 @@
+"""How far a metric and a prediction can be relied on: intervals of metrics over users, calibration of predictions."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtl_ray.config.tasks import RANKED, Task, first_metric
+from mtl_ray.evaluation.metrics import compute
+from mtl_ray.evaluation.significance import jackknife_interval
+from mtl_ray.schema import USER_KEY, label_column, segment_key
+from mtl_ray.tasks.heads import TaskHead
+
+GROUPS, FEWEST = 20, 5
+"""Groups of users for an interval, and the number of users below which there is none."""
+
+BINS, ROWS_A_BIN = 10, 20
+"""Most groups of rows for the calibration of a task, and the least rows in one."""
+
+
+class Bin(NamedTuple):
+    """Rows with similar predictions."""
+
+    predicted: float
+    """Mean prediction."""
+    observed: float
+    """Mean label."""
+    error: float
+    """Standard error of the mean label."""
+    rows: int
+
+
+def intervals(
+    tasks: Mapping[str, TaskHead], rows: Mapping[str, Tensor], segments: Mapping[str, Tensor], split: str
+) -> dict[str, tuple[float, float]]:
+    """95% intervals of each task's first metric, by key `split/task/metric[/segment]`.
+
+    Users are drawn, not rows, since a user's rows are alike: `jackknife_interval` over `GROUPS` groups of them. A
+    segment with fewer than `FEWEST` users, or in which the metric of a group is not defined, has none.
+
+    Args:
+        tasks: by name.
+        rows: predictions `NAME`, labels and user keys of all rows of the split.
+        segments: (n,) bool by name of the segment; "" for all rows.
+        split: the first part of the keys.
+    """
+    found = {}
+    for name, task in tasks.items():
+        metric, label = first_metric(task.spec), rows[label_column(name)]
+        for segment, inside in segments.items():
+            index = torch.nonzero(task.labelled(label) & inside)[:, 0]
+            interval = _interval(metric, task.spec, rows[name][index].double(), label[index], rows[USER_KEY][index])
+            if interval is not None:
+                found[segment_key(split, name, metric, segment or "all")] = interval
+    return found
+
+
+def _interval(metric: str, task: Task, prediction: Tensor, label: Tensor, users: Tensor) -> tuple[float, float] | None:
+    keys, user = torch.unique(users, return_inverse=True)  # keys are hashes: their order is random
+    number = min(GROUPS, len(keys))
+    if number < FEWEST:
+        return None
+    group = user % number
+    kept: Iterable[Tensor] = (group != g for g in range(number))
+    every = [compute(metric, task, prediction[k], label[k], users[k]) for k in (torch.ones_like(user) > 0, *kept)]
+    values = [value for value in every if value is not None and not math.isnan(value)]
+    return jackknife_interval(values[0], values[1:]) if len(values) == number + 1 else None
+
+
+def calibration(tasks: Mapping[str, TaskHead], rows: Mapping[str, Tensor]) -> dict[str, list[Bin]]:
+    """By task whose prediction estimates its label, groups of about equally many rows in the order of predictions."""
+    found = {}
+    for name, task in tasks.items():
+        if task.spec.kind not in RANKED or task.spec.kind == "ranking":
+            continue
+        label = rows[label_column(name)]
+        mask = task.labelled(label)
+        prediction, observed = rows[name][mask].double().numpy(), label[mask].double().numpy()
+        number = min(BINS, len(observed) // ROWS_A_BIN)
+        if number:
+            order = np.argsort(prediction, kind="stable")
+            found[name] = [_bin(prediction[part], observed[part]) for part in np.array_split(order, number)]
+    return found
+
+
+def _bin(prediction: np.ndarray, label: np.ndarray) -> Bin:
+    error = float(label.std(ddof=1) / math.sqrt(len(label)))
+    return Bin(float(prediction.mean()), float(label.mean()), error, len(label))

@@ -1,0 +1,109 @@
+"""Metrics of a checkpoint on a split of a prepared data set, predicted by Ray Data where there are many rows."""
+
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+import torch
+
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.loader import Batch, read_directly, to_batch
+from mtl_ray.errors import InputError
+from mtl_ray.evaluation.baselines import evaluate_baselines
+from mtl_ray.evaluation.evaluate import by_row, evaluated, metrics_of
+from mtl_ray.evaluation.metrics import segment_masks
+from mtl_ray.evaluation.uncertainty import Bin, calibration, intervals
+from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.schema import ITEM_SUPPORT, SEGMENTS, USER_SUPPORT, SplitName, segments
+from mtl_ray.storage import Folder
+
+IN_PROCESS = 100_000
+"""Rows of a split that are predicted where they are asked for: to start processes for them takes longer."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a split, and those of predictions without a model beside them."""
+
+    metrics: dict[str, float]
+    """`split/task/metric[/segment]` and row counts `split/task/count[/segment]`."""
+    baselines: dict[str, dict[str, float]]
+    """By baseline (see `mtl_ray.evaluation.baselines`), the same keys."""
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """95% intervals of the first metric of each task, by the same keys (see `mtl_ray.evaluation.uncertainty`)."""
+    calibration: dict[str, list[Bin]] = field(default_factory=dict)
+    """By task whose prediction estimates its label."""
+
+    @property
+    def constant(self) -> dict[str, float]:
+        """The same keys for a model that always predicts the mean of the training labels."""
+        return self.baselines["constant"]
+
+
+def _of_file(model: MultiTaskModel, folder: Folder, file: str, batch_size: int) -> Batch:
+    """What `evaluated` gives of one file: with other rows beside it a row's prediction has other last digits, and the
+    rows of a file are the same every time."""
+    (table,) = read_directly(folder, [file])
+    slices = (table.slice(first, batch_size) for first in range(0, len(table), batch_size))
+    return evaluated(model, map(to_batch, slices))
+
+
+class _Predictor:
+    """Has the model once per actor, on whatever node it runs: the checkpoint may be on the driver's alone."""
+
+    def __init__(self, model: list[ray.ObjectRef], location: str, batch_size: int) -> None:
+        torch.set_num_threads(1)
+        self.model: MultiTaskModel = ray.get(model[0])
+        self.folder, self.batch_size = Folder(location), batch_size
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        part = _of_file(self.model, self.folder, row["file"], self.batch_size)
+        return {**row, "part": pickle.dumps({name: column.numpy() for name, column in part.items()})}
+
+
+def _of_files(model: MultiTaskModel, folder: Folder, files: list[str], batch_size: int) -> list[Batch]:
+    """`_of_file` of each file, in processes of Ray Data."""
+    dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files)).map(
+        _Predictor,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
+        fn_constructor_args=([ray.put(model)], folder.location, batch_size),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(4, len(files))),
+        num_cpus=1,
+    )
+    found = sorted(dataset.iter_rows(), key=lambda row: row["file"])
+    parts = [pickle.loads(row["part"]) for row in found]  # noqa: S301 - written a few lines above
+    return [{name: torch.from_numpy(column) for name, column in part.items()} for part in parts]
+
+
+def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> Evaluation:
+    """Evaluate a checkpoint folder; every row of the split counts once.
+
+    Raises:
+        InputError: the split has no rows, or the data set was encoded for another model.
+    """
+    loaded = checkpoint.load(folder)
+    if loaded.schema.fingerprint != prepared.schema.fingerprint:
+        raise InputError(
+            f"{folder}: the model was trained on data set {loaded.schema.fingerprint[:12]}, whose numbers mean other "
+            f"values than those of {prepared.folder}; evaluate it on its own data set, or use `mtl-ray predict`"
+        )
+    files = (prepared.folder / split).files(".parquet")
+    if not files:
+        return Evaluation({}, evaluate_baselines(loaded.experiment, prepared, split))
+    place, batch_size = prepared.folder / split, loaded.experiment.evaluation.batch_size
+    if prepared.schema.num_rows[split] > IN_PROCESS:
+        parts = _of_files(loaded.model, place, files, batch_size)
+    else:
+        parts = [_of_file(loaded.model, place, file, batch_size) for file in files]
+    rows = by_row(parts)
+    experiment, tasks = loaded.experiment, loaded.model.tasks
+    named = [s for s in segments(experiment.evaluation.support_buckets) if s.name in SEGMENTS]
+    masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], named)
+    return Evaluation(
+        metrics_of(experiment, loaded.model, rows, split),
+        evaluate_baselines(experiment, prepared, split),
+        intervals(tasks, rows, {"": torch.ones(len(rows[USER_SUPPORT]), dtype=torch.bool), **masks}, split),
+        calibration(tasks, rows),
+    )

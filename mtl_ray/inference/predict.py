@@ -1,0 +1,66 @@
+"""Batch scoring of raw rows through Ray Data."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mtl_ray.data.preparation.row_checks import bad_inputs
+from mtl_ray.data.sources.files import open_log
+from mtl_ray.errors import InputError
+from mtl_ray.inference.batch import Finished, over_rows
+from mtl_ray.scoring.scorer import Scorer
+
+
+class _Score:
+    """Rows, or their keys alone, with the predictions beside them."""
+
+    def __init__(self, model: Path, keys: Sequence[str]) -> None:
+        self.scorer = Scorer(model)
+        self.keys = keys
+
+    def bad_rows(self, table: pa.Table) -> pa.Array:
+        return bad_inputs(self.scorer.experiment, table)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        scores = self.scorer.score(table)
+        columns = {f"predicted_{name}": _column(values) for name, values in scores.items()}
+        return pa.table({**{name: table.column(name) for name in self.keys}, **columns})
+
+
+def predict(
+    model: Path,
+    rows: str,
+    output: str,
+    keys: Sequence[str] | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> Finished:
+    """Score a Parquet or CSV file, folder or glob of raw rows; the results are in the order of the rows.
+
+    A row that cannot be scored is set aside, see `scoring_job`. The same call goes on where one was interrupted.
+
+    Args:
+        model: checkpoint folder.
+        rows: where the raw rows are.
+        output: folder to make.
+        keys: input columns to keep beside `predicted_TASK`; all by default.
+        report: receives lines of text for the user.
+
+    Raises:
+        InputError: no such input, an id column or a key is missing, or `output` exists.
+    """
+    scorer = Scorer(model)
+    log = open_log(rows)
+    scorer.check_ids(log.columns, rows)
+    kept = list(log.columns if keys is None else keys)
+    if absent := [name for name in kept if name not in log.columns]:
+        raise InputError(f"--keys: expected columns of {rows} ({', '.join(log.columns)}); found {', '.join(absent)}")
+    needed = None if keys is None else [name for name in log.columns if name in {*kept, *scorer.input_columns()}]
+    job = {"command": "predict", "model": scorer.digest, "keys": kept}
+    log = log if needed is None else open_log(rows, columns=needed)
+    return over_rows(rows, log, output, _Score, model, (kept,), job, report)
+
+
+def _column(values: np.ndarray) -> pa.Array:
+    return pa.array(values) if values.ndim == 1 else pa.array(list(values), pa.list_(pa.float64()))

@@ -1,0 +1,38 @@
+"""The network of each architecture: one line a paper."""
+
+from mtl_ray.config import model
+from mtl_ray.config.model import Architecture
+from mtl_ray.models.architectures.adatt import AdaTTNetwork
+from mtl_ray.models.architectures.aitm import AITMNetwork
+from mtl_ray.models.architectures.cross_stitch import CrossStitchNetwork
+from mtl_ray.models.architectures.esmm import ESMMNetwork
+from mtl_ray.models.architectures.mmoe import MMoENetwork
+from mtl_ray.models.architectures.pepnet import PEPNetNetwork
+from mtl_ray.models.architectures.ple import PLENetwork
+from mtl_ray.models.architectures.poso import POSONetwork
+from mtl_ray.models.architectures.shared_bottom import SharedBottomNetwork
+from mtl_ray.models.architectures.single_task import SingleTaskNetwork
+from mtl_ray.models.architectures.soft_sharing import SoftSharingNetwork
+from mtl_ray.models.architectures.stem import STEMNetwork
+from mtl_ray.models.layers import Network
+
+NETWORKS: dict[type, type[Network]] = {
+    model.SingleTask: SingleTaskNetwork,
+    model.SharedBottom: SharedBottomNetwork,
+    model.SoftSharing: SoftSharingNetwork,
+    model.CrossStitch: CrossStitchNetwork,
+    model.MMoE: MMoENetwork,
+    model.CGC: PLENetwork,
+    model.PLE: PLENetwork,
+    model.AdaTT: AdaTTNetwork,
+    model.STEM: STEMNetwork,
+    model.PEPNet: PEPNetNetwork,
+    model.POSO: POSONetwork,
+    model.ESMM: ESMMNetwork,
+    model.AITM: AITMNetwork,
+}
+
+
+def network_of(settings: Architecture) -> type[Network]:
+    """The class of the network that the settings describe."""
+    return NETWORKS[type(settings)]

@@ -1,0 +1,64 @@
+"""Adaptive task-to-task fusion (Li et al. 2023, KDD), the variant AdaTT-sp."""
+
+import torch
+from torch import Tensor, nn
+
+from mtl_ray.config.model import AdaTT, MLPSettings
+from mtl_ray.models.layers import (
+    SHARED,
+    Encoded,
+    Experts,
+    Forward,
+    Gate,
+    Mixture,
+    Network,
+    Sizes,
+    Towers,
+    width_of,
+)
+
+
+class FusionLevel(nn.Module):
+    """Every task has experts and a fusion unit: a gate over all experts plus a linear fusion of its own (residual)."""
+
+    def __init__(self, in_features: int, num_tasks: int, own: int, settings: MLPSettings) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(Experts(own, in_features, settings) for _ in range(num_tasks))
+        self.gates = nn.ModuleList(Gate(in_features, own * num_tasks) for _ in range(num_tasks))
+        self.native = nn.Parameter(torch.full((num_tasks, own), 1.0 / own))
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Mixture], Tensor]:
+        """(B, in_features) by task to (B, out_features) by task, and all experts' outputs (B, E, out_features)."""
+        outputs = [torch.stack(experts(part), 1) for experts, part in zip(self.experts, x, strict=True)]
+        every = torch.cat(outputs, 1)
+        own, native = every.split(outputs[0].shape[1], 1), torch.block_diag(*self.native[:, None])
+        fused = []
+        for gate, part, mine, weights, row in zip(self.gates, x, own, self.native, native, strict=True):
+            mixture = gate(part, every)
+            value = mixture.value + torch.einsum("bed,e->bd", mine, weights)
+            fused.append(Mixture(mixture.weights + row, value))
+        return fused, every
+
+
+class AdaTTNetwork(Network):
+    """f_t = sum_i softmax(W_t x_t)_i e_i + sum_j v_tj e_tj at every level; e are all experts, e_t those of the task."""
+
+    def __init__(self, sizes: Sizes, settings: AdaTT) -> None:
+        super().__init__()
+        width, num_tasks = sizes.width, len(sizes.outputs)
+        self.levels = nn.ModuleList()
+        for _ in range(settings.levels):
+            level = FusionLevel(width, num_tasks, settings.task_experts, settings.encoder)
+            self.levels.append(level)
+            width = width_of(settings.encoder, width)
+        self.towers = Towers(width, sizes.outputs, settings.tower)
+
+    def forward(self, inputs: Encoded) -> Forward:
+        """All experts' outputs of the last level (B, E, d) are what the tasks share."""
+        tasks = list(self.towers.towers)
+        x = [inputs.x[SHARED]] * len(tasks)
+        fused, shared = [], None
+        for level in self.levels:
+            fused, shared = level(x)
+            x = [mixture.value for mixture in fused]
+        return self.towers.of_mixtures(dict(zip(tasks, fused, strict=True)), shared)

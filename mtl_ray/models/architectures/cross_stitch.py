@@ -1,0 +1,42 @@
+"""Cross-stitch networks (Misra et al. 2016, CVPR)."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from mtl_ray.config.model import CrossStitch
+from mtl_ray.models.layers import Encoded, Forward, Layer, Network, Sizes, Towers
+
+
+class CrossStitchNetwork(Network):
+    """x_t <- sum_s alpha_ts * x_s after every layer, alpha for each unit and pair of tasks (Misra et al. 2016)."""
+
+    def __init__(self, sizes: Sizes, settings: CrossStitch) -> None:
+        super().__init__()
+        num_tasks = len(sizes.outputs)
+        widths = [sizes.width, *settings.encoder.hidden]
+        self.layers = nn.ModuleList()
+        self.stitches = nn.ParameterList()
+        own = settings.self_weight if num_tasks > 1 else 1.0
+        start = torch.full((num_tasks, num_tasks), (1 - own) / max(1, num_tasks - 1)).fill_diagonal_(own)
+        for i, o in itertools.pairwise(widths):
+            self.layers.append(nn.ModuleList(Layer(i, o, settings.encoder) for _ in range(num_tasks)))
+            self.stitches.append(nn.Parameter(start[:, :, None].repeat(1, 1, o)))
+        self.towers = Towers(widths[-1], sizes.outputs, settings.tower)
+
+    @staticmethod
+    def sets(tasks: Sequence[str]) -> tuple[str, ...]:
+        """A set of tables for each task."""
+        return tuple(tasks)
+
+    def forward(self, inputs: Encoded) -> Forward:
+        """The stitched activations of the last layer are what the tasks share: (B, T, d)."""
+        tasks = list(self.towers.towers)
+        x = [inputs.x[task] for task in tasks]
+        shared = None
+        for layers, alpha in zip(self.layers, self.stitches, strict=True):
+            shared = torch.stack([layer(part) for layer, part in zip(layers, x, strict=True)], 1)  # pyright: ignore
+            x = list(torch.einsum("bsd,tsd->tbd", shared, alpha))
+        return Forward(self.towers(dict(zip(tasks, x, strict=True))), shared)

@@ -1,0 +1,31 @@
+"""Entire space multi-task model (Ma et al. 2018, SIGIR)."""
+
+import torch
+from torch import Tensor
+
+from mtl_ray.config.model import ESMM
+from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, ModuleDict, Network, Sizes, Towers, in_order, width_of
+
+
+class ESMMNetwork(Network):
+    """P(t) = P(t | before) P(before) over the entire space; the tasks share the embeddings alone."""
+
+    def __init__(self, sizes: Sizes, settings: ESMM) -> None:
+        super().__init__()
+        self.after = sizes.after
+        self.encoders = ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})
+        self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
+
+    def forward(self, inputs: Encoded) -> Forward:
+        """The embeddings (B, width) are what the tasks share."""
+        x = inputs.x[SHARED]
+        logits = self.towers({task: encoder(x) for task, encoder in self.encoders.items()})
+        for task in in_order(list(logits), self.after):
+            if task in self.after:
+                logits[task] = log_odds_of_product(logits[task], logits[self.after[task]])
+        return Forward(logits, x)
+
+
+def log_odds_of_product(first: Tensor, second: Tensor) -> Tensor:
+    """The log-odds of p = sigmoid(a) sigmoid(b), without overflow: (1 - p) / p = e^-a + e^-b + e^-(a + b)."""
+    return -torch.logsumexp(torch.stack([-first, -second, -first - second]), 0)

@@ -1,0 +1,34 @@
+"""Multi-gate mixture of experts (Ma et al. 2018, KDD)."""
+
+import torch
+
+from mtl_ray.config.model import MMoE
+from mtl_ray.models.layers import (
+    SHARED,
+    Encoded,
+    Experts,
+    Forward,
+    Gate,
+    ModuleDict,
+    Network,
+    Sizes,
+    Towers,
+    width_of,
+)
+
+
+class MMoENetwork(Network):
+    """y_t = tower_t(sum_i softmax(W_t x)_i f_i(x))."""
+
+    def __init__(self, sizes: Sizes, settings: MMoE) -> None:
+        super().__init__()
+        self.experts = Experts(settings.experts, sizes.width, settings.encoder)
+        self.gates = ModuleDict({task: Gate(sizes.width, settings.experts) for task in sizes.outputs})
+        self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
+
+    def forward(self, inputs: Encoded) -> Forward:
+        """The experts' outputs (B, E, d) are what the tasks share."""
+        x = inputs.x[SHARED]
+        experts = torch.stack(self.experts(x), 1)
+        mixtures = {task: gate(x, experts) for task, gate in self.gates.items()}
+        return self.towers.of_mixtures(mixtures, experts)

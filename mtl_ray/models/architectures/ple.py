@@ -1,0 +1,79 @@
+"""Customized gate control and progressive layered extraction (Tang et al. 2020, RecSys)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mtl_ray.config.model import CGC, PLE, MLPSettings
+from mtl_ray.models.layers import (
+    SHARED,
+    Encoded,
+    Experts,
+    Forward,
+    Gate,
+    Mixture,
+    ModuleDict,
+    Network,
+    Sizes,
+    Towers,
+    values_of,
+    width_of,
+)
+
+
+class Level(nn.Module):
+    """Experts of each task and shared ones; a task's gate mixes its own and the shared, the shared gate mixes all."""
+
+    def __init__(
+        self, in_features: int, tasks: list[str], shared: int, own: int, settings: MLPSettings, *, last: bool
+    ) -> None:
+        super().__init__()
+        self.shared = Experts(shared, in_features, settings)
+        self.own = ModuleDict({task: Experts(own, in_features, settings) for task in tasks})
+        self.gates = ModuleDict({task: Gate(in_features, shared + own) for task in tasks})
+        self.shared_gate = None if last else Gate(in_features, shared + own * len(tasks))
+
+    def forward(self, x: Mapping[str, Tensor]) -> tuple[dict[str, Mixture], Tensor]:
+        """(B, in_features) by task and `shared` to mixtures (B, out_features) of the same names (the last level has no
+        `shared`), and the shared experts' outputs (B, E, out_features)."""
+        shared = torch.stack(self.shared(x[SHARED]), 1)
+        own = {task: [e[:, None] for e in experts(x[task])] for task, experts in self.own.items()}
+        mixed = {task: gate(x[task], torch.cat([*own[task], shared], 1)) for task, gate in self.gates.items()}
+        if self.shared_gate is not None:
+            everything = [output for outputs in own.values() for output in outputs]
+            mixed[SHARED] = self.shared_gate(x[SHARED], torch.cat([*everything, shared], 1))
+        return mixed, shared
+
+
+class PLENetwork(Network):
+    """Levels of gated extraction; with one level it is CGC."""
+
+    def __init__(self, sizes: Sizes, settings: CGC | PLE) -> None:
+        super().__init__()
+        levels = settings.levels if isinstance(settings, PLE) else 1
+        tasks, width = list(sizes.outputs), sizes.width
+        self.levels = nn.ModuleList()
+        for number in range(levels):
+            level = Level(
+                width,
+                tasks,
+                settings.shared_experts,
+                settings.task_experts,
+                settings.encoder,
+                last=number == levels - 1,
+            )
+            self.levels.append(level)
+            width = width_of(settings.encoder, width)
+        self.num_shared = settings.shared_experts
+        self.towers = Towers(width, sizes.outputs, settings.tower)
+
+    def forward(self, inputs: Encoded) -> Forward:
+        """The shared experts' outputs of the last level (B, E, d) are what the tasks share."""
+        x = dict.fromkeys((*self.towers.towers, SHARED), inputs.x[SHARED])
+        mixtures, shared = {}, None
+        for level in self.levels:
+            mixtures, shared = level(x)
+            x = values_of(mixtures)
+        mixtures = {task: Mixture(weights[:, -self.num_shared :], value) for task, (weights, value) in mixtures.items()}
+        return self.towers.of_mixtures(mixtures, shared)

@@ -1,0 +1,32 @@
+"""Personalized cold start modules (Dai et al. 2021)."""
+
+import itertools
+
+from torch import nn
+
+from mtl_ray.config.model import POSO
+from mtl_ray.models.layers import SHARED, Encoded, Forward, GateUnit, Layer, Network, Sizes, Towers
+
+
+class POSONetwork(Network):
+    """POSO(MLP): h = C g(p) * sigma(W x) for every layer of a shared encoder, C = 2, g a gate with sigmoid output.
+
+    For an entity never seen in training the gates close the units that read its id and history.
+    """
+
+    reads_prior = True
+
+    def __init__(self, sizes: Sizes, settings: POSO) -> None:
+        super().__init__()
+        widths = [sizes.width, *settings.encoder.hidden]
+        pairs = list(itertools.pairwise(widths))
+        self.layers = nn.ModuleList(Layer(i, o, settings.encoder) for i, o in pairs)
+        self.gates = nn.ModuleList(GateUnit(sizes.prior, settings.gate_hidden, o) for _, o in pairs)
+        self.towers = Towers(widths[-1], sizes.outputs, settings.tower)
+
+    def forward(self, inputs: Encoded) -> Forward:
+        """The encoder's output is what the tasks share."""
+        x = inputs.x[SHARED]
+        for layer, gate in zip(self.layers, self.gates, strict=True):
+            x = gate(inputs.prior) * layer(x)
+        return Forward(self.towers(x), x)

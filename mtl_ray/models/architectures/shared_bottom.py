@@ -1,0 +1,31 @@
+"""Hard parameter sharing (Caruana 1997): an encoder for all tasks, or its first layers, and one tower a task."""
+
+from mtl_ray.config.model import SharedBottom
+from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, ModuleDict, Network, Sizes, Towers, width_of
+
+
+class SharedBottomNetwork(Network):
+    """y_t = tower_t(own_t(encoder(x))), where own_t holds the layers after `shared_layers`.
+
+    Where a feature's encoder has layers of each task (a CNN shared in part), x differs by task and nothing above it
+    can be shared.
+    """
+
+    def __init__(self, sizes: Sizes, settings: SharedBottom) -> None:
+        super().__init__()
+        hidden, k = settings.encoder.hidden, settings.shared_layers
+        k = len(hidden) if k is None else k
+        self.encoder = MLP(sizes.width, settings.encoder, hidden[:k])
+        self.own = ModuleDict()
+        if hidden[k:]:
+            for task in sizes.outputs:
+                self.own[task] = MLP(self.encoder.out_features, settings.encoder, hidden[k:])
+        self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
+
+    def forward(self, inputs: Encoded) -> Forward:
+        """The output of the last shared layer is what the tasks share."""
+        shared = self.encoder(inputs.x[SHARED]) if SHARED in inputs.x else None
+        x = {task: inputs.x[task] if shared is None else shared for task in self.towers.towers}
+        if self.own:
+            x = {task: self.own[task](part) for task, part in x.items()}
+        return Forward(self.towers(x), shared)

@@ -1,0 +1,24 @@
+"""Separate networks, one a task: the baseline that every way of sharing has to beat."""
+
+from collections.abc import Sequence
+
+from mtl_ray.config.model import SingleTask, SoftSharing
+from mtl_ray.models.layers import MLP, Encoded, Forward, ModuleDict, Network, Sizes, Towers, width_of
+
+
+class SingleTaskNetwork(Network):
+    """y_t = tower_t(encoder_t(x_t)), with embedding tables for each task: the baseline without any sharing."""
+
+    def __init__(self, sizes: Sizes, settings: SingleTask | SoftSharing) -> None:
+        super().__init__()
+        self.encoders = ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})
+        self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
+
+    @staticmethod
+    def sets(tasks: Sequence[str]) -> tuple[str, ...]:
+        """A set of tables for each task."""
+        return tuple(tasks)
+
+    def forward(self, inputs: Encoded) -> Forward:
+        """Tasks share nothing."""
+        return Forward(self.towers({task: encoder(inputs.x[task]) for task, encoder in self.encoders.items()}), None)

@@ -1,0 +1,37 @@
+"""Soft parameter sharing (Duong et al. 2015, ACL): one network a task, tied by a penalty."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtl_ray.config.model import SoftSharing
+from mtl_ray.models.architectures.single_task import SingleTaskNetwork
+from mtl_ray.models.layers import Sizes
+
+
+class SoftSharingNetwork(SingleTaskNetwork):
+    """`SingleTaskNetwork` with the penalty lambda sum_{s<t} ||theta_s - theta_t||^2 over encoders (Duong et al. 2015).
+
+    The embedding tables of the tasks are tied by the same penalty, which the model adds, since they are its inputs.
+    """
+
+    def __init__(self, sizes: Sizes, settings: SoftSharing) -> None:
+        super().__init__(sizes, settings)
+        self.strength = settings.strength
+
+    def penalty(self, tables: Sequence[nn.Module]) -> Tensor:
+        """The penalty over encoders and over `tables`, the inputs of each task: a scalar."""
+        return self.strength * (pairwise_distance(list(self.encoders.values())) + pairwise_distance(tables))
+
+
+def pairwise_distance(modules: Sequence[nn.Module]) -> Tensor:
+    """Sum over pairs of modules of one shape of the squared distance of their parameters: a scalar.
+
+    By sum_{s<t} ||a_s - a_t||^2 = T sum_t ||a_t - mean||^2.
+    """
+    total = torch.zeros(())
+    for group in zip(*(m.parameters() for m in modules), strict=True):
+        stacked = torch.stack(group)
+        total = total.to(stacked) + len(group) * (stacked - stacked.mean(0)).square().sum()
+    return total

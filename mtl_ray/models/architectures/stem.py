@@ -1,0 +1,49 @@
+"""Shared and task-specific embeddings (Su et al. 2024, AAAI): STEM-Net."""
+
+from collections.abc import Sequence
+
+import torch
+
+from mtl_ray.config.model import STEM
+from mtl_ray.models.layers import (
+    SHARED,
+    Encoded,
+    Experts,
+    Forward,
+    Gate,
+    Mixture,
+    ModuleDict,
+    Network,
+    Sizes,
+    Towers,
+    width_of,
+)
+
+
+class STEMNetwork(Network):
+    """Embedding tables and experts of each task and shared ones. A task's gate sees all experts, but the gradient
+    flows to its own and the shared ones alone (all forward, task-specific backward)."""
+
+    def __init__(self, sizes: Sizes, settings: STEM) -> None:
+        super().__init__()
+        tasks = list(sizes.outputs)
+        numbers = {SHARED: settings.shared_experts} | dict.fromkeys(tasks, settings.task_experts)
+        self.experts = ModuleDict({n: Experts(e, sizes.width, settings.encoder) for n, e in numbers.items()})
+        self.num_shared, total = settings.shared_experts, sum(numbers.values())
+        self.gates = ModuleDict({task: Gate(2 * sizes.width, total) for task in tasks})
+        self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
+
+    @staticmethod
+    def sets(tasks: Sequence[str]) -> tuple[str, ...]:
+        """Tables of each task and shared ones."""
+        return (SHARED, *tasks)
+
+    def forward(self, inputs: Encoded) -> Forward:
+        """The shared experts' outputs (B, E, d) are what the tasks share."""
+        outputs = {name: torch.stack(experts(inputs.x[name]), 1) for name, experts in self.experts.items()}
+        mixtures = {}
+        for task, gate in self.gates.items():
+            seen = [output if name in (SHARED, task) else output.detach() for name, output in outputs.items()]
+            weights, value = gate(torch.cat([inputs.x[SHARED], inputs.x[task]], 1), torch.cat(seen, 1))
+            mixtures[task] = Mixture(weights[:, : self.num_shared], value)
+        return self.towers.of_mixtures(mixtures, outputs[SHARED])

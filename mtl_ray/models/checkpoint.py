@@ -1,0 +1,69 @@
+"""A folder that rebuilds its model with nothing else at hand.
+
+`experiment.json`, `schema.json`, `model.safetensors`, `trainer.pt` (optimizer, scheduler, balancer, position), and
+`vocabulary.parquet`, which `prepare` made. No file is a pickle: `trainer.pt` is read with `weights_only=True`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from mtl_ray.config import Experiment, parse
+from mtl_ray.errors import InputError
+from mtl_ray.models import MultiTaskModel
+from mtl_ray.schema import Schema
+
+WEIGHTS, TRAINER = "model.safetensors", "trainer.pt"
+
+SCORE = "score"
+"""Reported metric by which Ray keeps the best checkpoint: the early-stopping metric, larger is better; without early
+stopping the number of the epoch, so that the last one is kept."""
+
+WITHIN_EPOCH = -1e30
+"""Score of a checkpoint written within an epoch: it is there to resume from, never the best."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a checkpoint holds for evaluation and scoring."""
+
+    experiment: Experiment
+    schema: Schema
+    model: MultiTaskModel
+    """In evaluation mode, on the CPU."""
+
+
+def save(folder: Path, experiment: Experiment, schema: Schema, model: MultiTaskModel, trainer: dict[str, Any]) -> None:
+    """Write a checkpoint; the weights come last, so that a folder without them is known to be incomplete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tree = experiment.model_dump(mode="json", exclude_unset=True)
+    (folder / "experiment.json").write_text(json.dumps(tree, indent=2))
+    (folder / "schema.json").write_text(schema.model_dump_json(indent=2))
+    torch.save(trainer, folder / TRAINER)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / f"{WEIGHTS}.partial")
+    (folder / f"{WEIGHTS}.partial").rename(folder / WEIGHTS)
+
+
+def load(folder: Path) -> Loaded:
+    """Rebuild the model. Raises InputError if `folder` is not a complete checkpoint."""
+    for name in ("experiment.json", "schema.json", WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: expected a checkpoint folder; {name} is missing")
+    experiment = parse(json.loads((folder / "experiment.json").read_text()), str(folder / "experiment.json"))
+    schema = Schema.model_validate_json((folder / "schema.json").read_text())
+    with torch.device("meta"):
+        model = MultiTaskModel(experiment, schema)
+    model.load_state_dict(load_file(folder / WEIGHTS), strict=True, assign=True)
+    return Loaded(experiment, schema, model.eval())
+
+
+def load_trainer(folder: Path) -> dict[str, Any]:
+    """State of the trainer when the checkpoint was written. Raises InputError if `folder` does not hold it."""
+    if not (folder / TRAINER).is_file():
+        raise InputError(f"{folder}: expected a checkpoint folder to continue from; {TRAINER} is missing")
+    return torch.load(folder / TRAINER, map_location="cpu", weights_only=True)

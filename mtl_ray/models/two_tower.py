@@ -1,0 +1,38 @@
+"""The two-tower form of a ranking task."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.tasks import RankingTask
+from mtl_ray.models.embedding import Inputs
+from mtl_ray.models.layers import MLP, ModuleDict
+from mtl_ray.schema import ITEM_SUPPORT
+from mtl_ray.tasks.heads import Pairs
+
+
+class TwoTowers(nn.Module):
+    """A tower over the user's vectors and one over the item's (Covington et al. 2016; Yi et al. 2019).
+
+    Features of the context are on neither side: a user has one vector for all items, an item one for all users. The
+    towers have the layers of `model.tower`.
+    """
+
+    def __init__(self, experiment: Experiment, spec: RankingTask, inputs: Inputs) -> None:
+        super().__init__()
+        self.key = experiment.item
+        self.sides = {side: inputs.of_entity(side) for side in ("user", "item")}
+        self.towers = ModuleDict()
+        for side, names in self.sides.items():
+            tower = MLP(sum(inputs.dims[n] for n in names), experiment.model.tower)
+            self.towers[side] = nn.Sequential(tower, nn.Linear(tower.out_features, spec.dim))
+
+    def forward(self, vectors: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Pairs:
+        """The towers' outputs (B, dim), from the features' vectors (B, ...), and which item each row has."""
+        user, item = (
+            self.towers[side](torch.cat([vectors[n] for n in names], 1)) for side, names in self.sides.items()
+        )
+        size = item.shape[0]
+        return Pairs(user, item, batch[self.key].expand(size), batch[ITEM_SUPPORT].expand(size))

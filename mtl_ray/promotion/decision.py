@@ -1,0 +1,91 @@
+"""What became of a version that was to be promoted, as a note in Markdown and for machines."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtl_ray.promotion.gate import Judgement
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of a version, and why."""
+
+    name: str
+    version: str
+    outcome: str
+    """`promoted`, `refused`, `forced` or `rolled back`."""
+    against: str | None
+    """The version that was champion before."""
+    reason: str = ""
+    judgement: Judgement | None = None
+    rows_from: str = ""
+    caveats: list[str] = field(default_factory=list)
+
+    @property
+    def live(self) -> bool:
+        """Whether the version is the champion now."""
+        return self.outcome != "refused"
+
+    def markdown(self) -> str:
+        """The note that is kept with the version."""
+        lines = [f"## {self.outcome.capitalize()} on {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC", ""]
+        lines.append(self.summary())
+        lines += [f"- {line}" for line in (self.judgement.refusals if self.judgement else [])]
+        if judgement := self.judgement:
+            lines += ["", *_table(judgement), ""]
+            lines.append(
+                f"{judgement.rows:,} rows of {judgement.users:,} users from `{self.rows_from}`; paired bootstrap over "
+                "users. `improvement` is above 0 where the candidate is better, its bound must be above `needed`."
+            )
+            lines += [f"- not compared: {line}" for line in judgement.missing]
+        lines += [f"- {line}" for line in self.caveats]
+        return "\n".join(lines) + "\n"
+
+    def summary(self) -> str:
+        """One line."""
+        before = f"version {self.against}" if self.against else "no champion"
+        match self.outcome:
+            case "refused":
+                return f"Version {self.version} is refused; {before} stays champion."
+            case "rolled back":
+                return f"Version {self.version} is champion again, before it was {before}."
+            case _ if self.against is None:
+                return f"Version {self.version} is the first champion: there was none to compare with.{self._why()}"
+            case _:
+                return f"Version {self.version} is champion, before it was {before}.{self._why()}"
+
+    def _why(self) -> str:
+        return f" Forced: {self.reason}" if self.outcome == "forced" else ""
+
+    def numbers(self) -> dict[str, Any]:
+        """For machines."""
+        found = self.judgement
+        return {
+            "model": self.name,
+            "version": self.version,
+            "outcome": self.outcome,
+            "against": self.against,
+            "reason": self.reason,
+            "rows": found.rows if found else 0,
+            "findings": [finding.numbers() for finding in found.findings] if found else [],
+            "refusals": found.refusals if found else [],
+            "missing": found.missing if found else [],
+            "caveats": self.caveats,
+        }
+
+
+def _table(judgement: Judgement) -> list[str]:
+    header = ("metric", "rows", "users", "champion", "candidate", "improvement", "bound", "needed", "verdict")
+    rows = [
+        (
+            f"{'**target** ' if f.requirement.margin is None else ''}{f.requirement}",
+            f"{f.rows:,}",
+            f"{f.users:,}",
+            *(f"{value:.4f}" for value in (f.champion, f.candidate)),
+            *(f"{value:+.4f}" for value in (f.improvement, f.low, f.needed)),
+            f.verdict,
+        )
+        for f in judgement.findings
+    ]
+    return [f"| {' | '.join(row)} |" for row in (header, ("---",) * len(header), *rows)]

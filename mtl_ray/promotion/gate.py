@@ -1,0 +1,288 @@
+"""The gate of promotion: a candidate and the champion on the same rows, by a paired bootstrap over users.
+
+The candidate must be better at the target: the lower bound of its improvement is above 0. On every guard it must not
+be worse than a margin: the lower bound is above minus the margin (a test of non-inferiority). All must hold at once, so
+the tests need no correction for their number (intersection-union test, Berger 1982).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.promotion import Promotion
+from mtl_ray.config.tasks import first_metric, is_higher_better
+from mtl_ray.counter_rng import uniform_keys
+from mtl_ray.data.encoding import column
+from mtl_ray.data.keys import hash_keys, to_keys
+from mtl_ray.errors import InputError
+from mtl_ray.evaluation.metrics import compute, segment_masks
+from mtl_ray.evaluation.significance import bootstrap_bounds
+from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, segments
+from mtl_ray.scoring.scorer import Scorer
+
+Metric = Callable[[Tensor, Tensor], float]
+"""A metric of rows at positions (m,) that belong to the users (m,); NaN where it is not defined."""
+
+MEANS_OVER_USERS = ("ndcg", "recall")
+"""Metrics that are a mean of one value a user, which a resample need not compute again."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What the gate asks of one metric in one segment."""
+
+    task: str
+    metric: str
+    segment: str
+    margin: float | None
+    """Largest loss, as a share of the champion's value; None for the target, at which the candidate must be better."""
+
+    def __str__(self) -> str:
+        return f"{self.task}/{self.metric}" + (f"/{self.segment}" if self.segment else "")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the rows say of a requirement."""
+
+    requirement: Requirement
+    rows: int
+    """Labelled rows of the segment."""
+    users: int
+    champion: float
+    candidate: float
+    improvement: float
+    """Of the candidate over the champion, above 0 where it is better, whatever side of the metric is the better one."""
+    low: float
+    high: float
+    """Bounds of the improvement, each passed with probability `promotion.level`."""
+    needed: float
+    """What `low` must be above."""
+    decides: bool
+    """False for a guard of a segment with too few users."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether this finding lets the candidate through."""
+        return not self.decides or self.low > self.needed
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if not self.decides:
+            return "too few users to decide"
+        if self.requirement.margin is None:
+            return "better" if self.passed else "not shown to be better"
+        return "within the margin" if self.passed else "not shown to be within the margin"
+
+    def refusal(self) -> str:
+        """The number that refuses the candidate, in one line."""
+        return (
+            f"{self.requirement}: {self.champion:.4f} -> {self.candidate:.4f}, improvement {self.improvement:+.4f}, "
+            f"lower bound {self.low:+.4f}, which must be above {self.needed:+.4f}"
+        )
+
+    def numbers(self) -> dict[str, Any]:
+        """For machines."""
+        return {"key": str(self.requirement), **asdict(self), "passed": self.passed, "verdict": self.verdict}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All findings of a comparison."""
+
+    findings: list[Finding]
+    rows: int
+    users: int
+    missing: list[str]
+    """What the gate could not look at, and why."""
+    lost: list[str]
+    """Tasks of the champion that the candidate does not predict."""
+
+    @property
+    def refusals(self) -> list[str]:
+        """Why the candidate is refused; empty if it is not."""
+        lost = [f"the candidate does not predict `{task}`, the champion does" for task in self.lost]
+        return lost + [finding.refusal() for finding in self.findings if not finding.passed]
+
+
+def requirements(experiment: Experiment) -> list[Requirement]:
+    """The target, then the guards on all rows and in each guarded segment."""
+    gate = experiment.promotion
+    first = {name: first_metric(task) for name, task in experiment.tasks.items()}
+    defaults = {f"{name}/{metric}": gate.margin for name, metric in first.items()}
+    target = gate.metric or next(iter(defaults))
+    task, metric, segment = (*target.split("/"), "")[:3]
+    result = [Requirement(task, metric, segment, None)]
+    for key, margin in {**({} if gate.guards else defaults), **gate.guards}.items():
+        task, _, metric = key.partition("/")
+        result += [Requirement(task, metric, name, margin) for name in ("", *gate.segments)]
+    return [r for r in result if r.margin is None or str(r) != target]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The compared rows as one model sees them, in one order for both models."""
+
+    experiment: Experiment
+    predictions: Mapping[str, Tensor]
+    labels: Mapping[str, Tensor]
+    labelled: Mapping[str, Tensor]
+    """By task, (n,) bool."""
+
+    def metric(self, requirement: Requirement, inside: Tensor) -> Metric:
+        """The metric of the rows of a mask (n,)."""
+        name, task = requirement.task, self.experiment.tasks[requirement.task]
+        prediction, label = self.predictions[name][inside], self.labels[name][inside]
+
+        def metric(rows: Tensor, users: Tensor) -> float:
+            value = compute(requirement.metric, task, prediction[rows], label[rows], users)
+            return math.nan if value is None else value
+
+        return metric
+
+
+def judge(candidate: Scorer, champion: Scorer, tables: Iterable[pa.Table], num_rows: int) -> Judgement:
+    """Compare two models on raw rows that have the labels.
+
+    Segments are those of the candidate's training rows.
+
+    Args:
+        candidate: its experiment says what is asked.
+        champion: what it is set against.
+        tables: the rows, label columns among them.
+        num_rows: how many they are, at least roughly; of more than `promotion.max_rows` whole users are drawn.
+
+    Raises:
+        InputError: a column that the gate needs is missing or cannot be read, or the target has no labelled row.
+    """
+    experiment, gate = candidate.experiment, candidate.experiment.promotion
+    wanted = requirements(experiment)
+    shared = [name for name in dict.fromkeys(r.task for r in wanted) if name in champion.experiment.tasks]
+    sides, users, supports = _scored((candidate, champion), shared, tables, gate.max_rows / num_rows)
+    masks = segment_masks(
+        supports[USER_SUPPORT], supports[ITEM_SUPPORT], segments(experiment.evaluation.support_buckets)
+    )
+    findings, missing = [], []
+    for requirement in wanted:
+        if requirement.task not in shared:
+            missing.append(f"{requirement}: the champion has no task `{requirement.task}`")
+            continue
+        inside = sides[0].labelled[requirement.task] & sides[1].labelled[requirement.task]
+        if requirement.segment:
+            inside = inside & masks[requirement.segment]
+        ours, theirs = (side.metric(requirement, inside) for side in sides)
+        found = finding(gate, requirement, ours, theirs, users[inside]) if inside.any() else None
+        if found is None:
+            missing.append(f"{requirement}: not defined on {int(inside.sum()):,} labelled rows")
+        else:
+            findings.append(found)
+    if not findings or findings[0].requirement.margin is not None:
+        raise InputError(f"promotion.metric: the target cannot be compared; {missing[0]}; give other rows with --input")
+    lost = [name for name in champion.experiment.tasks if name not in experiment.tasks]
+    return Judgement(findings, len(users), len(torch.unique(users)), missing, lost)
+
+
+def _users(experiment: Experiment, table: pa.Table) -> np.ndarray:
+    return hash_keys(to_keys(column(table, experiment, experiment.user))).view(np.int64)
+
+
+def _scored(
+    models: tuple[Scorer, Scorer], tasks: list[str], tables: Iterable[pa.Table], share: float
+) -> tuple[list[_Side], Tensor, dict[str, Tensor]]:
+    """Each model's rows; (n,) user keys; (n,) training interactions of user and item by the first model."""
+    first, parts, users, supports = models[0], ([], []), [], []
+    for whole in tables:
+        drawn = uniform_keys(_users(first.experiment, whole), 0) < share
+        if not drawn.any():
+            continue
+        table = whole.filter(pa.array(drawn))
+        for scorer, own in zip(models, parts, strict=True):
+            own.append(_score(scorer, tasks, table))
+        users.append(_users(first.experiment, table))
+        inputs = first.inputs(table, [first.experiment.user, first.experiment.item])
+        supports.append({name: inputs[name] for name in (USER_SUPPORT, ITEM_SUPPORT)})
+    if not users:
+        raise InputError("promotion.max_rows: no user was drawn of so few rows; set it higher")
+    sides = [_Side(m.experiment, *map(_joined, zip(*own, strict=True))) for m, own in zip(models, parts, strict=True)]
+    return sides, torch.from_numpy(np.concatenate(users)), _joined(supports)
+
+
+def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _score(scorer: Scorer, tasks: list[str], table: pa.Table) -> tuple[dict[str, Tensor], ...]:
+    """Predictions, labels, and which rows have a label, by task."""
+    experiment = scorer.experiment
+    for task in tasks:
+        for name in (experiment.tasks[task].column or task, *(experiment.tasks[task].where or {})):
+            if name not in table.column_names:
+                raise InputError(f"rows to compare on: expected a column `{name}` for tasks.{task}, found none")
+    try:
+        scores = scorer.score(table)
+        labels = {task: torch.from_numpy(scorer.encoder.label(task, table)) for task in tasks}
+    except (ValueError, pa.ArrowException) as error:
+        raise InputError(f"rows to compare on: {' '.join(str(error).split())}") from None
+    predictions = {task: torch.from_numpy(scores[task]) for task in tasks}
+    return predictions, labels, {t: scorer.model.tasks[t].labelled(label) for t, label in labels.items()}
+
+
+def finding(gate: Promotion, requirement: Requirement, ours: Metric, theirs: Metric, users: Tensor) -> Finding | None:
+    """The finding on (m,) rows; None where the metric is not defined on them.
+
+    Args:
+        gate: level and number of draws.
+        requirement: what is asked.
+        ours: of the candidate.
+        theirs: of the champion.
+        users: (m,) keys of the rows' users.
+    """
+    keys, user = torch.unique(users, return_inverse=True)
+    candidate, champion = (metric(torch.arange(len(user)), user) for metric in (ours, theirs))
+    if math.isnan(candidate) or math.isnan(champion):
+        return None
+    sign = 1 if is_higher_better(f"test/{requirement}") else -1
+    margin = requirement.margin
+    needed = 0.0 if margin is None else -margin * abs(champion)
+    low, high = bootstrap_bounds(_improvement(requirement, ours, theirs, user, sign), len(keys), gate.draws, gate.level)
+    decides = margin is None or not requirement.segment or len(keys) >= gate.min_users
+    improvement = sign * (candidate - champion)
+    return Finding(requirement, len(user), len(keys), champion, candidate, improvement, low, high, needed, decides)
+
+
+def _improvement(
+    requirement: Requirement, ours: Metric, theirs: Metric, user: Tensor, sign: int
+) -> Callable[[np.ndarray], float]:
+    """The improvement on the rows of drawn users; one who is drawn twice counts as two users."""
+    sizes = torch.bincount(user)
+    starts = sizes.cumsum(0) - sizes
+    order = torch.argsort(user, stable=True)
+
+    def rows_of(drawn: Tensor) -> tuple[Tensor, Tensor]:
+        copies = torch.repeat_interleave(torch.arange(len(drawn)), sizes[drawn])
+        ends = sizes[drawn].cumsum(0)
+        return order[torch.arange(len(copies)) - (ends - sizes[drawn] - starts[drawn])[copies]], copies
+
+    if requirement.metric.partition("@")[0] in MEANS_OVER_USERS:
+        alone = [rows_of(torch.tensor([number])) for number in range(len(sizes))]
+        by_user = torch.tensor([[metric(*each) for each in alone] for metric in (ours, theirs)])
+
+        def of_means(drawn: np.ndarray) -> float:
+            mine, others = by_user[:, torch.from_numpy(drawn)].nanmean(1).tolist()
+            return sign * (mine - others)
+
+        return of_means
+
+    def improvement(drawn: np.ndarray) -> float:
+        rows, copies = rows_of(torch.from_numpy(drawn))
+        return sign * (ours(rows, copies) - theirs(rows, copies))
+
+    return improvement

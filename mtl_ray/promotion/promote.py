@@ -1,0 +1,223 @@
+"""Which version of a registered model is live: the aliases `candidate`, `champion` and `previous`, and what moves them.
+
+MLflow has no conditional write of an alias. What its server does allow a single client to do is to create a registered
+model of a name, so an empty one, `NAME-promotion`, is the lock. It holds on every store with that constraint (SQLite, a
+server over a database) and between machines, for those who promote with this module. A process that is killed leaves
+it behind; the error of the next one says how to remove it, unless both have the same `holder`.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.tracking import MlflowClient
+
+from mtl_ray.data.dataset import open_prepared
+from mtl_ray.data.preparation.write import RAW_TEST
+from mtl_ray.data.sources.files import open_log
+from mtl_ray.errors import InputError, first_line
+from mtl_ray.inference.batch import tables_of
+from mtl_ray.promotion.decision import Decision
+from mtl_ray.promotion.gate import judge
+from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.storage import Folder
+from mtl_ray.tracking.registry import CANDIDATE, DATASET_FOLDER, checkpoint_folder
+
+CHAMPION, PREVIOUS = "champion", "previous"
+"""Aliases of the version that is live, and of the one that was before it."""
+
+HOLDER = "holder"
+"""Tag of a lock: who has it."""
+
+MAX_DESCRIPTION = 5000
+"""Characters that MLflow's database keeps of a description."""
+
+
+class PromotionError(RuntimeError):
+    """Another promotion got in the way; one line."""
+
+
+def promote(
+    name: str,
+    uri: str,
+    version: str | None = None,
+    rows: str | None = None,
+    force: str | None = None,
+    dry_run: bool = False,
+    report: Callable[[str], None] = print,
+    holder: str | None = None,
+) -> Decision:
+    """Make a version the champion if it passes the gate of its experiment file (`promotion`).
+
+    Args:
+        name: of the registered model.
+        uri: MLflow server.
+        version: by default the one with the alias `candidate`.
+        rows: raw rows with labels to compare on; by default the test rows of the candidate's data set.
+        force: a reason to promote whatever the gate finds.
+        dry_run: decide, and change nothing.
+        report: receives lines of text for the user.
+        holder: name of the work that this is a part of: what an earlier attempt at it, which was killed, has left
+            undone is done, and nothing twice.
+
+    Raises:
+        InputError: there is no such model or version, it is the champion already, or the rows cannot be read.
+        PromotionError: another promotion of this model is under way.
+    """
+    client = MlflowClient(tracking_uri=uri)
+    if dry_run:
+        return _decide(client, name, uri, version, rows, force, report, holder)
+    with _lock(client, name, holder):
+        decision = _decide(client, name, uri, version, rows, force, report, holder)
+        if decision.live:
+            _move(client, decision)
+        _note(client, decision, holder)
+    return decision
+
+
+def rollback(name: str, uri: str, dry_run: bool = False) -> Decision:
+    """Make the previous champion the champion again, and the present one the previous.
+
+    Raises:
+        InputError: there is no such model, or no previous champion.
+        PromotionError: another promotion of this model is under way.
+    """
+    client = MlflowClient(tracking_uri=uri)
+    aliases = _aliases(client, name)
+    if PREVIOUS not in aliases or CHAMPION not in aliases:
+        raise InputError(f"--rollback: {name} has no previous champion; its aliases are {aliases or 'none'}")
+    decision = Decision(name, aliases[PREVIOUS], "rolled back", aliases[CHAMPION])
+    if not dry_run:
+        with _lock(client, name):
+            _move(client, decision)
+            _note(client, decision)
+    return decision
+
+
+def _decide(
+    client: MlflowClient,
+    name: str,
+    uri: str,
+    version: str | None,
+    rows: str | None,
+    force: str | None,
+    report: Callable[[str], None],
+    holder: str | None,
+) -> Decision:
+    aliases = _aliases(client, name)
+    version = version or aliases.get(CANDIDATE)
+    if version is None:
+        raise InputError(f"{name}: no version has the alias `{CANDIDATE}`; name one with --version")
+    found, champion = _version(client, name, version), aliases.get(CHAMPION)
+    if champion == version and holder is None:
+        raise InputError(f"{name}: version {version} is the champion already")
+    if champion == version:  # since the attempt that was killed
+        champion = aliases.get(PREVIOUS)
+    if champion is None:
+        return Decision(name, version, "forced" if force else "promoted", None, force or "")
+    candidate, live = (Scorer(checkpoint_folder(f"models:/{name}/{v}", uri)) for v in (version, champion))
+    place = rows or _own_rows(found, candidate)
+    report(f"comparing version {version} with the champion, version {champion}, on {place}")
+    log = open_log(place)
+    judgement = judge(candidate, live, tables_of(log), log.num_rows)
+    caveats = []
+    if candidate.schema.fingerprint != live.schema.fingerprint:
+        caveats.append(
+            f"the champion was trained on another data set ({live.schema.fingerprint[:12]}): which of these rows it "
+            "has seen in training is not known"
+        )
+    outcome = "promoted" if not judgement.refusals else "forced" if force else "refused"
+    return Decision(name, version, outcome, champion, force or "", judgement, place, caveats)
+
+
+def raw_test_rows(dataset: str) -> str:
+    """Where the raw test rows of a prepared data set are. Raises InputError if it is none."""
+    return f"{open_prepared(dataset).folder}/{RAW_TEST}"
+
+
+def _own_rows(found: ModelVersion, candidate: Scorer) -> str:
+    place = found.tags.get(DATASET_FOLDER, "")
+    if not place or not Folder(place).exists("schema.json"):
+        raise InputError(
+            f"version {found.version}: the data set that it was trained on is not at `{place}`; give rows with labels "
+            "to compare on with --input, or a prepared data set with --dataset"
+        )
+    if open_prepared(place).schema.fingerprint != candidate.schema.fingerprint:
+        raise InputError(f"version {found.version}: {place} is another data set than it was trained on; use --input")
+    return raw_test_rows(place)
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    """Version by alias. Raises InputError if there is no such model."""
+    try:
+        return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
+    except MlflowException as error:
+        raise InputError(f"{name}: expected the name of a registered model; {first_line(error)}") from None
+
+
+def _version(client: MlflowClient, name: str, version: str) -> ModelVersion:
+    try:
+        return client.get_model_version(name, version)
+    except MlflowException as error:
+        raise InputError(f"--version {version}: {first_line(error)}") from None
+
+
+def _move(client: MlflowClient, decision: Decision) -> None:
+    """Move the aliases. The champion moves in one write, after `previous`: a reader sees the old or the new one."""
+    name = decision.name
+    now = _aliases(client, name)
+    if now.get(CHAMPION) not in (decision.against, decision.version):
+        raise PromotionError(
+            f"{name}: the champion was version {decision.against} and is version {now.get(CHAMPION)} now; "
+            "somebody moved the alias meanwhile, promote again"
+        )
+    if decision.against is not None:
+        client.set_registered_model_alias(name, PREVIOUS, decision.against)
+    client.set_registered_model_alias(name, CHAMPION, decision.version)
+    if now.get(CANDIDATE) == decision.version:
+        client.delete_registered_model_alias(name, CANDIDATE)
+
+
+def _note(client: MlflowClient, decision: Decision, holder: str | None = None) -> None:
+    """Put the note before those that the version has; the oldest go where there is no room."""
+    name, version = decision.name, decision.version
+    note, known = decision.markdown(), client.get_model_version(name, version).description or ""
+    body = note.partition("\n")[2]  # without the time
+    if holder is None or body[: MAX_DESCRIPTION // 2] not in known:
+        client.update_model_version(name, version, f"{note}\n{known}"[:MAX_DESCRIPTION])
+    client.set_model_version_tag(name, version, "promotion", decision.outcome)
+
+
+@contextmanager
+def _lock(client: MlflowClient, name: str, holder: str | None = None) -> Iterator[None]:
+    """Hold the lock of a model, or take up that of the same holder. Raises PromotionError if another one has it."""
+    lock = f"{name}-promotion"
+    process = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    tags = {HOLDER: holder} if holder else {}
+    try:
+        client.create_registered_model(lock, tags, f"A promotion of {name} is under way: {process}.")
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+        held = _held(client, lock)
+        if holder is None or held is None or held.tags.get(HOLDER) != holder:
+            raise PromotionError(
+                f"{held.description if held else 'another promotion has just ended; try again'} (if that process is "
+                f"gone, delete the registered model `{lock}`)"
+            ) from None
+    try:
+        yield
+    finally:
+        client.delete_registered_model(lock)
+
+
+def _held(client: MlflowClient, lock: str) -> RegisteredModel | None:
+    try:
+        return client.get_registered_model(lock)
+    except MlflowException:
+        return None

@@ -1,0 +1,229 @@
+"""The report of a training run: a verdict in words, then what it rests on."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+from mtl_ray.runs.balancing_figures import balance_plot, conflict_map, expert_map
+from mtl_ray.evaluation.baselines import BASELINES
+from mtl_ray.data.dataset import Prepared, open_prepared
+from mtl_ray.storage import Folder
+from mtl_ray.errors import InputError
+from mtl_ray.inference.evaluate import Evaluation
+from mtl_ray.config import Experiment, parse
+from mtl_ray.config.tasks import first_metric, is_higher_better, metric_names
+from mtl_ray.reporting.html import Page
+from mtl_ray.evaluation.uncertainty import Bin
+from mtl_ray.runs.run_folder import EVALUATION, RUN_FILE, read_history
+from mtl_ray.schema import SEGMENTS, segment_key
+from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.runs.figures import calibration_plot, learning_curves, segment_bars
+
+WHO = {
+    "warm": "known users and items",
+    "new_user": "new users",
+    "new_item": "new items",
+    "new_both": "new users with new items",
+}
+
+
+def train_report(
+    experiment: Experiment,
+    evaluation: Evaluation,
+    prepared: Prepared,
+    history: Mapping[int, Mapping[str, float]],
+    facts: Mapping[str, str],
+) -> Page:
+    """The page of a finished run.
+
+    Args:
+        experiment: the run's own.
+        evaluation: of its test rows.
+        prepared: the data set.
+        history: metrics by epoch.
+        facts: where to find the run and its model, by what they are.
+    """
+    page = Page(experiment.name)
+    page.text(verdict(experiment, evaluation))
+    page.table(["task", "metric", *WHO.values()], _judged(experiment, evaluation))
+    page.heading("By segment")
+    page.figure(
+        segment_bars(experiment, evaluation),
+        "Each task's first metric on the test rows. Lines are 95% intervals over users (delete-a-group jackknife, one "
+        "training): where a second training would land is not in them. Marks beside the bars are predictions without "
+        "a model.",
+        "segments",
+    )
+    _trained(page, experiment, prepared, facts)
+    page.heading("Learning curves")
+    page.figure(learning_curves(history, list(experiment.tasks)), "Loss of each task by epoch.", "learning_curves")
+    if figure := calibration_plot(evaluation):
+        page.heading("Calibration")
+        page.figure(
+            figure,
+            "Test rows in groups of equal size by their prediction: mean label (with two standard errors) against mean "
+            "prediction. On the dashed line predictions can be taken at their word.",
+            "calibration",
+        )
+    _balance(page, history)
+    page.heading("All metrics of the test rows")
+    page.text(
+        "Predictions without a model: the mean training label (constant), the shrunken mean of the item's or the "
+        "user's training labels, the number of the item's training interactions (popularity). The noise floor is the "
+        "best value that any model can reach, known for generated data alone."
+    )
+    header = ["task", "metric", "prediction", *SEGMENTS]
+    page.table(header, _test_rows(experiment, evaluation, prepared.schema.noise_floor))
+    return page
+
+
+def verdict(experiment: Experiment, evaluation: Evaluation) -> str:
+    """In a sentence, for known and new users and items, on how many tasks the model is better than no model."""
+    parts = []
+    for segment, who in WHO.items():
+        words = [word for key in _first_keys(experiment, evaluation, segment) if (word := judge(evaluation, key)[0])]
+        if words:
+            worse = words.count("worse")
+            parts.append(
+                f"for {who} on {words.count('better')} of {len(words)} tasks{f' (worse on {worse})' if worse else ''}"
+            )
+    if not parts:
+        return "There is no test row on which the model could be compared with predictions without a model."
+    return f"Better than every prediction without a model: {', '.join(parts)}."
+
+
+def judge(evaluation: Evaluation, key: str) -> tuple[str, str]:
+    """`better`, `worse` or `no clear difference` on a metric, and the best prediction without a model.
+
+    Both are empty where there is none. A difference is clear if that prediction's value is outside of the interval.
+    """
+    references = {name: values[key] for name, values in evaluation.baselines.items() if key in values}
+    if not references:
+        return "", ""
+    sign = 1 if is_higher_better(key) else -1
+    best = max(references, key=lambda name: sign * references[name])
+    beside = f"{references[best]:.3f} by {best.replace('_', ' ')}"
+    low, high = evaluation.intervals.get(key, (float("-inf"), float("inf")))
+    if low <= references[best] <= high:
+        return "no clear difference", beside
+    return "better" if sign * (evaluation.metrics[key] - references[best]) > 0 else "worse", beside
+
+
+def _first_keys(experiment: Experiment, evaluation: Evaluation, segment: str) -> Iterator[str]:
+    """The key of each task's first metric, where the segment defines it."""
+    for task, spec in experiment.tasks.items():
+        key = segment_key("test", task, first_metric(spec), segment)
+        if key in evaluation.metrics:
+            yield key
+
+
+def _judged(experiment: Experiment, evaluation: Evaluation) -> Iterator[list[str]]:
+    """A row a task: its first metric beside the best prediction without a model, by segment."""
+    for task, spec in experiment.tasks.items():
+        metric, cells = first_metric(spec), []
+        for segment in WHO:
+            key = segment_key("test", task, metric, segment)
+            if key not in evaluation.metrics:
+                cells.append("-")
+                continue
+            word, beside = judge(evaluation, key)
+            value = f"{evaluation.metrics[key]:.3f}"
+            cells.append(f"{word}: {value} against {beside}" if word else f"{value}, nothing to compare with")
+        yield [
+            task,
+            f"{metric}, {'higher' if is_higher_better(f'test/{task}/{metric}') else 'lower'} is better",
+            *cells,
+        ]
+
+
+def _trained(page: Page, experiment: Experiment, prepared: Prepared, facts: Mapping[str, str]) -> None:
+    schema, quality = prepared.schema, prepared.quality
+    page.heading("What was trained on what")
+    rows, reasons = schema.num_rows, quality["reasons"]
+    bad = f", {quality['bad']:,} left out ({', '.join(f'{n:,} {r}' for r, n in reasons.items())})" if reasons else ""
+    page.text(
+        f"{quality['rows']:,} interactions{bad}: {rows['train']:,} to train on, {rows['valid']:,} to watch the "
+        f"training, {rows['test']:,} to test; split: {experiment.data.split.kind}. The model is "
+        f"{experiment.model.kind}, its tasks weighted by {experiment.balancing.kind}, seed {experiment.seed}."
+    )
+    page.text(f"Inputs: {', '.join(f'{name} ({feature.kind})' for name, feature in experiment.features.items())}.")
+    weights = experiment.weights()
+    page.table(
+        ["task", "kind", "training labels", "test labels", "mean training label", "declared weight"],
+        [
+            [
+                name,
+                task.kind,
+                *(f"{schema.tasks[name].num_labels.get(split, 0):,}" for split in ("train", "test")),
+                "-" if task.kind in ("multiclass", "multilabel") else f"{schema.tasks[name].mean:.4g}",
+                f"{weights[name]:.4g}",
+            ]
+            for name, task in experiment.tasks.items()
+        ],
+    )
+    page.table(["", "where"], [[what, where] for what, where in facts.items()])
+
+
+def _balance(page: Page, history: Mapping[int, Mapping[str, float]]) -> None:
+    lines, conflicts, experts = balance_plot(history), conflict_map(history), expert_map(history)
+    if lines:
+        page.heading("How the tasks shared the training")
+        page.figure(lines, "Means over the looked-at steps of each epoch.", "balance")
+    if conflicts:
+        page.figure(
+            conflicts,
+            "Last epoch: below 0 (red), a step that helps one task hurts the other.",
+            "conflicts",
+        )
+    if experts:
+        page.figure(experts, "Last epoch: how each gate of the model mixes its experts.", "experts")
+
+
+def _test_rows(experiment: Experiment, evaluation: Evaluation, floors: Mapping[str, float]) -> Iterator[list[str]]:
+    """For each task and metric the model's values by segment, and below them those of each prediction without one."""
+
+    def cells(values: Mapping[str, float], task: str, metric: str, form: str = ".4f") -> list[str]:
+        found = (values.get(segment_key("test", task, metric, s)) for s in SEGMENTS)
+        return ["-" if v is None else format(v, form) for v in found]
+
+    for task, spec in experiment.tasks.items():
+        yield [task, "rows", "", *cells(evaluation.metrics, task, "count", ",.0f")]
+        for metric in metric_names(spec):
+            yield [task, metric, "model", *cells(evaluation.metrics, task, metric)]
+            for name in BASELINES:
+                values = cells(evaluation.baselines[name], task, metric)
+                if any(value != "-" for value in values):
+                    yield ["", "", name.replace("_", " "), *values]
+            floor = floors.get(f"{task}/{metric}")
+            if floor is not None:
+                yield ["", "", "noise floor", f"{floor:.4f}", *["-"] * (len(SEGMENTS) - 1)]
+
+
+def write_evaluation(folder: Folder, evaluation: Evaluation, model_uri: str | None) -> None:
+    """Keep what the report of a training run tells."""
+    folder.write_whole(EVALUATION, json.dumps({"model_uri": model_uri, **asdict(evaluation)}, indent=2))
+
+
+def write_report(folder: Folder, run: Run) -> None:
+    """Write `report.html` and its pictures into the folder of a training run that ended, and log them.
+
+    Raises:
+        InputError: the run did not end.
+    """
+    if not folder.exists(EVALUATION):
+        raise InputError(f"{folder}: the run did not end, so there is nothing to report; resume it with --resume")
+    note = folder.read_json(RUN_FILE)
+    experiment = parse(note["experiment"], RUN_FILE)
+    saved = folder.read_json(EVALUATION)
+    model_uri = saved.pop("model_uri")
+    calibration = {task: [Bin(*values) for values in bins] for task, bins in saved.pop("calibration").items()}
+    prepared = open_prepared(note["dataset"])
+    facts = {
+        "run": folder.location,
+        "MLflow run": note["run_id"] or "none",
+        "model": model_uri or "none",
+        "data set": prepared.folder.location,
+        "content of the data set": prepared.schema.content_hash,
+    }
+    evaluation = Evaluation(**saved, calibration=calibration)
+    run.keep(train_report(experiment, evaluation, prepared, read_history(folder), facts).files())

@@ -1,0 +1,224 @@
+"""Training as the driver sees it: prepare, Ray Train, evaluation of the kept checkpoint, MLflow."""
+
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from pyarrow.fs import LocalFileSystem
+from ray.train.torch import TorchConfig
+
+from mtl_ray.models.checkpoint import SCORE
+from mtl_ray.data.dataset import Prepared, open_prepared
+from mtl_ray.data.prepare import prepare
+from mtl_ray.storage import Folder
+from mtl_ray.inference.drift import write_reference
+from mtl_ray.runs.callbacks import EpochLog
+from mtl_ray.inference.evaluate import Evaluation, evaluate_checkpoint
+from mtl_ray.config import Experiment, parse
+from mtl_ray.models.complexity import complexity_of
+from mtl_ray.runs.ray_trainer import RayTrainer
+from mtl_ray.tracking.registry import example_of, register, signature_of, with_start_at_hand
+from mtl_ray.runs.run_folder import RUN_FILE, ended, new_name, read_note, write_note
+from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.cluster.session import connect, shows_bars
+from mtl_ray.runs.recovery import drop_unnoted, mend_note, settle
+from mtl_ray.cluster.storage_check import check_storage
+from mtl_ray.training.profiler import TRACE
+from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.runs.report import write_evaluation, write_report
+from mtl_ray.training.worker import train_worker, workers_of
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training run."""
+
+    name: str
+    folder: Folder
+    run_id: str | None
+    model_uri: str | None
+    checkpoint: Path
+    prepared: Prepared
+    evaluation: Evaluation
+
+
+def train(
+    experiment: Experiment,
+    resume: str | None = None,
+    report: Callable[[str], None] = print,
+    parent: str | None = None,
+    profile: bool = False,
+) -> Trained:
+    """Train, keep the best checkpoint, evaluate it on the test rows and log it all.
+
+    Args:
+        experiment: what to do.
+        resume: name of an earlier run of the same experiment that did not end; it continues from its last checkpoint.
+        report: receives lines of text for the user.
+        parent: MLflow run to put that of the training under.
+        profile: whether to write a trace of some steps of rank 0 to the run's folder, by the profiler of PyTorch.
+
+    Raises:
+        InputError: bad data, or `resume` names no run of this experiment.
+    """
+    name = resume or new_name(experiment)
+    folder, again = Folder(experiment.training.output) / name, f"mtl-ray train EXPERIMENT --resume {name}"
+    training = _Training(experiment, folder, report, again, profile)
+    if resume:
+        return training.resume()
+    with_start_at_hand(experiment, folder)  # a mistake in it is told before the work of `prepare`
+    connect()
+    check_storage(experiment)
+    prepared = prepare(experiment, report)
+    return training.begin(prepared, Run.start(experiment, name, folder.create(), parent))
+
+
+def train_once(
+    name: str, experiment: Experiment, prepared: Prepared, report: Callable[[str], None], again: str
+) -> Trained:
+    """`train` on a prepared data set, under a name that says what is trained on what: one that has begun is continued,
+    wherever it was killed, and makes no second MLflow run or model version.
+
+    Args:
+        name: of the run.
+        experiment: what to do.
+        prepared: its data set.
+        report: receives lines of text for the user.
+        again: the command that continues.
+
+    Raises:
+        InputError: the run of that name is one of another experiment.
+        ConnectionError: MLflow does not answer.
+    """
+    folder = Folder(experiment.training.output) / name
+    training = _Training(experiment, folder, report, again)
+    if folder.exists(RUN_FILE):
+        return training.resume()
+    with_start_at_hand(experiment, folder)
+    run = Run.start(experiment, name, folder.create(), known=True)
+    if run.run_id is None:
+        raise ConnectionError(f"run {name} could not be created in MLflow; continue with: {again}")
+    return training.begin(prepared, run)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """One run, from its first or its last step to its end."""
+
+    experiment: Experiment
+    folder: Folder
+    report: Callable[[str], None]
+    again: str
+    profile: bool = False
+
+    def begin(self, prepared: Prepared, run: Run) -> Trained:
+        self._started(prepared, run)
+        self.report(f"run {self.folder.name}; if it is interrupted, continue with: {self.again}")
+        return self._finish(prepared, run)
+
+    def _started(self, prepared: Prepared, run: Run) -> Run:
+        """Log what the run is, and note what a resumed one must find again."""
+        run.log_experiment(self.experiment, prepared)
+        run.log_metrics(complexity_of(self.experiment, prepared.schema).numbers(), 0)
+        write_note("train", self.experiment, self.folder, run, prepared.folder.location)
+        return run
+
+    def resume(self) -> Trained:
+        """Continue with the run's own experiment, MLflow run and data set.
+
+        Its own experiment, although an equal one is given: the optimizer's state goes by the order of parameters,
+        which follows the order of features and tasks in the file.
+        """
+        folder = self.folder
+        note = read_note("train", self.experiment, folder)
+        own = replace(self, experiment=parse(note["experiment"], RUN_FILE))
+        self.report(f"resuming run {folder.name}")
+        connect()
+        check_storage(own.experiment)
+        settle(folder)
+        mend_note(folder)
+        drop_unnoted(folder)
+        prepared, run = open_prepared(note["dataset"]), Run(note["tracking_uri"], note["run_id"], folder)
+        if run.run_id is None:  # MLflow did not answer when the run began
+            run = own._started(prepared, Run.start(own.experiment, folder.name, folder, known=True))
+        EpochLog(own.experiment, run, folder, bars=True).log_lost()
+        return own._finish(prepared, run)
+
+    def _finish(self, prepared: Prepared, run: Run) -> Trained:
+        experiment, folder = self.experiment, self.folder
+        with ended(run, self.report, self.again):
+            config = {
+                "experiment": with_start_at_hand(experiment, folder).model_dump(mode="json", exclude_unset=True),
+                "dataset": prepared.folder.location,
+                "bars": shows_bars(),
+                "trace": folder.location if self.profile else None,
+            }
+            with run.system_metrics():
+                result = _fit(_trainer(experiment, config, folder, run))
+            if self.profile:
+                self.report(f"trace of some steps: {folder}/{TRACE}, for https://ui.perfetto.dev or chrome://tracing")
+            drop_unnoted(folder)
+            if result.return_value is not None:
+                raise result.return_value
+            checkpoint = _local(_best(result))
+            evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
+            run.log_metrics(evaluation.metrics, experiment.training.epochs)
+            write_reference(checkpoint, prepared)
+            scorer = Scorer(checkpoint)
+            signature, example = signature_of(scorer), example_of(scorer, prepared)
+            model_uri = register(experiment, run, checkpoint, prepared, signature, example, evaluation.metrics)
+            write_evaluation(folder, evaluation, model_uri)
+            write_report(folder, run)
+        return Trained(folder.name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
+
+
+def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run: Run) -> RayTrainer:
+    return RayTrainer(
+        train_worker,
+        train_loop_config=config,
+        scaling_config=workers_of(experiment.training),
+        torch_config=TorchConfig(timeout_s=experiment.training.timeout),
+        run_config=ray.train.RunConfig(
+            name=folder.name,
+            storage_path=Folder(experiment.training.output).location,
+            failure_config=ray.train.FailureConfig(max_failures=experiment.training.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
+            ),
+            callbacks=[EpochLog(experiment, run, folder, config["bars"])],
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
+
+
+def _fit(trainer: RayTrainer) -> ray.train.Result:
+    """The result of the trainer; KeyboardInterrupt after Ctrl-C, once its workers have ended.
+
+    In the main thread Ray itself answers Ctrl-C: it ends the workers in order, but then leaves as if nothing had
+    happened, and would answer so for the rest of the process.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return trainer.fit()
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+def _best(result: Any) -> Any:
+    """The checkpoint of the best score; between equals the later one."""
+    kept = [(metrics[SCORE], metrics["epoch"], checkpoint) for checkpoint, metrics in result.best_checkpoints]
+    return max(kept, key=lambda entry: entry[:2])[2]
+
+
+def _local(checkpoint: ray.train.Checkpoint) -> Path:
+    """Where the checkpoint lies, or a local copy of one on another filesystem."""
+    if isinstance(checkpoint.filesystem, LocalFileSystem):
+        return Path(checkpoint.path)
+    return Path(checkpoint.to_directory())

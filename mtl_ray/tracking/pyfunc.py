@@ -1,0 +1,38 @@
+"""The registered model as MLflow loads it: this file is stored in the model ("models from code"), no pickle is.
+
+Input: a frame of raw rows. Output: one column a task; class probabilities are lists.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
+
+from mtl_ray.scoring.scorer import Scorer, as_column
+
+
+class RegisteredModel(PythonModel):
+    """A checkpoint folder behind MLflow's interface."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the checkpoint that was logged with the model."""
+        self.scorer = Scorer(Path(context.artifacts["checkpoint"]))
+
+    # MLflow reads type hints of `predict` as a schema; the signature that is logged says more.
+    def predict(self, context, model_input, params=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Predictions on each task's natural scale, for a frame of raw rows."""
+        columns = {name: _column(model_input[name]) for name in model_input.columns}
+        scores = self.scorer.score(pa.table(columns))
+        return pd.DataFrame({n: v if v.ndim == 1 else v.tolist() for n, v in scores.items()}, index=model_input.index)
+
+
+def _column(values: pd.Series) -> pa.Array:
+    if values.dtype != object:
+        return pa.array(values, from_pandas=True)
+    return as_column([value.tolist() if hasattr(value, "tolist") else value for value in values])
+
+
+set_model(RegisteredModel())

@@ -1,0 +1,205 @@
+"""From a trained checkpoint to a model in MLflow, and from a model's name back to its checkpoint folder."""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, TensorSpec
+from mlflow.types.schema import AnyType, Array, Schema
+
+import mtl_ray
+from mtl_ray.config import Experiment
+from mtl_ray.config.tasks import RANKED
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.item_catalog import ITEMS
+from mtl_ray.data.preparation.write import RAW_TEST
+from mtl_ray.errors import InputError, first_line
+from mtl_ray.models import checkpoint
+from mtl_ray.schema import SEGMENTS
+from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.storage import Folder, local_copy
+from mtl_ray.tracking.tracked_run import Run, git_commit, metric_key, tracking_uri
+
+CANDIDATE = "candidate"
+"""Alias of the version that was registered last and not promoted yet."""
+
+DATASET_FOLDER = "dataset_folder"
+"""Tag of a version: where the data set that it was trained on lies."""
+
+WEIGHTS = "weights"
+"""Tag of a version: digest of its weights."""
+
+
+def signature_of(scorer: Scorer) -> ModelSignature:
+    """Raw columns in (a value may be text or number; only the ids must be there), one column a task out."""
+    experiment = scorer.experiment
+    keys = {experiment.column_of(experiment.user), experiment.column_of(experiment.item)}
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(AnyType(), name, required=name in keys) for name in scorer.input_columns()
+    ]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.double if task.kind in RANKED else Array(DataType.double), name)
+        for name, task in experiment.tasks.items()
+    ]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+
+
+def example_of(scorer: Scorer, prepared: Prepared) -> pd.DataFrame:
+    """A few raw test rows, or one row of unknown entities where there are none."""
+    names = scorer.input_columns()
+    files = (prepared.folder / RAW_TEST).files(".parquet")
+    if not files:
+        return pd.DataFrame({name: ["unknown"] for name in names[:2]})
+    table = prepared.folder.read_table(f"{RAW_TEST}/{files[0].rpartition('/')[2]}").slice(0, 3)
+    return pd.DataFrame({name: table.column(name).to_pylist() for name in names if name in table.column_names})
+
+
+def register(
+    experiment: Experiment,
+    run: Run,
+    folder: Path,
+    prepared: Prepared,
+    signature: Any,
+    example: Any,
+    metrics: Mapping[str, float],
+) -> str | None:
+    """Log the checkpoint in `folder` as a pyfunc model, registered if `tracking.register_as` is set; returns its URI.
+
+    A registered version has tags (see `version_tags`) and becomes the `candidate` of its name. The items of the data
+    set go with it, so that the model can recommend with nothing else at hand. Weights that the run has registered
+    already, before it was killed, are not registered again.
+    """
+    package = Path(mtl_ray.__file__).parent
+    needed = ("torch", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "torchmetrics", "torchjd")
+    uri: list[str] = []
+    with (folder / checkpoint.WEIGHTS).open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def log() -> None:
+        name, client = experiment.tracking.register_as, run.client
+        if name and (known := _registered(client, name, run._id(), weights)):
+            uri.append(f"models:/{name}/{known.version}")
+            if "promotion" not in known.tags and str(known.version) not in _aliased(client, name):
+                client.set_registered_model_alias(name, CANDIDATE, str(known.version))
+            return
+        mlflow.set_tracking_uri(run.uri)
+        with tempfile.TemporaryDirectory() as place, mlflow.start_run(run_id=run._id()):
+            # MLflow keeps the path of the model's code: let it be one that says nothing of this machine.
+            code = Path(place) / "pyfunc.py"
+            # Scoring needs no optimizer state, and the folder's name becomes part of the model.
+            scored = Path(place) / "checkpoint"
+            shutil.copytree(folder, scored, ignore=shutil.ignore_patterns(checkpoint.TRAINER))
+            if prepared.folder.exists(ITEMS):
+                prepared.folder.copy_to(ITEMS, scored / ITEMS)
+            code.write_text((package / "tracking/pyfunc.py").read_text())
+            info = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(code),
+                artifacts={"checkpoint": str(scored)},
+                code_paths=[str(package)],
+                signature=signature,
+                input_example=example,
+                pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in needed],
+            )
+            if name is None:
+                uri.append(info.model_uri)
+                return
+            tags = {**version_tags(experiment, prepared, metrics), WEIGHTS: weights}
+            number = mlflow.register_model(info.model_uri, name, tags=tags).version
+            uri.append(f"models:/{name}/{number}")
+            client.set_registered_model_alias(name, CANDIDATE, str(number))
+
+    run._safely("log the model", log)
+    return uri[0] if uri else None
+
+
+def _registered(client: MlflowClient, name: str, run_id: str, weights: str) -> ModelVersion | None:
+    """The version that the run has registered with these weights."""
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    return next((version for version in found if version.tags.get(WEIGHTS) == weights), None)
+
+
+def _aliased(client: MlflowClient, name: str) -> set[str]:
+    return {str(version) for version in client.get_registered_model(name).aliases.values()}
+
+
+def digest_of(experiment: Experiment) -> str:
+    """Digest of all settings."""
+    settings = json.dumps(experiment.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()
+
+
+def version_tags(experiment: Experiment, prepared: Prepared, metrics: Mapping[str, float]) -> dict[str, str]:
+    """What tells a version of a registered model from another: the data set, the experiment, the commit of the code
+    where it is a git checkout, and the test metrics of all rows and of each named segment."""
+    tags = {
+        "dataset": prepared.schema.fingerprint,
+        DATASET_FOLDER: prepared.folder.location,
+        "experiment": digest_of(experiment),
+    }
+    if commit := git_commit():
+        tags["git_commit"] = commit
+    shown = {key: value for key, value in metrics.items() if key.count("/") < 3 or key.endswith(SEGMENTS[1:])}
+    return tags | {metric_key(key): f"{value:.6g}" for key, value in shown.items()}
+
+
+def with_start_at_hand(experiment: Experiment, folder: Folder) -> Experiment:
+    """The experiment with the checkpoint of `training.warm_start` where every worker can read it.
+
+    Args:
+        experiment: of a run.
+        folder: of the run, on storage that all workers share; a registered model is copied into it.
+
+    Raises:
+        InputError: there is no such model or folder.
+    """
+    model = experiment.training.warm_start
+    if model is None:
+        return experiment
+    start = folder / re.sub(r"[^A-Za-z0-9@.]+", "-", f"warm_start-{model}")
+    if not is_model_uri(model):
+        start = Folder(model)
+    elif not start.exists(checkpoint.WEIGHTS):
+        own, aside = checkpoint_folder(model, tracking_uri(experiment)), start.suffixed(".partial").create()
+        for file in (path for path in own.iterdir() if path.name != checkpoint.TRAINER):
+            aside.write_bytes(file.name, file.read_bytes())
+        aside.rename(start, last=checkpoint.WEIGHTS)
+    if not start.exists(checkpoint.WEIGHTS):
+        raise InputError(f"training.warm_start: expected a checkpoint folder or a model URI; found {model}")
+    training = experiment.training.model_copy(update={"warm_start": start.location})
+    return experiment.model_copy(update={"training": training})
+
+
+def is_model_uri(model: str) -> bool:
+    """Whether it names a model of MLflow, not a folder."""
+    return model.startswith(("models:/", "runs:/", "mlflow-artifacts:/"))
+
+
+def checkpoint_folder(model: str, uri: str) -> Path:
+    """The checkpoint folder of `model`: a folder, or a model URI such as `models:/NAME/1` or `models:/NAME@champion`.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if not is_model_uri(model):
+        return local_copy(Folder(model)) if "://" in model else Path(model)
+    mlflow.set_tracking_uri(uri)
+    try:
+        return Path(download_artifacts(model)) / "artifacts" / "checkpoint"
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"{model}: expected a checkpoint folder or a model URI such as models:/NAME/1; {first_line(error)}"
+        ) from None

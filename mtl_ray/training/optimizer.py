@@ -1,0 +1,122 @@
+"""What moves the parameters of the model, and how fast."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.training import Optimizer, Schedule
+from mtl_ray.models.sparse import sparse_parameters
+from mtl_ray.training.sparse_embeddings import build_sparse_optimizer, check_sparse, decay_rows, share_rows
+
+
+class Optimizers:
+    """One for what is moved at every step, and one for tables of which only the rows of the batch are."""
+
+    def __init__(self, model: nn.Module, experiment: Experiment, steps: int) -> None:
+        """With a schedule of so many steps an epoch.
+
+        Raises:
+            InputError: see `check_sparse`.
+        """
+        training = experiment.training
+        self.model, self.clip_norm = model, training.clip_norm
+        self.sparse = list(sparse_parameters(model).values())
+        self.decay = training.optimizer.embedding_weight_decay
+        self.dense = build_optimizer(model, training.optimizer)
+        self.all: list[torch.optim.Optimizer] = [self.dense]
+        if self.sparse and training.sparse_tables is not None:
+            check_sparse(experiment)
+            torch.sparse.check_sparse_tensor_invariants.disable()  # their checks cost time, and torch wants to be told
+            self.all.append(build_sparse_optimizer(self.sparse, training.sparse_tables, training.optimizer.lr))
+        factor = learning_rate_factor(training.schedule, training.epochs, steps)
+        self.schedulers = [LambdaLR(optimizer, factor) for optimizer in self.all]
+
+    def step(self, scaler: torch.amp.GradScaler) -> None:
+        """Move the parameters by their gradients, which are gone then."""
+        share_rows(self.sparse)
+        if self.clip_norm:
+            for optimizer in self.all:
+                scaler.unscale_(optimizer)
+            clip_gradients(self.model, self.clip_norm)
+        if self.sparse and self.decay:
+            decay_rows(self.sparse, self.all[-1].param_groups[0]["lr"] * self.decay)
+        for optimizer in self.all:
+            scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
+        scaler.update()
+        for scheduler in self.schedulers:
+            scheduler.step()
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        optimizers, schedulers = ([part.state_dict() for part in parts] for parts in (self.all, self.schedulers))
+        return {"optimizers": optimizers, "schedulers": schedulers}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` gave; the schedule may change from here on."""
+        for optimizer, scheduler, own, schedule in zip(
+            self.all, self.schedulers, state["optimizers"], state["schedulers"], strict=True
+        ):
+            optimizer.load_state_dict(own)
+            scheduler.load_state_dict(schedule)
+            factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+            for group, base, factor in zip(optimizer.param_groups, scheduler.base_lrs, factors, strict=True):
+                group["lr"] = base * factor
+
+
+def clip_gradients(model: nn.Module, largest: float) -> None:
+    """Scale all gradients so that their common norm is at most `largest`; sparse ones are coalesced."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    numbers = [gradient.values() if gradient.is_sparse else gradient for gradient in gradients]
+    total = nn.utils.get_total_norm(numbers)
+    factor = (largest / (total + 1e-6)).clamp(max=1.0)
+    for each in numbers:
+        each.mul_(factor)
+
+
+def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """The optimizer of what has dense gradients, with its own weight decay for embedding tables."""
+    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    tables = {id(m.weight) for m in embeddings}
+    dense = [p for p in model.parameters() if id(p) not in {id(m.weight) for m in embeddings if m.sparse}]
+    groups = [
+        {"params": [p for p in dense if id(p) in tables], "weight_decay": settings.embedding_weight_decay},
+        {"params": [p for p in dense if id(p) not in tables], "weight_decay": settings.weight_decay},
+    ]
+    match settings.kind:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
+        case "adam":
+            return torch.optim.Adam(groups, lr=settings.lr, fused=True)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=True)
+        case "adagrad":
+            return torch.optim.Adagrad(groups, lr=settings.lr)
+
+
+def learning_rate_factor(schedule: Schedule, epochs: int, steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate at each step of so many epochs of so many steps.
+
+    Linear warm-up, then decay to `schedule.final`, times the factor of the epoch.
+    """
+    total = epochs * steps
+
+    def of_epoch(step: int) -> float:
+        begun = [first for first in schedule.epochs if first * steps <= step]
+        return schedule.epochs[max(begun)] if begun else 1.0
+
+    def of_step(step: int) -> float:
+        if step < schedule.warmup_steps:
+            return (step + 1) / schedule.warmup_steps
+        if schedule.kind == "constant":
+            return 1.0
+        done = min(1.0, (step - schedule.warmup_steps) / max(1, total - schedule.warmup_steps))
+        shape = 1 - done if schedule.kind == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+        return schedule.final + (1 - schedule.final) * shape
+
+    return lambda step: of_step(step) * of_epoch(step)

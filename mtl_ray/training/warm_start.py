@@ -1,0 +1,126 @@
+"""Weights of an earlier model for one whose data have grown: what both know keeps its weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from ray.train import Checkpoint
+from torch import Tensor, nn
+
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.vocabulary import Vocabulary, read_vocabularies
+from mtl_ray.errors import InputError
+from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models.cold_start.meta_learned import MWUF
+from mtl_ray.models.compressed_embedding import CompressedTable
+from mtl_ray.schema import FIRST, UNKNOWN, FittedFeature, Schema
+from mtl_ray.storage import Folder
+from mtl_ray.training.trainer import Trainer
+
+
+def start_from(trainer: Trainer, prepared: Prepared, location: str) -> None:
+    """Begin a training with the weights of a checkpoint; see `copy_weights`.
+
+    Args:
+        trainer: of the new training, on any worker.
+        prepared: its data set.
+        location: folder or URL of the checkpoint.
+
+    Raises:
+        InputError: as `copy_weights`.
+    """
+    words = read_vocabularies(prepared.folder, list(trainer.experiment.features))
+    with Checkpoint(location).as_directory() as folder:
+        copy_weights(trainer.model, trainer.schema, words, Path(folder))
+    if trainer.average is not None:
+        trainer.average.module.load_state_dict(trainer.model.state_dict())
+
+
+def copy_weights(model: MultiTaskModel, schema: Schema, words: dict[str, Vocabulary], folder: Path) -> None:
+    """Give `model` the weights of a checkpoint.
+
+    A value that both vocabularies have keeps its embedding, one that is new gets that of values not seen in training. A
+    bucket of a number gets that of the old bucket in which its middle lies, an outermost one that of the outermost. A
+    class that is new keeps the output that it was made with. In a compressed table a value that both have keeps its
+    code, and one that is new reads the rows of its own. Everything else must have the same shape and is taken as it is.
+
+    Args:
+        model: of the new data set; changed in place.
+        schema: of the new data set.
+        words: its vocabularies.
+        folder: of the checkpoint.
+
+    Raises:
+        InputError: `folder` is no checkpoint, or its model has other parts or sizes.
+    """
+    old = checkpoint.load(folder)
+    known = read_vocabularies(Folder(str(folder)), [name for name in words if name in old.experiment.features])
+    state = old.model.state_dict()
+    found = {key: value.cpu() for key, value in model.state_dict().items()}  # as what was loaded is
+    tables, outputs = _tables_and_outputs(model)
+    compressed = {name: part for name, part in model.named_modules() if isinstance(part, CompressedTable)}
+    missing = [key for key in found if key not in state] + [key for key in state if key not in found]
+    if missing:
+        raise InputError(f"training.warm_start: {folder} has another model; only one of both has `{missing[0]}`")
+    for key, new in found.items():
+        value, task = state[key], outputs.get(key)
+        part, _, own = key.rpartition(".codes")
+        if part in compressed and not own:
+            name = part.rpartition(".")[2].removesuffix(":")
+            rows = _rows(old.schema.features[name], schema.features[name], known.get(name), words.get(name))
+            value = compressed[part].codes_after(value, torch.from_numpy(rows))
+        elif name := tables.get(key):
+            rows = _rows(old.schema.features[name], schema.features[name], known.get(name), words.get(name))
+            value = value[torch.from_numpy(rows)]
+        elif task and schema.tasks[task].classes:
+            value = _classes(value, old.schema.tasks[task].classes, new, schema.tasks[task].classes)
+        elif key.removesuffix(".factors.weight") in compressed:
+            value = _first_rows(value, new)
+        if value.shape != new.shape:
+            raise InputError(
+                f"training.warm_start: {folder} has another model; expected {tuple(new.shape)} numbers in `{key}`, "
+                f"found {tuple(value.shape)}"
+            )
+        state[key] = value
+    model.load_state_dict(state)
+
+
+def _tables_and_outputs(model: MultiTaskModel) -> tuple[dict[str, str], dict[str, str]]:
+    """By name in the model's state: the feature whose embeddings it holds, the task whose output it makes."""
+    names = {tensor: name for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    inputs = model.inputs.values()
+    plain = [(n, t) for part in inputs for n, t in part.tables.items() if isinstance(t, nn.Embedding)]  # pyright: ignore
+    tables = {names[table.weight]: name for name, table in plain}
+    cold_starts = [pair for part in inputs for pair in part.cold_starts.items()]  # pyright: ignore
+    tables |= {names[t]: n for n, part in cold_starts if isinstance(part, MWUF) for t in part.by_id}
+    towers = {} if model.network is None else dict(model.network.towers.towers.items())  # pyright: ignore
+    outputs = {names[p]: task for task, tower in towers.items() for p in tower[-1].parameters()}  # pyright: ignore
+    return tables, outputs
+
+
+def _rows(old: FittedFeature, new: FittedFeature, known: Vocabulary | None, words: Vocabulary | None) -> np.ndarray:
+    """(n,) row of the old table for each row of the new one."""
+    reserved = np.arange(FIRST)
+    if new.boundaries is not None:
+        inner = np.asarray(new.boundaries)
+        middles = np.concatenate([[-np.inf], (inner[1:] + inner[:-1]) / 2, [np.inf]]) if len(inner) else np.zeros(1)
+        return np.append(reserved, FIRST + np.searchsorted(np.asarray(old.boundaries), middles, side="right"))
+    if words is None or known is None or not len(known):
+        return np.append(reserved, np.full(len(words or ()), UNKNOWN))
+    return np.append(reserved, known.rows(words.values.cast(pa.string())))
+
+
+def _first_rows(old: Tensor, new: Tensor) -> Tensor:
+    """`new` with the rows of `old`, as many as both have."""
+    merged = new.clone()
+    size = min(len(old), len(new))
+    merged[:size] = old[:size]
+    return merged
+
+
+def _classes(old: Tensor, before: tuple[str, ...], new: Tensor, after: tuple[str, ...]) -> Tensor:
+    """The rows of `new`, a class each, with those of `old` where it knows the class."""
+    kept, merged = [name for name in after if name in before], new.clone()
+    merged[[after.index(name) for name in kept]] = old[[before.index(name) for name in kept]]
+    return merged

@@ -1,0 +1,78 @@
+"""The report of a search: what it gained, the trade-off, what mattered, how the trials learned, all trials."""
+
+from collections.abc import Iterator
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.tuning import POPULATIONS
+from mtl_ray.reporting.html import Page
+from mtl_ray.storage import Folder
+from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.tuning.figures import importance_bars, parallel_coordinates, schedule_curves, trade_off, trial_curves
+from mtl_ray.tuning.importance import importance_of
+from mtl_ray.tuning.results import INCUMBENT, Tuning, read_references
+from mtl_ray.tuning.space import tune_of
+from mtl_ray.tuning.trial_store import read_trials
+
+
+def tuning_report(tuning: Tuning) -> Page:
+    """The page of a search that ended."""
+    settings = tune_of(tuning.experiment)
+    page = Page(f"{tuning.experiment.name}: search")
+    for line in verdict(tuning):
+        page.text(line)
+    if len(tuning.objectives) > 1:
+        page.heading("Trade-off")
+        page.figure(
+            trade_off(tuning), "Objectives of each trial on the validation rows, and the Pareto front.", "pareto"
+        )
+    if any(trial.kept and not trial.failure for trial in tuning.trials):
+        page.heading("What the trials were")
+        caption = "A line a trial, darker where the first objective is better; the suggested one is red. Weights of a "
+        page.figure(
+            parallel_coordinates(tuning),
+            f"{caption}simplex are drawn before they are made to sum to one. A gap: the trial lacks the parameter.",
+            "parallel_coordinates",
+        )
+    if importance := importance_of(tuning):
+        page.heading("What mattered")
+        caption = "Importance for the first objective by functional analysis of variance (Hutter et al. 2014), of the "
+        page.figure(importance_bars(importance), f"{caption}parameters that all these trials have.", "importance")
+    if settings.algorithm.kind in POPULATIONS:
+        page.heading("Schedules")
+        page.figure(
+            schedule_curves(tuning),
+            "What the population changed during training; best.yaml has the red one.",
+            "schedules",
+        )
+    page.heading("Learning curves")
+    page.figure(trial_curves(tuning), "Objectives by epoch; grey trials were stopped early.", "trials")
+    page.heading("All trials")
+    page.table(tuning.header(), tuning.rows())
+    return page
+
+
+def verdict(tuning: Tuning) -> Iterator[str]:
+    """What was searched, what is suggested, and how it compares with the file as it stands, on the validation rows."""
+    settings, best = tune_of(tuning.experiment), tuning.best
+    yield f"Searched by {settings.algorithm.kind}, scheduler {settings.scheduler.kind}: {tuning.progress()}."
+    for key, limit, least in tuning.limits:
+        yield f"Constraint: {key} {'at least' if least else 'at most'} {limit:.4f}."
+    if best is None:
+        yield "No trial trained to its end within the constraints, so none is suggested."
+        return
+    incumbent = tuning.references.get(INCUMBENT, {})
+    told = []
+    for key in tuning.objectives:
+        before = f" (the file as it stands: {incumbent[key]:.4f})" if key in incumbent else ""
+        told.append(f"{key} {best.kept[key]:.4f}{before}")
+    knee = ", the knee of the Pareto front" if len(tuning.objectives) > 1 else ""
+    yield f"Suggested: {best.name}{knee}, with {'; '.join(told)}. These are the rows that it was chosen on."
+    gain = tuning.delta_m(best.kept)
+    if gain is not None:
+        alone = "training each objective's task alone (Maninis et al. 2019)"
+        yield f"Delta-m, the mean gain over {alone}: {100 * gain:+.2f} %."
+
+
+def write_report(experiment: Experiment, folder: Folder, run: Run) -> None:
+    """Write `report.html` and its pictures into the folder of a search that ended, and log them."""
+    run.keep(tuning_report(Tuning(experiment, read_trials(folder), read_references(experiment, folder))).files())

@@ -1,0 +1,278 @@
+"""`tune`: a search through Ray Tune that resumes, with an MLflow run and a child a trial."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+import ray.tune
+import yaml
+
+from mtl_ray.cluster.session import connect
+from mtl_ray.cluster.storage_check import check_storage
+from mtl_ray.config import Experiment
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.prepare import prepare
+from mtl_ray.data.shared import Shared, share
+from mtl_ray.errors import InputError
+from mtl_ray.evaluation.metrics import segment_masks
+from mtl_ray.runs.parallel import train_cells
+from mtl_ray.runs.run_folder import ended, new_name, read_note, write_note
+from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
+from mtl_ray.storage import Folder
+from mtl_ray.tasks.heads import build_task
+from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.tuning.refit import refit
+from mtl_ray.tuning.report import write_report
+from mtl_ray.tuning.resources import check_room, limit_of, resources_of, room_of
+from mtl_ray.tuning.results import REFERENCES, Tuning, read_references, reference_experiments
+from mtl_ray.tuning.search_algorithms import build_scheduler, build_searcher, population_space
+from mtl_ray.tuning.space import check_tune, tune_of, untuned
+from mtl_ray.tuning.trial import searched_metrics
+from mtl_ray.tuning.trial_actor import EndWorkers, run_trial
+from mtl_ray.tuning.trial_store import Recorder, Trial, read_trials
+
+SEARCH, WORKERS = "search", "workers"
+"""Folder of Ray Tune's own state and of the trials' checkpoints, in the run's folder; in it, that of Ray Train's."""
+
+SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+"""Of Ray Tune, by environment variable."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A finished search, and where its files are."""
+
+    name: str
+    folder: Folder
+    run_id: str | None
+    tuning: Tuning
+    refitted: dict[str, Any] | None
+    """What `refit` gives, if it was asked for."""
+
+    def lines(self) -> Iterator[str]:
+        """Where the results are, for the terminal."""
+        yield f"MLflow run: {self.run_id}"
+        yield f"report: {self.folder}/report.html; trials: {self.folder}/tuning.json"
+        if best := self.tuning.best:
+            yield f"best: {best.name}, as an experiment file: {self.folder}/best.yaml"
+            yield f"to compare it on test rows with the file as it stands: mtl-ray compare {self.folder}/compare.yaml"
+        else:
+            yield "no trial trained to its end within the constraints, so none is suggested"
+        if self.refitted:
+            yield f"candidate: {self.refitted['candidate']}"
+            for key, found in self.refitted["summary"].items():
+                if key.count("/") == 2 and not key.endswith(("/count", "/loss")):
+                    deviation = "" if found.sd is None else f", deviation {found.sd:.4f} over {found.n} seeds"
+                    yield f"  {key}: {found.mean:.4f}{deviation}"
+
+    def numbers(self) -> dict[str, Any]:
+        """For machines."""
+        found = {"run": self.name, "run_id": self.run_id, "folder": self.folder.location, **self.tuning.numbers()}
+        if self.refitted:
+            found["candidate"] = self.refitted["candidate"]
+            found["refit"] = {key: asdict(summary) for key, summary in self.refitted["summary"].items()}
+        return found
+
+
+def tune(
+    experiment: Experiment,
+    resume: str | None = None,
+    report: Callable[[str], None] = print,
+    show: Callable[[Tuning], None] = lambda _: None,
+    num_refits: int = 0,
+) -> Tuned:
+    """Search what `experiment.tune` declares.
+
+    Leaves in the run's folder `best.yaml` and `compare.yaml` (experiment files), `tuning.json`, `report.html`, a file a
+    trial under `trials/` and a file a reference under `references/`; one MLflow run with one child each.
+
+    Args:
+        experiment: with a section `tune`.
+        resume: name of an earlier search of the same experiment that did not end.
+        report: receives lines of text for the user.
+        show: receives what is known whenever a trial changes.
+        num_refits: seeds over which the winner is trained on training and validation rows.
+
+    Raises:
+        InputError: the search cannot be done (see `check_tune`), the cluster has no room for a trial, an objective has
+            no validation rows, or `resume` names no search of this experiment.
+    """
+    check_tune(experiment)
+    name = resume or new_name(experiment, "-tune")
+    folder = Folder(experiment.training.output) / name
+    note = read_note("tune", experiment, folder) if resume else None
+    connect()
+    check_room(experiment)
+    check_storage(experiment)
+    prepared = prepare(untuned(experiment), report)
+    shared = share(prepared, ("train", "valid"), int(experiment.training.cache_memory))
+    check_rows(experiment, shared)
+    again = f"mtl-ray tune EXPERIMENT --resume {name}"
+    if note:
+        run = Run(note["tracking_uri"], note["run_id"], folder)
+        report(f"resuming run {name}: {Tuning(experiment, read_trials(folder), {}).progress()}")
+    else:
+        run = Run.start(experiment, name, folder.create())
+        write_note("tune", experiment, folder, run, prepared.folder.location)
+        run.log_experiment(experiment, prepared)
+        report(f"run {name}: {tune_of(experiment).trials} trials; if it is interrupted, continue with: {again}")
+    with ended(run, report, again):
+        references = _references(experiment, prepared, run, name, report)
+        trials = search(experiment, shared, run, name, references, show)
+        tuning = Tuning(experiment, trials, references)
+        _write(tuning, run)
+        refitted = None
+        if num_refits and tuning.best and (best := tuning.best_experiment()):
+            epochs = tuning.best.kept_epoch if best.training.early_stopping else best.training.epochs
+            refitted = refit(best, epochs, num_refits, run, report)
+    return Tuned(name, folder, run.run_id, tuning, refitted)
+
+
+def search(
+    experiment: Experiment,
+    shared: Shared,
+    run: Run,
+    title: str,
+    references: dict[str, dict[str, float]],
+    show: Callable[[Tuning], None] = lambda _: None,
+) -> list[Trial]:
+    """Run the trials that are not there yet.
+
+    Args:
+        experiment: with a section `tune`.
+        shared: the data set.
+        run: the parent in MLflow; its folder receives the trials.
+        title: before the name of a child run.
+        references: metrics of what trials are measured by.
+        show: receives what is known whenever a trial changes.
+    """
+    settings = tune_of(experiment)
+    known = Tuning(experiment, [], references)
+    recorder = Recorder(
+        experiment, run, title, lambda _: show(Tuning(experiment, list(recorder.trials.values()), references))
+    )
+    if len([t for t in recorder.trials.values() if t.state != "running"]) == settings.trials:
+        recorder.close(set(recorder.trials))
+        return read_trials(run.folder)
+    tree = experiment.model_dump(mode="json", exclude_unset=True)
+    place = run.folder / SEARCH
+    common = {
+        "experiment": tree,
+        "shared": ray.put(shared),
+        "storage": (place / WORKERS).location,
+        "ended": {trial.id: trial.last_report() for trial in recorder.trials.values() if trial.state == "finished"},
+    }
+    limit = limit_of(experiment)
+    # Otherwise trials would start one after the other.
+    for key, value in (SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(limit or room_of(experiment))}).items():
+        os.environ.setdefault(key, value)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are off
+    # `ray.tune.run` and not `Tuner`, which would resume with pickled copies of the recorder and of the scheduler.
+
+    def run_trials(resume: str | None) -> Any:
+        return ray.tune.run(
+            ray.tune.with_parameters(run_trial, common=common),
+            name=SEARCH,
+            storage_path=run.folder.location,
+            resume=resume,
+            config=population_space(experiment),
+            num_samples=settings.trials,
+            resources_per_trial=resources_of(experiment),
+            search_alg=build_searcher(experiment, known.violations),
+            scheduler=build_scheduler(experiment, {t.id: t.reports for t in recorder.trials.values()}),
+            max_concurrent_trials=limit,
+            max_failures=experiment.training.max_failures,
+            # None is deleted before the search ends: members of a population copy from each other, and the state of
+            # the search, which is written every second, may be older than a killed driver's last checkpoints.
+            checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None),
+            reuse_actors=experiment.training.most_workers == 1,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+            raise_on_failed_trial=False,
+            callbacks=[recorder, EndWorkers()],
+            verbose=0,
+        )
+
+    found: list[Any] = []
+    unstarted: list[Any] = []
+    resume = "AUTO" if place.exists() else None
+    for _ in range(1 + experiment.training.max_failures):
+        found = _beside_main_thread(lambda resume=resume: run_trials(resume), recorder.stop).trials
+        unstarted = [trial for trial in found if trial.trial_id not in recorder.trials]
+        if not unstarted:
+            break
+        resume = "AUTO+ERRORED"
+    for trial in unstarted:
+        recorder.fail(trial)
+    recorder.close({trial.trial_id for trial in found})
+    place.delete()  # of no use to trials that have all ended
+    return read_trials(run.folder)
+
+
+def _beside_main_thread(work: Callable[[], ray.tune.ExperimentAnalysis], stop: Callable[[], None]) -> Any:
+    """What the work gives; after Ctrl-C, which reaches the main thread alone, it is asked to stop and waited for."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    try:
+        return future.result()
+    except (KeyboardInterrupt, SystemExit):
+        stop()
+        wait([future], timeout=30)
+        ray.shutdown()  # stops the workers, with which the thread ends
+        raise
+    finally:
+        pool.shutdown(wait=False)
+
+
+def check_rows(experiment: Experiment, shared: Shared) -> None:
+    """Whether there are validation rows for each searched metric. Raises InputError."""
+    named = {segment.name: segment for segment in segments(experiment.evaluation.support_buckets)}
+    for key in searched_metrics(tune_of(experiment)):
+        _, task, _, *segment = key.split("/")
+        head, found = build_task(experiment.tasks[task], shared.prepared.schema.tasks[task]), 0
+        for rows in shared.shard("valid").evaluation_batches(experiment.evaluation.batch_size):
+            mask = head.labelled(rows[label_column(task)])
+            for name in segment:
+                mask &= segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], [named[name]])[name]
+            found += int(mask.sum())
+        if not found:
+            raise InputError(
+                f"tune: expected validation rows for `{key}`; found none with a label of {task}"
+                f"{f' in the segment {segment[0]}' if segment else ''}: see data.split"
+            )
+
+
+def _references(
+    experiment: Experiment, prepared: Prepared, run: Run, title: str, report: Callable[[str], None]
+) -> dict[str, dict[str, float]]:
+    """Metrics of the references, those trained that are not there yet."""
+    found = read_references(experiment, run.folder)
+    missing = {n: (e, prepared) for n, e in reference_experiments(experiment).items() if n not in found}
+    cpus = max(1, int(tune_of(experiment).cpus_per_trial))
+    for name, result in train_cells(missing, REFERENCES, "valid", cpus, run, title):
+        report(f"{name.replace('_', ' ')}: {result['seconds']:.0f} s")
+    return read_references(experiment, run.folder)
+
+
+def _write(tuning: Tuning, run: Run) -> None:
+    """The results, in the run's folder and in MLflow."""
+    files = {"tuning.json": json.dumps(tuning.numbers(), indent=2) + "\n"}
+    for name, experiment in {"best.yaml": tuning.best_experiment(), "compare.yaml": tuning.comparison()}.items():
+        if experiment:
+            tree = experiment.model_dump(mode="json", exclude_unset=True)
+            sections = {section: found for section, found in tree.items() if found is not None}
+            files[name] = yaml.safe_dump(sections, sort_keys=False)
+    run.keep(files)
+    if tuning.best:
+        run.log_metrics(tuning.best.kept, tuning.best.kept_epoch)
+    write_report(tuning.experiment, run.folder, run)

@@ -1,0 +1,179 @@
+"""The plan that `mtl-ray check` prints: what will be read, learned and computed, before anything runs."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import mtl_ray
+from mtl_ray.config import Experiment
+from mtl_ray.config.cost import Complexity
+from mtl_ray.config.data import RandomSplit
+from mtl_ray.config.features import IdFeature, ImageFeature, VectorFeature
+from mtl_ray.config.visibility import hidden_by
+from mtl_ray.data.preparation.fit import fitted_features, fitted_tasks, survey
+from mtl_ray.data.preparation.partition import bucket_of
+from mtl_ray.data.preparation.split import Cuts
+from mtl_ray.data.preparation.stage import Stage
+from mtl_ray.data.prepare import find_prepared, raw_columns, side_tables
+from mtl_ray.data.sources import Raw, open_source
+from mtl_ray.errors import InputError
+from mtl_ray.schema import Schema, num_steps
+from mtl_ray.storage import Folder
+
+SAMPLE_ROWS = 100_000
+"""Rows of the log's beginning that are read, at least, for an estimate while the data set is not prepared."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of the experiment would do."""
+
+    experiment: Experiment
+    schema: Schema
+    exact: bool
+    """Whether the numbers come from the prepared data set, not from the first rows of the log."""
+    complexity: Complexity
+    """What the model costs."""
+
+    def numbers(self) -> dict[str, Any]:
+        """For machines."""
+        steps = num_steps(self.schema, self.experiment.training.batch_size)
+        return {
+            "exact": self.exact,
+            "parameters": sum(self.complexity.parameters.values()),
+            "parameters_by_part": self.complexity.parameters,
+            "multiply_adds_per_row": self.complexity.multiply_adds,
+            "memory_bytes": self.complexity.memory_bytes,
+            "memory_bytes_by_part": self.memory(),
+            "exchanged_bytes": {"summed": self.complexity.summed_bytes, "rows": self.complexity.row_bytes},
+            "rows": self.schema.num_rows,
+            "steps_per_epoch": steps,
+            "steps": steps * self.experiment.training.epochs,
+            "inputs": {name: self.inputs(name) for name in self.experiment.tasks},
+        }
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of a worker, by what takes them."""
+        cost = self.complexity
+        return {
+            "parameters": cost.parameter_bytes,
+            "gradients": cost.summed_bytes + cost.row_bytes,
+            "optimizer": cost.optimizer_bytes,
+            "activations": cost.activation_bytes,
+        }
+
+    def inputs(self, task: str) -> list[str]:
+        """Features that the task may see."""
+        hidden = hidden_by(self.experiment, task)
+        return [name for name in self.experiment.features if name not in hidden]
+
+    def lines(self) -> Iterator[str]:
+        """For a person."""
+        experiment, numbers = self.experiment, self.numbers()
+        yield f"experiment {experiment.name}: valid"
+        source = "the prepared data set" if self.exact else "the first rows of the log (an estimate, not prepared yet)"
+        yield f"numbers below are from {source}"
+        yield "features:"
+        for name, feature in experiment.features.items():
+            size = self.schema.features[name].num_embeddings
+            rows = "a number" if size is None else f"{size:,} embedding rows"
+            if isinstance(feature, VectorFeature | ImageFeature):
+                rows = f"{feature.size:,} numbers"
+            elif isinstance(feature, IdFeature) and not feature.embed:
+                rows = "a key alone"
+            yield f"  {name}: {feature.kind} of the {feature.entity}, {rows}"
+        yield "tasks:"
+        for name, task in experiment.tasks.items():
+            hidden = hidden_by(experiment, name)
+            sees = f"every input but {', '.join(sorted(hidden))}" if hidden else "every input"
+            yield f"  {name}: {task.kind}, weight {experiment.weights()[name]:g}, sees {sees}"
+        yield "parameters:"
+        for part, count in self.complexity.parameters.items():
+            yield f"  {part}: {count:,}"
+        yield f"  total: {numbers['parameters']:,}"
+        yield f"forward multiply-adds per row: {self.complexity.multiply_adds:,.0f}"
+        memory = " + ".join(f"{size / 2**20:,.1f} of {part}" for part, size in self.memory().items())
+        yield f"estimated training memory of a worker: {self.complexity.memory_bytes / 2**20:,.1f} MiB = {memory}"
+        training = experiment.training
+        summed, rows = self.complexity.summed_bytes / 2**20, self.complexity.row_bytes / 2**20
+        yield (
+            f"exchanged in a step: {summed:,.1f} MiB of dense gradients, which the workers sum, and at most "
+            f"{rows:,.1f} MiB of rows of large tables, which each worker sends to all others"
+        )
+        fewest, most = training.fewest_workers, training.most_workers
+        workers = f"{fewest} to {most}" if fewest < most else f"{most}"
+        yield (
+            f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches "
+            f"of {training.batch_size:,} rows on {workers} worker(s)"
+        )
+
+
+def plan(experiment: Experiment) -> Plan:
+    """Look at the data and build the model without memory for its weights.
+
+    Raises:
+        InputError: the data cannot be read or lack a column.
+    """
+    raw = open_source(experiment)
+    raw_columns(experiment, raw)
+    prepared = find_prepared(experiment, raw)
+    schema = prepared.schema if prepared else _estimate(experiment, raw)
+    return Plan(experiment, schema, prepared is not None, _cost(experiment, schema))
+
+
+def _cost(experiment: Experiment, schema: Schema) -> Complexity:
+    """What the model costs, kept under `data.cache`: torch takes longer to load than all else of a plan.
+
+    It is kept by a digest of all that decides it, this package's own files included.
+    """
+    digest = hashlib.sha256(version("torch").encode())
+    for file in sorted(Path(mtl_ray.__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    digest.update(experiment.model_dump_json(exclude={"name", "tracking", "compare", "promotion", "tune"}).encode())
+    digest.update(schema.model_dump_json(include={"features", "tasks"}).encode())
+    kept = Folder(experiment.data.cache) / "costs"
+    name = f"{digest.hexdigest()}.json"
+    if kept.exists(name):
+        return Complexity.model_validate_json(kept.read_text(name))
+    from mtl_ray.models.complexity import complexity_of  # noqa: PLC0415 - torch is slow to load
+
+    found = complexity_of(experiment, schema)
+    with suppress(OSError):  # where nothing can be kept, it is found anew each time
+        kept.write_whole(name, found.model_dump_json())
+    return found
+
+
+def _estimate(experiment: Experiment, raw: Raw) -> Schema:
+    """A schema fitted to the first rows of the log, all taken as training rows."""
+    stage = Stage(experiment, raw_columns(experiment, raw), 1, Folder(experiment.data.output))
+    users, items, _ = side_tables(experiment, raw)
+    tables = ((chunk.file, *entry) for chunk in raw.chunks for entry in chunk.read())
+    parts, read = [], 0
+    for file, first_row, table in tables:
+        parts.append(stage.checked(table, file, np.arange(first_row, first_row + len(table)))[1])
+        read += len(table)
+        if read >= SAMPLE_ROWS:
+            break
+    if not parts or not sum(map(len, parts)):
+        raise InputError("the log has no usable row among its first; run `mtl-ray prepare` to see why")
+    everything = experiment.model_copy(
+        update={"data": experiment.data.model_copy(update={"split": RandomSplit(valid=0, test=0)})}
+    )
+    sample = bucket_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, Cuts())
+    total = survey(everything, sample)
+    return Schema(
+        features=fitted_features(experiment, total),
+        tasks=fitted_tasks(experiment, total),
+        num_rows={"train": raw.num_rows, "valid": 0, "test": 0},
+        train_offsets=(0, raw.num_rows),
+        num_lanes=experiment.data.lanes,
+        fingerprint="",
+        content_hash="",
+    )

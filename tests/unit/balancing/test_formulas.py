@@ -1,0 +1,135 @@
+"""Weightings that TorchJD has not, or not so, against a slow reference written from the paper's formula."""
+
+import math
+
+import pytest
+import torch
+from torchjd import aggregation
+from torchjd.linalg import QuadprogProjector
+
+from mtl_ray.balancing.gramian import NonNegativeProjector, bargain
+from tests.support import small_experiment
+from tests.unit.balancing.problem import NUM_TASKS, ROWS, TASKS, WIDTH, Problem, balancer_of, close
+
+
+@pytest.mark.filterwarnings("ignore:You are solving a parameterized problem:UserWarning")
+def test_nash_mtl_solves_its_equation_as_torchjd_does_nearly():
+    problem = Problem()
+    gramian = problem.jacobian @ problem.jacobian.T
+    gramian = gramian / gramian.norm()
+    weights = bargain(gramian)
+    close(gramian @ weights * weights, torch.ones(NUM_TASKS).double(), 1e-6)
+    found = problem.gradient(balancer_of("nash_mtl"))
+    assert found.norm().item() == pytest.approx(1)
+    plain = aggregation.NashMTL(NUM_TASKS)(problem.jacobian)
+    assert torch.cosine_similarity(found, plain, 0) > 0.999
+
+
+def test_nash_mtl_keeps_its_weights_between_solutions():
+    balancer = balancer_of("nash_mtl", update_weights_every=2, max_norm=0)
+    first, kept, second = (balancer(Problem(seed).step())[1] for seed in range(3))
+    assert torch.equal(first, kept)
+    assert not torch.equal(first, second)
+
+
+def test_the_projector_is_that_of_torchjd():
+    for seed in range(5):
+        jacobian = Problem(seed).jacobian
+        gramian, vectors = jacobian @ jacobian.T, torch.eye(NUM_TASKS).double()
+        close(NonNegativeProjector()(vectors, gramian), QuadprogProjector()(vectors, gramian), 1e-8)
+
+
+def test_gradnorm_follows_its_loss():
+    balancer = balancer_of("gradnorm")
+    weights = torch.ones(NUM_TASKS).double().requires_grad_()
+    optimizer = torch.optim.Adam([weights], lr=0.025)
+    first = Problem(0).values
+    for seed in range(5):
+        problem = Problem(seed)
+        close(balancer(problem.step())[1], weights.detach())
+        norms = weights * problem.jacobian.norm(dim=1)
+        rate = problem.values / first
+        goal = (norms.mean() * (rate / rate.mean()) ** 1.5).detach()
+        (norms - goal).abs().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            weights *= NUM_TASKS / weights.sum()
+
+
+def test_graddrop_lets_one_sign_of_each_feature_pass():
+    problem = Problem()
+    found = problem.gradient(balancer_of("graddrop", leak=0.25)).view(ROWS, WIDTH)
+    torch.manual_seed(7)
+    draw = torch.rand(WIDTH, dtype=torch.float64)
+    gradients, z = problem.jacobian.view(NUM_TASKS, ROWS, WIDTH), problem.leaf.detach()
+    for feature in range(WIDTH):
+        sums = [float((z[:, feature].sign() * g[:, feature]).sum()) for g in gradients]
+        positive = 0.5 * (1 + sum(sums) / sum(map(abs, sums)))
+        expected = torch.zeros(ROWS).double()
+        for gradient, total in zip(gradients, sums, strict=True):
+            passes = total > 0 if positive > draw[feature] else total < 0
+            expected += gradient[:, feature] * (1 if passes else 0.25)
+        close(found[:, feature], expected)
+
+
+def test_db_mtl_follows_its_formula():
+    balancer = balancer_of("db_mtl", beta=0.9, beta_sigma=0.5)
+    average = torch.zeros(NUM_TASKS, ROWS * WIDTH).double()
+    for k in range(1, 5):
+        problem = Problem(k)
+        newest = problem.jacobian / problem.values[:, None]
+        forget = 0.9 / math.sqrt(k)
+        average = forget * average + (1 - forget) * newest
+        norms = average.norm(dim=1)
+        close(problem.gradient(balancer), (norms.max() / norms) @ average)
+
+
+def test_dtp_puts_the_harder_task_first():
+    balancer = balancer_of("dtp", alpha=0.5, gamma=2.0)
+    performance = None
+    for seed in range(3):
+        problem = Problem(seed)
+        newest = torch.exp(-problem.values)
+        performance = newest if performance is None else (performance + newest) / 2
+        weights = balancer(problem.step())[1]
+        close(weights, -((1 - performance) ** 2) * performance.log())
+    assert performance is not None
+    assert weights.argmax() == performance.argmin()
+
+
+def test_scheduled_weights_change_at_their_epoch():
+    balancer = balancer_of("scheduled", weights={"click": {2: 0.5, 4: 0.1}})
+    found = [balancer(Problem().step(epoch))[1][TASKS.index("click")].item() for epoch in range(6)]
+    assert found == [1 / 6, 1 / 6, 0.5, 0.5, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("gate", ["weighted", "unweighted"])
+def test_auxiliary_tasks_count_by_their_cosine_with_the_target(gate: str):
+    problem = Problem()
+    target = TASKS.index("rating")
+    weights = balancer_of("gradient_to_target", gate=gate)(problem.step())[1]
+    for number, (name, declared) in enumerate(small_experiment().weights().items()):
+        cosine = torch.cosine_similarity(problem.jacobian[number], problem.jacobian[target], 0).item()
+        expected = max(0.0, cosine) if gate == "weighted" else float(cosine >= 0)
+        assert weights[number].item() == pytest.approx(declared * (1 if name == "rating" else expected))
+
+
+def test_the_bandit_leaves_out_what_harms_its_targets_and_can_take_it_back():
+    balancer = balancer_of("bandit", targets=["rating"], eta=1.0)
+    rating, click, tags = (TASKS.index(name) for name in ("rating", "click", "tags"))
+    affinity = torch.full((NUM_TASKS, NUM_TASKS), torch.nan).double()
+    affinity[rating, rating], affinity[click, rating], affinity[tags, rating] = 0.02, 0.01, -0.01
+    for _ in range(30):
+        balancer.reward(affinity)
+    weights = balancer(Problem().step())[1]
+    declared = torch.tensor(list(small_experiment().weights().values())).double()
+    assert weights.sum().item() == pytest.approx(declared.sum().item())
+    share = weights / declared
+    assert share[tags] < 0.01 * share[rating]
+    assert share[click] > 0.99 * share[rating]
+    affinity[tags, rating] = 0.02
+    for _ in range(30):
+        balancer.reward(affinity)
+    share = balancer(Problem().step())[1] / declared
+    assert share[tags] > 0.9 * share[rating]

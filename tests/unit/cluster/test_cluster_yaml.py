@@ -1,0 +1,124 @@
+import copy
+import re
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator, ValidationError
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from mtl_ray.cluster.archive import NEVER
+
+ROOT = Path(__file__).parents[3]
+LAUNCHED = ("cluster.yaml", "jobs/cluster-local.yaml")
+KUBERNETES = ("jobs/kubernetes/raycluster.yaml", "jobs/kubernetes/rayjob.yaml")
+
+
+def read(name):
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def validate(config):
+    validate_config(prepare_config(copy.deepcopy(config)))
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_ray_accepts_the_cluster_file(name):
+    validate(read(name))
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_a_misspelt_key_would_be_refused(name):
+    with pytest.raises(ValidationError, match="setup_comands"):
+        validate(read(name) | {"setup_comands": []})
+
+
+def test_the_cloud_has_a_cpu_head_a_spot_gpu_group_and_a_cpu_group_that_grow_from_none():
+    types = read("cluster.yaml")["available_node_types"]
+    assert types["head"]["resources"] == {"CPU": 0}
+    workers = {name: group for name, group in types.items() if name != "head"}
+    assert {group["min_workers"] for group in workers.values()} == {0}
+    assert {group["node_config"]["InstanceMarketOptions"]["MarketType"] for group in workers.values()} == {"spot"}
+    assert types["gpu"]["node_config"]["InstanceType"].startswith("g")
+
+
+def test_every_worker_has_an_address():
+    config = read("jobs/cluster-local.yaml")
+    assert config["max_workers"] == len(config["provider"]["worker_ips"])
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_ports_are_on_loopback_or_guarded_by_a_token(name):
+    config = read(name)
+    assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
+    assert "RAY_AUTH_MODE=token' >> ~/.bashrc" in config["setup_commands"][-1]  # which every command reads first
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "security_group" not in config["provider"]  # Ray's own opens port 22 alone
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+@pytest.mark.parametrize("path", [".venv", ".env", ".env.local", "prod.env", "mlflow.db", "datasets", "runs", "a.pem"])
+def test_no_environment_data_or_secret_is_copied_to_the_nodes(name, path):
+    assert any(fnmatchcase(path, pattern.lstrip("/")) for pattern in read(name)["rsync_exclude"])
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_what_is_never_packed_is_not_copied_to_the_nodes_either(name):
+    never = {str(each.pattern).rstrip("/") for each in NEVER.patterns}
+    assert len(never) > 30
+    assert never <= {pattern.removeprefix("**/") for pattern in read(name)["rsync_exclude"]}
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_the_package_is_installed_from_the_constraints(name):
+    assert "--constraint ~/mtl_ray/constraints.txt" in " ".join(read(name)["setup_commands"])
+
+
+@pytest.fixture(scope="module")
+def kuberay():
+    schema = read("tests/unit/kuberay.yaml")
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_kuberay_accepts_the_file(name, kuberay):
+    kuberay.validate(read(name))
+
+
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_kubernetes_files_are_of_this_ray_and_guarded_by_a_token(name):
+    spec = read(name)["spec"]
+    cluster = spec.get("rayClusterSpec", spec)
+    assert cluster["rayVersion"] == version("ray")
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["serviceType"] == "ClusterIP"
+
+
+def break_worker(tree):
+    del tree["spec"]["workerGroupSpecs"][0]["template"]
+
+
+def break_key(tree):
+    tree["spec"]["headGroupSpecs"] = tree["spec"].pop("headGroupSpec")
+
+
+def break_type(tree):
+    tree["spec"]["workerGroupSpecs"][0]["replicas"] = "two"
+
+
+@pytest.mark.parametrize("breaking", [break_worker, break_key, break_type])
+def test_a_broken_kubernetes_file_would_be_refused(breaking, kuberay):
+    tree = read("jobs/kubernetes/raycluster.yaml")
+    breaking(tree)
+    with pytest.raises(ValidationError):
+        kuberay.validate(tree)
+
+
+@pytest.mark.parametrize("name", ["jobs/kubernetes/rayjob.yaml"])
+def test_the_job_of_kubernetes_names_a_command_of_this_package(name):
+    words = re.sub(r"\s+", " ", read(name)["spec"]["entrypoint"]).split()
+    assert words[:4] == ["python", "-m", "mtl_ray.cli", "train"]
+    assert (ROOT / words[4].removeprefix("mtl_ray/")).is_file()

@@ -1,0 +1,78 @@
+import json
+import os
+
+import pytest
+
+from mtl_ray.cluster.environment import PLAIN, SEALED, SECRET, open_sealed, passed
+from mtl_ray.errors import InputError
+
+PLANTED = "hunter2secret"
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    for name in (*PLAIN, *SECRET, SEALED):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def token(monkeypatch):
+    def set_token(value: str | None) -> None:
+        headers = {"authorization": f"Bearer {value}"} if value else {}
+        place = "ray._private.authentication.http_token_authentication.get_auth_headers_if_auth_enabled"
+        monkeypatch.setattr(place, lambda _: headers)
+
+    return set_token
+
+
+def test_only_variables_of_the_list_are_passed(monkeypatch, token):
+    token("t")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
+    monkeypatch.setenv("SOMETHING_ELSE", PLANTED)
+    assert passed().variables == {"MLFLOW_TRACKING_URI": "http://host"}
+
+
+def test_secrets_are_encrypted_and_opened_with_the_same_token_alone(monkeypatch, token):
+    token("t")
+    secrets = {"MLFLOW_TRACKING_PASSWORD": PLANTED, "MLFLOW_TRACKING_URI": f"http://a:{PLANTED}@h", "MINE": PLANTED}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    found = passed(["MINE"])
+    assert set(found.variables) == {SEALED}
+    assert PLANTED not in json.dumps(found.variables)
+    assert found.names == sorted(secrets)
+    for name in secrets:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(SEALED, found.variables[SEALED])
+    for other in ("u", None):
+        token(other)
+        with pytest.raises(RuntimeError, match="another token"):
+            open_sealed()
+        assert "MINE" not in os.environ
+    token("t")
+    open_sealed()
+    assert {name: os.environ[name] for name in secrets} == secrets
+
+
+def test_without_a_token_no_secret_is_passed(monkeypatch, token):
+    token(None)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PLANTED)
+    monkeypatch.setenv("AWS_REGION", "x")
+    found = passed()
+    assert (found.variables, found.withheld) == ({"AWS_REGION": "x"}, ["AWS_SECRET_ACCESS_KEY"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (f"A={PLANTED}", "--env: expected the name of a variable"),
+        ("NOT_THERE", "--env NOT_THERE: expected a variable that is set"),
+        ("MINE", "--env MINE: expected token authentication"),
+    ],
+)
+def test_a_variable_that_cannot_be_passed_is_refused(name: str, message: str, monkeypatch, token):
+    token(None)
+    monkeypatch.setenv("MINE", PLANTED)
+    with pytest.raises(InputError, match=message) as refused:
+        passed([name])
+    assert PLANTED not in str(refused.value)

@@ -1,0 +1,121 @@
+import copy
+
+import pytest
+import torch
+
+from mtl_ray.config import parse
+from mtl_ray.config.visibility import hidden_by
+from mtl_ray.counter_rng import uniform_rows
+from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.masking import draw_hidden, trainable
+from tests.support import TREE, small_experiment
+from tests.unit.conftest import SIZES, batch_of, schema_of
+
+
+def test_masks_have_their_rates_and_depend_on_the_row_alone(experiment):
+    rows = torch.arange(40_000)
+    hidden = draw_hidden(experiment, rows, seed=1, epoch=0)
+    rate = 1 - 0.9 * 0.8 * 0.8  # new users, and the two profile tasks that hide the user's id
+    assert hidden["user_id"].double().mean() == pytest.approx(rate, abs=0.01)
+    assert hidden["history"].double().mean() == pytest.approx(0.1, abs=0.01)
+    shuffled = torch.randperm(len(rows))
+    again = draw_hidden(experiment, rows[shuffled], seed=1, epoch=0)
+    assert all(torch.equal(hidden[name][shuffled], again[name]) for name in hidden)
+    other = draw_hidden(experiment, rows, seed=1, epoch=1)
+    assert not torch.equal(hidden["user_id"], other["user_id"])
+
+
+def test_a_masked_input_task_learns_only_where_its_inputs_are_hidden(experiment):
+    rows = torch.arange(1000)
+    hidden = draw_hidden(experiment, rows, seed=0, epoch=0)
+    assert hidden_by(experiment, "gender") == {"gender", "user_id"}
+    assert hidden_by(experiment, "tags") == {"tags", "item_id"}
+    mask = trainable(experiment, "gender", hidden, 1000)
+    assert torch.equal(mask, hidden["gender"] & hidden["user_id"])
+    assert trainable(experiment, "click", hidden, 1000).all()
+
+
+def test_draws_are_uniform_and_independent_between_streams_epochs_and_seeds():
+    rows = torch.arange(100_000)
+    draws = torch.stack([uniform_rows(rows, *key) for key in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))])
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    for draw in draws:
+        assert torch.histc(draw, 10, 0, 1).sub(10_000).abs().max() < 500  # 5 deviations
+    correlation = torch.corrcoef(draws) - torch.eye(4)
+    assert correlation.abs().max() < 0.016  # 5 deviations
+    neighbours = torch.corrcoef(torch.stack([draws[0, 1:], draws[0, :-1]]))[0, 1]
+    assert abs(neighbours) < 0.016
+
+
+def test_each_rate_hides_what_belongs_to_it():
+    rates = {"training.masking.user.attributes": 0.3, "training.masking.item.id": 0.25}
+    off = {"training.masking.user.new": 0.0, "training.masking.item.new": 0.0}
+    experiment = small_experiment(**{k.replace(".", "__"): v for k, v in (rates | off).items()})
+    hidden = draw_hidden(experiment, torch.arange(20_000), seed=0, epoch=0)
+    assert hidden["age"].double().mean() == pytest.approx(0.3, abs=0.017)
+    assert "history" not in hidden
+    assert "category" not in hidden
+    assert (hidden["age"] & ~hidden["gender"]).sum() == 0  # attributes go together
+    assert hidden["item_id"].double().mean() == pytest.approx(1 - 0.75 * 0.8, abs=0.018)  # and the tags task
+
+
+def test_a_masked_input_task_sees_its_label_column_through_no_input(schema):
+    tree = copy.deepcopy(TREE)
+    tree["features"]["sex"] = {"kind": "categorical", "entity": "user", "column": "gender"}
+    experiment = parse(tree, "test")
+    assert hidden_by(experiment, "gender") == {"gender", "sex", "user_id"}
+    again = schema.features | {"sex": schema.features["gender"]}
+    model = MultiTaskModel(experiment, schema.model_copy(update={"features": again})).eval()
+    batch = batch_of(6)
+    sexes = [torch.full_like(batch["gender"], row) for row in (3, SIZES["gender"] - 1)]
+    outputs = [model.evaluation_logits({**batch, "gender": sex, "sex": sex}) for sex in sexes]
+    assert torch.equal(outputs[0]["gender"], outputs[1]["gender"])
+    assert not torch.equal(outputs[0]["click"], outputs[1]["click"])
+
+
+def test_nothing_drawn_leaves_a_masked_input_task_no_row(experiment):
+    assert not trainable(experiment, "gender", {}, 3).any()
+
+
+def test_of_all_that_a_user_did_a_training_row_sees_a_share_of_its_own():
+    length = 40
+    wide = small_experiment(
+        features__history__known="all", features__history__max_length=length, data__split={"kind": "random"}
+    )
+    rows = torch.arange(20_000)
+    hidden = draw_hidden(wide, rows, seed=0, epoch=0)["history.entries"]
+    shares = 1 - hidden.double().mean(1)
+    assert hidden.shape == (20_000, length)
+    assert shares.mean() == pytest.approx(2 / 3, abs=0.01)  # of sqrt(u)
+    assert shares.std() > 0.2
+    again = draw_hidden(wide, rows[5:9], seed=0, epoch=0)["history.entries"]
+    assert torch.equal(again, hidden[5:9])
+    assert not torch.equal(hidden, draw_hidden(wide, rows, seed=0, epoch=1)["history.entries"])
+
+
+@pytest.mark.parametrize("encoder", ["pool", "rnn", "transformer"])
+def test_a_hidden_entry_is_as_if_it_had_never_been(encoder):
+    wide = small_experiment(
+        features__history__known="all",
+        features__history__values="rating",
+        features__history__encoder=encoder,
+        data__split={"kind": "random"},
+    )
+    torch.manual_seed(0)
+    model = MultiTaskModel(wide, schema_of(wide)).double().eval()
+    batch = batch_of(6)
+    batch = {n: c.double() if c.is_floating_point() else c for n, c in batch.items()}
+    hide = torch.rand(batch["history"].shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    found = model(batch, {"history.entries": hide}).logits
+    short = copy.deepcopy(batch)
+    for row in range(6):
+        kept = ~hide[row]
+        for name in ("history", "history.values"):
+            entries = batch[name][row][kept & (batch["history"][row] != 0)]
+            short[name][row] = 0
+            short[name][row, : len(entries)] = entries
+    expected = model(short).logits
+    for name, logits in expected.items():
+        torch.testing.assert_close(found[name], logits)
+    assert not torch.allclose(found["click"], model(batch).logits["click"])

@@ -1,0 +1,144 @@
+import pytest
+import torch
+
+from mtl_ray.config import override
+from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.layers import Encoded
+from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
+from tests.support import small_experiment
+from tests.unit.conftest import batch_of
+
+
+def test_outputs_have_the_width_of_their_task(model: MultiTaskModel):
+    widths = {name: tuple(o.shape) for name, o in model(batch_of(4)).logits.items()}
+    assert widths == {
+        "click": (4, 1),
+        "rating": (4, 1),
+        "purchase": (4, 1),
+        "gender": (4, 1),
+        "occupation": (4, 3),
+        "tags": (4, 3),
+    }
+
+
+@pytest.mark.parametrize("interaction", ["concat", "dot"])
+def test_every_parameter_gets_a_gradient(schema: Schema, interaction: str):
+    experiment = small_experiment(
+        training__precision="float32", features__history__values="rating", model__interaction=interaction
+    )
+    model = MultiTaskModel(experiment, schema)
+    batch = batch_of(64)
+    batch["history"][:5] = PADDING
+    sum(o.square().sum() for o in model(batch).logits.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_row_does_not_depend_on_its_batch(model: MultiTaskModel):
+    batch = batch_of(16)
+    whole = model.evaluation_logits(batch)
+    alone = model.evaluation_logits({n: c[3:4] for n, c in batch.items()})
+    for name in whole:
+        torch.testing.assert_close(alone[name], whole[name][3:4], atol=1e-6, rtol=0)
+
+
+def test_padding_does_not_change_a_row(model: MultiTaskModel):
+    batch = batch_of(8)
+    cut = {**batch, "history": batch["history"][:, :6], "history.values": batch["history.values"][:, :6]}
+    for name, output in model(batch).logits.items():
+        torch.testing.assert_close(model(cut).logits[name], output, atol=1e-6, rtol=0)
+
+
+def test_tasks_and_features_may_have_names_of_attributes(schema: Schema):
+    tree = {"tasks.forward": "binary", "tasks.values": "binary", "model.kind": "ple", "model.interaction": "dot"}
+    features = {"features.type": {"kind": "categorical", "entity": "item", "column": "category"}}
+    experiment = override(small_experiment(training__precision="float32"), tree | features)
+    fitted = schema.features | {"type": schema.features["category"]}
+    tasks = schema.tasks | dict.fromkeys(("forward", "values"), schema.tasks["click"])
+    model = MultiTaskModel(experiment, schema.model_copy(update={"features": fitted, "tasks": tasks}))
+    logits = model(batch_of(4) | {"type": batch_of(4)["category"]}).logits
+    assert list(logits) == [*experiment.tasks]
+    assert list(model.inputs["shared"].tables)[-1] == "type"
+
+
+def test_an_empty_batch_has_empty_outputs(model: MultiTaskModel):
+    assert all(len(o) == 0 for o in model({n: c[:0] for n, c in batch_of(2).items()}).logits.values())
+
+
+def test_hidden_inputs_read_the_unknown_and_null_rows(model: MultiTaskModel):
+    batch = batch_of(6)
+    hide = torch.ones(6, dtype=torch.bool)
+    hidden = model(batch, dict.fromkeys(("user_id", "gender", "tags", "age", "history"), hide)).logits
+    nothing = torch.full_like(batch["tags"], PADDING)
+    nothing[:, 0] = NULL
+    written = model(
+        {
+            **batch,
+            "user_id": torch.full_like(batch["user_id"], UNKNOWN),
+            "gender": torch.full_like(batch["gender"], NULL),
+            "tags": nothing,
+            "age": torch.full_like(batch["age"], float("nan")),
+            "history": torch.full_like(batch["history"], PADDING),
+        }
+    ).logits
+    assert all(torch.equal(hidden[name], written[name]) for name in hidden)
+
+
+def test_a_masked_input_task_cannot_see_its_label_or_the_id(model: MultiTaskModel):
+    batch = batch_of(6)
+    other = {**batch, "user_id": batch["user_id"].flip(0), "gender": batch["gender"].flip(0)}
+    assert torch.equal(model.evaluation_logits(batch)["gender"], model.evaluation_logits(other)["gender"])
+    assert not torch.equal(model.evaluation_logits(batch)["click"], model.evaluation_logits(other)["click"])
+
+
+def test_an_empty_history_reads_its_trained_vector(model: MultiTaskModel):
+    batch = batch_of(4)
+    batch["history"][1] = PADDING
+    inputs = model.inputs["shared"]
+    vectors = inputs(batch, {}).vectors
+    assert torch.equal(vectors["history"][1], inputs.empty["history"])
+    assert vectors["history.values"][1].abs().sum() == 0
+    table = inputs.tables.get_parameter("item_id.weight")
+    size, values = 6, batch["history.values"][0, :6]
+    rows = table[batch["history"][0, :size].long()]
+    torch.testing.assert_close(vectors["history"][0], rows.sum(0) / size**0.5)
+    torch.testing.assert_close(vectors["history.values"][0], (values[:, None] * rows).sum(0) / size**0.5)
+
+
+def test_the_dot_path_adds_the_product_of_both_sides(experiment, schema: Schema):
+    model = MultiTaskModel(experiment, schema).eval()
+    batch = batch_of(5)
+    vectors, scalars, *_ = model.inputs["shared"](batch, {})
+    plain = model.network(Encoded({"shared": torch.cat([*vectors.values(), scalars], 1)}, scalars)).logits
+    user = sum(vectors[n] for n in ("user_id", "age", "gender", "occupation", "history", "history.values"))
+    item = sum(vectors[n] for n in ("item_id", "category", "tags", "price"))
+    outputs = model(batch).logits
+    for task in ("click", "rating", "purchase"):
+        torch.testing.assert_close(outputs[task], plain[task] + (user * item).sum(1, keepdim=True))
+    for task in ("gender", "occupation", "tags"):
+        assert torch.equal(outputs[task], plain[task])
+
+
+def test_parts_hold_every_parameter_once(model: MultiTaskModel):
+    assert sum(model.num_parameters_by_part().values()) == sum(p.numel() for p in model.parameters())
+
+
+def test_predictions_of_an_empty_batch_are_empty(model: MultiTaskModel):
+    assert all(len(p) == 0 for p in model.predict({n: c[:0] for n, c in batch_of(2).items()}).values())
+
+
+@pytest.mark.parametrize("encoder", ["pool", "attention", "transformer"])
+def test_columns_of_a_single_row_hold_for_all_rows(experiment, schema, encoder):
+    """A user's columns are read once for all candidates."""
+    torch.manual_seed(0)
+    settings = override(experiment, {"features.history.encoder": {"kind": encoder}})
+    model = MultiTaskModel(settings, schema).eval()
+    batch = batch_of(6)
+    users = [n for n, f in settings.features.items() if f.entity == "user"] + ["history.values", "user_support"]
+    whole = {n: c[:1].expand_as(c) if n in users else c for n, c in batch.items()}
+    single = {n: c[:1] if n in users else c for n, c in batch.items()}
+    expected, found = model.evaluation_logits(whole), model.evaluation_logits(single)
+    for task in settings.tasks:
+        torch.testing.assert_close(found[task], expected[task])
+    assert list(model.evaluation_logits(single, ["rating"])) == ["rating"]
