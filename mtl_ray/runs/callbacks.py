@@ -9,11 +9,11 @@ from typing import Any
 
 import ray.train
 
-from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
-from mtl_ray.storage import Folder
 from mtl_ray.config import Experiment
-from mtl_ray.runs.run_folder import HISTORY, read_history
+from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
 from mtl_ray.runs.recovery import copy_note, last_metrics
+from mtl_ray.runs.run_folder import HISTORY, read_history
+from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
 
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}

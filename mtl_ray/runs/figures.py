@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mtl_ray.evaluation.baselines import BASELINES
-from mtl_ray.reporting.figures import BASELINE_MARKERS, COLORS, curve, panels
-from mtl_ray.inference.evaluate import Evaluation
 from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import first_metric, is_higher_better
+from mtl_ray.evaluation.baselines import BASELINES
+from mtl_ray.inference.evaluate import Evaluation
+from mtl_ray.reporting.figures import BASELINE_MARKERS, COLORS, curve, panels
 from mtl_ray.schema import SEGMENTS, segment_key
 
 if TYPE_CHECKING:

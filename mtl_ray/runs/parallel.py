@@ -6,14 +6,14 @@ from typing import Any
 
 import ray
 
-from mtl_ray.training.single_process import start_cell
-from mtl_ray.data.dataset import Prepared
-from mtl_ray.runs.callbacks import log_report
-from mtl_ray.config import Experiment
-from mtl_ray.models.complexity import complexity_of
-from mtl_ray.schema import SplitName
 from mtl_ray.cluster.session import shows_bars
+from mtl_ray.config import Experiment
+from mtl_ray.data.dataset import Prepared
+from mtl_ray.models.complexity import complexity_of
+from mtl_ray.runs.callbacks import log_report
+from mtl_ray.schema import SplitName
 from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.training.single_process import start_cell
 
 
 def train_cells(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from mtl_ray.storage import Folder
 from mtl_ray.errors import InputError
+from mtl_ray.storage import Folder
 
 NOTE, COPY = "checkpoint_manager_snapshot.json", "checkpoints.json"
 

@@ -4,20 +4,20 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-from mtl_ray.runs.balancing_figures import balance_plot, conflict_map, expert_map
-from mtl_ray.evaluation.baselines import BASELINES
-from mtl_ray.data.dataset import Prepared, open_prepared
-from mtl_ray.storage import Folder
-from mtl_ray.errors import InputError
-from mtl_ray.inference.evaluate import Evaluation
 from mtl_ray.config import Experiment, parse
 from mtl_ray.config.tasks import first_metric, is_higher_better, metric_names
-from mtl_ray.reporting.html import Page
+from mtl_ray.data.dataset import Prepared, open_prepared
+from mtl_ray.errors import InputError
+from mtl_ray.evaluation.baselines import BASELINES
 from mtl_ray.evaluation.uncertainty import Bin
+from mtl_ray.inference.evaluate import Evaluation
+from mtl_ray.reporting.html import Page
+from mtl_ray.runs.balancing_figures import balance_plot, conflict_map, expert_map
+from mtl_ray.runs.figures import calibration_plot, learning_curves, segment_bars
 from mtl_ray.runs.run_folder import EVALUATION, RUN_FILE, read_history
 from mtl_ray.schema import SEGMENTS, segment_key
+from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
-from mtl_ray.runs.figures import calibration_plot, learning_curves, segment_bars
 
 WHO = {
     "warm": "known users and items",

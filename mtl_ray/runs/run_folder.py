@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mtl_ray.credentials import without_credentials
-from mtl_ray.storage import Folder
-from mtl_ray.errors import InputError
 from mtl_ray.config import Experiment
+from mtl_ray.credentials import without_credentials
+from mtl_ray.errors import InputError
+from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
 
 RUN_FILE, HISTORY, EVALUATION = "run.json", "history.json", "evaluation.json"

@@ -11,25 +11,25 @@ import ray.train
 from pyarrow.fs import LocalFileSystem
 from ray.train.torch import TorchConfig
 
-from mtl_ray.models.checkpoint import SCORE
+from mtl_ray.cluster.session import connect, shows_bars
+from mtl_ray.cluster.storage_check import check_storage
+from mtl_ray.config import Experiment, parse
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.prepare import prepare
-from mtl_ray.storage import Folder
 from mtl_ray.inference.drift import write_reference
-from mtl_ray.runs.callbacks import EpochLog
 from mtl_ray.inference.evaluate import Evaluation, evaluate_checkpoint
-from mtl_ray.config import Experiment, parse
+from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.models.complexity import complexity_of
+from mtl_ray.runs.callbacks import EpochLog
 from mtl_ray.runs.ray_trainer import RayTrainer
-from mtl_ray.tracking.registry import example_of, register, signature_of, with_start_at_hand
+from mtl_ray.runs.recovery import drop_unnoted, mend_note, settle
+from mtl_ray.runs.report import write_evaluation, write_report
 from mtl_ray.runs.run_folder import RUN_FILE, ended, new_name, read_note, write_note
 from mtl_ray.scoring.scorer import Scorer
-from mtl_ray.cluster.session import connect, shows_bars
-from mtl_ray.runs.recovery import drop_unnoted, mend_note, settle
-from mtl_ray.cluster.storage_check import check_storage
-from mtl_ray.training.profiler import TRACE
+from mtl_ray.storage import Folder
+from mtl_ray.tracking.registry import example_of, register, signature_of, with_start_at_hand
 from mtl_ray.tracking.tracked_run import Run
-from mtl_ray.runs.report import write_evaluation, write_report
+from mtl_ray.training.profiler import TRACE
 from mtl_ray.training.worker import train_worker, workers_of
 
 

@@ -1,4 +1,4 @@
-"""The model of `tests.benchmarks.scaling_model` against two workers on this machine, and what it says of many with GPUs.
+"""The model of step times (`scaling_model`) against two workers here, and what it says of many with GPUs.
 
 Plain processes over gloo on loopback, a thread each; then the same through Ray Train; then Ray Data. The rows of
 docs/results/scaling.md are what this prints.

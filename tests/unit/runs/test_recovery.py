@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 
-from mtl_ray.storage import LEFT_OVER, Folder, sweep
 from mtl_ray.errors import InputError
 from mtl_ray.runs.recovery import COPY, NOTE, copy_note, drop_unnoted, last_metrics, mend_note, settle
+from mtl_ray.storage import LEFT_OVER, Folder, sweep
 
 
 def note(*names: str) -> str:

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from mtl_ray.evaluation.baselines import BASELINES
-from mtl_ray.inference.evaluate import Evaluation
-from mtl_ray.evaluation.uncertainty import calibration, intervals
-from mtl_ray.schema import USER_KEY, FittedTask
 from mtl_ray.evaluation.significance import jackknife_interval
-from mtl_ray.tasks.heads import build_task
+from mtl_ray.evaluation.uncertainty import calibration, intervals
+from mtl_ray.inference.evaluate import Evaluation
 from mtl_ray.runs.figures import segment_bars
 from mtl_ray.runs.report import judge, verdict
+from mtl_ray.schema import USER_KEY, FittedTask
+from mtl_ray.tasks.heads import build_task
 from tests.support import small_experiment
 
 RATING = small_experiment().tasks["rating"]
