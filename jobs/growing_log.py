@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mtl_ray.config.data import SyntheticSource
+from mtl_ray.config.data import SyntheticSourceConfig
 from mtl_ray.data.sources.synthetic import open_source
 from mtl_ray.data.sources.synthetic_factors import planted_world
 
@@ -30,7 +30,7 @@ def add_day(folder: Path, day: int, num_days: int = 5, rows: int = 20_000, users
         users: that arrive in all, two in five of them before the first day; so do the `items`.
         items: see `users`.
     """
-    source = SyntheticSource(
+    source = SyntheticSourceConfig(
         num_users=users,
         num_items=items,
         num_interactions=(num_days + 1) * rows,

@@ -14,10 +14,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from mtl_ray.config import Experiment, parse
-from mtl_ray.config.balancing import Balancing
-from mtl_ray.config.cold_start import ColdStart
-from mtl_ray.config.model import Architecture
-from mtl_ray.config.tuning import Choice, LogUniform, RandInt
+from mtl_ray.config.balancing import BalancingConfig
+from mtl_ray.config.cold_start import ColdStartConfig
+from mtl_ray.config.model import ArchitectureConfig
+from mtl_ray.config.tuning import ChoiceConfig, LogUniformConfig, RandIntConfig
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.loader import Shard, read_directly
 from mtl_ray.schema import SplitName
@@ -84,19 +84,19 @@ REQUIRED: dict[str, dict[str, Any]] = {
 def architectures() -> dict[str, dict[str, Any]]:
     """By kind, small settings of every member of the architecture union."""
     small = {"embedding_dim": 8, "encoder": {"hidden": [8, 8]}, "tower": {"hidden": [4]}}
-    kinds = [member.model_fields["kind"].default for member in get_args(get_args(Architecture)[0])]
+    kinds = [member.model_fields["kind"].default for member in get_args(get_args(ArchitectureConfig)[0])]
     return {kind: {"kind": kind, **small} for kind in kinds}
 
 
 def cold_starts() -> dict[str, dict[str, Any]]:
     """By kind, settings of every member of the union of what stands for an unseen id."""
-    kinds = [member.model_fields["kind"].default for member in get_args(get_args(ColdStart)[0])]
+    kinds = [member.model_fields["kind"].default for member in get_args(get_args(ColdStartConfig)[0])]
     return {kind: {"kind": kind} | ({"step": 0.5} if kind == "meta_embedding" else {}) for kind in kinds}
 
 
 def balancings() -> dict[str, dict[str, Any]]:
     """By kind, settings of every member of the balancing union; a new member is in without being named here."""
-    kinds = [member.model_fields["kind"].default for member in get_args(get_args(Balancing)[0])]
+    kinds = [member.model_fields["kind"].default for member in get_args(get_args(BalancingConfig)[0])]
     return {kind: {"kind": kind, "diagnostics_every": 4, **REQUIRED.get(kind, {})} for kind in kinds}
 
 
@@ -144,11 +144,11 @@ def random_draw(seed: int) -> Draw:
 
     def draw(_: str, domain: Domain) -> Any:
         match domain:
-            case Choice():
+            case ChoiceConfig():
                 return generator.choice(list(domain.values))
-            case LogUniform():
+            case LogUniformConfig():
                 return domain.low * (domain.high / domain.low) ** generator.random()
-            case RandInt():
+            case RandIntConfig():
                 return generator.randint(domain.low, domain.high)
             case _:
                 return generator.uniform(domain.low, domain.high)

@@ -17,11 +17,11 @@ def _build(experiment: Experiment) -> Balancer:
     tasks, num_tasks = list(experiment.tasks), len(experiment.tasks)
     declared = torch.tensor(list(experiment.weights().values()), dtype=torch.float64)
     match experiment.balancing:
-        case settings.StaticBalancing():
+        case settings.StaticBalancingConfig():
             return StaticBalancer(declared)
-        case settings.EqualBalancing():
+        case settings.EqualBalancingConfig():
             return StaticBalancer(torch.full_like(declared, 1 / num_tasks))
-        case settings.ScheduledBalancing(weights=weights):
+        case settings.ScheduledBalancingConfig(weights=weights):
             return ScheduledBalancer(declared, {tasks.index(name): w for name, w in weights.items()})
         case _:
             from mtl_ray.balancing.methods import build_method  # noqa: PLC0415 - TorchJD is slow to load

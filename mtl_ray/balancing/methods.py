@@ -24,49 +24,49 @@ def build_method(experiment: Experiment) -> Balancer:
     declared = torch.tensor(list(experiment.weights().values()), dtype=torch.float64)
     lr = experiment.training.optimizer.lr
     match experiment.balancing:
-        case settings.UncertaintyBalancing() as s:
+        case settings.UncertaintyBalancingConfig() as s:
             return loss_based.LearnedScalarization(UW(num_tasks), s.lr or lr)
-        case settings.IMTLLBalancing() as s:
+        case settings.IMTLLBalancingConfig() as s:
             return loss_based.LearnedScalarization(IMTLL(num_tasks), s.lr or lr)
-        case settings.DWABalancing(temperature=temperature):
+        case settings.DWABalancingConfig(temperature=temperature):
             return loss_based.DWABalancer(num_tasks, temperature)
-        case settings.RLWBalancing():
+        case settings.RLWBalancingConfig():
             return loss_based.PlainScalarization(Random())
-        case settings.GeometricMeanBalancing():
+        case settings.GeometricMeanBalancingConfig():
             return loss_based.PlainScalarization(GeometricMean())
-        case settings.SmoothTchebycheffBalancing(mu=mu):
+        case settings.SmoothTchebycheffBalancingConfig(mu=mu):
             return loss_based.PlainScalarization(STCH(mu))
-        case settings.FAMOBalancing() as s:
+        case settings.FAMOBalancingConfig() as s:
             return loss_based.FAMOBalancer(num_tasks, s.lr, s.gamma, s.sample)
-        case settings.DTPBalancing() as s:
+        case settings.DTPBalancingConfig() as s:
             return loss_based.DTPBalancer(num_tasks, s.alpha, s.gamma)
-        case settings.GradNormBalancing() as s:
+        case settings.GradNormBalancingConfig() as s:
             return gramian.GradNormBalancer(s.space, num_tasks, s.alpha, s.lr)
-        case settings.PCGradBalancing(space=space):
+        case settings.PCGradBalancingConfig(space=space):
             return gramian.GramianBalancer(space, PCGradWeighting())
-        case settings.MGDABalancing() as s:
+        case settings.MGDABalancingConfig() as s:
             return gramian.GramianBalancer(s.space, MGDAWeighting(s.epsilon, s.max_iters))
-        case settings.CAGradBalancing() as s:
+        case settings.CAGradBalancingConfig() as s:
             return gramian.GramianBalancer(s.space, CAGradWeighting(s.c))
-        case settings.IMTLGBalancing(space=space):
+        case settings.IMTLGBalancingConfig(space=space):
             return gramian.GramianBalancer(space, IMTLGWeighting())
-        case settings.AlignedMTLBalancing() as s:
+        case settings.AlignedMTLBalancingConfig() as s:
             return gramian.GramianBalancer(s.space, AlignedMTLWeighting(scale_mode=s.scale_mode))
-        case settings.FairGradBalancing() as s:
+        case settings.FairGradBalancingConfig() as s:
             return gramian.GramianBalancer(s.space, FairGradWeighting(s.alpha))
-        case settings.UPGradBalancing(space=space):
+        case settings.UPGradBalancingConfig(space=space):
             return gramian.GramianBalancer(space, UPGradWeighting(projector=gramian.NonNegativeProjector()))
-        case settings.NashMTLBalancing() as s:
+        case settings.NashMTLBalancingConfig() as s:
             return gramian.NashMTLBalancer(s.space, num_tasks, s.update_weights_every, s.max_norm)
-        case settings.GradVacBalancing() as s:
+        case settings.GradVacBalancingConfig() as s:
             return gramian.GradVacBalancer(s.space, num_tasks, s.beta)
-        case settings.GradDropBalancing(leak=leak):
+        case settings.GradDropBalancingConfig(leak=leak):
             return gradient_surgery.GradDropBalancer(leak)
-        case settings.DBMTLBalancing() as s:
+        case settings.DBMTLBalancingConfig() as s:
             return gradient_surgery.DBMTLBalancer(s.beta, s.beta_sigma)
-        case settings.GradientToTargetBalancing() as s:
+        case settings.GradientToTargetBalancingConfig() as s:
             return auxiliary.GradientToTargetBalancer(s.space, declared, tasks.index(s.target), s.gate)
-        case settings.BanditBalancing() as s:
+        case settings.BanditBalancingConfig() as s:
             return auxiliary.BanditBalancer(declared, [tasks.index(name) for name in s.targets], s.every, s.eta, s.rows)
         case _:
             raise AssertionError(experiment.balancing)

@@ -22,7 +22,7 @@ from requests import RequestException
 from mtl_ray.cluster.archive import Package, package
 from mtl_ray.cluster.environment import OPEN, Passed
 from mtl_ray.config import Experiment, load
-from mtl_ray.config.data import TableSource
+from mtl_ray.config.data import TableSourceConfig
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.storage import absolute
@@ -54,7 +54,7 @@ def locations(experiment: Experiment) -> dict[str, str]:
     """By setting, where the experiment reads or writes files."""
     data, training = experiment.data, experiment.training
     found = {"data.output": data.output, "training.output": training.output, "data.raw": data.raw}
-    if isinstance(data.source, TableSource) and data.raw is None:
+    if isinstance(data.source, TableSourceConfig) and data.raw is None:
         tables = data.source.model_dump(include={"interactions", "users", "items"})
         found |= {f"data.source.{name}": place for name, place in tables.items()}
     start = training.warm_start

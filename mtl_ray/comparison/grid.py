@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from mtl_ray.config.comparison import Compare
+from mtl_ray.config.comparison import CompareConfig
 from mtl_ray.config.experiment import Experiment
 from mtl_ray.config.loading import override
-from mtl_ray.config.promotion import Promotion
+from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.tasks import first_metric, metric_names
 from mtl_ray.errors import InputError
 from mtl_ray.schema import segments
@@ -43,7 +43,7 @@ def grid(experiment: Experiment) -> list[Cell]:
     if compare is None:
         raise InputError("compare: expected a section `compare` with `variants` and `baseline` in the experiment file")
     # A variant may lack a task on which the gate looks; nothing of a comparison is promoted.
-    base = experiment.model_copy(update={"compare": None, "promotion": Promotion()})
+    base = experiment.model_copy(update={"compare": None, "promotion": PromotionConfig()})
     cells = []
     for seed in compare.seeds:
         for fold, fold_changes in (compare.folds or {None: {}}).items():
@@ -59,7 +59,7 @@ def grid(experiment: Experiment) -> list[Cell]:
     return cells
 
 
-def compared_metrics(compare: Compare, cells: list[Cell]) -> list[str]:
+def compared_metrics(compare: CompareConfig, cells: list[Cell]) -> list[str]:
     """Keys `TASK/METRIC` in the order of the table: the declared ones, or the first metric of each task."""
     if compare.metrics:
         return list(compare.metrics)
@@ -67,7 +67,7 @@ def compared_metrics(compare: Compare, cells: list[Cell]) -> list[str]:
     return [f"{name}/{first_metric(task)}" for name, task in tasks.items()]
 
 
-def _check_metrics(compare: Compare, cells: list[Cell]) -> None:
+def _check_metrics(compare: CompareConfig, cells: list[Cell]) -> None:
     known = {
         f"{name}/{metric}": None
         for cell in cells
@@ -80,7 +80,7 @@ def _check_metrics(compare: Compare, cells: list[Cell]) -> None:
             raise InputError(f"compare.metrics: expected TASK/METRIC among {', '.join(known)}; found `{key}`")
 
 
-def _check_segments(compare: Compare, experiment: Experiment) -> None:
+def _check_segments(compare: CompareConfig, experiment: Experiment) -> None:
     known = ["all", *(segment.name for segment in segments(experiment.evaluation.support_buckets))]
     for name in compare.segments:
         if name not in known:

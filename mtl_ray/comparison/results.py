@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mtl_ray.comparison.grid import Cell, at_point, compared_metrics
 from mtl_ray.config import Experiment
-from mtl_ray.config.comparison import Compare
+from mtl_ray.config.comparison import CompareConfig
 from mtl_ray.config.tasks import is_higher_better
 from mtl_ray.evaluation.baselines import BASELINES
 from mtl_ray.evaluation.significance import Summary, holm, paired_p, summarize
@@ -79,7 +79,7 @@ class Comparison:
     """What `compare` found."""
 
     experiment: Experiment
-    settings: Compare
+    settings: CompareConfig
     rows: list[Row]
 
     def table(self) -> Table:
@@ -163,7 +163,9 @@ def comparison_of(
     return Comparison(experiment, settings, rows)
 
 
-def _rows(settings: Compare, found: Sequence[tuple[Cell, Mapping[str, Any]]], key: str, segment: str) -> Iterator[Row]:
+def _rows(
+    settings: CompareConfig, found: Sequence[tuple[Cell, Mapping[str, Any]]], key: str, segment: str
+) -> Iterator[Row]:
     """Each variant, then each prediction without a model, that has this metric."""
     task, _, metric = key.partition("/")
 
@@ -194,7 +196,7 @@ def _rows(settings: Compare, found: Sequence[tuple[Cell, Mapping[str, Any]]], ke
                 break
 
 
-def _by_unit(settings: Compare, cells: Sequence[tuple[Cell, Mapping[str, float]]], key: str) -> Values:
+def _by_unit(settings: CompareConfig, cells: Sequence[tuple[Cell, Mapping[str, float]]], key: str) -> Values:
     """The metric by unit; seeds of a fold share its rows, so several folds are the units, not their seeds."""
     found: dict[str, list[float]] = {}
     for cell, metrics in cells:

@@ -12,30 +12,30 @@ from mtl_ray.config.base import Section
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Balancing(Section):
+class _BalancingConfig(Section):
     diagnostics_every: NonNegativeInt = 50
     """Steps between two looks at weights, losses and gradients of the tasks (`balance/...` metrics); 0 for none."""
 
 
-class _Gradients(_Balancing):
+class _GradientBalancingConfig(_BalancingConfig):
     space: Literal["representation", "parameters"] = "representation"
     """Where the tasks' gradients are compared: on the representation that the tasks share (cheap), or on all parameters
     below it (slower; T gradients of their size are kept and summed over workers)."""
 
 
-class StaticBalancing(_Balancing):
+class StaticBalancingConfig(_BalancingConfig):
     """L = sum_t w_t L_t with the weights that the tasks declare, 1/T where they declare none."""
 
     kind: Literal["static"] = "static"
 
 
-class EqualBalancing(_Balancing):
+class EqualBalancingConfig(_BalancingConfig):
     """The mean of the losses, whatever weights the tasks declare."""
 
     kind: Literal["equal"] = "equal"
 
 
-class ScheduledBalancing(_Balancing):
+class ScheduledBalancingConfig(_BalancingConfig):
     """Static weights that change between epochs."""
 
     kind: Literal["scheduled"] = "scheduled"
@@ -44,7 +44,7 @@ class ScheduledBalancing(_Balancing):
     and for tasks that are not named, the declared weight holds."""
 
 
-class UncertaintyBalancing(_Balancing):
+class UncertaintyBalancingConfig(_BalancingConfig):
     """Homoscedastic uncertainty (Kendall et al. 2018)."""
 
     kind: Literal["uncertainty"] = "uncertainty"
@@ -52,26 +52,26 @@ class UncertaintyBalancing(_Balancing):
     """Of the log-variances (Adam); `training.optimizer.lr` by default."""
 
 
-class DWABalancing(_Balancing):
+class DWABalancingConfig(_BalancingConfig):
     """Dynamic weight average (Liu et al. 2019)."""
 
     kind: Literal["dwa"] = "dwa"
     temperature: PositiveFloat = 2.0
 
 
-class RLWBalancing(_Balancing):
+class RLWBalancingConfig(_BalancingConfig):
     """Random loss weighting (Lin et al. 2022)."""
 
     kind: Literal["rlw"] = "rlw"
 
 
-class GeometricMeanBalancing(_Balancing):
+class GeometricMeanBalancingConfig(_BalancingConfig):
     """Geometric mean of the losses (Chennupati et al. 2019)."""
 
     kind: Literal["geometric_mean"] = "geometric_mean"
 
 
-class IMTLLBalancing(_Balancing):
+class IMTLLBalancingConfig(_BalancingConfig):
     """Impartial multi-task learning, loss half (Liu et al. 2021)."""
 
     kind: Literal["imtl_l"] = "imtl_l"
@@ -79,7 +79,7 @@ class IMTLLBalancing(_Balancing):
     """Of the scales (Adam); `training.optimizer.lr` by default."""
 
 
-class FAMOBalancing(_Balancing):
+class FAMOBalancingConfig(_BalancingConfig):
     """Fast adaptive multi-task optimization (Liu et al. 2023). It runs the model twice a step."""
 
     kind: Literal["famo"] = "famo"
@@ -92,7 +92,7 @@ class FAMOBalancing(_Balancing):
     second pass, at the price of noise where labels are few or inputs are dropped out."""
 
 
-class SmoothTchebycheffBalancing(_Balancing):
+class SmoothTchebycheffBalancingConfig(_BalancingConfig):
     """Smooth Tchebycheff scalarization (Lin et al. 2024), with equal preferences."""
 
     kind: Literal["smooth_tchebycheff"] = "smooth_tchebycheff"
@@ -100,7 +100,7 @@ class SmoothTchebycheffBalancing(_Balancing):
     """Smoothing: the smaller, the nearer to the maximum of the losses."""
 
 
-class DTPBalancing(_Balancing):
+class DTPBalancingConfig(_BalancingConfig):
     """Dynamic task prioritisation: the harder task first (Guo et al. 2018)."""
 
     kind: Literal["dtp"] = "dtp"
@@ -110,7 +110,7 @@ class DTPBalancing(_Balancing):
     """Focusing exponent (that of the focal loss; the paper gives none)."""
 
 
-class GradNormBalancing(_Gradients):
+class GradNormBalancingConfig(_GradientBalancingConfig):
     """Gradient normalization (Chen et al. 2018)."""
 
     kind: Literal["gradnorm"] = "gradnorm"
@@ -120,13 +120,13 @@ class GradNormBalancing(_Gradients):
     """Of the weights (Adam)."""
 
 
-class PCGradBalancing(_Gradients):
+class PCGradBalancingConfig(_GradientBalancingConfig):
     """Projection of conflicting gradients (Yu et al. 2020)."""
 
     kind: Literal["pcgrad"] = "pcgrad"
 
 
-class MGDABalancing(_Gradients):
+class MGDABalancingConfig(_GradientBalancingConfig):
     """Multiple-gradient descent: the shortest convex combination (Sener and Koltun 2018)."""
 
     kind: Literal["mgda"] = "mgda"
@@ -135,7 +135,7 @@ class MGDABalancing(_Gradients):
     max_iters: PositiveInt = 100
 
 
-class CAGradBalancing(_Gradients):
+class CAGradBalancingConfig(_GradientBalancingConfig):
     """Conflict-averse gradient descent (Liu et al. 2021)."""
 
     kind: Literal["cagrad"] = "cagrad"
@@ -143,13 +143,13 @@ class CAGradBalancing(_Gradients):
     """Radius of the search around the mean gradient, in units of its norm."""
 
 
-class IMTLGBalancing(_Gradients):
+class IMTLGBalancingConfig(_GradientBalancingConfig):
     """Impartial multi-task learning, gradient half (Liu et al. 2021)."""
 
     kind: Literal["imtl_g"] = "imtl_g"
 
 
-class NashMTLBalancing(_Gradients):
+class NashMTLBalancingConfig(_GradientBalancingConfig):
     """Nash bargaining solution (Navon et al. 2022)."""
 
     kind: Literal["nash_mtl"] = "nash_mtl"
@@ -159,27 +159,27 @@ class NashMTLBalancing(_Gradients):
     """Largest norm of the combined gradient; 0 for no limit."""
 
 
-class AlignedMTLBalancing(_Gradients):
+class AlignedMTLBalancingConfig(_GradientBalancingConfig):
     """Alignment of principal components (Senushkin et al. 2023)."""
 
     kind: Literal["aligned_mtl"] = "aligned_mtl"
     scale_mode: Literal["min", "median", "rmse"] = "min"
 
 
-class FairGradBalancing(_Gradients):
+class FairGradBalancingConfig(_GradientBalancingConfig):
     """Alpha-fair utilities (Ban and Ji 2024)."""
 
     kind: Literal["fairgrad"] = "fairgrad"
     alpha: PositiveFloat = 1.0
 
 
-class UPGradBalancing(_Gradients):
+class UPGradBalancingConfig(_GradientBalancingConfig):
     """Unconflicting projection of gradients (Quinton and Rey 2024)."""
 
     kind: Literal["upgrad"] = "upgrad"
 
 
-class GradVacBalancing(_Gradients):
+class GradVacBalancingConfig(_GradientBalancingConfig):
     """Gradient vaccine (Wang et al. 2021)."""
 
     kind: Literal["gradvac"] = "gradvac"
@@ -187,7 +187,7 @@ class GradVacBalancing(_Gradients):
     """Share of the newest cosine in the running average that is the goal."""
 
 
-class GradDropBalancing(_Balancing):
+class GradDropBalancingConfig(_BalancingConfig):
     """Gradient sign dropout (Chen et al. 2020), on the shared representation."""
 
     kind: Literal["graddrop"] = "graddrop"
@@ -195,7 +195,7 @@ class GradDropBalancing(_Balancing):
     """Share of each task's gradient that is never dropped."""
 
 
-class DBMTLBalancing(_Balancing):
+class DBMTLBalancingConfig(_BalancingConfig):
     """Dual balancing (Lin et al. 2023), on all parameters below the shared representation."""
 
     kind: Literal["db_mtl"] = "db_mtl"
@@ -205,7 +205,7 @@ class DBMTLBalancing(_Balancing):
     """Exponent of the decay of `beta` over steps."""
 
 
-class GradientToTargetBalancing(_Gradients):
+class GradientToTargetBalancingConfig(_GradientBalancingConfig):
     """Auxiliary tasks count as far as their gradient agrees with that of the target (Du et al. 2018)."""
 
     kind: Literal["gradient_to_target"] = "gradient_to_target"
@@ -215,7 +215,7 @@ class GradientToTargetBalancing(_Gradients):
     """`weighted`: by the cosine, where it is positive. `unweighted`: fully, where it is not negative."""
 
 
-class BanditBalancing(_Balancing):
+class BanditBalancingConfig(_BalancingConfig):
     """A learned policy over the tasks whose reward is what each does to the targets on validation rows."""
 
     kind: Literal["bandit"] = "bandit"
@@ -229,32 +229,32 @@ class BanditBalancing(_Balancing):
     """Validation rows, of all workers, on which a round is rewarded."""
 
 
-Balancing = Annotated[
-    StaticBalancing
-    | EqualBalancing
-    | ScheduledBalancing
-    | UncertaintyBalancing
-    | DWABalancing
-    | RLWBalancing
-    | GeometricMeanBalancing
-    | IMTLLBalancing
-    | FAMOBalancing
-    | SmoothTchebycheffBalancing
-    | DTPBalancing
-    | GradNormBalancing
-    | PCGradBalancing
-    | MGDABalancing
-    | CAGradBalancing
-    | IMTLGBalancing
-    | NashMTLBalancing
-    | AlignedMTLBalancing
-    | FairGradBalancing
-    | UPGradBalancing
-    | GradVacBalancing
-    | GradDropBalancing
-    | DBMTLBalancing
-    | GradientToTargetBalancing
-    | BanditBalancing,
+BalancingConfig = Annotated[
+    StaticBalancingConfig
+    | EqualBalancingConfig
+    | ScheduledBalancingConfig
+    | UncertaintyBalancingConfig
+    | DWABalancingConfig
+    | RLWBalancingConfig
+    | GeometricMeanBalancingConfig
+    | IMTLLBalancingConfig
+    | FAMOBalancingConfig
+    | SmoothTchebycheffBalancingConfig
+    | DTPBalancingConfig
+    | GradNormBalancingConfig
+    | PCGradBalancingConfig
+    | MGDABalancingConfig
+    | CAGradBalancingConfig
+    | IMTLGBalancingConfig
+    | NashMTLBalancingConfig
+    | AlignedMTLBalancingConfig
+    | FairGradBalancingConfig
+    | UPGradBalancingConfig
+    | GradVacBalancingConfig
+    | GradDropBalancingConfig
+    | DBMTLBalancingConfig
+    | GradientToTargetBalancingConfig
+    | BanditBalancingConfig,
     Field(discriminator="kind"),
 ]
 """Union of all task weightings, discriminated by `kind`."""

@@ -5,15 +5,15 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from mtl_ray.config.base import Section
-from mtl_ray.config.model import MLPSettings
+from mtl_ray.config.model import MLPConfig
 
 
-class _ColdStart(Section):
-    content: MLPSettings = MLPSettings(hidden=(32,))
+class _ColdStartConfig(Section):
+    content: MLPConfig = MLPConfig(hidden=(32,))
     """Layers over the attributes' vectors, before a linear layer to the width of the id's embedding."""
 
 
-class ContentGate(_ColdStart):
+class ContentGateConfig(_ColdStartConfig):
     """The id's vector and the content vector, mixed by the number of training interactions."""
 
     kind: Literal["content_gate"] = "content_gate"
@@ -21,7 +21,7 @@ class ContentGate(_ColdStart):
     """Training interactions at which both count alike, before training; it is learned."""
 
 
-class CLCRec(_ColdStart):
+class CLCRecConfig(_ColdStartConfig):
     """The content vector in place of an id not seen in training, taught by a contrast between both vectors of known
     entities (Wei et al. 2021)."""
 
@@ -32,7 +32,7 @@ class CLCRec(_ColdStart):
     """Cosines are divided by it."""
 
 
-class MetaEmbedding(_ColdStart):
+class MetaEmbeddingConfig(_ColdStartConfig):
     """The content vector in place of an id not seen in training, taught to predict well and to do so better after a
     step of learning on a few rows (Pan et al. 2019)."""
 
@@ -43,7 +43,7 @@ class MetaEmbedding(_ColdStart):
     """Learning rate of the simulated step."""
 
 
-class MWUF(_ColdStart):
+class MWUFConfig(_ColdStartConfig):
     """A vector scaled by what the attributes say and shifted by who has interacted, in place of an id seen seldom or
     never (Zhu et al. 2021)."""
 
@@ -52,4 +52,6 @@ class MWUF(_ColdStart):
     """Ids with at most so many training interactions read it."""
 
 
-ColdStart = Annotated[ContentGate | CLCRec | MetaEmbedding | MWUF, Field(discriminator="kind")]
+ColdStartConfig = Annotated[
+    ContentGateConfig | CLCRecConfig | MetaEmbeddingConfig | MWUFConfig, Field(discriminator="kind")
+]

@@ -13,7 +13,7 @@ Changes = dict[str, Any]
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
-class Compare(Section):
+class CompareConfig(Section):
     variants: Annotated[dict[str, Changes], Field(min_length=1)]
     """By name, what differs from the rest of this file; `{}` is the file as it stands."""
     baseline: str
@@ -60,7 +60,7 @@ class Compare(Section):
         return seeds
 
     @model_validator(mode="after")
-    def _baseline(self) -> "Compare":
+    def _baseline(self) -> "CompareConfig":
         if self.baseline not in self.variants:
             raise ValueError(f"baseline: expected a variant ({', '.join(self.variants)}); found `{self.baseline}`")
         return self

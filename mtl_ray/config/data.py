@@ -13,7 +13,7 @@ Protocol = Literal[
 ]
 
 
-class SyntheticSource(Section):
+class SyntheticSourceConfig(Section):
     """Seeded log with planted truth; see `data/sources/synthetic.py` for the model that generates it."""
 
     kind: Literal["synthetic"] = "synthetic"
@@ -44,7 +44,7 @@ class SyntheticSource(Section):
     seed: int = 0
 
 
-class ProfilesSource(Section):
+class ProfilesSourceConfig(Section):
     """Seeded people, one a row, with a vector or an image that shows age, gender and occupation; see
     `data/sources/profiles.py` for the model that generates them."""
 
@@ -59,7 +59,7 @@ class ProfilesSource(Section):
     seed: int = 0
 
 
-class MovieLensSource(Section):
+class MovieLensSourceConfig(Section):
     """MovieLens 100K or 1M as published: a folder or zip given by `data.raw`, else downloaded."""
 
     kind: Literal["movielens"] = "movielens"
@@ -75,13 +75,13 @@ class MovieLensSource(Section):
     """The fold that `protocol` tests."""
 
 
-class KuaiRandSource(Section):
+class KuaiRandSourceConfig(Section):
     """KuaiRand-Pure: a folder with the log (`val.parquet`, `test.parquet`, or the published CSV) and its tables."""
 
     kind: Literal["kuairand"] = "kuairand"
 
 
-class TableSource(Section):
+class TableSourceConfig(Section):
     """The user's own log, Parquet or CSV: a file, a folder or a glob, local or any URL that pyarrow opens.
 
     `data.raw`, when given, is the folder that relative paths start from.
@@ -95,19 +95,19 @@ class TableSource(Section):
     items: str | None = None
 
 
-Source = Annotated[
-    SyntheticSource | ProfilesSource | MovieLensSource | KuaiRandSource | TableSource,
+SourceConfig = Annotated[
+    SyntheticSourceConfig | ProfilesSourceConfig | MovieLensSourceConfig | KuaiRandSourceConfig | TableSourceConfig,
     Field(discriminator="kind"),
 ]
 
 
-class RandomSplit(Section):
+class RandomSplitConfig(Section):
     kind: Literal["random"] = "random"
     valid: Share = 0.1
     test: Share = 0.1
 
 
-class TimeSplit(Section):
+class TimeSplitConfig(Section):
     """Global cuts in time: train before `valid_from`, test from `test_from` on; or the last shares of the rows."""
 
     kind: Literal["time"] = "time"
@@ -118,13 +118,13 @@ class TimeSplit(Section):
     test_from: float | str | None = None
 
     @model_validator(mode="after")
-    def _both_or_none(self) -> "TimeSplit":
+    def _both_or_none(self) -> "TimeSplitConfig":
         if self.valid_from is not None and self.test_from is None:
             raise ValueError("expected `test_from` beside `valid_from`; give both, `test_from` alone, or shares")
         return self
 
 
-class ColdSplit(Section):
+class ColdSplitConfig(Section):
     """Holds out whole users and/or items: all their rows but the shown ones are evaluation rows."""
 
     kind: Literal["cold"] = "cold"
@@ -144,7 +144,7 @@ class ColdSplit(Section):
     them, or are training rows."""
 
 
-class PredefinedSplit(Section):
+class PredefinedSplitConfig(Section):
     """The log says itself: by the values of a column, or by the names of the files."""
 
     kind: Literal["predefined"] = "predefined"
@@ -160,17 +160,19 @@ class PredefinedSplit(Section):
     """Share of the training rows to cut out at random for validation, when no value names validation rows."""
 
 
-Split = Annotated[RandomSplit | TimeSplit | ColdSplit | PredefinedSplit, Field(discriminator="kind")]
+SplitConfig = Annotated[
+    RandomSplitConfig | TimeSplitConfig | ColdSplitConfig | PredefinedSplitConfig, Field(discriminator="kind")
+]
 
 
-class Data(Section):
-    source: Annotated[Source, name_alone(Source)]
+class DataConfig(Section):
+    source: Annotated[SourceConfig, name_alone(SourceConfig)]
     """The data set, by name (`source: movielens`) or with its settings (`source: {kind: synthetic, ...}`)."""
     raw: str | None = None
     """Where the raw files are: folder, zip or URL."""
     time: str | None = None
     """Column of the time of the interaction: a number or a timestamp. Needed by histories and by the time split."""
-    split: Annotated[Split, name_alone(Split)] = RandomSplit()
+    split: Annotated[SplitConfig, name_alone(SplitConfig)] = RandomSplitConfig()
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Seed of the split; the experiment's seed by default. Give it to vary that seed on one fixed data set."""
     max_bad_share: Share = 0.01

@@ -5,29 +5,29 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from mtl_ray.config.balancing import (
-    Balancing,
-    BanditBalancing,
-    GradientToTargetBalancing,
-    ScheduledBalancing,
-    StaticBalancing,
+    BalancingConfig,
+    BanditBalancingConfig,
+    GradientToTargetBalancingConfig,
+    ScheduledBalancingConfig,
+    StaticBalancingConfig,
 )
 from mtl_ray.config.base import Section, name_alone
-from mtl_ray.config.comparison import Compare
-from mtl_ray.config.data import ColdSplit, Data
+from mtl_ray.config.comparison import CompareConfig
+from mtl_ray.config.data import ColdSplitConfig, DataConfig
 from mtl_ray.config.features import (
-    Feature,
-    IdFeature,
-    ImageFeature,
-    SequenceFeature,
-    StatisticFeature,
-    TextFeature,
-    VectorFeature,
+    FeatureConfig,
+    IdFeatureConfig,
+    ImageFeatureConfig,
+    SequenceFeatureConfig,
+    StatisticFeatureConfig,
+    TextFeatureConfig,
+    VectorFeatureConfig,
 )
-from mtl_ray.config.model import Architecture, CNNEncoder, SharedBottom, TransformerEncoder
-from mtl_ray.config.promotion import Promotion
-from mtl_ray.config.tasks import DOT_KINDS, Task
-from mtl_ray.config.training import Evaluation, Tracking, Training
-from mtl_ray.config.tuning import Tune
+from mtl_ray.config.model import ArchitectureConfig, CNNEncoderConfig, SharedBottomConfig, TransformerEncoderConfig
+from mtl_ray.config.promotion import PromotionConfig
+from mtl_ray.config.tasks import DOT_KINDS, TaskConfig
+from mtl_ray.config.training import EvaluationConfig, TrackingConfig, TrainingConfig
+from mtl_ray.config.tuning import TuneConfig
 from mtl_ray.config.validation import (
     check_cold_start,
     check_compile,
@@ -48,18 +48,18 @@ class Experiment(Section):
     """Name of the experiment; run folders and MLflow runs start with it."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the split, of initial weights, of the order of rows, of masks and of dropout."""
-    data: Data
-    features: dict[str, Annotated[Feature, name_alone(Feature)]] = Field(min_length=1)
-    tasks: dict[str, Annotated[Task, name_alone(Task)]] = Field(min_length=1)
-    model: Annotated[Architecture, name_alone(Architecture)] = SharedBottom()
-    balancing: Balancing = StaticBalancing()
-    training: Training = Training()
-    evaluation: Evaluation = Evaluation()
-    tracking: Tracking = Tracking()
-    compare: Compare | None = None
+    data: DataConfig
+    features: dict[str, Annotated[FeatureConfig, name_alone(FeatureConfig)]] = Field(min_length=1)
+    tasks: dict[str, Annotated[TaskConfig, name_alone(TaskConfig)]] = Field(min_length=1)
+    model: Annotated[ArchitectureConfig, name_alone(ArchitectureConfig)] = SharedBottomConfig()
+    balancing: BalancingConfig = StaticBalancingConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    compare: CompareConfig | None = None
     """The grid of `mtl-ray compare`; other commands do not read it."""
-    promotion: Promotion = Promotion()
-    tune: Tune | None = None
+    promotion: PromotionConfig = PromotionConfig()
+    tune: TuneConfig | None = None
     """The search of `mtl-ray tune`; other commands do not read it."""
 
     @field_validator("model", mode="before")
@@ -83,12 +83,12 @@ class Experiment(Section):
         return self.seed if self.data.seed is None else self.data.seed
 
     def _key_of(self, entity: str) -> str:
-        return next(n for n, f in self.features.items() if isinstance(f, IdFeature) and f.entity == entity)
+        return next(n for n, f in self.features.items() if isinstance(f, IdFeatureConfig) and f.entity == entity)
 
     def column_of(self, name: str) -> str:
         """Raw column of a feature or, if there is no such feature, of a task."""
         entry = self.features.get(name) or self.tasks[name]
-        if isinstance(entry, StatisticFeature) and entry.column is None:
+        if isinstance(entry, StatisticFeatureConfig) and entry.column is None:
             return self.column_of(self._key_of(entry.entity))
         return entry.column or name
 
@@ -99,13 +99,13 @@ class Experiment(Section):
     def inputs_of(self, task: str) -> list[str]:
         """Names of the input features that read the task's label column."""
         column = self.tasks[task].column or task
-        inputs = (n for n, f in self.features.items() if not isinstance(f, SequenceFeature))
+        inputs = (n for n, f in self.features.items() if not isinstance(f, SequenceFeatureConfig))
         return [n for n in inputs if self.column_of(n) == column]
 
     @model_validator(mode="after")
     def _one_key_an_entity(self) -> "Experiment":
         for entity in ("user", "item"):
-            keys = [n for n, f in self.features.items() if isinstance(f, IdFeature) and f.entity == entity]
+            keys = [n for n, f in self.features.items() if isinstance(f, IdFeatureConfig) and f.entity == entity]
             if len(keys) != 1:
                 found = ", ".join(f"features.{k}" for k in keys) or "none"
                 raise ValueError(f"features: expected exactly one `id` feature of entity `{entity}`; found {found}")
@@ -147,7 +147,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _statistics(self) -> "Experiment":
         for name, feature in self.features.items():
-            for task in self.tasks if isinstance(feature, StatisticFeature) else ():
+            for task in self.tasks if isinstance(feature, StatisticFeatureConfig) else ():
                 if self.tasks[task].masked_input and self.column_of(task) == feature.of:
                     raise ValueError(
                         f"features.{name}.of: `{feature.of}` is what tasks.{task} has to tell with it hidden, and its "
@@ -158,7 +158,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _sequences(self) -> "Experiment":
         for name, feature in self.features.items():
-            if not isinstance(feature, SequenceFeature):
+            if not isinstance(feature, SequenceFeatureConfig):
                 continue
             if feature.of != self.item:
                 raise ValueError(
@@ -173,7 +173,7 @@ class Experiment(Section):
                     f"features.{name}.known: `all` does not go with the time split, it would see the future"
                 )
         split = self.data.split
-        first = isinstance(split, ColdSplit) and (split.shown_users or split.shown_items or split.evaluated_after)
+        first = isinstance(split, ColdSplitConfig) and (split.shown_users or split.shown_items or split.evaluated_after)
         if (split.kind == "time" or first) and self.data.time is None:
             raise ValueError("data.split: what is earlier needs `data.time`, the log's time column")
         return self
@@ -188,10 +188,10 @@ class Experiment(Section):
                 f"model.interaction: `dot` needs a task of kind {', '.join(DOT_KINDS)} that sees all inputs; found none"
             )
         for name, feature in self.features.items():
-            if isinstance(feature, IdFeature) and not feature.embed:
+            if isinstance(feature, IdFeatureConfig) and not feature.embed:
                 continue
             found = feature.dim or width
-            if isinstance(feature, VectorFeature):
+            if isinstance(feature, VectorFeatureConfig):
                 found = [feature.size, *(feature.encoder.hidden if feature.encoder else ())][-1]
             if found != width:
                 raise ValueError(f"features.{name}: model.interaction `{kind}` needs the width {width}; found {found}")
@@ -217,24 +217,24 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _layers_of_each_task(self) -> "Experiment":
         for name, feature in self.features.items():
-            if not isinstance(feature, ImageFeature | TextFeature | SequenceFeature):
+            if not isinstance(feature, ImageFeatureConfig | TextFeatureConfig | SequenceFeatureConfig):
                 continue
             encoder = feature.encoder
-            if isinstance(encoder, CNNEncoder) and encoder.shared_layers is not None:
+            if isinstance(encoder, CNNEncoderConfig) and encoder.shared_layers is not None:
                 path = f"features.{name}.encoder.shared_layers"
-                if not isinstance(feature, ImageFeature) or encoder.shared_layers >= len(encoder.channels):
+                if not isinstance(feature, ImageFeatureConfig) or encoder.shared_layers >= len(encoder.channels):
                     raise ValueError(f"{path}: expected fewer layers than an image's encoder has")
                 model = self.model
-                if not isinstance(model, SharedBottom) or (model.encoder.hidden and model.shared_layers != 0):
+                if not isinstance(model, SharedBottomConfig) or (model.encoder.hidden and model.shared_layers != 0):
                     raise ValueError(
                         f"{path}: needs model.kind `shared_bottom` with model.shared_layers 0 (or no encoder layers), "
                         "since nothing above the layers of each task can be shared"
                     )
                 if model.interaction.kind == "dot":
                     raise ValueError(f"{path}: does not go with model.interaction `dot`")
-            if isinstance(encoder, TransformerEncoder):
+            if isinstance(encoder, TransformerEncoderConfig):
                 width = feature.dim or self.model.embedding_dim
-                if isinstance(feature, SequenceFeature):
+                if isinstance(feature, SequenceFeatureConfig):
                     width = self.features[feature.of].dim or self.model.embedding_dim
                 if width % encoder.heads:
                     raise ValueError(f"features.{name}.encoder.heads: expected a divisor of the width {width}")
@@ -253,11 +253,11 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _balancing_names_tasks(self) -> "Experiment":
         match self.balancing:
-            case GradientToTargetBalancing(target=target):
+            case GradientToTargetBalancingConfig(target=target):
                 named = {"target": (target,)}
-            case BanditBalancing(targets=targets):
+            case BanditBalancingConfig(targets=targets):
                 named = {"targets": targets}
-            case ScheduledBalancing(weights=weights):
+            case ScheduledBalancingConfig(weights=weights):
                 named = {"weights": tuple(weights)}
             case _:
                 return self

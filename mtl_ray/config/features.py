@@ -6,13 +6,19 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mtl_ray.config.base import Section, name_alone
-from mtl_ray.config.cold_start import ColdStart
-from mtl_ray.config.model import CNNEncoder, MeanPool, MLPEncoder, SequenceEncoder, TextEncoder
+from mtl_ray.config.cold_start import ColdStartConfig
+from mtl_ray.config.model import (
+    CNNEncoderConfig,
+    MeanPoolConfig,
+    MLPEncoderConfig,
+    SequenceEncoderConfig,
+    TextEncoderConfig,
+)
 
 Entity = Literal["user", "item", "context"]
 
 
-class _Feature(Section):
+class _FeatureConfig(Section):
     entity: Entity = "context"
     """Whose property it is; decides what is hidden together when training simulates cold start."""
     column: str | None = None
@@ -21,7 +27,7 @@ class _Feature(Section):
     """Width of its embedding; `model.embedding_dim` by default."""
 
 
-class Compression(Section):
+class CompressionConfig(Section):
     """Fewer rows than values in an embedding table; the prepared data set stays the same."""
 
     kind: Literal["hash", "quotient_remainder"]
@@ -32,7 +38,7 @@ class Compression(Section):
     """Rows of the table."""
 
 
-class IdFeature(_Feature):
+class IdFeatureConfig(_FeatureConfig):
     """The key of a user or of an item. Exactly one of each is needed."""
 
     kind: Literal["id"] = "id"
@@ -41,21 +47,21 @@ class IdFeature(_Feature):
     """Ids with fewer training rows share the "unknown" row of the embedding table."""
     embed: bool = True
     """Whether the id is an input; otherwise it only says which rows belong together."""
-    cold_start: Annotated[ColdStart, name_alone(ColdStart)] | None = None
+    cold_start: Annotated[ColdStartConfig, name_alone(ColdStartConfig)] | None = None
     """What the attributes do for an id seen seldom or never; by default such an id reads the "unknown" row."""
-    compression: Compression | None = None
+    compression: CompressionConfig | None = None
     """How its embedding table is made smaller; by default each id has a row."""
 
 
-class CategoricalFeature(_Feature):
+class CategoricalFeatureConfig(_FeatureConfig):
     kind: Literal["categorical"] = "categorical"
     min_count: PositiveInt = 1
     """Values with fewer training rows are "unknown"."""
-    compression: Compression | None = None
+    compression: CompressionConfig | None = None
     """As that of an id."""
 
 
-class NumericFeature(_Feature):
+class NumericFeatureConfig(_FeatureConfig):
     """A number, standardised with the mean and deviation of the training rows, or cut into quantile buckets."""
 
     kind: Literal["numeric"] = "numeric"
@@ -63,7 +69,7 @@ class NumericFeature(_Feature):
     """Number of quantile buckets, each with an embedding; None keeps the standardised number."""
 
 
-class MultiCategoricalFeature(_Feature):
+class MultiCategoricalFeatureConfig(_FeatureConfig):
     """A set of categories, as a list or as one string with separators."""
 
     kind: Literal["multi_categorical"] = "multi_categorical"
@@ -73,18 +79,18 @@ class MultiCategoricalFeature(_Feature):
     min_count: PositiveInt = 1
 
 
-class TextFeature(_Feature):
+class TextFeatureConfig(_FeatureConfig):
     """A title or other short text, split into lower-case words and numbers."""
 
     kind: Literal["text"] = "text"
     max_length: PositiveInt = 10
     """Words kept per row (the first ones)."""
     min_count: PositiveInt = 2
-    encoder: Annotated[TextEncoder, name_alone(TextEncoder)] = MeanPool()
+    encoder: Annotated[TextEncoderConfig, name_alone(TextEncoderConfig)] = MeanPoolConfig()
     """How the words become one vector."""
 
 
-class SequenceFeature(_Feature):
+class SequenceFeatureConfig(_FeatureConfig):
     """The user's history: the last items before this row in time, never the row itself nor the future.
 
     Made by `prepare` from the log. Rows at the same instant do not see each other. Interactions of evaluation rows
@@ -105,11 +111,11 @@ class SequenceFeature(_Feature):
     values: str | None = None
     """Numeric column of the log whose standardised value (e.g. the rating given) weights each item of the history in
     a second pooled vector."""
-    encoder: Annotated[SequenceEncoder, name_alone(SequenceEncoder)] = MeanPool()
+    encoder: Annotated[SequenceEncoderConfig, name_alone(SequenceEncoderConfig)] = MeanPoolConfig()
     """How the history becomes one vector; with `values`, all but `pool` also read the value beside each item."""
 
 
-class StatisticFeature(_Feature):
+class StatisticFeatureConfig(_FeatureConfig):
     """What training rows say of an entity: the number of its labels and their mean, shrunken towards the mean of all.
 
     Made by `prepare` from the log. A training row sees strictly earlier training rows alone (without `data.time` those
@@ -125,23 +131,23 @@ class StatisticFeature(_Feature):
     """Labels at the mean of all that each mean starts from."""
 
     @model_validator(mode="after")
-    def _has_key(self) -> "StatisticFeature":
+    def _has_key(self) -> "StatisticFeatureConfig":
         if self.entity == "context" and self.column is None:
             raise ValueError("expected an entity, `user` or `item`, or a column whose values have a statistic each")
         return self
 
 
-class VectorFeature(_Feature):
+class VectorFeatureConfig(_FeatureConfig):
     """A dense vector, such as an embedding made elsewhere: a list of numbers, read as it is."""
 
     kind: Literal["vector"] = "vector"
     size: PositiveInt
     """Numbers in each list; lists of another length are quarantined."""
-    encoder: MLPEncoder | None = None
+    encoder: MLPEncoderConfig | None = None
     """Layers over the vector; without it the vector itself goes to the trunk."""
 
 
-class ImageFeature(_Feature):
+class ImageFeatureConfig(_FeatureConfig):
     """An image: a list of height x width x channels numbers, row by row."""
 
     kind: Literal["image"] = "image"
@@ -149,7 +155,7 @@ class ImageFeature(_Feature):
     """Height, width, channels."""
     scale: PositiveFloat = 255.0
     """Divisor of the numbers."""
-    encoder: CNNEncoder = CNNEncoder()
+    encoder: CNNEncoderConfig = CNNEncoderConfig()
 
     @property
     def size(self) -> int:
@@ -157,22 +163,22 @@ class ImageFeature(_Feature):
         return self.shape[0] * self.shape[1] * self.shape[2]
 
 
-Feature = Annotated[
-    IdFeature
-    | CategoricalFeature
-    | NumericFeature
-    | MultiCategoricalFeature
-    | TextFeature
-    | SequenceFeature
-    | StatisticFeature
-    | VectorFeature
-    | ImageFeature,
+FeatureConfig = Annotated[
+    IdFeatureConfig
+    | CategoricalFeatureConfig
+    | NumericFeatureConfig
+    | MultiCategoricalFeatureConfig
+    | TextFeatureConfig
+    | SequenceFeatureConfig
+    | StatisticFeatureConfig
+    | VectorFeatureConfig
+    | ImageFeatureConfig,
     Field(discriminator="kind"),
 ]
 
 
-def attributes_of(features: Mapping[str, Feature], entity: Entity) -> list[str]:
+def attributes_of(features: Mapping[str, FeatureConfig], entity: Entity) -> list[str]:
     """Inputs that say what an entity is like: no id, no history, and no image that each task reads differently."""
     owned = {n: f for n, f in features.items() if f.entity == entity}
-    plain = {n: f for n, f in owned.items() if not isinstance(f, IdFeature | SequenceFeature)}
-    return [n for n, f in plain.items() if not isinstance(f, ImageFeature) or f.encoder.shared_layers is None]
+    plain = {n: f for n, f in owned.items() if not isinstance(f, IdFeatureConfig | SequenceFeatureConfig)}
+    return [n for n, f in plain.items() if not isinstance(f, ImageFeatureConfig) or f.encoder.shared_layers is None]

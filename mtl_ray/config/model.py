@@ -9,7 +9,7 @@ from mtl_ray.config.base import Section, name_alone
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
-class MLPSettings(Section):
+class MLPConfig(Section):
     hidden: tuple[PositiveInt, ...] = (64,)
     """Width of each layer."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
@@ -19,61 +19,63 @@ class MLPSettings(Section):
     """Adds a layer's input to its output where the widths are equal (He et al. 2016)."""
 
 
-class Concat(Section):
+class ConcatConfig(Section):
     """The features' vectors side by side."""
 
     kind: Literal["concat"] = "concat"
 
 
-class Dot(Section):
+class DotConfig(Section):
     """`concat`; in addition a dot product of the user's and the item's vectors goes straight to the outputs."""
 
     kind: Literal["dot"] = "dot"
 
 
-class FM(Section):
+class FMConfig(Section):
     """`concat`, and beside it the second-order term of a factorisation machine before its sum over coordinates."""
 
     kind: Literal["fm"] = "fm"
 
 
-class DCNv2(Section):
+class DCNv2Config(Section):
     """Cross layers over the concatenated vectors (Wang et al. 2021)."""
 
     kind: Literal["dcn_v2"] = "dcn_v2"
     layers: PositiveInt = 2
 
 
-class DLRMDot(Section):
+class DLRMDotConfig(Section):
     """Dot products of all pairs of vectors, beside a bottom layer over the numbers (Naumov et al. 2019)."""
 
     kind: Literal["dlrm_dot"] = "dlrm_dot"
 
 
-Interaction = Annotated[Concat | Dot | FM | DCNv2 | DLRMDot, Field(discriminator="kind")]
+InteractionConfig = Annotated[
+    ConcatConfig | DotConfig | FMConfig | DCNv2Config | DLRMDotConfig, Field(discriminator="kind")
+]
 
 
-class _Architecture(Section):
+class _ArchitectureConfig(Section):
     embedding_dim: PositiveInt = 16
     """Width of each feature's embedding, unless the feature sets its own `dim`."""
     embedding_dropout: Probability = 0.0
     """Share of embedding coordinates dropped in training."""
-    interaction: Annotated[Interaction, name_alone(Interaction)] = Concat()
+    interaction: Annotated[InteractionConfig, name_alone(InteractionConfig)] = ConcatConfig()
     """How the features' vectors meet before the trunk: a kind, or a section with its settings. All but `concat` and
     `dcn_v2` need vectors of one width, `embedding_dim`."""
-    encoder: MLPSettings = MLPSettings(hidden=(128, 64))
+    encoder: MLPConfig = MLPConfig(hidden=(128, 64))
     """The trunk: shared, one a task, or one an expert, as the architecture has it."""
-    tower: MLPSettings = MLPSettings(hidden=(32,))
+    tower: MLPConfig = MLPConfig(hidden=(32,))
     """What each task has for itself above the trunk, before its output layer."""
 
 
-class SingleTask(_Architecture):
+class SingleTaskConfig(_ArchitectureConfig):
     """One separate network a task, embedding tables included: what sharing has to beat."""
 
     kind: Literal["single_task"] = "single_task"
 
 
-class SharedBottom(_Architecture):
+class SharedBottomConfig(_ArchitectureConfig):
     """Hard parameter sharing (Caruana 1997): one encoder, or its first layers, for all tasks."""
 
     kind: Literal["shared_bottom"] = "shared_bottom"
@@ -81,7 +83,7 @@ class SharedBottom(_Architecture):
     """Layers of the encoder that all tasks share; each task has the rest for itself. All of them by default."""
 
 
-class SoftSharing(_Architecture):
+class SoftSharingConfig(_ArchitectureConfig):
     """One network a task, tied by a penalty on the distance between their parameters (Duong et al. 2015)."""
 
     kind: Literal["soft_sharing"] = "soft_sharing"
@@ -89,7 +91,7 @@ class SoftSharing(_Architecture):
     """Factor of the sum, over pairs of tasks, of squared distances."""
 
 
-class CrossStitch(_Architecture):
+class CrossStitchConfig(_ArchitectureConfig):
     """One network a task, joined after each layer by learned linear combinations (Misra et al. 2016)."""
 
     kind: Literal["cross_stitch"] = "cross_stitch"
@@ -97,14 +99,14 @@ class CrossStitch(_Architecture):
     """Initial weight of a task's own activation; the others share the rest."""
 
 
-class MMoE(_Architecture):
+class MMoEConfig(_ArchitectureConfig):
     """Shared experts, one gate a task (Ma et al. 2018)."""
 
     kind: Literal["mmoe"] = "mmoe"
     experts: PositiveInt = 4
 
 
-class CGC(_Architecture):
+class CGCConfig(_ArchitectureConfig):
     """Customized gate control (Tang et al. 2020): shared and task-specific experts, one level."""
 
     kind: Literal["cgc"] = "cgc"
@@ -112,7 +114,7 @@ class CGC(_Architecture):
     task_experts: NonNegativeInt = 1
 
 
-class PLE(_Architecture):
+class PLEConfig(_ArchitectureConfig):
     """Progressive layered extraction (Tang et al. 2020): levels of `cgc`, the shared experts gated as well."""
 
     kind: Literal["ple"] = "ple"
@@ -121,7 +123,7 @@ class PLE(_Architecture):
     task_experts: NonNegativeInt = 1
 
 
-class AdaTT(_Architecture):
+class AdaTTConfig(_ArchitectureConfig):
     """Adaptive task-to-task fusion (Li et al. 2023), the variant AdaTT-sp without shared experts."""
 
     kind: Literal["adatt"] = "adatt"
@@ -129,7 +131,7 @@ class AdaTT(_Architecture):
     task_experts: PositiveInt = 2
 
 
-class STEM(_Architecture):
+class STEMConfig(_ArchitectureConfig):
     """Shared and task-specific embeddings (Su et al. 2024)."""
 
     kind: Literal["stem"] = "stem"
@@ -137,27 +139,27 @@ class STEM(_Architecture):
     task_experts: PositiveInt = 1
 
 
-class PEPNet(_Architecture):
+class PEPNetConfig(_ArchitectureConfig):
     """Parameter and embedding personalized network (Chang et al. 2023), personalised by profile and support."""
 
     kind: Literal["pepnet"] = "pepnet"
     gate_hidden: PositiveInt = 32
 
 
-class POSO(_Architecture):
+class POSOConfig(_ArchitectureConfig):
     """Personalized cold start modules (Dai et al. 2021): a shared bottom with layers gated by profile and support."""
 
     kind: Literal["poso"] = "poso"
     gate_hidden: PositiveInt = 32
 
 
-class ESMM(_Architecture):
+class ESMMConfig(_ArchitectureConfig):
     """Entire space multi-task model (Ma et al. 2018): a task `after` another is the product of two probabilities."""
 
     kind: Literal["esmm"] = "esmm"
 
 
-class AITM(_Architecture):
+class AITMConfig(_ArchitectureConfig):
     """Adaptive information transfer (Xi et al. 2021): a task attends to what its `after` task passes on."""
 
     kind: Literal["aitm"] = "aitm"
@@ -166,38 +168,38 @@ class AITM(_Architecture):
     """Weight of the penalty on a conversion more probable than the step before it."""
 
 
-Architecture = Annotated[
-    SingleTask
-    | SharedBottom
-    | SoftSharing
-    | CrossStitch
-    | MMoE
-    | CGC
-    | PLE
-    | AdaTT
-    | STEM
-    | PEPNet
-    | POSO
-    | ESMM
-    | AITM,
+ArchitectureConfig = Annotated[
+    SingleTaskConfig
+    | SharedBottomConfig
+    | SoftSharingConfig
+    | CrossStitchConfig
+    | MMoEConfig
+    | CGCConfig
+    | PLEConfig
+    | AdaTTConfig
+    | STEMConfig
+    | PEPNetConfig
+    | POSOConfig
+    | ESMMConfig
+    | AITMConfig,
     Field(discriminator="kind"),
 ]
 """Union of all architectures, discriminated by `kind`."""
 
 
-class MeanPool(Section):
+class MeanPoolConfig(Section):
     """The mean of a set's vectors; of a history the sum over the square root of its length (SVD++, Koren 2008)."""
 
     kind: Literal["pool"] = "pool"
 
 
-class MLPEncoder(MLPSettings):
+class MLPEncoderConfig(MLPConfig):
     """Layers over a dense vector."""
 
     kind: Literal["mlp"] = "mlp"
 
 
-class CNNEncoder(Section):
+class CNNEncoderConfig(Section):
     """Convolutions and pooling: over positions of a history or a text, or over both directions of an image."""
 
     kind: Literal["cnn"] = "cnn"
@@ -215,7 +217,7 @@ class CNNEncoder(Section):
         return kernel
 
 
-class RNNEncoder(Section):
+class RNNEncoderConfig(Section):
     """The state after the last entry of a recurrent network."""
 
     kind: Literal["rnn"] = "rnn"
@@ -223,7 +225,7 @@ class RNNEncoder(Section):
     hidden: PositiveInt = 32
 
 
-class TransformerEncoder(Section):
+class TransformerEncoderConfig(Section):
     """Self-attention with positions counted back from the most recent entry (Vaswani et al. 2017)."""
 
     kind: Literal["transformer"] = "transformer"
@@ -234,14 +236,15 @@ class TransformerEncoder(Section):
     dropout: Probability = 0.0
 
 
-class AttentionEncoder(Section):
+class AttentionEncoderConfig(Section):
     """Target attention: entries of the history weighted by their fit to the row's item (DIN, Zhou et al. 2018)."""
 
     kind: Literal["attention"] = "attention"
     hidden: PositiveInt = 32
 
 
-SequenceEncoder = Annotated[
-    MeanPool | CNNEncoder | RNNEncoder | TransformerEncoder | AttentionEncoder, Field(discriminator="kind")
+SequenceEncoderConfig = Annotated[
+    MeanPoolConfig | CNNEncoderConfig | RNNEncoderConfig | TransformerEncoderConfig | AttentionEncoderConfig,
+    Field(discriminator="kind"),
 ]
-TextEncoder = Annotated[MeanPool | CNNEncoder, Field(discriminator="kind")]
+TextEncoderConfig = Annotated[MeanPoolConfig | CNNEncoderConfig, Field(discriminator="kind")]

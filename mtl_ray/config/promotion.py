@@ -9,7 +9,7 @@ from mtl_ray.config.base import Section
 Margin = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Promotion(Section):
+class PromotionConfig(Section):
     """What `mtl-ray promote` asks of a candidate, measured on the same rows as the champion."""
 
     metric: str | None = None

@@ -41,7 +41,7 @@ def is_order_metric(key: str) -> bool:
     return len(parts) > 2 and parts[2].partition("@")[0] in ("auc", "gauc", "ndcg", "recall")
 
 
-class _Task(Section):
+class _TaskConfig(Section):
     column: str | None = None
     """Label column; the task's own name by default. An empty label masks the row for this task."""
     weight: NonNegativeFloat | None = None
@@ -70,7 +70,7 @@ class _Task(Section):
         return metrics
 
 
-class RealTask(_Task):
+class RealTaskConfig(_TaskConfig):
     """A task whose label is a number and whose prediction is one, too."""
 
     range: tuple[float, float] | None = None
@@ -79,37 +79,37 @@ class RealTask(_Task):
     """Labels at or above it count as relevant in `recall@K`; `ndcg@K` uses the label itself as gain."""
 
     @model_validator(mode="after")
-    def _recall_of_what(self) -> "RealTask":
+    def _recall_of_what(self) -> "RealTaskConfig":
         if self.relevant is None and any(m.startswith("recall@") for m in self.metrics):
             raise ValueError("`recall@K` needs `relevant`, the lowest label that counts as relevant, e.g. 4")
         return self
 
 
-class RegressionTask(RealTask):
+class RegressionTaskConfig(RealTaskConfig):
     kind: Literal["regression"] = "regression"
     loss: Literal["mse", "mae", "huber"] = "mse"
     """Of the label in units of its standard deviation; `huber` is quadratic up to one deviation."""
 
 
-class OrdinalTask(RealTask):
+class OrdinalTaskConfig(RealTaskConfig):
     """A number from a few ordered levels, such as stars; the levels are those seen in training."""
 
     kind: Literal["ordinal"] = "ordinal"
 
 
-class CountTask(RealTask):
+class CountTaskConfig(RealTaskConfig):
     """A number of events: 0, 1, 2, ..."""
 
     kind: Literal["count"] = "count"
 
 
-class ValueTask(RealTask):
+class ValueTaskConfig(RealTaskConfig):
     """An amount that is often zero and otherwise heavy-tailed, such as money spent."""
 
     kind: Literal["value"] = "value"
 
 
-class BinaryTask(_Task):
+class BinaryTaskConfig(_TaskConfig):
     kind: Literal["binary"] = "binary"
     loss: Literal["bce", "focal"] = "bce"
     """Cross-entropy, or focal loss: each row's loss times (1 - p of its label) ** gamma (Lin et al. 2017)."""
@@ -119,7 +119,7 @@ class BinaryTask(_Task):
     """The value that means 1, any other means 0; by default labels are 0/1 or true/false."""
 
 
-class RankingTask(_Task):
+class RankingTaskConfig(_TaskConfig):
     """Which items a user takes: the dot product of a vector of the user and one of the item, learned by setting each
     positive against the other items of the global batch."""
 
@@ -135,13 +135,13 @@ class RankingTask(_Task):
     """Width of the user's and the item's vector."""
 
     @model_validator(mode="after")
-    def _sees_all_inputs(self) -> "RankingTask":
+    def _sees_all_inputs(self) -> "RankingTaskConfig":
         if self.masked_input:
             raise ValueError("`masked_input` does not go with kind `ranking`, whose label belongs to no single entity")
         return self
 
 
-class MulticlassTask(_Task):
+class MulticlassTaskConfig(_TaskConfig):
     """One of the classes seen in training; a label of another class is masked and counted in `quality.json`."""
 
     kind: Literal["multiclass"] = "multiclass"
@@ -149,24 +149,31 @@ class MulticlassTask(_Task):
     """Share of a label's weight spread over all classes (Szegedy et al. 2016)."""
 
 
-class MultilabelTask(_Task):
+class MultilabelTaskConfig(_TaskConfig):
     """Any of the labels seen in training."""
 
     kind: Literal["multilabel"] = "multilabel"
     separator: str = "|"
 
 
-Task = Annotated[
-    RegressionTask | OrdinalTask | CountTask | ValueTask | BinaryTask | RankingTask | MulticlassTask | MultilabelTask,
+TaskConfig = Annotated[
+    RegressionTaskConfig
+    | OrdinalTaskConfig
+    | CountTaskConfig
+    | ValueTaskConfig
+    | BinaryTaskConfig
+    | RankingTaskConfig
+    | MulticlassTaskConfig
+    | MultilabelTaskConfig,
     Field(discriminator="kind"),
 ]
 
 
-def metric_names(task: Task) -> tuple[str, ...]:
+def metric_names(task: TaskConfig) -> tuple[str, ...]:
     """The declared metrics, or those of its kind."""
     return task.metrics or METRICS[task.kind]
 
 
-def first_metric(task: Task) -> str:
+def first_metric(task: TaskConfig) -> str:
     """The metric that stands for the task where one has to."""
     return metric_names(task)[0]

@@ -9,7 +9,7 @@ from mtl_ray.config.base import Section
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Optimizer(Section):
+class OptimizerConfig(Section):
     kind: Literal["adamw", "adam", "sgd", "adagrad"] = "adamw"
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.0
@@ -20,7 +20,7 @@ class Optimizer(Section):
     """SGD only."""
 
 
-class SparseTables(Section):
+class SparseTablesConfig(Section):
     """Large embedding tables: a step costs what the rows cost that its batch reads, however many rows there are."""
 
     rows: PositiveInt = 100_000
@@ -31,7 +31,7 @@ class SparseTables(Section):
     """Learning rate of these tables; that of the optimizer by default."""
 
 
-class Schedule(Section):
+class ScheduleConfig(Section):
     """Learning-rate factor: linear warm-up, then decay to `final` over the planned steps."""
 
     kind: Literal["constant", "linear", "cosine"] = "constant"
@@ -42,14 +42,14 @@ class Schedule(Section):
     """First epoch (from 0) of a further factor -> the factor, e.g. `{5: 0.1}`; 1 before the first one."""
 
 
-class EarlyStopping(Section):
+class EarlyStoppingConfig(Section):
     metric: str = "valid/loss"
     """Any key of the metrics, e.g. `valid/rating/rmse` or `valid/click/auc/new_user`."""
     patience: PositiveInt = 3
     """Epochs without improvement before the run stops."""
 
 
-class EntityMasking(Section):
+class EntityMaskingConfig(Section):
     """Rates, per training row, at which an entity's inputs are hidden; the draws are independent."""
 
     id: Rate = 0.0
@@ -60,12 +60,12 @@ class EntityMasking(Section):
     """All attributes: an entity without profile."""
 
 
-class Masking(Section):
-    user: EntityMasking = EntityMasking(new=0.1)
-    item: EntityMasking = EntityMasking(new=0.1)
+class MaskingConfig(Section):
+    user: EntityMaskingConfig = EntityMaskingConfig(new=0.1)
+    item: EntityMaskingConfig = EntityMaskingConfig(new=0.1)
 
 
-class Elastic(Section):
+class ElasticConfig(Section):
     """As many workers as the cluster has room for, within bounds."""
 
     min: PositiveInt
@@ -75,14 +75,14 @@ class Elastic(Section):
     """Seconds between two looks for room for more; to grow, training goes back to the last checkpoint."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Elastic":
+    def _ordered(self) -> "ElasticConfig":
         if self.min > self.max:
             raise ValueError(f"expected min of at most max, {self.max}; found {self.min}")
         return self
 
 
-class Training(Section):
-    num_workers: PositiveInt | Elastic = 1
+class TrainingConfig(Section):
+    num_workers: PositiveInt | ElasticConfig = 1
     """A number, or `{min: 1, max: 4}`: with a node lost, training goes on with fewer, and grows when it is back."""
     use_gpu: bool = False
     cpus_per_worker: PositiveFloat = 0.5
@@ -96,11 +96,11 @@ class Training(Section):
     """Rows of a worker whose activations are in memory at once: a larger batch goes through the model in parts, whose
     gradients add up to what it gives as a whole. The parts are computed again in the backward pass, and once more for
     each task by weightings that compare gradients."""
-    optimizer: Optimizer = Optimizer()
-    sparse_tables: SparseTables | None = SparseTables()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    sparse_tables: SparseTablesConfig | None = SparseTablesConfig()
     """How large embedding tables are trained; null trains all tables densely."""
-    schedule: Schedule = Schedule()
-    masking: Masking = Masking()
+    schedule: ScheduleConfig = ScheduleConfig()
+    masking: MaskingConfig = MaskingConfig()
     clip_norm: PositiveFloat | None = None
     """Largest norm of the gradient of all parameters."""
     precision: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
@@ -111,7 +111,7 @@ class Training(Section):
     weightings that compare gradients inside of the network."""
     average: Rate = 0.0
     """Decay per step of the exponential moving average of the weights that is evaluated and kept; 0 turns it off."""
-    early_stopping: EarlyStopping | None = None
+    early_stopping: EarlyStoppingConfig | None = None
     warm_start: str | None = None
     """Checkpoint folder or model URI (`models:/NAME@champion`) whose weights training starts from. Values that are new
     since begin as unseen ones do."""
@@ -133,26 +133,26 @@ class Training(Section):
     @property
     def fewest_workers(self) -> int:
         """The number of workers, or the fewest that training goes on with."""
-        return self.num_workers.min if isinstance(self.num_workers, Elastic) else self.num_workers
+        return self.num_workers.min if isinstance(self.num_workers, ElasticConfig) else self.num_workers
 
     @property
     def most_workers(self) -> int:
         """The number of workers, or the most that there may be."""
-        return self.num_workers.max if isinstance(self.num_workers, Elastic) else self.num_workers
+        return self.num_workers.max if isinstance(self.num_workers, ElasticConfig) else self.num_workers
 
     def is_sparse(self, num_embeddings: int) -> bool:
         """Whether a table of so many rows is trained row by row."""
         return self.sparse_tables is not None and num_embeddings >= self.sparse_tables.rows
 
 
-class Evaluation(Section):
+class EvaluationConfig(Section):
     batch_size: PositiveInt = 8192
     """Rows of a forward pass on one worker."""
     support_buckets: tuple[PositiveInt, ...] = (1, 5, 20)
     """Lower ends of the buckets of training interactions: (1, 5, 20) gives 0, 1-4, 5-19, 20+."""
 
 
-class Tracking(Section):
+class TrackingConfig(Section):
     uri: str | None = None
     """MLflow tracking server; SQLite in the working folder by default."""
     experiment: str | None = None

@@ -25,37 +25,37 @@ POPULATIONS = ("pbt", "pb2")
 """Algorithms whose trials change on the way."""
 
 
-class _Entry(Section):
+class _EntryConfig(Section):
     when: dict[str, Any] | None = None
     """Searched only where the trial's settings at these dotted paths have this value, or one of these values."""
 
 
-class _Range(_Entry):
+class _RangeConfig(_EntryConfig):
     low: float
     high: float
 
     @model_validator(mode="after")
-    def _ordered(self) -> "_Range":
+    def _ordered(self) -> "_RangeConfig":
         if not self.low < self.high:
             raise ValueError(f"expected low < high; found low {self.low:g} and high {self.high:g}")
         return self
 
 
-class Uniform(_Range):
+class UniformConfig(_RangeConfig):
     kind: Literal["uniform"] = "uniform"
 
 
-class LogUniform(_Range):
+class LogUniformConfig(_RangeConfig):
     kind: Literal["loguniform"] = "loguniform"
 
     @model_validator(mode="after")
-    def _positive(self) -> "LogUniform":
+    def _positive(self) -> "LogUniformConfig":
         if self.low <= 0:
             raise ValueError(f"a loguniform range cannot reach 0: expected 0 < low; found low {self.low:g}")
         return self
 
 
-class RandInt(_Range):
+class RandIntConfig(_RangeConfig):
     """Whole numbers, both ends included."""
 
     kind: Literal["randint"] = "randint"
@@ -70,7 +70,7 @@ def _labelled(values: Any) -> Any:
     return values
 
 
-class Choice(_Entry):
+class ChoiceConfig(_EntryConfig):
     kind: Literal["choice"] = "choice"
     values: Annotated[
         dict[str, Any],
@@ -80,7 +80,7 @@ class Choice(_Entry):
     """A list, or a mapping from a label to the value, which may be a whole section."""
 
 
-class Simplex(_Entry):
+class SimplexConfig(_EntryConfig):
     """Weights of tasks that sum to one, by a symmetric Dirichlet distribution; stands at `tasks.*.weight`."""
 
     kind: Literal["simplex"] = "simplex"
@@ -90,7 +90,7 @@ class Simplex(_Entry):
     """1 is uniform over the simplex; below it favours few tasks, above it equal weights."""
 
 
-class Subset(_Entry):
+class SubsetConfig(_EntryConfig):
     """Which auxiliary tasks take part, each in or out; stands at `tasks`."""
 
     kind: Literal["subset"] = "subset"
@@ -98,14 +98,17 @@ class Subset(_Entry):
     """The tasks that may be left out; by default all that no objective names."""
 
 
-Entry = Annotated[Uniform | LogUniform | RandInt | Choice | Simplex | Subset, Field(discriminator="kind")]
+EntryConfig = Annotated[
+    UniformConfig | LogUniformConfig | RandIntConfig | ChoiceConfig | SimplexConfig | SubsetConfig,
+    Field(discriminator="kind"),
+]
 
 
-class Random(Section):
+class RandomConfig(Section):
     kind: Literal["random"] = "random"
 
 
-class TPE(Section):
+class TPEConfig(Section):
     """Tree-structured Parzen estimator (Bergstra et al. 2011); with several objectives MOTPE (Ozaki et al. 2022)."""
 
     kind: Literal["tpe"] = "tpe"
@@ -113,7 +116,7 @@ class TPE(Section):
     """Random trials before the estimator is asked."""
 
 
-class NSGA2(Section):
+class NSGA2Config(Section):
     """Non-dominated sorting genetic algorithm II (Deb et al. 2002)."""
 
     kind: Literal["nsga2"] = "nsga2"
@@ -121,14 +124,14 @@ class NSGA2(Section):
     """Trials of a generation."""
 
 
-class _Population(Section):
+class _PopulationConfig(Section):
     every: PositiveInt = 1
     """Epochs between two looks at the population."""
     quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
     """Share of the population that is replaced by copies of as many of the best."""
 
 
-class PBT(_Population):
+class PBTConfig(_PopulationConfig):
     """Population based training (Jaderberg et al. 2017): `trials` is the population, whose values change on the way."""
 
     kind: Literal["pbt"] = "pbt"
@@ -136,22 +139,22 @@ class PBT(_Population):
     """Probability of drawing a value anew instead of multiplying it by 0.8 or 1.2."""
 
 
-class PB2(_Population):
+class PB2Config(_PopulationConfig):
     """Population based bandits (Parker-Holder et al. 2020): as `pbt`, with values proposed by a Gaussian process."""
 
     kind: Literal["pb2"] = "pb2"
 
 
-Algorithm = Annotated[Random | TPE | NSGA2 | PBT | PB2, Field(discriminator="kind")]
+AlgorithmConfig = Annotated[RandomConfig | TPEConfig | NSGA2Config | PBTConfig | PB2Config, Field(discriminator="kind")]
 
 
-class NoScheduler(Section):
+class NoSchedulerConfig(Section):
     """Every trial runs to its end."""
 
     kind: Literal["none"] = "none"
 
 
-class ASHA(Section):
+class ASHAConfig(Section):
     """Asynchronous successive halving (Li et al. 2020)."""
 
     kind: Literal["asha"] = "asha"
@@ -161,7 +164,7 @@ class ASHA(Section):
     """Of the trials that reach a rung one in so many goes on; rungs are so many times as far apart."""
 
 
-class Median(Section):
+class MedianConfig(Section):
     """A trial stops when its best value so far is worse than the median of the others' means (Golovin et al. 2017)."""
 
     kind: Literal["median"] = "median"
@@ -171,17 +174,19 @@ class Median(Section):
     """Trials that must have come as far before any is stopped."""
 
 
-class HyperBand(Section):
+class HyperBandConfig(Section):
     """HyperBand (Li et al. 2017): brackets of successive halving, whose trials wait for each other."""
 
     kind: Literal["hyperband"] = "hyperband"
     reduction: Annotated[float, Field(gt=1)] = 3.0
 
 
-Scheduler = Annotated[NoScheduler | ASHA | Median | HyperBand, Field(discriminator="kind")]
+SchedulerConfig = Annotated[
+    NoSchedulerConfig | ASHAConfig | MedianConfig | HyperBandConfig, Field(discriminator="kind")
+]
 
 
-class Constraint(Section):
+class ConstraintConfig(Section):
     """A bound on a metric of validation rows, either a number or relative to the file as it stands (the incumbent)."""
 
     metric: str
@@ -191,7 +196,7 @@ class Constraint(Section):
     """Share of the incumbent's value by which the metric may be worse: 0.01 is 1 %."""
 
     @model_validator(mode="after")
-    def _one_bound(self) -> "Constraint":
+    def _one_bound(self) -> "ConstraintConfig":
         bounds = [n for n in ("at_most", "at_least", "worse_by") if getattr(self, n) is not None]
         if len(bounds) != 1:
             raise ValueError(
@@ -208,18 +213,18 @@ def _directed(objectives: Any) -> Any:
     return {key: "max" if is_higher_better(str(key)) else "min" for key in keys}
 
 
-class Tune(Section):
-    space: Annotated[dict[str, Entry], Field(min_length=1)]
+class TuneConfig(Section):
+    space: Annotated[dict[str, EntryConfig], Field(min_length=1)]
     """Dotted path, as for `--set`, -> what it may be. Read in the order of the file, `simplex` last."""
     objectives: Annotated[
         dict[str, Direction], BeforeValidator(_directed, json_schema_input_type=Objectives), Field(min_length=1)
     ]
     """Metric keys of validation rows, alone, as a list, or each with `min` or `max`. A trial's value is that of the
     epoch which `train` would keep. With several, schedulers go by the first one."""
-    constraints: tuple[Constraint, ...] = ()
+    constraints: tuple[ConstraintConfig, ...] = ()
     """Trials that break one are never suggested as the best, and the searcher turns away from them."""
-    algorithm: Annotated[Algorithm, name_alone(Algorithm)] = TPE()
-    scheduler: Annotated[Scheduler, name_alone(Scheduler)] = NoScheduler()
+    algorithm: Annotated[AlgorithmConfig, name_alone(AlgorithmConfig)] = TPEConfig()
+    scheduler: Annotated[SchedulerConfig, name_alone(SchedulerConfig)] = NoSchedulerConfig()
     """Stops trials early; population based training does so by itself."""
     trials: PositiveInt = 32
     seed: NonNegativeInt = 0
@@ -234,7 +239,7 @@ class Tune(Section):
 
     @field_validator("space")
     @classmethod
-    def _places(cls, space: dict[str, Entry]) -> dict[str, Entry]:
+    def _places(cls, space: dict[str, EntryConfig]) -> dict[str, EntryConfig]:
         for path, entry in space.items():
             for kind, place in (("simplex", "tasks.*.weight"), ("subset", "tasks")):
                 if (entry.kind == kind) != (path == place):
@@ -242,7 +247,7 @@ class Tune(Section):
         return space
 
     @model_validator(mode="after")
-    def _population(self) -> "Tune":
+    def _population(self) -> "TuneConfig":
         if self.algorithm.kind in POPULATIONS:
             name = f"algorithm `{self.algorithm.kind}`"
             if self.scheduler.kind != "none":

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, get_args
 
-from mtl_ray.config.balancing import BanditBalancing, FAMOBalancing
-from mtl_ray.config.cold_start import ContentGate
-from mtl_ray.config.features import IdFeature, SequenceFeature, attributes_of
-from mtl_ray.config.promotion import Promotion
-from mtl_ray.config.tasks import RankingTask, metric_names
+from mtl_ray.config.balancing import BanditBalancingConfig, FAMOBalancingConfig
+from mtl_ray.config.cold_start import ContentGateConfig
+from mtl_ray.config.features import IdFeatureConfig, SequenceFeatureConfig, attributes_of
+from mtl_ray.config.promotion import PromotionConfig
+from mtl_ray.config.tasks import RankingTaskConfig, metric_names
 
 if TYPE_CHECKING:
     from mtl_ray.config.experiment import Experiment
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 def check_ranking(experiment: "Experiment") -> None:
     """What a ranking task needs and what it does not go with. Raises ValueError."""
-    ranking = [name for name, task in experiment.tasks.items() if isinstance(task, RankingTask)]
+    ranking = [name for name, task in experiment.tasks.items() if isinstance(task, RankingTaskConfig)]
     if not ranking:
         return
     first, balancing = ranking[0], experiment.balancing
-    read = [(n, f) for n, f in experiment.features.items() if not isinstance(f, IdFeature) or f.embed]
+    read = [(n, f) for n, f in experiment.features.items() if not isinstance(f, IdFeatureConfig) or f.embed]
     for entity in ("user", "item"):
         if not any(feature.entity == entity for _, feature in read):
             raise ValueError(f"tasks.{first}: a ranking task needs an input of the {entity}; found none")
     for name, feature in read:
-        if isinstance(feature, SequenceFeature) and feature.encoder.kind == "attention":
+        if isinstance(feature, SequenceFeatureConfig) and feature.encoder.kind == "attention":
             raise ValueError(
                 f"features.{name}.encoder: `attention` reads the row's item, of which the user's vector of the "
                 f"ranking task tasks.{first} must not know; choose another encoder"
@@ -37,9 +37,9 @@ def check_ranking(experiment: "Experiment") -> None:
             f"tasks.{first} (ranking) share embedding tables alone, under `stem` none; expected a method by loss "
             "values, or balancing.space `parameters` under another architecture"
         )
-    if isinstance(balancing, BanditBalancing) and set(ranking) & set(balancing.targets):
+    if isinstance(balancing, BanditBalancingConfig) and set(ranking) & set(balancing.targets):
         raise ValueError("balancing.targets: a ranking task has no loss on validation rows; name other tasks")
-    if isinstance(balancing, FAMOBalancing) and balancing.sample < 1:
+    if isinstance(balancing, FAMOBalancingConfig) and balancing.sample < 1:
         raise ValueError(
             f"balancing.sample: the loss of tasks.{first} (ranking) depends on all rows of the batch; expected 1, "
             f"found {balancing.sample}"
@@ -56,7 +56,7 @@ def check_ranking(experiment: "Experiment") -> None:
 
 def check_cold_start(experiment: "Experiment") -> None:
     """What a vector in place of an id needs to be made and taught. Raises ValueError."""
-    ids = {name: f for name, f in experiment.features.items() if isinstance(f, IdFeature)}
+    ids = {name: f for name, f in experiment.features.items() if isinstance(f, IdFeatureConfig)}
     for name, feature in ids.items():
         if feature.cold_start is None:
             continue
@@ -86,7 +86,7 @@ def check_cold_start(experiment: "Experiment") -> None:
 
 def check_compression(experiment: "Experiment") -> None:
     """What a compressed table does not go with. Raises ValueError."""
-    ids = {n: f for n, f in experiment.features.items() if isinstance(f, IdFeature)}
+    ids = {n: f for n, f in experiment.features.items() if isinstance(f, IdFeatureConfig)}
     compressed = [name for name, feature in ids.items() if feature.compression]
     for name in compressed:
         if not ids[name].embed:
@@ -110,9 +110,9 @@ def check_micro_batch(experiment: "Experiment") -> None:
     """Losses between rows need the whole batch at once. Raises ValueError."""
     if experiment.training.micro_batch is None:
         return
-    ids = {n: f for n, f in experiment.features.items() if isinstance(f, IdFeature) and f.cold_start}
-    found = [f"tasks.{n}" for n, task in experiment.tasks.items() if isinstance(task, RankingTask)]
-    found += [f"features.{n}.cold_start" for n, f in ids.items() if not isinstance(f.cold_start, ContentGate)]
+    ids = {n: f for n, f in experiment.features.items() if isinstance(f, IdFeatureConfig) and f.cold_start}
+    found = [f"tasks.{n}" for n, task in experiment.tasks.items() if isinstance(task, RankingTaskConfig)]
+    found += [f"features.{n}.cold_start" for n, f in ids.items() if not isinstance(f.cold_start, ContentGateConfig)]
     if found:
         raise ValueError(f"training.micro_batch: {found[0]} compares rows of the whole batch; leave one of them out")
 
@@ -128,7 +128,7 @@ def check_promotion(experiment: "Experiment") -> None:
     """The gate names metrics of this file that have a better side. Raises ValueError."""
     gate = experiment.promotion
     named = {"metric": [gate.metric] if gate.metric else [], "guards": list(gate.guards)}
-    segments = get_args(get_args(Promotion.model_fields["segments"].annotation)[0])
+    segments = get_args(get_args(PromotionConfig.model_fields["segments"].annotation)[0])
     for key, metrics in named.items():
         for metric in metrics:
             task, _, rest = metric.partition("/")

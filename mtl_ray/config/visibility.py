@@ -1,7 +1,7 @@
 """Which inputs a task reads."""
 
 from mtl_ray.config.experiment import Experiment
-from mtl_ray.config.features import SequenceFeature
+from mtl_ray.config.features import SequenceFeatureConfig
 
 
 def hidden_by(experiment: Experiment, task: str) -> set[str]:
@@ -15,7 +15,7 @@ def hidden_by(experiment: Experiment, task: str) -> set[str]:
     answers = {
         name
         for name, feature in experiment.features.items()
-        if not isinstance(feature, SequenceFeature) and experiment.column_of(name) == column
+        if not isinstance(feature, SequenceFeatureConfig) and experiment.column_of(name) == column
     }
     keys = {"user": experiment.user, "item": experiment.item}
     owners = {experiment.features[name].entity for name in answers}

@@ -12,18 +12,26 @@ import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.features import (
-    CategoricalFeature,
-    Feature,
-    IdFeature,
-    ImageFeature,
-    MultiCategoricalFeature,
-    NumericFeature,
-    SequenceFeature,
-    StatisticFeature,
-    TextFeature,
-    VectorFeature,
+    CategoricalFeatureConfig,
+    FeatureConfig,
+    IdFeatureConfig,
+    ImageFeatureConfig,
+    MultiCategoricalFeatureConfig,
+    NumericFeatureConfig,
+    SequenceFeatureConfig,
+    StatisticFeatureConfig,
+    TextFeatureConfig,
+    VectorFeatureConfig,
 )
-from mtl_ray.config.tasks import BinaryTask, MulticlassTask, MultilabelTask, RankingTask, RealTask, Scalar, Task
+from mtl_ray.config.tasks import (
+    BinaryTaskConfig,
+    MulticlassTaskConfig,
+    MultilabelTaskConfig,
+    RankingTaskConfig,
+    RealTaskConfig,
+    Scalar,
+    TaskConfig,
+)
 from mtl_ray.data.keys import decoded, flat, to_keys
 from mtl_ray.data.vectors import as_variable, is_lists, to_vectors
 from mtl_ray.data.vocabulary import Vocabulary
@@ -55,7 +63,7 @@ class Encoder:
         for name in self.experiment.features if names is None else names:
             feature = self.experiment.features[name]
             encoded[name] = self.feature(name, column(table, self.experiment, name))
-            if isinstance(feature, SequenceFeature) and feature.values:
+            if isinstance(feature, SequenceFeatureConfig) and feature.values:
                 encoded[f"{name}.values"] = self._sequence_values(name, feature, table)
         return encoded
 
@@ -66,24 +74,24 @@ class Encoder:
             return self.feature(name, distinct)[values.indices.fill_null(len(distinct) - 1).to_numpy()]
         feature = self.experiment.features[name]
         match feature:
-            case IdFeature() | CategoricalFeature():
+            case IdFeatureConfig() | CategoricalFeatureConfig():
                 return self.vocabularies[name].rows(to_keys(values))
-            case NumericFeature():
+            case NumericFeatureConfig():
                 return _numbers(feature, self.schema.features[name], to_numbers(values))
-            case StatisticFeature():
+            case StatisticFeatureConfig():
                 return self.statistic(name, self.vocabularies[name].tally(to_keys(values)))
-            case VectorFeature() | ImageFeature():
-                scale = feature.scale if isinstance(feature, ImageFeature) else 1.0
+            case VectorFeatureConfig() | ImageFeatureConfig():
+                scale = feature.scale if isinstance(feature, ImageFeatureConfig) else 1.0
                 return to_vectors(values, feature.size, name) / np.float32(scale)
-            case SequenceFeature():
+            case SequenceFeatureConfig():
                 ids = self.vocabularies[feature.of]
                 return _padded(values, ids, feature.max_length, last=True)
-            case MultiCategoricalFeature() | TextFeature():
+            case MultiCategoricalFeatureConfig() | TextFeatureConfig():
                 rows = _padded(to_lists(values, feature), self.vocabularies[name], feature.max_length, last=False)
                 rows[:, 0] = np.where(rows[:, 0] == PADDING, NULL, rows[:, 0])
                 return rows
 
-    def _sequence_values(self, name: str, feature: SequenceFeature, table: pa.Table) -> np.ndarray:
+    def _sequence_values(self, name: str, feature: SequenceFeatureConfig, table: pa.Table) -> np.ndarray:
         raw = f"{name}.values"
         if raw not in table.column_names:
             return np.zeros((len(table), feature.max_length), np.float32)
@@ -102,7 +110,7 @@ class Encoder:
         """(n, 2) float32 of (n, 2) numbers and sums of labels: how far the shrunken mean is from the mean of all, in
         units of its spread, and log(1 + number) / 4. A key without labels has zeros."""
         fitted, feature = self.schema.features[name], self.experiment.features[name]
-        assert isinstance(feature, StatisticFeature)
+        assert isinstance(feature, StatisticFeatureConfig)
         mean, std = fitted.mean or 0.0, fitted.std or 1.0
         count, total = seen.T
         away = (total - count * mean) / (count + feature.prior) / std
@@ -115,15 +123,15 @@ class Encoder:
         values = flat(table.column(self.experiment.tasks[name].column or name))
         absent = ~population(task, table)
         match task:
-            case RealTask():
+            case RealTaskConfig():
                 return np.where(absent, np.nan, to_numbers(values)).astype(np.float32)
-            case BinaryTask() | RankingTask():
+            case BinaryTaskConfig() | RankingTaskConfig():
                 return np.where(absent, np.nan, to_flags(values, task)).astype(np.float32)
-            case MulticlassTask():
+            case MulticlassTaskConfig():
                 classes = pa.array(self.schema.tasks[name].classes, pa.string())
                 found = pc.index_in(to_keys(values), value_set=classes).fill_null(-1).to_numpy(zero_copy_only=False)
                 return np.where(absent, -1, found).astype(np.int32)
-            case MultilabelTask():
+            case MultilabelTaskConfig():
                 lists = to_lists(values, task)
                 flags = np.zeros((len(lists), len(self.schema.tasks[name].classes)), np.int8)
                 classes = pa.array(self.schema.tasks[name].classes, pa.string())
@@ -137,13 +145,15 @@ class Encoder:
 def column(table: pa.Table, experiment: Experiment, name: str) -> pa.Array:
     """Raw values of a feature; nulls if the table does not have its column."""
     feature = experiment.features[name]
-    raw = name if isinstance(feature, SequenceFeature) else experiment.column_of(name)
+    raw = name if isinstance(feature, SequenceFeatureConfig) else experiment.column_of(name)
     if raw not in table.column_names:
-        return pa.nulls(len(table), pa.list_(pa.string()) if isinstance(feature, SequenceFeature) else pa.string())
+        return pa.nulls(
+            len(table), pa.list_(pa.string()) if isinstance(feature, SequenceFeatureConfig) else pa.string()
+        )
     return as_variable(flat(table.column(raw)))
 
 
-def population(task: Task, table: pa.Table) -> np.ndarray:
+def population(task: TaskConfig, table: pa.Table) -> np.ndarray:
     """(n,) bool: the rows on which the task is defined (its `where`)."""
     inside = np.ones(len(table), bool)
     for name, values in (task.where or {}).items():
@@ -178,9 +188,9 @@ def to_binary(values: pa.Array, positive: Scalar | None) -> np.ndarray:
     return np.where(np.asarray(keys.is_null()), np.nan, np.asarray(flags.fill_null(False)).astype(np.float64))
 
 
-def to_flags(values: pa.Array, task: BinaryTask | RankingTask) -> np.ndarray:
+def to_flags(values: pa.Array, task: BinaryTaskConfig | RankingTaskConfig) -> np.ndarray:
     """(n,) float64: 1 for a positive, 0 for another row, or NaN for null."""
-    if isinstance(task, BinaryTask):
+    if isinstance(task, BinaryTaskConfig):
         return to_binary(values, task.positive)
     if task.relevant is None:
         return to_binary(values, None)
@@ -188,12 +198,12 @@ def to_flags(values: pa.Array, task: BinaryTask | RankingTask) -> np.ndarray:
     return np.where(np.isnan(numbers), np.nan, numbers >= task.relevant)
 
 
-def to_lists(values: pa.Array, spec: Feature | Task) -> pa.ListArray:
+def to_lists(values: pa.Array, spec: FeatureConfig | TaskConfig) -> pa.ListArray:
     """Lists of text keys of a set-valued or text column; null stays null."""
     values = decoded(values)
     if is_lists(values.type):
         lists = values
-    elif isinstance(spec, TextFeature):
+    elif isinstance(spec, TextFeatureConfig):
         lists = pc.split_pattern_regex(pc.utf8_lower(values.cast(pa.string())), WORDS)
     else:
         lists = pc.split_pattern(values.cast(pa.string()), getattr(spec, "separator", "|"))
@@ -232,7 +242,7 @@ def gather(values: np.ndarray, starts: np.ndarray, sizes: np.ndarray, length: in
     return np.where(inside, values[positions] if len(values) else 0, 0).astype(values.dtype)
 
 
-def _numbers(feature: NumericFeature, fitted: FittedFeature, numbers: np.ndarray) -> np.ndarray:
+def _numbers(feature: NumericFeatureConfig, fitted: FittedFeature, numbers: np.ndarray) -> np.ndarray:
     if feature.buckets is None:
         return ((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
     buckets = np.searchsorted(np.asarray(fitted.boundaries or ()), numbers, side="right") + FIRST

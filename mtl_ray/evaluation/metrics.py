@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from mtl_ray.config.tasks import RealTask, Task, metric_names
+from mtl_ray.config.tasks import RealTaskConfig, TaskConfig, metric_names
 from mtl_ray.evaluation.roc_auc import Rows
 from mtl_ray.schema import Segment
 
@@ -28,7 +28,7 @@ def segment_masks(user_support: Tensor, item_support: Tensor, segments: list[Seg
 
 def evaluate_task(
     name: str,
-    task: Task,
+    task: TaskConfig,
     *,
     prediction: Tensor,
     label: Tensor,
@@ -64,12 +64,12 @@ def evaluate_task(
     return values, counts
 
 
-def compute(metric: str, task: Task, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
+def compute(metric: str, task: TaskConfig, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
     """One metric of rows that all have a label, from their users' keys; None where it is not defined."""
     return _compute(metric, task, Rows(prediction, label, torch.unique(users, return_inverse=True)[1]))
 
 
-def _compute(metric: str, task: Task, rows: Rows) -> float | None:
+def _compute(metric: str, task: TaskConfig, rows: Rows) -> float | None:
     name, _, k = metric.partition("@")
     prediction, label = rows.prediction, rows.label
     match name:
@@ -132,7 +132,7 @@ def _auc(score: Tensor, label: Tensor) -> float | None:
     return Rows(score, label, torch.zeros(len(score), dtype=torch.int64)).auc()
 
 
-def _log_loss(task: Task, prediction: Tensor, label: Tensor) -> float:
+def _log_loss(task: TaskConfig, prediction: Tensor, label: Tensor) -> float:
     tiny = torch.finfo(torch.float32).tiny
     if task.kind == "multiclass":
         return float(-prediction.clamp(min=tiny).log().gather(1, label.long()[:, None]).mean())
@@ -154,7 +154,7 @@ def _ranks_within(user: Tensor, score: Tensor) -> Tensor:
     return (ranks - first[user] + 1).double()
 
 
-def _ranking(name: str, k: int, task: Task, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
+def _ranking(name: str, k: int, task: TaskConfig, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
     """NDCG@k or recall@k per user over the user's evaluated rows, averaged over users that have a relevant row."""
     from torchmetrics.retrieval import RetrievalNormalizedDCG, RetrievalRecall
 
@@ -166,7 +166,7 @@ def _ranking(name: str, k: int, task: Task, prediction: Tensor, label: Tensor, u
         if not (gain > 0).any():  # torchmetrics would answer 0
             return None
         return float(RetrievalNormalizedDCG(top_k=k, empty_target_action="skip")(prediction, gain, indexes=user))
-    threshold = task.relevant if isinstance(task, RealTask) else 0.5
+    threshold = task.relevant if isinstance(task, RealTaskConfig) else 0.5
     assert threshold is not None  # the experiment asks for it beside recall@K
     relevant = label >= threshold
     if not relevant.any():

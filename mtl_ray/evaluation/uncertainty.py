@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl_ray.config.tasks import RANKED, Task, first_metric
+from mtl_ray.config.tasks import RANKED, TaskConfig, first_metric
 from mtl_ray.evaluation.metrics import compute
 from mtl_ray.evaluation.significance import jackknife_interval
 from mtl_ray.schema import USER_KEY, label_column, segment_key
@@ -58,7 +58,9 @@ def intervals(
     return found
 
 
-def _interval(metric: str, task: Task, prediction: Tensor, label: Tensor, users: Tensor) -> tuple[float, float] | None:
+def _interval(
+    metric: str, task: TaskConfig, prediction: Tensor, label: Tensor, users: Tensor
+) -> tuple[float, float] | None:
     keys, user = torch.unique(users, return_inverse=True)  # keys are hashes: their order is random
     number = min(GROUPS, len(keys))
     if number < FEWEST:

@@ -7,16 +7,16 @@ from torch import Tensor
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.features import (
-    CategoricalFeature,
-    Feature,
-    IdFeature,
-    ImageFeature,
-    MultiCategoricalFeature,
-    NumericFeature,
-    SequenceFeature,
-    StatisticFeature,
-    TextFeature,
-    VectorFeature,
+    CategoricalFeatureConfig,
+    FeatureConfig,
+    IdFeatureConfig,
+    ImageFeatureConfig,
+    MultiCategoricalFeatureConfig,
+    NumericFeatureConfig,
+    SequenceFeatureConfig,
+    StatisticFeatureConfig,
+    TextFeatureConfig,
+    VectorFeatureConfig,
 )
 from mtl_ray.models.complexity import input_zeros
 from mtl_ray.schema import FIRST, ITEM_SUPPORT, NULL, PADDING, UNKNOWN, USER_SUPPORT, Schema
@@ -30,15 +30,17 @@ def random_rows(experiment: Experiment, schema: Schema, size: int, seed: int) ->
         feature = experiment.features.get(name)
         if column.is_floating_point():
             column.normal_(generator=generator)
-            if feature is not None and not isinstance(feature, StatisticFeature):
+            if feature is not None and not isinstance(feature, StatisticFeatureConfig):
                 column[torch.rand(size, generator=generator) < 0.1] = torch.nan
             continue
-        table = feature.of if isinstance(feature, SequenceFeature) else name
+        table = feature.of if isinstance(feature, SequenceFeatureConfig) else name
         known = schema.features[table].num_embeddings if table in schema.features else None
-        low, high = (0, 50) if known is None else (UNKNOWN if isinstance(feature, SequenceFeature) else NULL, known)
+        low, high = (
+            (0, 50) if known is None else (UNKNOWN if isinstance(feature, SequenceFeatureConfig) else NULL, known)
+        )
         column.random_(low, max(high, low + 1), generator=generator)
         if column.ndim == 2:
-            least = 0 if isinstance(feature, SequenceFeature) else 1
+            least = 0 if isinstance(feature, SequenceFeatureConfig) else 1
             sizes = torch.randint(least, column.shape[1] + 1, (size, 1), generator=generator)
             column[torch.arange(column.shape[1]) >= sizes] = PADDING
     return rows
@@ -70,32 +72,32 @@ def input_spec(experiment: Experiment, schema: Schema) -> dict[str, Any]:
     }
 
 
-def _meaning(name: str, feature: Feature) -> str:
+def _meaning(name: str, feature: FeatureConfig) -> str:
     match feature:
-        case IdFeature() | CategoricalFeature():
+        case IdFeatureConfig() | CategoricalFeatureConfig():
             return (
                 f"{FIRST} + the place of the value, as text, among the rows of vocabulary.parquet whose `feature` is "
                 f"`{name}`; {NULL} for null, {UNKNOWN} for another value"
             )
-        case NumericFeature() if feature.buckets is not None:
+        case NumericFeatureConfig() if feature.buckets is not None:
             return f"{FIRST} + how many of `boundaries` are at most the value; {NULL} for null"
-        case NumericFeature():
+        case NumericFeatureConfig():
             return "(value - mean) / std; NaN for null"
-        case StatisticFeature():
+        case StatisticFeatureConfig():
             return (
                 "(total - count * mean) / (count + prior) / std and log(1 + count) / 4, of `count` and `total` of the "
                 f"value in vocabulary.parquet, where `feature` is `{name}`; zeros for another value"
             )
-        case VectorFeature():
+        case VectorFeatureConfig():
             return "the numbers; NaN for null"
-        case ImageFeature():
+        case ImageFeatureConfig():
             return "the numbers, row by row, divided by `scale`; NaN for null"
-        case SequenceFeature():
+        case SequenceFeatureConfig():
             return (
                 f"the last {feature.max_length} items of the user, oldest first, each as `{feature.of}` is; padded on "
                 f"the right with {PADDING}"
             )
-        case MultiCategoricalFeature() | TextFeature():
+        case MultiCategoricalFeatureConfig() | TextFeatureConfig():
             return (
                 f"the first {feature.max_length} values, each {FIRST} + its place among the rows of vocabulary.parquet "
                 f"whose `feature` is `{name}`, {UNKNOWN} for another value; padded on the right with {PADDING}; where "

@@ -15,13 +15,13 @@ from torch import Tensor
 from mtl_ray.config import Experiment
 from mtl_ray.config.base import Section
 from mtl_ray.config.features import (
-    CategoricalFeature,
-    Feature,
-    IdFeature,
-    MultiCategoricalFeature,
-    NumericFeature,
-    SequenceFeature,
-    TextFeature,
+    CategoricalFeatureConfig,
+    FeatureConfig,
+    IdFeatureConfig,
+    MultiCategoricalFeatureConfig,
+    NumericFeatureConfig,
+    SequenceFeatureConfig,
+    TextFeatureConfig,
 )
 from mtl_ray.schema import ITEM_SUPPORT, NULL, PADDING, UNKNOWN, USER_SUPPORT, SplitName
 
@@ -130,7 +130,7 @@ def _inputs(experiment: Experiment, name: str, batch: Mapping[str, Tensor]) -> n
     norm; of a statistic its mean.
     """
     feature, encoded = experiment.features[name], batch[name]
-    if isinstance(feature, IdFeature):
+    if isinstance(feature, IdFeatureConfig):
         support = batch[USER_SUPPORT if name == experiment.user else ITEM_SUPPORT].double()
         return _marked(support.numpy(), encoded.numpy())
     if _is_category(feature):
@@ -145,11 +145,13 @@ def _inputs(experiment: Experiment, name: str, batch: Mapping[str, Tensor]) -> n
     return numbers.numpy()
 
 
-def _is_category(feature: Feature) -> bool:
+def _is_category(feature: FeatureConfig) -> bool:
     """Whether an encoded input holds rows of an embedding table."""
-    if isinstance(feature, NumericFeature):
+    if isinstance(feature, NumericFeatureConfig):
         return feature.buckets is not None
-    return isinstance(feature, CategoricalFeature | MultiCategoricalFeature | TextFeature | SequenceFeature)
+    return isinstance(
+        feature, CategoricalFeatureConfig | MultiCategoricalFeatureConfig | TextFeatureConfig | SequenceFeatureConfig
+    )
 
 
 def _marked(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -8,14 +8,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtl_ray.config import Experiment
 from mtl_ray.config.cost import Complexity
 from mtl_ray.config.features import (
-    ImageFeature,
-    MultiCategoricalFeature,
-    SequenceFeature,
-    StatisticFeature,
-    TextFeature,
-    VectorFeature,
+    ImageFeatureConfig,
+    MultiCategoricalFeatureConfig,
+    SequenceFeatureConfig,
+    StatisticFeatureConfig,
+    TextFeatureConfig,
+    VectorFeatureConfig,
 )
-from mtl_ray.config.tasks import MulticlassTask, MultilabelTask
+from mtl_ray.config.tasks import MulticlassTaskConfig, MultilabelTaskConfig
 from mtl_ray.models.model import MultiTaskModel
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
@@ -107,13 +107,13 @@ def input_zeros(experiment: Experiment, schema: Schema, size: int, dtype: torch.
     batch = {name: torch.zeros(size, dtype=torch.int32) for name in (USER_SUPPORT, ITEM_SUPPORT)}
     for name, feature in experiment.features.items():
         match feature:
-            case VectorFeature() | ImageFeature():
+            case VectorFeatureConfig() | ImageFeatureConfig():
                 batch[name] = torch.zeros(size, feature.size, dtype=dtype)
-            case SequenceFeature() | MultiCategoricalFeature() | TextFeature():
+            case SequenceFeatureConfig() | MultiCategoricalFeatureConfig() | TextFeatureConfig():
                 batch[name] = torch.zeros(size, feature.max_length, dtype=torch.int32)
-                if isinstance(feature, SequenceFeature) and feature.values:
+                if isinstance(feature, SequenceFeatureConfig) and feature.values:
                     batch[f"{name}.values"] = torch.zeros(size, feature.max_length, dtype=dtype)
-            case StatisticFeature():
+            case StatisticFeatureConfig():
                 batch[name] = torch.zeros(size, 2, dtype=dtype)
             case _ if schema.features[name].num_embeddings is None:
                 batch[name] = torch.zeros(size, dtype=dtype)
@@ -127,9 +127,9 @@ def _batch(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype
     batch = input_zeros(experiment, schema, size, dtype)
     for name, task in experiment.tasks.items():
         match task:
-            case MulticlassTask():
+            case MulticlassTaskConfig():
                 batch[label_column(name)] = torch.zeros(size, dtype=torch.int32)
-            case MultilabelTask():
+            case MultilabelTaskConfig():
                 shape = (size, len(schema.tasks[name].classes))
                 batch[label_column(name)] = torch.zeros(shape, dtype=torch.int8)
             case _:

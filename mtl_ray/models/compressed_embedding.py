@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config.features import Compression, Feature
-from mtl_ray.config.training import Training
+from mtl_ray.config.features import CompressionConfig, FeatureConfig
+from mtl_ray.config.training import TrainingConfig
 from mtl_ray.schema import FIRST, PADDING
 
 INITIAL_STD = 0.05
@@ -38,7 +38,7 @@ class CompressedTable(nn.Module):
     codes: Tensor
     """(n,) int32; below FIRST the number itself."""
 
-    def __init__(self, num_embeddings: int, dim: int, spec: Compression, *, sparse: bool) -> None:
+    def __init__(self, num_embeddings: int, dim: int, spec: CompressionConfig, *, sparse: bool) -> None:
         """Of `num_embeddings` values, the reserved ones included."""
         super().__init__()
         self.num_embeddings, self.embedding_dim, self.spec = num_embeddings, dim, spec
@@ -92,7 +92,9 @@ class CompressedTable(nn.Module):
         return codes
 
 
-def build_table(feature: Feature, num_embeddings: int, dim: int, training: Training) -> nn.Embedding | CompressedTable:
+def build_table(
+    feature: FeatureConfig, num_embeddings: int, dim: int, training: TrainingConfig
+) -> nn.Embedding | CompressedTable:
     """The vectors of width `dim` of a feature with so many values, the reserved ones included."""
     spec = getattr(feature, "compression", None)
     if spec is None:

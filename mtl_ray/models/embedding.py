@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.features import (
-    Feature,
-    IdFeature,
-    ImageFeature,
-    MultiCategoricalFeature,
-    SequenceFeature,
-    StatisticFeature,
-    TextFeature,
-    VectorFeature,
+    FeatureConfig,
+    IdFeatureConfig,
+    ImageFeatureConfig,
+    MultiCategoricalFeatureConfig,
+    SequenceFeatureConfig,
+    StatisticFeatureConfig,
+    TextFeatureConfig,
+    VectorFeatureConfig,
     attributes_of,
 )
 from mtl_ray.models.cold_start.base import SUPPORTS, Reading, Sides, known_support
@@ -57,10 +57,10 @@ class Inputs(nn.Module):
         super().__init__()
         self.item = experiment.item
         self.keys = (experiment.user, experiment.item)
-        self.features: dict[str, Feature] = {
+        self.features: dict[str, FeatureConfig] = {
             n: f
             for n, f in experiment.features.items()
-            if not (isinstance(f, IdFeature) and not f.embed) and (context or f.entity != "context")
+            if not (isinstance(f, IdFeatureConfig) and not f.embed) and (context or f.entity != "context")
         }
         self.tables = ModuleDict()
         self.numbers = ModuleDict()
@@ -78,19 +78,19 @@ class Inputs(nn.Module):
         for name, feature in self.features.items():
             dim = feature.dim or self._default
             match feature:
-                case SequenceFeature():
+                case SequenceFeatureConfig():
                     dim = self._build_history(name, feature)
-                case VectorFeature():
+                case VectorFeatureConfig():
                     dim = feature.size
                     if feature.encoder is not None:
                         self.encoders[name] = MLP(feature.size, feature.encoder)
                         dim = self.encoders[name].out_features
                     self.empty[name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)  # pyright: ignore
-                case ImageFeature():
+                case ImageFeatureConfig():
                     self._build_image(name, feature, dim, readers_of(experiment, feature))
                 case _ if (size := schema.features[name].num_embeddings) is not None:
                     self.tables[name] = build_table(feature, size, dim, experiment.training)  # pyright: ignore
-                    if isinstance(feature, TextFeature):
+                    if isinstance(feature, TextFeatureConfig):
                         encoder = build_sequence_encoder(feature.encoder, dim, feature.max_length)
                         if encoder is not None:
                             self.encoders[name] = encoder
@@ -100,7 +100,7 @@ class Inputs(nn.Module):
         self.cold_starts = ModuleDict()
         tables = dict(self.tables.items())
         for name, feature in self.features.items():
-            if isinstance(feature, IdFeature) and feature.cold_start is not None:
+            if isinstance(feature, IdFeatureConfig) and feature.cold_start is not None:
                 dims = {n: self.dims[n] for n in attributes_of(self.features, feature.entity)}
                 table, other = (tables.get(n) for n in self._keys_from(name))
                 self.cold_starts[name] = build_cold_start(feature.cold_start, dims, table, other)  # pyright: ignore
@@ -123,7 +123,7 @@ class Inputs(nn.Module):
                 tables = [self.tables[key].weight.detach() for key in self._keys_from(name)]  # pyright: ignore
                 part.observe(ids, others, batch[SUPPORTS[self.features[name].entity]], *tables)  # pyright: ignore
 
-    def _build_history(self, name: str, feature: SequenceFeature) -> int:
+    def _build_history(self, name: str, feature: SequenceFeatureConfig) -> int:
         dim = self.features[feature.of].dim or self._default
         self.empty[name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)
         self.num_scalars += 1
@@ -137,7 +137,7 @@ class Inputs(nn.Module):
                 self.values[name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)
         return dim
 
-    def _build_image(self, name: str, feature: ImageFeature, dim: int, tasks: list[str]) -> None:
+    def _build_image(self, name: str, feature: ImageFeatureConfig, dim: int, tasks: list[str]) -> None:
         channels, kernel, k = feature.encoder.channels, feature.encoder.kernel, feature.encoder.shared_layers
         self.empty[name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)
         if k is None:
@@ -163,11 +163,11 @@ class Inputs(nn.Module):
         for name, feature in self.features.items():
             column, hide = batch[name], hidden.get(name)
             match feature:
-                case SequenceFeature():
+                case SequenceFeatureConfig():
                     continue
-                case VectorFeature() | ImageFeature():
+                case VectorFeatureConfig() | ImageFeatureConfig():
                     self._dense(name, feature, column, hide, vectors, own)
-                case MultiCategoricalFeature() | TextFeature():
+                case MultiCategoricalFeatureConfig() | TextFeatureConfig():
                     if hide is not None:
                         nothing = torch.full_like(column, PADDING)
                         nothing[:, 0] = NULL
@@ -178,7 +178,7 @@ class Inputs(nn.Module):
                         vectors[name] = self.encoders[name](embedded, column != PADDING, embedded[:, 0])
                     else:
                         vectors[name] = pooled(table, column)[0] / list_sizes(table, column).clamp(min=1)
-                case StatisticFeature():
+                case StatisticFeatureConfig():
                     known = column if hide is None else torch.where(hide[:, None], 0.0, column)
                     vectors[name] = self.numbers[name](known)
                 case _ if name in self.tables:
@@ -194,7 +194,7 @@ class Inputs(nn.Module):
             sides[name] = Sides(vectors[name], content, support, batch[name])
             vectors[name] = (read or {}).get(name, part)(sides[name])
         for name, feature in self.features.items():
-            if isinstance(feature, SequenceFeature):
+            if isinstance(feature, SequenceFeatureConfig):
                 self._history(name, feature, batch, hidden, vectors, scalars)
         vectors = {n: vectors[n] for name in self.features for n in (name, f"{name}.values") if n in vectors}
         size = max(column.shape[0] for column in batch.values())
@@ -209,14 +209,14 @@ class Inputs(nn.Module):
     def _embedded(self, name: str, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor]) -> Tensor:
         column = batch[name]
         if name in hidden:
-            nothing = UNKNOWN if isinstance(self.features[name], IdFeature) else NULL
+            nothing = UNKNOWN if isinstance(self.features[name], IdFeatureConfig) else NULL
             column = torch.where(hidden[name], nothing, column)
         return self.tables[name](column)
 
     def _dense(
         self,
         name: str,
-        feature: VectorFeature | ImageFeature,
+        feature: VectorFeatureConfig | ImageFeatureConfig,
         column: Tensor,
         hide: Tensor | None,
         vectors: dict[str, Tensor],
@@ -224,7 +224,7 @@ class Inputs(nn.Module):
     ) -> None:
         missing = torch.isnan(column[:, :1]) if hide is None else torch.isnan(column[:, :1]) | hide[:, None]
         x = torch.where(missing, torch.zeros_like(column), column)
-        if isinstance(feature, ImageFeature):
+        if isinstance(feature, ImageFeatureConfig):
             x = x.reshape(-1, *feature.shape).permute(0, 3, 1, 2)
         if name in self.encoders:
             x = self.encoders[name](x)
@@ -237,7 +237,7 @@ class Inputs(nn.Module):
     def _history(
         self,
         name: str,
-        feature: SequenceFeature,
+        feature: SequenceFeatureConfig,
         batch: Mapping[str, Tensor],
         hidden: Mapping[str, Tensor],
         vectors: dict[str, Tensor],
@@ -271,6 +271,6 @@ class Inputs(nn.Module):
             scalars.append(values.sum(1) / (size[:, 0] + SHRINKAGE))
 
 
-def readers_of(experiment: Experiment, feature: Feature) -> list[str]:
+def readers_of(experiment: Experiment, feature: FeatureConfig) -> list[str]:
     """Tasks that read a feature: ranking tasks have no context."""
     return [n for n, t in experiment.tasks.items() if t.kind != "ranking" or feature.entity != "context"]

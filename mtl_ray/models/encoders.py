@@ -10,18 +10,18 @@ import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor, nn
 
 from mtl_ray.config.model import (
-    AttentionEncoder,
-    CNNEncoder,
-    MeanPool,
-    RNNEncoder,
-    TransformerEncoder,
+    AttentionEncoderConfig,
+    CNNEncoderConfig,
+    MeanPoolConfig,
+    RNNEncoderConfig,
+    TransformerEncoderConfig,
 )
 
 
 class SequenceCNN(nn.Module):
     """Convolutions over positions, the largest value of each channel, a linear layer (Kim 2014)."""
 
-    def __init__(self, dim: int, settings: CNNEncoder) -> None:
+    def __init__(self, dim: int, settings: CNNEncoderConfig) -> None:
         super().__init__()
         widths = [dim, *settings.channels]
         self.layers = nn.ModuleList(
@@ -40,7 +40,7 @@ class SequenceCNN(nn.Module):
 class SequenceRNN(nn.Module):
     """The state after the last entry of a GRU (Cho et al. 2014; as GRU4Rec) or LSTM."""
 
-    def __init__(self, dim: int, settings: RNNEncoder) -> None:
+    def __init__(self, dim: int, settings: RNNEncoderConfig) -> None:
         super().__init__()
         cell = {"gru": nn.GRU, "lstm": nn.LSTM}[settings.cell]
         self.cell = cell(dim, settings.hidden, batch_first=True)
@@ -57,7 +57,7 @@ class SequenceTransformer(nn.Module):
     """Self-attention (Vaswani et al. 2017); causal with the last state as SASRec (Kang and McAuley 2018), or the mean
     of all states. A position is counted back from the most recent entry."""
 
-    def __init__(self, dim: int, length: int, settings: TransformerEncoder) -> None:
+    def __init__(self, dim: int, length: int, settings: TransformerEncoderConfig) -> None:
         super().__init__()
         self.causal = settings.causal
         self.positions = nn.Parameter(torch.randn(length, dim) * 0.05)
@@ -86,7 +86,7 @@ class SequenceTransformer(nn.Module):
 class TargetAttention(nn.Module):
     """sum_i a(k_i, q) k_i with a = MLP([k, q, k - q, k * q]), not normalised (DIN, Zhou et al. 2018)."""
 
-    def __init__(self, dim: int, settings: AttentionEncoder) -> None:
+    def __init__(self, dim: int, settings: AttentionEncoderConfig) -> None:
         super().__init__()
         self.weight = nn.Sequential(nn.Linear(4 * dim, settings.hidden), nn.PReLU(), nn.Linear(settings.hidden, 1))
 
@@ -133,18 +133,20 @@ def last_of(states: Tensor, present: Tensor) -> Tensor:
 
 
 def build_sequence_encoder(
-    settings: MeanPool | CNNEncoder | RNNEncoder | TransformerEncoder | AttentionEncoder, dim: int, length: int
+    settings: MeanPoolConfig | CNNEncoderConfig | RNNEncoderConfig | TransformerEncoderConfig | AttentionEncoderConfig,
+    dim: int,
+    length: int,
 ) -> nn.Module | None:
     """An encoder called with entries (B, L, dim), `present` (B, L) bool and `query` (B, dim), the row's item; it
     returns (B, dim). None for plain pooling."""
     match settings:
-        case CNNEncoder():
+        case CNNEncoderConfig():
             return SequenceCNN(dim, settings)
-        case RNNEncoder():
+        case RNNEncoderConfig():
             return SequenceRNN(dim, settings)
-        case TransformerEncoder():
+        case TransformerEncoderConfig():
             return SequenceTransformer(dim, length, settings)
-        case AttentionEncoder():
+        case AttentionEncoderConfig():
             return TargetAttention(dim, settings)
         case _:
             return None

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config.model import FM, DCNv2, DLRMDot, Interaction
+from mtl_ray.config.model import DCNv2Config, DLRMDotConfig, FMConfig, InteractionConfig
 
 
 class Concatenation(nn.Module):
     """All vectors and plain numbers side by side."""
 
-    def __init__(self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: Interaction) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: InteractionConfig
+    ) -> None:
         super().__init__()
         self.width = sum(dims.values()) + num_scalars
 
@@ -24,7 +26,9 @@ class FactorisationMachine(Concatenation):
     """`Concatenation` and ((sum_i v_i)^2 - sum_i v_i^2) / 2, whose sum over coordinates is the pairwise term of a
     factorisation machine (Rendle 2010); kept as a vector for the trunk, as in neural FM (He and Chua 2017)."""
 
-    def __init__(self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: Interaction) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: InteractionConfig
+    ) -> None:
         super().__init__(dims, num_scalars, numbers, settings)
         self.width += next(iter(dims.values()))
 
@@ -38,7 +42,7 @@ class CrossNetwork(Concatenation):
     """x_{l+1} = x_0 * (W_l x_l + b_l) + x_l over the concatenation x_0 (DCN-V2, Wang et al. 2021), before the trunk
     (stacked)."""
 
-    def __init__(self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: DCNv2) -> None:
+    def __init__(self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: DCNv2Config) -> None:
         super().__init__(dims, num_scalars, numbers, settings)
         self.layers = nn.ModuleList(nn.Linear(self.width, self.width) for _ in range(settings.layers))
 
@@ -53,7 +57,9 @@ class PairwiseDots(nn.Module):
     """DLRM (Naumov et al. 2019): the numbers go through a bottom layer to one more vector; that vector and the dot
     products of all pairs of vectors are the output. Without any number there is no bottom layer."""
 
-    def __init__(self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: Interaction) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: InteractionConfig
+    ) -> None:
         super().__init__()
         dim = next(iter(dims.values()))
         self.numbers = [name for name in dims if name in numbers]
@@ -75,7 +81,7 @@ class PairwiseDots(nn.Module):
 
 
 def build_interaction(
-    settings: Interaction, dims: Mapping[str, int], num_scalars: int, numbers: set[str]
+    settings: InteractionConfig, dims: Mapping[str, int], num_scalars: int, numbers: set[str]
 ) -> Concatenation | PairwiseDots:
     """The interaction that the experiment names; its `width` is that of its output.
 
@@ -85,5 +91,5 @@ def build_interaction(
         num_scalars: plain numbers beside the vectors.
         numbers: features whose vector comes from a number.
     """
-    kinds = {FM: FactorisationMachine, DCNv2: CrossNetwork, DLRMDot: PairwiseDots}
+    kinds = {FMConfig: FactorisationMachine, DCNv2Config: CrossNetwork, DLRMDotConfig: PairwiseDots}
     return kinds.get(type(settings), Concatenation)(dims, num_scalars, numbers, settings)  # pyright: ignore

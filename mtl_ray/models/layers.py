@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config.model import MLPSettings
+from mtl_ray.config.model import MLPConfig
 from mtl_ray.tasks.heads import Pairs
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
@@ -124,7 +124,7 @@ class Sizes(NamedTuple):
 class Layer(nn.Module):
     """Linear, LayerNorm (optional), activation and dropout, around a residual connection (optional)."""
 
-    def __init__(self, in_features: int, out_features: int, settings: MLPSettings) -> None:
+    def __init__(self, in_features: int, out_features: int, settings: MLPConfig) -> None:
         super().__init__()
         norm = [nn.LayerNorm(out_features)] if settings.layer_norm else []
         dropout = [nn.Dropout(settings.dropout)] if settings.dropout else []
@@ -149,7 +149,7 @@ class Layer(nn.Module):
         return x + product if self.residual else product
 
 
-def width_of(settings: MLPSettings, in_features: int) -> int:
+def width_of(settings: MLPConfig, in_features: int) -> int:
     """Width of the output of an `MLP`."""
     return settings.hidden[-1] if settings.hidden else in_features
 
@@ -157,7 +157,7 @@ def width_of(settings: MLPSettings, in_features: int) -> int:
 class MLP(nn.Module):
     """A layer per hidden width; no layer is the identity."""
 
-    def __init__(self, in_features: int, settings: MLPSettings, hidden: Sequence[int] | None = None) -> None:
+    def __init__(self, in_features: int, settings: MLPConfig, hidden: Sequence[int] | None = None) -> None:
         super().__init__()
         widths = [in_features, *(settings.hidden if hidden is None else hidden)]
         pairs = itertools.pairwise(widths)
@@ -172,7 +172,7 @@ class MLP(nn.Module):
 class Towers(nn.Module):
     """A tower and an output layer for each task."""
 
-    def __init__(self, in_features: int, outputs: Mapping[str, int], settings: MLPSettings) -> None:
+    def __init__(self, in_features: int, outputs: Mapping[str, int], settings: MLPConfig) -> None:
         super().__init__()
         self.towers = ModuleDict()
         for task, width in outputs.items():
@@ -194,7 +194,7 @@ class Experts(nn.Module):
     On a CPU that is faster than each expert by itself, and than batched products; `make bench` measures it.
     """
 
-    def __init__(self, number: int, in_features: int, settings: MLPSettings) -> None:
+    def __init__(self, number: int, in_features: int, settings: MLPConfig) -> None:
         super().__init__()
         self.experts = nn.ModuleList(MLP(in_features, settings) for _ in range(number))
         self.out_features = width_of(settings, in_features)

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.features import IdFeature, SequenceFeature, StatisticFeature
-from mtl_ray.config.tasks import DOT_KINDS, RankingTask
+from mtl_ray.config.features import IdFeatureConfig, SequenceFeatureConfig, StatisticFeatureConfig
+from mtl_ray.config.tasks import DOT_KINDS, RankingTaskConfig
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.models.architectures import network_of
 from mtl_ray.models.architectures.soft_sharing import SoftSharingNetwork
@@ -31,7 +31,7 @@ class MultiTaskModel(nn.Module):
         self.tasks = {name: build_task(spec, schema.tasks[name]) for name, spec in experiment.tasks.items()}
         self.hidden_by = {name: frozenset(hidden_by(experiment, name)) for name in experiment.tasks}
         self.keys = {experiment.user: "user", experiment.item: "item"}
-        ranking = {name: spec for name, spec in experiment.tasks.items() if isinstance(spec, RankingTask)}
+        ranking = {name: spec for name, spec in experiment.tasks.items() if isinstance(spec, RankingTaskConfig)}
         outputs = {name: task.num_outputs for name, task in self.tasks.items() if name not in ranking}
         kind = network_of(experiment.model)
         sets = kind.sets(list(outputs)) if outputs else ()
@@ -48,7 +48,7 @@ class MultiTaskModel(nn.Module):
         self.profile = [
             n
             for n, f in first.features.items()
-            if n in first.dims and not isinstance(f, IdFeature | SequenceFeature | StatisticFeature)
+            if n in first.dims and not isinstance(f, IdFeatureConfig | SequenceFeatureConfig | StatisticFeatureConfig)
         ]
         settings = experiment.model.interaction
         numbers = set(first.numbers)

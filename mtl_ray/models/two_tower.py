@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.tasks import RankingTask
+from mtl_ray.config.tasks import RankingTaskConfig
 from mtl_ray.models.embedding import Inputs
 from mtl_ray.models.layers import MLP, ModuleDict
 from mtl_ray.schema import ITEM_SUPPORT
@@ -20,7 +20,7 @@ class TwoTowers(nn.Module):
     towers have the layers of `model.tower`.
     """
 
-    def __init__(self, experiment: Experiment, spec: RankingTask, inputs: Inputs) -> None:
+    def __init__(self, experiment: Experiment, spec: RankingTaskConfig, inputs: Inputs) -> None:
         super().__init__()
         self.key = experiment.item
         self.sides = {side: inputs.of_entity(side) for side in ("user", "item")}

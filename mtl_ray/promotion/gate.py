@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.promotion import Promotion
+from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.tasks import first_metric, is_higher_better
 from mtl_ray.counter_rng import uniform_keys
 from mtl_ray.data.encoding import column
@@ -235,7 +235,9 @@ def _score(scorer: Scorer, tasks: list[str], table: pa.Table) -> tuple[dict[str,
     return predictions, labels, {t: scorer.model.tasks[t].labelled(label) for t, label in labels.items()}
 
 
-def finding(gate: Promotion, requirement: Requirement, ours: Metric, theirs: Metric, users: Tensor) -> Finding | None:
+def finding(
+    gate: PromotionConfig, requirement: Requirement, ours: Metric, theirs: Metric, users: Tensor
+) -> Finding | None:
     """The finding on (m,) rows; None where the metric is not defined on them.
 
     Args:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from mtl_ray.config.features import SequenceFeature
+from mtl_ray.config.features import SequenceFeatureConfig
 from mtl_ray.config.tasks import RANKED
 from mtl_ray.data.encoding import column
 from mtl_ray.data.item_catalog import ITEMS
@@ -160,7 +160,7 @@ class Recommender:
 
     def _histories(self) -> list[str]:
         features = self.scorer.experiment.features.items()
-        return [name for name, feature in features if isinstance(feature, SequenceFeature)]
+        return [name for name, feature in features if isinstance(feature, SequenceFeatureConfig)]
 
     def _task(self, task: str | None) -> str:
         tasks = self.scorer.experiment.tasks

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mtl_ray.config.features import SequenceFeature
+from mtl_ray.config.features import SequenceFeatureConfig
 from mtl_ray.data.encoding import Encoder, column
 from mtl_ray.data.keys import to_keys
 from mtl_ray.data.vocabulary import VOCABULARY, read_vocabularies
@@ -43,7 +43,7 @@ class Scorer:
         """Raw columns that are read, the two ids first; histories are lists of item ids."""
         names = [self.experiment.column_of(self.experiment.user), self.experiment.column_of(self.experiment.item)]
         for name, feature in self.experiment.features.items():
-            if isinstance(feature, SequenceFeature):
+            if isinstance(feature, SequenceFeatureConfig):
                 names += [name, f"{name}.values"] if feature.values else [name]
             else:
                 names.append(self.experiment.column_of(name))

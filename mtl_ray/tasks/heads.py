@@ -13,21 +13,23 @@ import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor
 
 from mtl_ray.config.tasks import (
-    BinaryTask,
-    CountTask,
-    MulticlassTask,
-    MultilabelTask,
-    OrdinalTask,
-    RankingTask,
-    RealTask,
-    RegressionTask,
-    Task,
-    ValueTask,
+    BinaryTaskConfig,
+    CountTaskConfig,
+    MulticlassTaskConfig,
+    MultilabelTaskConfig,
+    OrdinalTaskConfig,
+    RankingTaskConfig,
+    RealTaskConfig,
+    RegressionTaskConfig,
+    TaskConfig,
+    ValueTaskConfig,
 )
 from mtl_ray.distributed import gather_rows, gather_rows_with_gradient
 from mtl_ray.schema import FittedTask
 
-Spec = TypeVar("Spec", bound=RealTask | BinaryTask | RankingTask | MulticlassTask | MultilabelTask)
+Spec = TypeVar(
+    "Spec", bound=RealTaskConfig | BinaryTaskConfig | RankingTaskConfig | MulticlassTaskConfig | MultilabelTaskConfig
+)
 
 
 class Pairs(NamedTuple):
@@ -101,7 +103,7 @@ class RowHead(TaskHead[Spec]):
         """(B,) loss of each row."""
 
 
-class Regression(RowHead[RegressionTask]):
+class Regression(RowHead[RegressionTaskConfig]):
     """Squared, absolute or Huber error in units of the training labels' deviation; the tower predicts
     (y - mean) / std."""
 
@@ -115,14 +117,14 @@ class Regression(RowHead[RegressionTask]):
         return value if self.spec.range is None else value.clamp(*self.spec.range)
 
 
-class Ordinal(RowHead[OrdinalTask]):
+class Ordinal(RowHead[OrdinalTaskConfig]):
     """CORN (Shi et al. 2023): output k is the log-odds of y > level k given y > level k - 1.
 
     Output k learns on the rows with y > level k - 1 alone, and the loss is the mean over all such (row, k): a row of
     level i of K counts as min(i + 1, K - 1) terms. The prediction is the expected level.
     """
 
-    def __init__(self, spec: OrdinalTask, fitted: FittedTask) -> None:
+    def __init__(self, spec: OrdinalTaskConfig, fitted: FittedTask) -> None:
         super().__init__(spec, fitted)
         self.levels = torch.tensor([float(c) for c in fitted.classes] or [0.0], dtype=torch.float64)
 
@@ -150,7 +152,7 @@ class Ordinal(RowHead[OrdinalTask]):
         return levels[0] + above[:, : len(levels) - 1] @ levels.diff()
 
 
-class Count(RowHead[CountTask]):
+class Count(RowHead[CountTaskConfig]):
     """Poisson negative log-likelihood, without its constant; the tower predicts the log of the rate over the training
     mean."""
 
@@ -164,7 +166,7 @@ class Count(RowHead[CountTask]):
         return self._log_rate(logits).exp()
 
 
-class Value(RowHead[ValueTask]):
+class Value(RowHead[ValueTaskConfig]):
     """Zero-inflated lognormal (ZILN, Wang et al. 2019): log-odds of a positive amount, mean and (by softplus) deviation
     of its logarithm. Amounts are in units of the training deviation; the prediction is the expected amount."""
 
@@ -187,7 +189,7 @@ class Value(RowHead[ValueTask]):
         return logits[:, 0].sigmoid() * mean * self.fitted.std
 
 
-class Binary(RowHead[BinaryTask]):
+class Binary(RowHead[BinaryTaskConfig]):
     """Binary cross-entropy, or focal loss (Lin et al. 2017, without its class weight); the tower predicts the
     log-odds, and starts from those of the training labels (ibid., section 4.1): the first steps of a rare task would
     otherwise go into that number."""
@@ -206,7 +208,7 @@ class Binary(RowHead[BinaryTask]):
         return logits[:, 0].sigmoid()
 
 
-class Ranking(TaskHead[RankingTask]):
+class Ranking(TaskHead[RankingTaskConfig]):
     """Scores u.v of a user and an item, in which each positive row's item is set against the items of all rows of the
     global batch, on whichever worker they are. Rows with the same item as the positive are no negatives.
 
@@ -239,7 +241,7 @@ class Ranking(TaskHead[RankingTask]):
         return logits[:, 0]
 
 
-class Multiclass(RowHead[MulticlassTask]):
+class Multiclass(RowHead[MulticlassTaskConfig]):
     """Cross-entropy over the classes seen in training."""
 
     @property
@@ -256,7 +258,7 @@ class Multiclass(RowHead[MulticlassTask]):
         return logits.softmax(1)
 
 
-class Multilabel(RowHead[MultilabelTask]):
+class Multilabel(RowHead[MultilabelTaskConfig]):
     """Binary cross-entropy of each label, averaged over the labels of a row."""
 
     @property
@@ -275,22 +277,22 @@ class Multilabel(RowHead[MultilabelTask]):
         return logits.sigmoid()
 
 
-def build_task(spec: Task, fitted: FittedTask) -> TaskHead:
+def build_task(spec: TaskConfig, fitted: FittedTask) -> TaskHead:
     """The head of a task."""
     match spec:
-        case RegressionTask():
+        case RegressionTaskConfig():
             return Regression(spec, fitted)
-        case OrdinalTask():
+        case OrdinalTaskConfig():
             return Ordinal(spec, fitted)
-        case CountTask():
+        case CountTaskConfig():
             return Count(spec, fitted)
-        case ValueTask():
+        case ValueTaskConfig():
             return Value(spec, fitted)
-        case BinaryTask():
+        case BinaryTaskConfig():
             return Binary(spec, fitted)
-        case RankingTask():
+        case RankingTaskConfig():
             return Ranking(spec, fitted)
-        case MulticlassTask():
+        case MulticlassTaskConfig():
             return Multiclass(spec, fitted)
-        case MultilabelTask():
+        case MultilabelTaskConfig():
             return Multilabel(spec, fitted)

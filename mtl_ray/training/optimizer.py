@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.training import Optimizer, Schedule
+from mtl_ray.config.training import OptimizerConfig, ScheduleConfig
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.training.sparse_embeddings import build_sparse_optimizer, check_sparse, decay_rows, share_rows
 
@@ -79,7 +79,7 @@ def clip_gradients(model: nn.Module, largest: float) -> None:
         each.mul_(factor)
 
 
-def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
     """The optimizer of what has dense gradients, with its own weight decay for embedding tables."""
     embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     tables = {id(m.weight) for m in embeddings}
@@ -99,7 +99,7 @@ def build_optimizer(model: nn.Module, settings: Optimizer) -> torch.optim.Optimi
             return torch.optim.Adagrad(groups, lr=settings.lr)
 
 
-def learning_rate_factor(schedule: Schedule, epochs: int, steps: int) -> Callable[[int], float]:
+def learning_rate_factor(schedule: ScheduleConfig, epochs: int, steps: int) -> Callable[[int], float]:
     """Factor of the learning rate at each step of so many epochs of so many steps.
 
     Linear warm-up, then decay to `schedule.final`, times the factor of the epoch.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.training import SparseTables
+from mtl_ray.config.training import SparseTablesConfig
 from mtl_ray.distributed import gather_each, world_size
 from mtl_ray.errors import InputError
 
@@ -142,7 +142,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
 
 
 def build_sparse_optimizer(
-    parameters: Iterable[nn.Parameter], settings: SparseTables, lr: float
+    parameters: Iterable[nn.Parameter], settings: SparseTablesConfig, lr: float
 ) -> torch.optim.Optimizer:
     """The optimizer of tables that are trained row by row, with the learning rate `lr` unless they have their own."""
     rate = settings.lr or lr

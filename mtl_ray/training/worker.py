@@ -12,7 +12,7 @@ import ray.train.torch
 import torch
 
 from mtl_ray.config import Experiment, parse
-from mtl_ray.config.training import Elastic, Training
+from mtl_ray.config.training import ElasticConfig, TrainingConfig
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard
 from mtl_ray.data.vocabulary import VOCABULARY
@@ -73,10 +73,10 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
 
 
-def workers_of(training: Training) -> ray.train.ScalingConfig:
+def workers_of(training: TrainingConfig) -> ray.train.ScalingConfig:
     """The workers that Ray Train starts."""
     workers = training.num_workers
-    elastic = workers if isinstance(workers, Elastic) else None
+    elastic = workers if isinstance(workers, ElasticConfig) else None
     return ray.train.ScalingConfig(
         num_workers=(elastic.min, elastic.max) if elastic else training.most_workers,
         use_gpu=training.use_gpu,
@@ -85,7 +85,7 @@ def workers_of(training: Training) -> ray.train.ScalingConfig:
     )
 
 
-def resources_of_worker(training: Training) -> dict[str, float]:
+def resources_of_worker(training: TrainingConfig) -> dict[str, float]:
     """What Ray Train reserves for a worker."""
     return {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtl_ray.config.tuning import Choice, LogUniform
+from mtl_ray.config.tuning import ChoiceConfig, LogUniformConfig
 from mtl_ray.reporting.figures import COLORS, curve, new_figure, panels
 from mtl_ray.tuning.results import INCUMBENT, Tuning
 from mtl_ray.tuning.space import parameters_of
@@ -145,17 +145,17 @@ def _place(domain: object, value: object) -> float:
     """Height in [0, 1] of a value; NaN, a gap in the line, for a parameter that the trial does not have."""
     if value is None:
         return math.nan
-    if isinstance(domain, Choice):
+    if isinstance(domain, ChoiceConfig):
         labels = list(domain.values)
         return labels.index(str(value)) / max(1, len(labels) - 1)
     low, high, number = domain.low, domain.high, float(str(value))  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(domain, LogUniform):
+    if isinstance(domain, LogUniformConfig):
         low, high, number = math.log(low), math.log(high), math.log(number)
     return (number - low) / (high - low)
 
 
 def _ends(domain: object) -> tuple[str, str]:
-    if isinstance(domain, Choice):
+    if isinstance(domain, ChoiceConfig):
         labels = list(domain.values)
         return labels[0], labels[-1] if len(labels) > 1 else ""
     return f"{domain.low:g}", f"{domain.high:g}"  # pyright: ignore[reportAttributeAccessIssue]

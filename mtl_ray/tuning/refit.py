@@ -6,7 +6,7 @@ from typing import Any
 
 from mtl_ray.config import Experiment, override
 from mtl_ray.config.comparison import Changes
-from mtl_ray.config.data import ColdSplit, PredefinedSplit, TimeSplit
+from mtl_ray.config.data import ColdSplitConfig, PredefinedSplitConfig, TimeSplitConfig
 from mtl_ray.evaluation.significance import Summary, summarize
 from mtl_ray.runs.train import train
 from mtl_ray.tracking.tracked_run import Run
@@ -58,12 +58,12 @@ def on_all_labels(experiment: Experiment, epochs: int) -> Experiment:
     split = experiment.data.split
     changes: Changes = {"training.early_stopping": None, "training.epochs": epochs, "data.seed": experiment.data_seed}
     match split:
-        case PredefinedSplit():
+        case PredefinedSplitConfig():
             changes |= {"data.split.train": [*split.train, *split.valid], "data.split.valid": []}
             changes["data.split.valid_share"] = 0.0
-        case ColdSplit():
+        case ColdSplitConfig():
             changes |= {"data.split.valid_users": 0.0, "data.split.valid_items": 0.0}
-        case TimeSplit(valid_from=str() | float()):
+        case TimeSplitConfig(valid_from=str() | float()):
             changes["data.split.valid_from"] = split.test_from
         case _:
             changes["data.split.valid"] = 0.0

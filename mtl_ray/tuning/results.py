@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mtl_ray.config import Experiment, override
 from mtl_ray.config.comparison import Changes
-from mtl_ray.config.tuning import Constraint
+from mtl_ray.config.tuning import ConstraintConfig
 from mtl_ray.storage import Folder
 from mtl_ray.tuning.pareto import delta_m, knee, pareto_front
 from mtl_ray.tuning.space import parameters_of, trial_experiment, tune_of, untuned
@@ -48,7 +48,7 @@ def read_references(experiment: Experiment, folder: Folder) -> dict[str, dict[st
     return {name: place.read_json(f"{name}.json")["metrics"] for name in names}
 
 
-def limit_of(constraint: Constraint, incumbent: Metrics, *, higher: bool) -> tuple[float, bool]:
+def limit_of(constraint: ConstraintConfig, incumbent: Metrics, *, higher: bool) -> tuple[float, bool]:
     """The bound of a constraint, and whether the metric must be at least it."""
     if constraint.worse_by is None:
         least = constraint.at_least is not None

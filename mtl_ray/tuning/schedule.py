@@ -1,6 +1,6 @@
 """Task weights and learning rates that change during training, as an experiment that anyone can train again."""
 
-from mtl_ray.config.balancing import ScheduledBalancing
+from mtl_ray.config.balancing import ScheduledBalancingConfig
 from mtl_ray.config.comparison import Changes
 from mtl_ray.config.experiment import Experiment
 from mtl_ray.config.loading import override
@@ -17,7 +17,7 @@ def changed_from(experiment: Experiment, changes: Changes, epoch: int) -> Experi
         epoch: from 0.
     """
     weights: dict[str, dict[int, float]] = {}
-    if isinstance(experiment.balancing, ScheduledBalancing):
+    if isinstance(experiment.balancing, ScheduledBalancingConfig):
         weights = {name: dict(values) for name, values in experiment.balancing.weights.items()}
     factors, first = dict(experiment.training.schedule.epochs), experiment.training.optimizer.lr
     every = experiment.balancing.diagnostics_every

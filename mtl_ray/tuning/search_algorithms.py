@@ -71,12 +71,12 @@ class _Space:
         changes_of(self.experiment, lambda name, domain: suggest(trial, name, domain))
 
 
-def _sampler(tune: settings.Tune) -> BaseSampler:
+def _sampler(tune: settings.TuneConfig) -> BaseSampler:
     match tune.algorithm:
-        case settings.TPE(startup_trials=number):
+        case settings.TPEConfig(startup_trials=number):
             # Trials run side by side: without the liar they would all be proposed in the same place.
             return TPESampler(n_startup_trials=number, seed=tune.seed, constant_liar=True)
-        case settings.NSGA2(population=size):
+        case settings.NSGA2Config(population=size):
             return NSGAIISampler(population_size=size, seed=tune.seed)
         case _:
             return RandomSampler(tune.seed)
@@ -101,13 +101,13 @@ def distribution_of(
 ):
     """Optuna's distribution of a domain."""
     match domain:
-        case settings.Choice(values=values):
+        case settings.ChoiceConfig(values=values):
             return optuna.distributions.CategoricalDistribution(list(values))
-        case settings.RandInt(low=low, high=high):
+        case settings.RandIntConfig(low=low, high=high):
             return optuna.distributions.IntDistribution(low, high)
         case _:
             return optuna.distributions.FloatDistribution(
-                domain.low, domain.high, log=isinstance(domain, settings.LogUniform)
+                domain.low, domain.high, log=isinstance(domain, settings.LogUniformConfig)
             )
 
 
@@ -120,9 +120,9 @@ def population_space(experiment: Experiment) -> dict[str, Any]:
 
 def _ray_domain(domain: Domain) -> Any:
     match domain:
-        case settings.LogUniform(low=low, high=high):
+        case settings.LogUniformConfig(low=low, high=high):
             return ray.tune.loguniform(low, high)
-        case settings.Uniform(low=low, high=high):
+        case settings.UniformConfig(low=low, high=high):
             return ray.tune.uniform(low, high)
         case _:
             raise AssertionError(domain.kind)
@@ -159,7 +159,7 @@ def build_scheduler(experiment: Experiment, reports: Reports) -> TrialScheduler:
     key, mode = next(iter(tune.objectives.items()))
     common: dict[str, Any] = {"time_attr": EPOCH, "metric": f"{KEPT}/{key}", "mode": mode}
     match tune.algorithm, tune.scheduler:
-        case settings.PBT() as s, _:
+        case settings.PBTConfig() as s, _:
             return PopulationBasedTraining(
                 **common,
                 perturbation_interval=s.every,
@@ -169,7 +169,7 @@ def build_scheduler(experiment: Experiment, reports: Reports) -> TrialScheduler:
                 custom_explore_fn=_clipped(parameters_of(experiment)),
                 log_config=False,
             )
-        case settings.PB2() as s, _:
+        case settings.PB2Config() as s, _:
             bounds: dict[str, Any] = {
                 name: [domain.low, domain.high] for name, domain in _ranges(parameters_of(experiment)).items()
             }
@@ -180,28 +180,28 @@ def build_scheduler(experiment: Experiment, reports: Reports) -> TrialScheduler:
                 quantile_fraction=s.quantile,
                 log_config=False,
             )
-        case _, settings.ASHA(grace=grace, reduction=reduction):
+        case _, settings.ASHAConfig(grace=grace, reduction=reduction):
             asha = RememberingASHA(
                 **common, max_t=_max_epochs(experiment), grace_period=grace, reduction_factor=reduction
             )
             asha.reports = reports
             return asha
-        case _, settings.Median(grace=grace, min_trials=number):
+        case _, settings.MedianConfig(grace=grace, min_trials=number):
             median = RememberingMedian(**common, grace_period=grace, min_samples_required=number)
             median.reports = reports
             return median
-        case _, settings.HyperBand(reduction=reduction):
+        case _, settings.HyperBandConfig(reduction=reduction):
             return HyperBandScheduler(**common, max_t=_max_epochs(experiment), reduction_factor=reduction)
     return FIFOScheduler()
 
 
 def _max_epochs(experiment: Experiment) -> int:
     domain = parameters_of(experiment).get("training.epochs")
-    return domain.high if isinstance(domain, settings.RandInt) else experiment.training.epochs
+    return domain.high if isinstance(domain, settings.RandIntConfig) else experiment.training.epochs
 
 
-def _ranges(parameters: Mapping[str, Domain]) -> dict[str, settings.Uniform | settings.LogUniform]:
-    return {n: d for n, d in parameters.items() if isinstance(d, settings.Uniform | settings.LogUniform)}
+def _ranges(parameters: Mapping[str, Domain]) -> dict[str, settings.UniformConfig | settings.LogUniformConfig]:
+    return {n: d for n, d in parameters.items() if isinstance(d, settings.UniformConfig | settings.LogUniformConfig)}
 
 
 def _clipped(parameters: Mapping[str, Domain]) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -10,16 +10,26 @@ from mtl_ray.config.comparison import Changes
 from mtl_ray.config.experiment import Experiment
 from mtl_ray.config.loading import override
 from mtl_ray.config.tasks import metric_names
-from mtl_ray.config.training import Elastic
-from mtl_ray.config.tuning import POPULATIONS, Choice, Entry, LogUniform, RandInt, Simplex, Subset, Tune, Uniform
+from mtl_ray.config.training import ElasticConfig
+from mtl_ray.config.tuning import (
+    POPULATIONS,
+    ChoiceConfig,
+    EntryConfig,
+    LogUniformConfig,
+    RandIntConfig,
+    SimplexConfig,
+    SubsetConfig,
+    TuneConfig,
+    UniformConfig,
+)
 from mtl_ray.errors import InputError
 from mtl_ray.schema import segments
 
-Domain = Uniform | LogUniform | RandInt | Choice
+Domain = UniformConfig | LogUniformConfig | RandIntConfig | ChoiceConfig
 Draw = Callable[[str, Domain], Any]
-"""From the name and the domain of a parameter to its value; of a `Choice` the label."""
+"""From the name and the domain of a parameter to its value; of a `ChoiceConfig` the label."""
 
-UNIT, BOTH = Uniform(low=0, high=1), Choice(values={"true": True, "false": False})
+UNIT, BOTH = UniformConfig(low=0, high=1), ChoiceConfig(values={"true": True, "false": False})
 
 TUNABLE = re.compile(
     r"(model|balancing)(\..+)?|tasks|tasks\.\*\.weight|features\.[^.]+\.(dim|(encoder|cold_start|compression)(\..+)?)"
@@ -31,7 +41,7 @@ TUNABLE = re.compile(
 MIN_PROBES, MAX_PROBES = 50, 2000
 
 
-def tune_of(experiment: Experiment) -> Tune:
+def tune_of(experiment: Experiment) -> TuneConfig:
     """The section `tune`. Raises InputError if there is none."""
     if experiment.tune is None:
         raise InputError("tune: expected a section `tune` with `space` and `objectives` in the experiment file")
@@ -56,16 +66,16 @@ def changes_of(experiment: Experiment, draw: Draw) -> Changes:
         if entry.when and not _holds(entry.when, override(base, changes, "tune.space:").model_dump(mode="json")):
             continue
         match entry:
-            case Subset():
+            case SubsetConfig():
                 for name in entry.of or _auxiliary(experiment):
                     if not BOTH.values[draw(f"tasks.{name}", BOTH)]:
                         changes[f"tasks.{name}"] = None
-            case Simplex():
+            case SimplexConfig():
                 present = [n for n in entry.of or experiment.tasks if changes.get(f"tasks.{n}", n) is not None]
                 units = [draw(f"tasks.{name}.weight", UNIT) for name in present]
                 for name, weight in zip(present, dirichlet(units, entry.concentration), strict=True):
                     changes[f"tasks.{name}.weight"] = weight
-            case Choice():
+            case ChoiceConfig():
                 changes[path] = entry.values[draw(path, entry)]
             case _:
                 section, _, rest = path.partition(".")
@@ -108,7 +118,7 @@ def parameters_of(experiment: Experiment) -> dict[str, Domain]:
     for name in _names_of(experiment, space.get("tasks")):
         found[f"tasks.{name}"] = BOTH
     for path, entry in space.items():
-        if not isinstance(entry, Simplex | Subset):
+        if not isinstance(entry, SimplexConfig | SubsetConfig):
             if path in found:
                 raise InputError(f"tune.space.{path}: already part of the `simplex`; remove one of them")
             found[path] = entry
@@ -146,7 +156,7 @@ def check_tune(experiment: Experiment) -> None:
             f"tune.algorithm: `{tune.algorithm.kind}` changes static task weights; expected balancing.kind `static`, "
             f"found `{experiment.balancing.kind}`"
         )
-    if isinstance(experiment.training.num_workers, Elastic):
+    if isinstance(experiment.training.num_workers, ElasticConfig):
         raise InputError(
             "training.num_workers: a search grows and shrinks by its trials; expected a number of workers of each, "
             "found min and max"
@@ -190,11 +200,11 @@ def _auxiliary(experiment: Experiment) -> list[str]:
     return [name for name in experiment.tasks if name not in named]
 
 
-def _names_of(experiment: Experiment, entry: Entry | None) -> list[str]:
+def _names_of(experiment: Experiment, entry: EntryConfig | None) -> list[str]:
     """The tasks of a `simplex` or a `subset`."""
-    if not isinstance(entry, Simplex | Subset):
+    if not isinstance(entry, SimplexConfig | SubsetConfig):
         return []
-    names = list(entry.of) or (list(experiment.tasks) if isinstance(entry, Simplex) else _auxiliary(experiment))
+    names = list(entry.of) or (list(experiment.tasks) if isinstance(entry, SimplexConfig) else _auxiliary(experiment))
     for name in names:
         if name not in experiment.tasks:
             raise InputError(
@@ -237,9 +247,9 @@ def _probe(experiment: Experiment, parameters: Mapping[str, Domain]) -> None:
 
 def _probes(domain: Domain) -> list[Any]:
     match domain:
-        case Choice():
+        case ChoiceConfig():
             return list(domain.values)
-        case RandInt():
+        case RandIntConfig():
             return [domain.low, domain.high]
         case _:
             return [domain.low, domain.high, domain.low + 0.618 * (domain.high - domain.low)]

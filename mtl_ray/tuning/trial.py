@@ -20,7 +20,7 @@ import torch
 from mtl_ray.config import Experiment, parse
 from mtl_ray.config.comparison import Changes
 from mtl_ray.config.tasks import is_higher_better
-from mtl_ray.config.tuning import POPULATIONS, Tune
+from mtl_ray.config.tuning import POPULATIONS, TuneConfig
 from mtl_ray.data.shared import Shared
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
@@ -57,7 +57,7 @@ class UndefinedMetricError(ValueError):
     """A searched metric has no value, as an AUC among labels of one class."""
 
 
-def searched_metrics(tune: Tune) -> dict[str, bool]:
+def searched_metrics(tune: TuneConfig) -> dict[str, bool]:
     """The metrics that a search looks at, and whether higher ones are better."""
     constrained = {c.metric: is_higher_better(c.metric) for c in tune.constraints}
     return constrained | {key: direction == "max" for key, direction in tune.objectives.items()}
@@ -86,7 +86,7 @@ def train_trial(config: dict[str, Any], session: ModuleType) -> None:
         session.report({"metrics": "{}", KEPT: worst, "kept_epoch": 0, EPOCH: 0, "over": True, "failed": str(error)})
 
 
-def _train(base: Experiment, tune: Tune, params: dict[str, Any], shared: Shared, session: ModuleType) -> None:
+def _train(base: Experiment, tune: TuneConfig, params: dict[str, Any], shared: Shared, session: ModuleType) -> None:
     began, state = time.monotonic(), State()
     group = ray.util.get_current_placement_group() if session is ray.train else None
     with ExitStack() as stack:
@@ -136,7 +136,7 @@ def _train(base: Experiment, tune: Tune, params: dict[str, Any], shared: Shared,
 
 
 def _settings(
-    base: Experiment, tune: Tune, params: dict[str, Any], folder: Path | None, epoch: int
+    base: Experiment, tune: TuneConfig, params: dict[str, Any], folder: Path | None, epoch: int
 ) -> tuple[Experiment, Changes]:
     """The trial's experiment, and what it changes; of a population, from that of the copied checkpoint on."""
     changes = changes_of(base, drawn_from(params))

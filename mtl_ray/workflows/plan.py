@@ -14,8 +14,8 @@ import pyarrow as pa
 import mtl_ray
 from mtl_ray.config import Experiment
 from mtl_ray.config.cost import Complexity
-from mtl_ray.config.data import RandomSplit
-from mtl_ray.config.features import IdFeature, ImageFeature, VectorFeature
+from mtl_ray.config.data import RandomSplitConfig
+from mtl_ray.config.features import IdFeatureConfig, ImageFeatureConfig, VectorFeatureConfig
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.data.preparation.fit import fitted_features, fitted_tasks, survey
 from mtl_ray.data.preparation.partition import bucket_of
@@ -84,9 +84,9 @@ class Plan:
         for name, feature in experiment.features.items():
             size = self.schema.features[name].num_embeddings
             rows = "a number" if size is None else f"{size:,} embedding rows"
-            if isinstance(feature, VectorFeature | ImageFeature):
+            if isinstance(feature, VectorFeatureConfig | ImageFeatureConfig):
                 rows = f"{feature.size:,} numbers"
-            elif isinstance(feature, IdFeature) and not feature.embed:
+            elif isinstance(feature, IdFeatureConfig) and not feature.embed:
                 rows = "a key alone"
             yield f"  {name}: {feature.kind} of the {feature.entity}, {rows}"
         yield "tasks:"
@@ -164,7 +164,7 @@ def _estimate(experiment: Experiment, raw: Raw) -> Schema:
     if not parts or not sum(map(len, parts)):
         raise InputError("the log has no usable row among its first; run `mtl-ray prepare` to see why")
     everything = experiment.model_copy(
-        update={"data": experiment.data.model_copy(update={"split": RandomSplit(valid=0, test=0)})}
+        update={"data": experiment.data.model_copy(update={"split": RandomSplitConfig(valid=0, test=0)})}
     )
     sample = bucket_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, Cuts())
     total = survey(everything, sample)

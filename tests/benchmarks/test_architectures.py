@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config import parse
-from mtl_ray.config.model import MLPSettings
+from mtl_ray.config.model import MLPConfig
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.layers import Experts
 from mtl_ray.schema import FittedFeature, FittedTask, Schema
@@ -124,7 +124,7 @@ def test_a_mixture_of_eight_experts_over_one_wide_network(performance):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     number, width, hidden = 8, 256, (128, 64)
-    experts = Experts(number, width, MLPSettings(hidden=hidden))
+    experts = Experts(number, width, MLPConfig(hidden=hidden))
     # One network with as many multiply-adds: width * a + a * b = number * (width * 128 + 128 * 64), a = 2 b
     target = number * (width * hidden[0] + hidden[0] * hidden[1])
     b = int((-width + (width**2 + 2 * target) ** 0.5) / 2)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mtl_ray.config import Experiment, override, parse
-from mtl_ray.config.data import ProfilesSource
+from mtl_ray.config.data import ProfilesSourceConfig
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.loader import Shard, read_directly
 from mtl_ray.data.preparation.write import RAW_TEST
@@ -45,7 +45,7 @@ def experiment_of(folder: Path, features: dict[str, Any], source: dict[str, Any]
 
 
 def people(content: str, number: int) -> pa.Table:
-    source = ProfilesSource.model_validate({"content": content, "num_profiles": number, "vector_size": 20})
+    source = ProfilesSourceConfig.model_validate({"content": content, "num_profiles": number, "vector_size": 20})
     return pa.concat_tables([table for chunk in profiles.open_source(source).chunks for _, table in chunk.read()])
 
 

@@ -10,24 +10,24 @@ import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.features import (
-    CategoricalFeature,
-    IdFeature,
-    ImageFeature,
-    MultiCategoricalFeature,
-    NumericFeature,
-    SequenceFeature,
-    StatisticFeature,
-    TextFeature,
-    VectorFeature,
+    CategoricalFeatureConfig,
+    IdFeatureConfig,
+    ImageFeatureConfig,
+    MultiCategoricalFeatureConfig,
+    NumericFeatureConfig,
+    SequenceFeatureConfig,
+    StatisticFeatureConfig,
+    TextFeatureConfig,
+    VectorFeatureConfig,
 )
 from mtl_ray.config.tasks import (
-    BinaryTask,
-    MulticlassTask,
-    MultilabelTask,
-    OrdinalTask,
-    RankingTask,
-    RealTask,
-    Task,
+    BinaryTaskConfig,
+    MulticlassTaskConfig,
+    MultilabelTaskConfig,
+    OrdinalTaskConfig,
+    RankingTaskConfig,
+    RealTaskConfig,
+    TaskConfig,
 )
 from mtl_ray.data.encoding import column, population, to_flags, to_lists, to_numbers
 from mtl_ray.data.keys import flat, to_keys
@@ -113,18 +113,18 @@ def survey(experiment: Experiment, bucket: Bucket, borders: np.ndarray = NO_BORD
     train = bucket.table.filter(pa.array(bucket.split == TRAIN))
     for name, feature in experiment.features.items():
         match feature:
-            case IdFeature() | CategoricalFeature():
+            case IdFeatureConfig() | CategoricalFeatureConfig():
                 result.counts[name] = _count_values(column(train, experiment, name))
-            case MultiCategoricalFeature() | TextFeature():
+            case MultiCategoricalFeatureConfig() | TextFeatureConfig():
                 result.counts[name] = _count_lists(column(train, experiment, name), feature)
-            case NumericFeature():
+            case NumericFeatureConfig():
                 numbers = to_numbers(column(train, experiment, name))
                 result.moments[name] = Moments.of(numbers)
                 if feature.buckets:
                     known = numbers[~np.isnan(numbers)]
                     grid = np.quantile(known, np.linspace(0, 1, GRID)) if len(known) else np.zeros(0)
                     result.grids[name] = [(len(known), grid)]
-            case SequenceFeature():
+            case SequenceFeatureConfig():
                 if feature.values:
                     result.moments[name] = Moments.of(to_numbers(flat(train.column(feature.values))))
     for name, task in experiment.tasks.items():
@@ -136,22 +136,22 @@ def survey(experiment: Experiment, bucket: Bucket, borders: np.ndarray = NO_BORD
     return result
 
 
-def _survey_label(result: Survey, name: str, task: Task, table: pa.Table, train: np.ndarray) -> np.ndarray:
+def _survey_label(result: Survey, name: str, task: TaskConfig, table: pa.Table, train: np.ndarray) -> np.ndarray:
     """Add a label's statistics on the training rows; returns (n,) bool, the rows with a label."""
     values, inside, key = flat(table.column(task.column or name)), population(task, table), f"{name}.label"
     match task:
-        case RealTask() | BinaryTask() | RankingTask():
-            numbers = to_numbers(values) if isinstance(task, RealTask) else to_flags(values, task)
+        case RealTaskConfig() | BinaryTaskConfig() | RankingTaskConfig():
+            numbers = to_numbers(values) if isinstance(task, RealTaskConfig) else to_flags(values, task)
             labelled = inside & ~np.isnan(numbers)
             result.moments[key] = Moments.of(numbers[labelled & train])
-            if isinstance(task, OrdinalTask):
+            if isinstance(task, OrdinalTaskConfig):
                 levels = pa.array(numbers[labelled & train].astype(np.float32))
                 result.counts[key] = _count(levels)
-        case MulticlassTask():
+        case MulticlassTaskConfig():
             keys = to_keys(values)
             labelled = inside & np.asarray(keys.is_valid())
             result.counts[key] = _count(keys.filter(pa.array(labelled & train)))
-        case MultilabelTask():
+        case MultilabelTaskConfig():
             labelled = inside & np.asarray(to_lists(values, task).is_valid())
             result.counts[key] = _count_lists(values.filter(pa.array(labelled & train)), task)
     return labelled
@@ -224,16 +224,16 @@ def fitted_features(experiment: Experiment, total: Survey) -> dict[str, FittedFe
     for name, feature in experiment.features.items():
         moments = total.moments.get(name, Moments())
         mean, std = (moments.mean, moments.std or 1.0) if moments.count else (None, None)
-        if isinstance(feature, NumericFeature):
+        if isinstance(feature, NumericFeatureConfig):
             boundaries = _quantiles(total.grids[name], feature.buckets) if feature.buckets else None
             rows = None if boundaries is None else FIRST + len(boundaries) + 1
             fitted[name] = FittedFeature(num_embeddings=rows, mean=mean, std=std, boundaries=boundaries)
-        elif isinstance(feature, StatisticFeature):
+        elif isinstance(feature, StatisticFeatureConfig):
             fitted[name] = fitted_statistic(feature, total.tallies[name])
-        elif isinstance(feature, VectorFeature | ImageFeature):
+        elif isinstance(feature, VectorFeatureConfig | ImageFeatureConfig):
             fitted[name] = FittedFeature()
         else:
-            shared = feature.of if isinstance(feature, SequenceFeature) else name
+            shared = feature.of if isinstance(feature, SequenceFeatureConfig) else name
             fitted[name] = FittedFeature(num_embeddings=FIRST + len(words[shared]), mean=mean, std=std)
     return fitted
 
@@ -244,7 +244,7 @@ def fitted_tasks(experiment: Experiment, total: Survey) -> dict[str, FittedTask]
     for name, task in experiment.tasks.items():
         key = f"{name}.label"
         moments = total.moments.get(key, Moments())
-        order = float if isinstance(task, OrdinalTask) else str
+        order = float if isinstance(task, OrdinalTaskConfig) else str
         classes = tuple(sorted(total.counts[key].column("key").to_pylist(), key=order)) if key in total.counts else ()
         num_labels = {split: total.labels[name, split] for split in SPLITS}
         fitted[name] = FittedTask(classes=classes, mean=moments.mean, std=moments.std or 1.0, num_labels=num_labels)

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.data import ColdSplit
-from mtl_ray.config.features import SequenceFeature
+from mtl_ray.config.data import ColdSplitConfig
+from mtl_ray.config.features import SequenceFeatureConfig
 from mtl_ray.data.keys import flat, hash_keys, to_keys
 from mtl_ray.data.preparation.parallel import parallel
 from mtl_ray.data.preparation.write import RAW_TEST
@@ -31,7 +31,7 @@ def leakage_report(experiment: Experiment, folder: Folder) -> dict[str, Any]:
         RuntimeError: the cold split holds out all tested entities of a kind, and fitting saw one.
     """
     words = folder.read_table(VOCABULARY)
-    sequences = [n for n, f in experiment.features.items() if isinstance(f, SequenceFeature)]
+    sequences = [n for n, f in experiment.features.items() if isinstance(f, SequenceFeatureConfig)]
     files = [path.rpartition("/")[2] for path in (folder / "train").files(".parquet")]
     seen = _Seen(folder / "train", files, experiment.item, sequences)
     parts = parallel(seen, range(0, len(files), FILES_AT_ONCE))
@@ -95,7 +95,7 @@ def _tested(experiment: Experiment, folder: Folder, name: str) -> pa.Array:
 def _held_out(experiment: Experiment) -> set[str]:
     """Entities of which every tested one must be new to the model."""
     split = experiment.data.split
-    if not isinstance(split, ColdSplit) or split.shown_to == "training":
+    if not isinstance(split, ColdSplitConfig) or split.shown_to == "training":
         return set()
     users, items = split.valid_users or split.test_users, split.valid_items or split.test_items
     return {"user"} if users and not items else {"item"} if items and not users else set()

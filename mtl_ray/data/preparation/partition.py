@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.features import SequenceFeature
+from mtl_ray.config.features import SequenceFeatureConfig
 from mtl_ray.data.keys import decoded, flat
 from mtl_ray.data.preparation.split import ITEM, NONE, SHOWN, TIME, TRAIN, USER, Cuts, assign, row_draw
 from mtl_ray.data.preparation.stage import quarantined
@@ -179,7 +179,7 @@ class Histories:
         return pa.ListArray.from_arrays(offsets, values.take(pa.array(entries)))
 
 
-def histories(bucket: Bucket, feature: SequenceFeature, split: str) -> Histories:
+def histories(bucket: Bucket, feature: SequenceFeatureConfig, split: str) -> Histories:
     """The last interactions of each row's user, `feature.max_length` at most, that the row knows.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.data import TimeSplit
+from mtl_ray.config.data import TimeSplitConfig
 from mtl_ray.data.preparation.fit import Survey, survey
 from mtl_ray.data.preparation.parallel import parallel
 from mtl_ray.data.preparation.partition import Bucket, SideTable, load_bucket
@@ -52,7 +52,7 @@ def find_cuts(
         return cuts, NO_BORDERS
     low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
     counts = reduce(add, parallel(_Histogram(aside, low, high), range(num_buckets)))
-    if isinstance(split, TimeSplit) and cuts is None:
+    if isinstance(split, TimeSplitConfig) and cuts is None:
         cuts = cuts_from_histogram(counts, low, high, (split.valid, split.test))
     return cuts, slice_borders(counts, low, high, cuts[0] if cuts else None) if sliced else NO_BORDERS
 

@@ -9,13 +9,20 @@ import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.features import (
-    ImageFeature,
-    NumericFeature,
-    SequenceFeature,
-    StatisticFeature,
-    VectorFeature,
+    ImageFeatureConfig,
+    NumericFeatureConfig,
+    SequenceFeatureConfig,
+    StatisticFeatureConfig,
+    VectorFeatureConfig,
 )
-from mtl_ray.config.tasks import BinaryTask, CountTask, RankingTask, RealTask, Task, ValueTask
+from mtl_ray.config.tasks import (
+    BinaryTaskConfig,
+    CountTaskConfig,
+    RankingTaskConfig,
+    RealTaskConfig,
+    TaskConfig,
+    ValueTaskConfig,
+)
 from mtl_ray.data.encoding import to_numbers
 from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.preparation.split import ITEM, USER
@@ -37,9 +44,9 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
     if experiment.data.time:
         needed.setdefault(experiment.data.time, "data.time")
     for name, feature in experiment.features.items():
-        if not isinstance(feature, SequenceFeature):
+        if not isinstance(feature, SequenceFeatureConfig):
             needed.setdefault(experiment.column_of(name), f"features.{name}")
-            if isinstance(feature, StatisticFeature):
+            if isinstance(feature, StatisticFeatureConfig):
                 needed.setdefault(feature.of, f"features.{name}.of")
         elif feature.values:
             needed.setdefault(feature.values, f"features.{name}.values")
@@ -51,7 +58,7 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
     if split.kind == "predefined" and split.column:
         needed.setdefault(split.column, "data.split.column")
     own = {experiment.column_of(experiment.user), experiment.column_of(experiment.item), experiment.data.time}
-    own |= {feature.of for feature in experiment.features.values() if isinstance(feature, StatisticFeature)}
+    own |= {feature.of for feature in experiment.features.values() if isinstance(feature, StatisticFeatureConfig)}
     for column, path in needed.items():
         if column in log or (column not in own and (column in users or column in items)):
             continue
@@ -77,7 +84,7 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Arra
         reasons.number(table, experiment.data.time, nullable=False)
     reasons.inputs(experiment, table)
     for feature in experiment.features.values():
-        if isinstance(feature, StatisticFeature):
+        if isinstance(feature, StatisticFeatureConfig):
             reasons.number(table, feature.of)
     for name, task in experiment.tasks.items():
         column = task.column or name
@@ -85,15 +92,15 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Arra
             continue
         if _has_threshold(task):
             reasons.number(table, column)
-        elif isinstance(task, RealTask):
+        elif isinstance(task, RealTaskConfig):
             numbers = reasons.number(table, column)
-            if isinstance(task, CountTask | ValueTask):
+            if isinstance(task, CountTaskConfig | ValueTaskConfig):
                 reasons.add(numbers < 0, f"{column} is negative")
             if task.range:
                 low, high = task.range
                 outside = (numbers < low) | (numbers > high)
                 reasons.add(outside, f"{column} is outside [{low:g}, {high:g}]")
-        elif isinstance(task, RankingTask) or (isinstance(task, BinaryTask) and task.positive is None):
+        elif isinstance(task, RankingTaskConfig) or (isinstance(task, BinaryTaskConfig) and task.positive is None):
             keys = pc.utf8_lower(to_keys(table.column(column)))
             known = pc.is_in(keys, value_set=pa.array(["0", "1", "true", "false"]))
             reasons.add(pc.and_(keys.is_valid(), pc.invert(known)), f"{column} is not 0 or 1")
@@ -106,16 +113,16 @@ def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
     reasons.malformed(table)
     reasons.inputs(experiment, table)
     for name, feature in experiment.features.items():
-        if isinstance(feature, SequenceFeature):
+        if isinstance(feature, SequenceFeatureConfig):
             reasons.lists(table, name)
             if feature.values:
                 reasons.lists(table, f"{name}.values", numbers=True)
     return reasons.array()
 
 
-def _has_threshold(task: Task) -> bool:
+def _has_threshold(task: TaskConfig) -> bool:
     """Whether it is a ranking task by a number."""
-    return isinstance(task, RankingTask) and task.relevant is not None
+    return isinstance(task, RankingTaskConfig) and task.relevant is not None
 
 
 class _Reasons:
@@ -139,9 +146,9 @@ class _Reasons:
         """Columns of numbers and of vectors, where the table has them."""
         for name, feature in experiment.features.items():
             column = feature.column or name
-            if isinstance(feature, NumericFeature) and column in table.column_names:
+            if isinstance(feature, NumericFeatureConfig) and column in table.column_names:
                 self.number(table, column)
-            elif isinstance(feature, VectorFeature | ImageFeature) and column in table.column_names:
+            elif isinstance(feature, VectorFeatureConfig | ImageFeatureConfig) and column in table.column_names:
                 for wrong, why in bad_vectors(flat(table.column(column)), feature.size):
                     self.add(wrong, f"{column} {why}")
 
@@ -209,10 +216,14 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
     mended[f"{name}.{key} is null"] = keys.null_count
     first &= np.asarray(keys.is_valid())
     mended[f"{name}.{key} is repeated"] = len(keys) - keys.null_count - int(first.sum())
-    numeric = {f.column or n for n, f in experiment.features.items() if isinstance(f, NumericFeature)}
-    numeric |= {t.column or n for n, t in experiment.tasks.items() if isinstance(t, RealTask) or _has_threshold(t)}
+    numeric = {f.column or n for n, f in experiment.features.items() if isinstance(f, NumericFeatureConfig)}
+    numeric |= {
+        t.column or n for n, t in experiment.tasks.items() if isinstance(t, RealTaskConfig) or _has_threshold(t)
+    }
     sizes = {
-        f.column or n: f.size for n, f in experiment.features.items() if isinstance(f, VectorFeature | ImageFeature)
+        f.column or n: f.size
+        for n, f in experiment.features.items()
+        if isinstance(f, VectorFeatureConfig | ImageFeatureConfig)
     }
     columns: dict[str, pa.Array] = {}
     for column in table.column_names:

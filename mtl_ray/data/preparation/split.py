@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.data import ColdSplit, PredefinedSplit, RandomSplit, TimeSplit
+from mtl_ray.config.data import ColdSplitConfig, PredefinedSplitConfig, RandomSplitConfig, TimeSplitConfig
 from mtl_ray.counter_rng import Stream, mix, uniform_keys
 from mtl_ray.data.keys import decoded, hash_keys, to_keys
 from mtl_ray.errors import InputError
@@ -45,13 +45,13 @@ def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.nda
     """
     split, seed = experiment.data.split, experiment.data_seed
     match split:
-        case RandomSplit():
+        case RandomSplitConfig():
             return _by_share(draw, split.valid, split.test)
-        case TimeSplit():
+        case TimeSplitConfig():
             assert cuts.times is not None
             time = table.column(TIME).to_numpy()
             return np.where(time >= cuts.times[1], TEST, np.where(time >= cuts.times[0], VALID, TRAIN)).astype(np.int8)
-        case ColdSplit():
+        case ColdSplitConfig():
             user = uniform_keys(mix(hash_keys(to_keys(table.column(USER))), Stream.USER), seed)
             by_user, by_item = _by_share(user, split.valid_users, split.test_users), _item_codes(split, table, seed)
             codes = np.maximum(by_user, by_item)
@@ -63,7 +63,7 @@ def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.nda
                 shown = (~new_user | (ranks < split.shown_users)) & shown_by_item
                 codes[(new_user | new_item) & shown] = TRAIN if split.shown_to == "training" else SHOWN
             return codes
-        case PredefinedSplit():
+        case PredefinedSplitConfig():
             values = decoded(file) if split.column is None else to_keys(table.column(split.column))
             codes = np.full(len(table), NONE, np.int8)
             named = ((TRAIN, split.train), (VALID, split.valid), (TEST, split.test), (SHOWN, split.shown))
@@ -74,7 +74,7 @@ def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.nda
             return codes
 
 
-def _item_codes(split: ColdSplit, table: pa.Table, seed: int) -> np.ndarray:
+def _item_codes(split: ColdSplitConfig, table: pa.Table, seed: int) -> np.ndarray:
     item = uniform_keys(mix(hash_keys(to_keys(table.column(ITEM))), Stream.ITEM), seed)
     return _by_share(item, split.valid_items, split.test_items)
 
@@ -93,10 +93,10 @@ def row_draw(experiment: Experiment, file: pa.Array, row: np.ndarray) -> np.ndar
 def needs_first(experiment: Experiment) -> bool:
     """Whether the split wants the first interactions of items, whose rows are in many buckets."""
     split = experiment.data.split
-    return isinstance(split, ColdSplit) and num_first_of_items(split) > 0
+    return isinstance(split, ColdSplitConfig) and num_first_of_items(split) > 0
 
 
-def num_first_of_items(split: ColdSplit) -> int:
+def num_first_of_items(split: ColdSplitConfig) -> int:
     """How many first interactions of each held-out item the split wants to know."""
     held_out = split.valid_items or split.test_items
     return max(split.shown_items, split.evaluated_after if held_out else 0)
@@ -106,7 +106,7 @@ def earliest(experiment: Experiment, table: pa.Table, draw: np.ndarray) -> pa.Ta
     """The first interactions of each held-out item among some rows: columns item, time, draw (which orders rows of the
     same instant): of each item those that are shown or not evaluated."""
     split = experiment.data.split
-    assert isinstance(split, ColdSplit)
+    assert isinstance(split, ColdSplitConfig)
     held_out = _item_codes(split, table, experiment.data_seed) != TRAIN
     rows = pa.table({"item": to_keys(table.column(ITEM)), "time": table.column(TIME), "draw": pa.array(draw)})
     return first_of(rows.filter(pa.array(held_out)), num_first_of_items(split))
@@ -133,13 +133,13 @@ def _by_share(draw: np.ndarray, valid: float, test: float) -> np.ndarray:
 
 def needs_histogram(experiment: Experiment) -> bool:
     """Whether the cuts of the time split depend on how the rows spread over time."""
-    return isinstance(experiment.data.split, TimeSplit) and experiment.data.split.test_from is None
+    return isinstance(experiment.data.split, TimeSplitConfig) and experiment.data.split.test_from is None
 
 
 def declared_cuts(experiment: Experiment, is_timestamp: bool) -> tuple[float, float] | None:
     """The cuts that the experiment file gives, in the unit of the staged `time` column."""
     split = experiment.data.split
-    if not isinstance(split, TimeSplit) or split.test_from is None:
+    if not isinstance(split, TimeSplitConfig) or split.test_from is None:
         return None
     test = instant(split.test_from, is_timestamp, "data.split.test_from")
     valid = test if split.valid_from is None else instant(split.valid_from, is_timestamp, "data.split.valid_from")

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.features import StatisticFeature
+from mtl_ray.config.features import StatisticFeatureConfig
 from mtl_ray.counter_rng import Stream, mix
 from mtl_ray.data.encoding import Encoder, column, to_numbers
 from mtl_ray.data.keys import flat, hash_keys, to_keys
@@ -61,10 +61,10 @@ class Tallies:
         return result
 
 
-def statistics(experiment: Experiment) -> Iterator[tuple[str, StatisticFeature]]:
+def statistics(experiment: Experiment) -> Iterator[tuple[str, StatisticFeatureConfig]]:
     """The features of this kind."""
     for name, feature in experiment.features.items():
-        if isinstance(feature, StatisticFeature):
+        if isinstance(feature, StatisticFeatureConfig):
             yield name, feature
 
 
@@ -94,7 +94,7 @@ def whole(cells: pa.Table) -> Vocabulary:
     return Vocabulary(*(flat(keys.column(name)) for name in ("key", "count", "total")))
 
 
-def fitted_statistic(feature: StatisticFeature, cells: pa.Table) -> FittedFeature:
+def fitted_statistic(feature: StatisticFeatureConfig, cells: pa.Table) -> FittedFeature:
     """The mean label, and the spread over the rows of the shrunken mean of their key."""
     keys = whole(cells)
     assert keys.totals is not None
@@ -130,7 +130,7 @@ def _keys(experiment: Experiment, name: str, bucket: Bucket) -> pa.Array:
     return to_keys(column(bucket.table, experiment, name))
 
 
-def _labels(feature: StatisticFeature, bucket: Bucket) -> np.ndarray:
+def _labels(feature: StatisticFeatureConfig, bucket: Bucket) -> np.ndarray:
     return to_numbers(flat(bucket.table.column(feature.of)))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mtl_ray.config.features import SequenceFeature, StatisticFeature
+from mtl_ray.config.features import SequenceFeatureConfig, StatisticFeatureConfig
 from mtl_ray.data.encoding import Encoder, column, to_numbers
 from mtl_ray.data.keys import decoded, flat, hash_keys
 from mtl_ray.data.preparation.partition import Bucket, histories
@@ -60,7 +60,7 @@ class Writer:
         columns, raw_histories = self._sequences(bucket)
         columns |= self.tallies.encoded(self.encoder, bucket)
         for name, feature in experiment.features.items():
-            if not isinstance(feature, SequenceFeature | StatisticFeature):
+            if not isinstance(feature, SequenceFeatureConfig | StatisticFeatureConfig):
                 columns[name] = self.encoder.feature(name, column(table, experiment, name))
         columns |= {label_column(name): self.encoder.label(name, table) for name in experiment.tasks}
         columns[USER_SUPPORT] = self.supports[experiment.user].support(flat(table.column(USER)))
@@ -75,7 +75,7 @@ class Writer:
         test = np.flatnonzero(bucket.split == TEST)
         encoded, raw = {}, {}
         for name, feature in experiment.features.items():
-            if not isinstance(feature, SequenceFeature):
+            if not isinstance(feature, SequenceFeatureConfig):
                 continue
             past = histories(bucket, feature, experiment.data.split.kind)
             encoded[name] = past.rows(self.encoder.vocabularies[feature.of].rows(items), feature.max_length)

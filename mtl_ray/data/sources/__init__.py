@@ -1,7 +1,13 @@
 """The raw data sets: `open_source` gives the log's chunks and the side tables of the source an experiment names."""
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.data import KuaiRandSource, MovieLensSource, ProfilesSource, SyntheticSource, TableSource
+from mtl_ray.config.data import (
+    KuaiRandSourceConfig,
+    MovieLensSourceConfig,
+    ProfilesSourceConfig,
+    SyntheticSourceConfig,
+    TableSourceConfig,
+)
 from mtl_ray.data.sources import kuairand, movielens, profiles, synthetic, table
 from mtl_ray.data.sources.base import Chunk, Raw
 
@@ -15,13 +21,13 @@ def open_source(experiment: Experiment) -> Raw:
         InputError: files are missing, unreadable or empty, or a download failed.
     """
     match experiment.data.source:
-        case SyntheticSource() as source:
+        case SyntheticSourceConfig() as source:
             return synthetic.open_source(source)
-        case ProfilesSource() as source:
+        case ProfilesSourceConfig() as source:
             return profiles.open_source(source)
-        case MovieLensSource() as source:
+        case MovieLensSourceConfig() as source:
             return movielens.open_source(source, experiment.data)
-        case KuaiRandSource():
+        case KuaiRandSourceConfig():
             return kuairand.open_source(experiment.data)
-        case TableSource() as source:
+        case TableSourceConfig() as source:
             return table.open_source(source, experiment.data)

@@ -7,7 +7,7 @@ published table of video statistics is not read at all: it counts the whole mont
 
 from pathlib import Path
 
-from mtl_ray.config.data import Data
+from mtl_ray.config.data import DataConfig
 from mtl_ray.data.sources.base import Raw
 from mtl_ray.data.sources.csv_files import File
 from mtl_ray.data.sources.download import local_folder
@@ -24,7 +24,7 @@ COLUMNS = (
 LAYOUT = "log_standard_*.csv or val.parquet and test.parquet, user_features_*.csv and video_features_basic_*.csv"
 
 
-def open_source(data: Data) -> Raw:
+def open_source(data: DataConfig) -> Raw:
     """The data in the folder or zip `data.raw`, or in its folder `data`.
 
     Raises:

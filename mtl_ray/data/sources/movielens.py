@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mtl_ray.config.data import Data, MovieLensSource, Protocol
+from mtl_ray.config.data import DataConfig, MovieLensSourceConfig, Protocol
 from mtl_ray.data.sources.base import Chunk, Raw
 from mtl_ray.data.sources.csv_files import MALFORMED, CsvChunk, File
 from mtl_ray.data.sources.download import local_folder
@@ -39,7 +39,7 @@ OCCUPATIONS_1M = (
 """Names of the codes of 1M, from its README."""
 
 
-def open_source(source: MovieLensSource, data: Data) -> Raw:
+def open_source(source: MovieLensSourceConfig, data: DataConfig) -> Raw:
     """The ratings, users and movies of the variant, from `data.raw` or else from GroupLens.
 
     Raises:
@@ -149,7 +149,7 @@ class ProtocolChunk:
 
 
 def parts_of(folds: pa.Table, protocol: Protocol, fold: int) -> np.ndarray:
-    """(n,) text: `test`, `shown`, `valid`, `train`, `rest`, see `MovieLensSource.protocol`; None for a row that a fold
+    """(n,) text: `test`, `shown`, `valid`, `train`, `rest`, see `MovieLensSourceConfig.protocol`; None for a row that a fold
     of new users and new items leaves out."""
     following = (fold + 1) % 5
     what, _, shots = protocol.partition("_k")

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from mtl_ray.config.data import ProfilesSource
+from mtl_ray.config.data import ProfilesSourceConfig
 from mtl_ray.data.sources.base import Raw
 from mtl_ray.data.sources.synthetic import expected_auc
 from mtl_ray.data.sources.synthetic_factors import GENDERS, OCCUPATIONS, entity_names
@@ -76,7 +76,7 @@ class Truth(NamedTuple):
         return odds / odds.sum(1, keepdims=True)
 
 
-def planted_truth(source: ProfilesSource) -> Truth:
+def planted_truth(source: ProfilesSourceConfig) -> Truth:
     """The truth behind the rows."""
     random = np.random.default_rng([source.seed, _TRUTH])
     directions = random.standard_normal((2 + NUM_OCCUPATIONS, NUM_TRAITS))
@@ -85,7 +85,7 @@ def planted_truth(source: ProfilesSource) -> Truth:
     return Truth(directions[0], directions[1], directions[2:], mix)
 
 
-def open_source(source: ProfilesSource) -> Raw:
+def open_source(source: ProfilesSourceConfig) -> Raw:
     """The rows that the settings describe."""
     content = json.dumps({"version": GENERATOR_VERSION, **source.model_dump(mode="json")}, sort_keys=True)
     column = "photo" if source.content == "image" else "vector"
@@ -102,7 +102,7 @@ def open_source(source: ProfilesSource) -> Raw:
 class ProfilesChunk:
     """Rows `index * ROWS_PER_CHUNK` and on, which depend on nothing but the settings and the index."""
 
-    source: ProfilesSource
+    source: ProfilesSourceConfig
     index: int
 
     @property
@@ -161,7 +161,7 @@ def _lists(values: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))
 
 
-def _noise_floor(source: ProfilesSource) -> dict[str, float]:
+def _noise_floor(source: ProfilesSourceConfig) -> dict[str, float]:
     """What the true mean and probabilities score, on a large sample."""
     truth, traits = planted_truth(source), draw_traits(np.random.default_rng([source.seed, _FLOOR]), FLOOR_ROWS)
     return {

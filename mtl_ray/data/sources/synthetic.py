@@ -37,7 +37,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from mtl_ray.config.data import SyntheticSource
+from mtl_ray.config.data import SyntheticSourceConfig
 from mtl_ray.data.sources.base import Raw
 from mtl_ray.data.sources.synthetic_factors import TASKS, entity_names, planted_world
 from mtl_ray.errors import InputError
@@ -59,7 +59,7 @@ FLOOR_ROWS = 200_000
 _CHUNKS, _FLOOR, _HARMFUL = 0, 3, 4
 
 
-def open_source(source: SyntheticSource) -> Raw:
+def open_source(source: SyntheticSourceConfig) -> Raw:
     """The log that the settings describe, and its tables of users and items.
 
     Raises:
@@ -90,7 +90,7 @@ def open_source(source: SyntheticSource) -> Raw:
 class SyntheticChunk:
     """Rows `index * ROWS_PER_CHUNK` and on, which depend on nothing but the settings and the index."""
 
-    source: SyntheticSource
+    source: SyntheticSourceConfig
     index: int
 
     @property
@@ -139,7 +139,7 @@ def _probability(task: str, affinity: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-(LOGIT_BIAS[task] + LOGIT_SCALE * affinity)))
 
 
-def _noise_floor(source: SyntheticSource) -> dict[str, float]:
+def _noise_floor(source: SyntheticSourceConfig) -> dict[str, float]:
     """What the true means and probabilities score on rows drawn as the log's are."""
     world, random = planted_world(source), np.random.default_rng([source.seed, _FLOOR])
     time = random.random(FLOOR_ROWS)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtl_ray.config.data import SyntheticSource
+from mtl_ray.config.data import SyntheticSourceConfig
 
 TASKS = ("click", "rating", "purchase")
 AFFINITY_SHARE, USER_SHARE, ITEM_SHARE = 0.6, 0.15, 0.25
@@ -78,14 +78,14 @@ class World:
         return self.mix @ scores
 
 
-def planted_world(source: SyntheticSource) -> World:
+def planted_world(source: SyntheticSourceConfig) -> World:
     """The truth behind the log; kept, so that the chunks of one process generate it once."""
     return _planted_world(source.model_dump_json())
 
 
 @lru_cache(maxsize=2)
 def _planted_world(settings: str) -> World:
-    source = SyntheticSource.model_validate_json(settings)
+    source = SyntheticSourceConfig.model_validate_json(settings)
     random = np.random.default_rng([source.seed, _USERS])
     users = _population(random, source, *_user_content(random, source))
     random = np.random.default_rng([source.seed, _ITEMS])
@@ -109,7 +109,7 @@ def _covariance(factors: np.ndarray) -> np.ndarray:
     return (flat.T @ flat / num_entities).astype(np.float64).reshape(*shape, *shape)
 
 
-def _user_content(random: np.random.Generator, source: SyntheticSource) -> tuple[pa.Table, np.ndarray]:
+def _user_content(random: np.random.Generator, source: SyntheticSourceConfig) -> tuple[pa.Table, np.ndarray]:
     num = source.num_users
     age = random.integers(18, 71, num)
     choices = {"gender": GENDERS, "occupation": OCCUPATIONS, "country": COUNTRIES}
@@ -121,7 +121,7 @@ def _user_content(random: np.random.Generator, source: SyntheticSource) -> tuple
     return pa.table({"user_id": entity_names("u", np.arange(num)), "age": pa.array(age), **columns}), content
 
 
-def _item_content(random: np.random.Generator, source: SyntheticSource) -> tuple[pa.Table, np.ndarray]:
+def _item_content(random: np.random.Generator, source: SyntheticSourceConfig) -> tuple[pa.Table, np.ndarray]:
     num = source.num_items
     category = random.integers(0, len(CATEGORIES), num)
     tags = np.argsort(random.random((num, len(TAGS)), dtype=np.float32), axis=1, kind="stable")[:, :3]
@@ -141,12 +141,12 @@ def _item_content(random: np.random.Generator, source: SyntheticSource) -> tuple
     return pa.table(columns), content
 
 
-def _effect(random: np.random.Generator, source: SyntheticSource, num_values: int) -> np.ndarray:
+def _effect(random: np.random.Generator, source: SyntheticSourceConfig, num_values: int) -> np.ndarray:
     """What each value of a category adds to the coordinates: those of the blocks' factors, then the levels."""
     return random.standard_normal((num_values, _NUM_BLOCKS * (source.rank + 1)), dtype=np.float32)
 
 
-def _slope(random: np.random.Generator, source: SyntheticSource, values: np.ndarray) -> np.ndarray:
+def _slope(random: np.random.Generator, source: SyntheticSourceConfig, values: np.ndarray) -> np.ndarray:
     return _standard(values[:, None].astype(np.float32)) * _effect(random, source, 1)
 
 
@@ -157,7 +157,7 @@ def _standard(coordinates: np.ndarray) -> np.ndarray:
 
 
 def _population(
-    random: np.random.Generator, source: SyntheticSource, table: pa.Table, content: np.ndarray
+    random: np.random.Generator, source: SyntheticSourceConfig, table: pa.Table, content: np.ndarray
 ) -> Population:
     is_users = table.column_names[0] == "user_id"
     exponent = USER_ACTIVITY_EXPONENT if is_users else source.popularity_exponent

@@ -1,11 +1,11 @@
 """The user's own log and tables."""
 
-from mtl_ray.config.data import Data, TableSource
+from mtl_ray.config.data import DataConfig, TableSourceConfig
 from mtl_ray.data.sources.base import Raw
 from mtl_ray.data.sources.files import find_files, fingerprint, open_log, read_table
 
 
-def open_source(source: TableSource, data: Data) -> Raw:
+def open_source(source: TableSourceConfig, data: DataConfig) -> Raw:
     """The log and the tables that the settings name.
 
     Raises:

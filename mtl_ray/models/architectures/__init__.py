@@ -1,7 +1,7 @@
 """The network of each architecture: one line a paper."""
 
 from mtl_ray.config import model
-from mtl_ray.config.model import Architecture
+from mtl_ray.config.model import ArchitectureConfig
 from mtl_ray.models.architectures.adatt import AdaTTNetwork
 from mtl_ray.models.architectures.aitm import AITMNetwork
 from mtl_ray.models.architectures.cross_stitch import CrossStitchNetwork
@@ -17,22 +17,22 @@ from mtl_ray.models.architectures.stem import STEMNetwork
 from mtl_ray.models.layers import Network
 
 NETWORKS: dict[type, type[Network]] = {
-    model.SingleTask: SingleTaskNetwork,
-    model.SharedBottom: SharedBottomNetwork,
-    model.SoftSharing: SoftSharingNetwork,
-    model.CrossStitch: CrossStitchNetwork,
-    model.MMoE: MMoENetwork,
-    model.CGC: PLENetwork,
-    model.PLE: PLENetwork,
-    model.AdaTT: AdaTTNetwork,
-    model.STEM: STEMNetwork,
-    model.PEPNet: PEPNetNetwork,
-    model.POSO: POSONetwork,
-    model.ESMM: ESMMNetwork,
-    model.AITM: AITMNetwork,
+    model.SingleTaskConfig: SingleTaskNetwork,
+    model.SharedBottomConfig: SharedBottomNetwork,
+    model.SoftSharingConfig: SoftSharingNetwork,
+    model.CrossStitchConfig: CrossStitchNetwork,
+    model.MMoEConfig: MMoENetwork,
+    model.CGCConfig: PLENetwork,
+    model.PLEConfig: PLENetwork,
+    model.AdaTTConfig: AdaTTNetwork,
+    model.STEMConfig: STEMNetwork,
+    model.PEPNetConfig: PEPNetNetwork,
+    model.POSOConfig: POSONetwork,
+    model.ESMMConfig: ESMMNetwork,
+    model.AITMConfig: AITMNetwork,
 }
 
 
-def network_of(settings: Architecture) -> type[Network]:
+def network_of(settings: ArchitectureConfig) -> type[Network]:
     """The class of the network that the settings describe."""
     return NETWORKS[type(settings)]

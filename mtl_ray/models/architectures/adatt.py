@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config.model import AdaTT, MLPSettings
+from mtl_ray.config.model import AdaTTConfig, MLPConfig
 from mtl_ray.models.layers import (
     SHARED,
     Encoded,
@@ -21,7 +21,7 @@ from mtl_ray.models.layers import (
 class FusionLevel(nn.Module):
     """Every task has experts and a fusion unit: a gate over all experts plus a linear fusion of its own (residual)."""
 
-    def __init__(self, in_features: int, num_tasks: int, own: int, settings: MLPSettings) -> None:
+    def __init__(self, in_features: int, num_tasks: int, own: int, settings: MLPConfig) -> None:
         super().__init__()
         self.experts = nn.ModuleList(Experts(own, in_features, settings) for _ in range(num_tasks))
         self.gates = nn.ModuleList(Gate(in_features, own * num_tasks) for _ in range(num_tasks))
@@ -43,7 +43,7 @@ class FusionLevel(nn.Module):
 class AdaTTNetwork(Network):
     """f_t = sum_i softmax(W_t x_t)_i e_i + sum_j v_tj e_tj at every level; e are all experts, e_t those of the task."""
 
-    def __init__(self, sizes: Sizes, settings: AdaTT) -> None:
+    def __init__(self, sizes: Sizes, settings: AdaTTConfig) -> None:
         super().__init__()
         width, num_tasks = sizes.width, len(sizes.outputs)
         self.levels = nn.ModuleList()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import nn
 
-from mtl_ray.config.model import AITM
+from mtl_ray.config.model import AITMConfig
 from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, ModuleDict, Network, Sizes, Towers, in_order
 
 
@@ -17,7 +17,7 @@ class AITMNetwork(Network):
     alpha max(p_t - p_before, 0) a row, averaged over rows.
     """
 
-    def __init__(self, sizes: Sizes, settings: AITM) -> None:
+    def __init__(self, sizes: Sizes, settings: AITMConfig) -> None:
         super().__init__()
         self.after, self.calibrator = sizes.after, settings.calibrator
         dim = settings.transfer_dim

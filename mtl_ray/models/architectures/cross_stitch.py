@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from mtl_ray.config.model import CrossStitch
+from mtl_ray.config.model import CrossStitchConfig
 from mtl_ray.models.layers import Encoded, Forward, Layer, Network, Sizes, Towers
 
 
 class CrossStitchNetwork(Network):
     """x_t <- sum_s alpha_ts * x_s after every layer, alpha for each unit and pair of tasks (Misra et al. 2016)."""
 
-    def __init__(self, sizes: Sizes, settings: CrossStitch) -> None:
+    def __init__(self, sizes: Sizes, settings: CrossStitchConfig) -> None:
         super().__init__()
         num_tasks = len(sizes.outputs)
         widths = [sizes.width, *settings.encoder.hidden]

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from mtl_ray.config.model import ESMM
+from mtl_ray.config.model import ESMMConfig
 from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, ModuleDict, Network, Sizes, Towers, in_order, width_of
 
 
 class ESMMNetwork(Network):
     """P(t) = P(t | before) P(before) over the entire space; the tasks share the embeddings alone."""
 
-    def __init__(self, sizes: Sizes, settings: ESMM) -> None:
+    def __init__(self, sizes: Sizes, settings: ESMMConfig) -> None:
         super().__init__()
         self.after = sizes.after
         self.encoders = ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})

@@ -2,7 +2,7 @@
 
 import torch
 
-from mtl_ray.config.model import MMoE
+from mtl_ray.config.model import MMoEConfig
 from mtl_ray.models.layers import (
     SHARED,
     Encoded,
@@ -20,7 +20,7 @@ from mtl_ray.models.layers import (
 class MMoENetwork(Network):
     """y_t = tower_t(sum_i softmax(W_t x)_i f_i(x))."""
 
-    def __init__(self, sizes: Sizes, settings: MMoE) -> None:
+    def __init__(self, sizes: Sizes, settings: MMoEConfig) -> None:
         super().__init__()
         self.experts = Experts(settings.experts, sizes.width, settings.encoder)
         self.gates = ModuleDict({task: Gate(sizes.width, settings.experts) for task in sizes.outputs})

@@ -5,7 +5,7 @@ import itertools
 import torch
 from torch import nn
 
-from mtl_ray.config.model import PEPNet
+from mtl_ray.config.model import PEPNetConfig
 from mtl_ray.models.layers import SHARED, Encoded, Forward, GateUnit, Layer, ModuleDict, Network, Sizes, Towers
 
 
@@ -18,7 +18,7 @@ class PEPNetNetwork(Network):
 
     reads_prior = True
 
-    def __init__(self, sizes: Sizes, settings: PEPNet) -> None:
+    def __init__(self, sizes: Sizes, settings: PEPNetConfig) -> None:
         super().__init__()
         joined, gate = sizes.prior + sizes.width, settings.gate_hidden
         self.embedding_gate = GateUnit(joined, gate, sizes.width)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config.model import CGC, PLE, MLPSettings
+from mtl_ray.config.model import CGCConfig, MLPConfig, PLEConfig
 from mtl_ray.models.layers import (
     SHARED,
     Encoded,
@@ -26,7 +26,7 @@ class Level(nn.Module):
     """Experts of each task and shared ones; a task's gate mixes its own and the shared, the shared gate mixes all."""
 
     def __init__(
-        self, in_features: int, tasks: list[str], shared: int, own: int, settings: MLPSettings, *, last: bool
+        self, in_features: int, tasks: list[str], shared: int, own: int, settings: MLPConfig, *, last: bool
     ) -> None:
         super().__init__()
         self.shared = Experts(shared, in_features, settings)
@@ -49,9 +49,9 @@ class Level(nn.Module):
 class PLENetwork(Network):
     """Levels of gated extraction; with one level it is CGC."""
 
-    def __init__(self, sizes: Sizes, settings: CGC | PLE) -> None:
+    def __init__(self, sizes: Sizes, settings: CGCConfig | PLEConfig) -> None:
         super().__init__()
-        levels = settings.levels if isinstance(settings, PLE) else 1
+        levels = settings.levels if isinstance(settings, PLEConfig) else 1
         tasks, width = list(sizes.outputs), sizes.width
         self.levels = nn.ModuleList()
         for number in range(levels):

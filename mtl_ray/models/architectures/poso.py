@@ -4,7 +4,7 @@ import itertools
 
 from torch import nn
 
-from mtl_ray.config.model import POSO
+from mtl_ray.config.model import POSOConfig
 from mtl_ray.models.layers import SHARED, Encoded, Forward, GateUnit, Layer, Network, Sizes, Towers
 
 
@@ -16,7 +16,7 @@ class POSONetwork(Network):
 
     reads_prior = True
 
-    def __init__(self, sizes: Sizes, settings: POSO) -> None:
+    def __init__(self, sizes: Sizes, settings: POSOConfig) -> None:
         super().__init__()
         widths = [sizes.width, *settings.encoder.hidden]
         pairs = list(itertools.pairwise(widths))

@@ -1,6 +1,6 @@
 """Hard parameter sharing (Caruana 1997): an encoder for all tasks, or its first layers, and one tower a task."""
 
-from mtl_ray.config.model import SharedBottom
+from mtl_ray.config.model import SharedBottomConfig
 from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, ModuleDict, Network, Sizes, Towers, width_of
 
 
@@ -11,7 +11,7 @@ class SharedBottomNetwork(Network):
     can be shared.
     """
 
-    def __init__(self, sizes: Sizes, settings: SharedBottom) -> None:
+    def __init__(self, sizes: Sizes, settings: SharedBottomConfig) -> None:
         super().__init__()
         hidden, k = settings.encoder.hidden, settings.shared_layers
         k = len(hidden) if k is None else k

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from mtl_ray.config.model import SingleTask, SoftSharing
+from mtl_ray.config.model import SingleTaskConfig, SoftSharingConfig
 from mtl_ray.models.layers import MLP, Encoded, Forward, ModuleDict, Network, Sizes, Towers, width_of
 
 
 class SingleTaskNetwork(Network):
     """y_t = tower_t(encoder_t(x_t)), with embedding tables for each task: the baseline without any sharing."""
 
-    def __init__(self, sizes: Sizes, settings: SingleTask | SoftSharing) -> None:
+    def __init__(self, sizes: Sizes, settings: SingleTaskConfig | SoftSharingConfig) -> None:
         super().__init__()
         self.encoders = ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})
         self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)

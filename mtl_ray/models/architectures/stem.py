@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from mtl_ray.config.model import STEM
+from mtl_ray.config.model import STEMConfig
 from mtl_ray.models.layers import (
     SHARED,
     Encoded,
@@ -24,7 +24,7 @@ class STEMNetwork(Network):
     """Embedding tables and experts of each task and shared ones. A task's gate sees all experts, but the gradient
     flows to its own and the shared ones alone (all forward, task-specific backward)."""
 
-    def __init__(self, sizes: Sizes, settings: STEM) -> None:
+    def __init__(self, sizes: Sizes, settings: STEMConfig) -> None:
         super().__init__()
         tasks = list(sizes.outputs)
         numbers = {SHARED: settings.shared_experts} | dict.fromkeys(tasks, settings.task_experts)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config.model import MLPSettings
+from mtl_ray.config.model import MLPConfig
 from mtl_ray.models.layers import MLP
 from mtl_ray.schema import ITEM_SUPPORT, UNKNOWN, USER_SUPPORT
 
@@ -40,7 +40,7 @@ class Content(nn.Module):
     It reads the vectors that the model reads, of hidden attributes that of no value.
     """
 
-    def __init__(self, dims: Mapping[str, int], width: int, layers: MLPSettings) -> None:
+    def __init__(self, dims: Mapping[str, int], width: int, layers: MLPConfig) -> None:
         super().__init__()
         self.names, self.width = list(dims), width
         mlp = MLP(sum(dims.values()), layers)

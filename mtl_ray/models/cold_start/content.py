@@ -20,7 +20,7 @@ class ContentGate(ColdStart):
     and is exactly 0 where n is.
     """
 
-    def __init__(self, content: Content, spec: settings.ContentGate) -> None:
+    def __init__(self, content: Content, spec: settings.ContentGateConfig) -> None:
         super().__init__(content)
         self.interactions = spec.interactions
         self.log_factor = nn.Parameter(torch.zeros(()))
@@ -42,7 +42,7 @@ class CLCRec(ColdStart):
     number of items as negatives; the mean is over all rows of the batch, to which rows with a hidden id add 0.
     """
 
-    def __init__(self, content: Content, spec: settings.CLCRec) -> None:
+    def __init__(self, content: Content, spec: settings.CLCRecConfig) -> None:
         super().__init__(content)
         self.weight, self.temperature = spec.weight, spec.temperature
 
@@ -62,7 +62,7 @@ class CLCRec(ColdStart):
 
 
 def build_cold_start(
-    spec: settings.ColdStart, dims: Mapping[str, int], table: nn.Embedding, other: nn.Embedding | None
+    spec: settings.ColdStartConfig, dims: Mapping[str, int], table: nn.Embedding, other: nn.Embedding | None
 ) -> ColdStart:
     """What stands for the id of an entity.
 
@@ -75,12 +75,12 @@ def build_cold_start(
     width = table.embedding_dim
     content = Content(dims, width, spec.content)
     match spec:
-        case settings.ContentGate():
+        case settings.ContentGateConfig():
             return ContentGate(content, spec)
-        case settings.CLCRec():
+        case settings.CLCRecConfig():
             return CLCRec(content, spec)
-        case settings.MetaEmbedding():
+        case settings.MetaEmbeddingConfig():
             return MetaEmbedding(content, spec)
-        case settings.MWUF():
+        case settings.MWUFConfig():
             assert other is not None, "Experiment._cold_start"
             return MWUF(content, spec, table.num_embeddings, other.embedding_dim)

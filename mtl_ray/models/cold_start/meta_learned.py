@@ -15,7 +15,7 @@ from mtl_ray.schema import FIRST, UNKNOWN
 class MetaEmbedding(Taught):
     """e for known ids, c(x) for others (Pan et al. 2019, SIGIR)."""
 
-    def __init__(self, content: Content, spec: settings.MetaEmbedding) -> None:
+    def __init__(self, content: Content, spec: settings.MetaEmbeddingConfig) -> None:
         super().__init__(content)
         self.spec = spec
 
@@ -72,7 +72,7 @@ class MWUF(Taught):
     counts: Tensor
     """(size,) rows of each id seen so far, at most those of an epoch."""
 
-    def __init__(self, content: Content, spec: settings.MWUF, size: int, width: int) -> None:
+    def __init__(self, content: Content, spec: settings.MWUFConfig, size: int, width: int) -> None:
         """Of `size` ids, with embeddings of `width` on the other side."""
         super().__init__(content)
         self.interactions = spec.interactions

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtl_ray.config.features import TextFeature
-from mtl_ray.config.tasks import MultilabelTask
+from mtl_ray.config.features import TextFeatureConfig
+from mtl_ray.config.tasks import MultilabelTaskConfig
 from mtl_ray.counter_rng import uniform_keys
 from mtl_ray.data.encoding import Encoder, to_lists
 from mtl_ray.data.keys import hash_keys, to_keys
@@ -100,7 +100,7 @@ def test_labels_by_kind(encoder: Encoder):
 
 
 def test_titles_split_into_words():
-    lists = to_lists(pa.array(["Toy Story (1995)", "Amélie!", None]), TextFeature())
+    lists = to_lists(pa.array(["Toy Story (1995)", "Amélie!", None]), TextFeatureConfig())
     assert lists.to_pylist() == [["toy", "story", "1995"], ["amélie"], None]
 
 
@@ -117,7 +117,7 @@ def test_a_number_is_one_key_in_every_type():
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=5)), min_size=1, max_size=20))
 def test_sets_drop_blanks_and_keep_order(values: list[str | None]):
-    lists = to_lists(pa.array(values, pa.string()), MultilabelTask())
+    lists = to_lists(pa.array(values, pa.string()), MultilabelTaskConfig())
     for value, found in zip(values, lists.to_pylist(), strict=True):
         expected = None if value is None else [p.strip() for p in value.split("|") if p.strip()]
         if expected is None or all("." not in p for p in expected):

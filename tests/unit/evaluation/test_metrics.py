@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from mtl_ray.config.tasks import BinaryTask, MulticlassTask, MultilabelTask, RegressionTask
+from mtl_ray.config.tasks import BinaryTaskConfig, MulticlassTaskConfig, MultilabelTaskConfig, RegressionTaskConfig
 from mtl_ray.evaluation.metrics import compute, evaluate_task, segment_masks
 from mtl_ray.evaluation.roc_auc import Rows
 from mtl_ray.schema import segments
@@ -42,7 +42,7 @@ def test_ndcg_is_the_mean_over_users():
     rng = np.random.default_rng(1)
     score, label, users = rng.random(60), rng.integers(0, 5, 60).astype(float), np.repeat(np.arange(6), 10)
     expected = np.mean([ndcg_score([label[users == u]], [score[users == u]], k=5) for u in range(6)])
-    task = RegressionTask()
+    task = RegressionTaskConfig()
     found = compute("ndcg@5", task, torch.tensor(score), torch.tensor(label), torch.tensor(users))
     assert found is not None
     assert 0 < found <= 1
@@ -56,7 +56,7 @@ def test_ndcg_is_the_mean_over_users():
 
 
 def test_recall_counts_relevant_rows_among_the_first():
-    task = RegressionTask(relevant=4)
+    task = RegressionTaskConfig(relevant=4)
     score, label = torch.tensor([0.9, 0.8, 0.1, 0.7]), torch.tensor([5.0, 1.0, 4.0, 4.0])
     assert compute("recall@2", task, score, label, torch.zeros(4, dtype=torch.int64)) == pytest.approx(1 / 3)
 
@@ -79,7 +79,7 @@ def test_segments_part_the_rows_and_counts_stand_beside_metrics():
     prediction, label = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 3.0, 3.0, float("nan")])
     values, counts = evaluate_task(
         "t",
-        RegressionTask(),
+        RegressionTaskConfig(),
         prediction=prediction,
         label=label,
         mask=~torch.isnan(label),
@@ -96,23 +96,23 @@ def test_segments_part_the_rows_and_counts_stand_beside_metrics():
 def test_metrics_of_class_tasks():
     prediction = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.4, 0.3]], dtype=torch.float64)
     label, users = torch.tensor([0, 1, 2]), torch.arange(3)
-    task = MulticlassTask()
+    task = MulticlassTaskConfig()
     assert compute("accuracy", task, prediction, label, users) == pytest.approx(2 / 3)
     assert compute("macro_f1", task, prediction, label, users) == pytest.approx((1 + 2 / 3 + 0) / 3)
     expected = -np.log([0.7, 0.8, 0.3]).mean()
     assert compute("log_loss", task, prediction, label, users) == pytest.approx(expected)
     flags = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 0, 0]])
-    micro = compute("micro_auc", MultilabelTask(), prediction, flags, users)
+    micro = compute("micro_auc", MultilabelTaskConfig(), prediction, flags, users)
     assert micro == pytest.approx(roc_auc_score(flags.flatten(), prediction.flatten()))
-    macro = compute("macro_auc", MultilabelTask(), prediction, flags, users)
+    macro = compute("macro_auc", MultilabelTaskConfig(), prediction, flags, users)
     assert macro == pytest.approx(roc_auc_score(flags[:, :2], prediction[:, :2], average="macro"))
 
 
 @pytest.mark.parametrize("metric", ["ndcg@2", "recall@2"])
 def test_a_ranking_without_relevant_rows_is_undefined(metric: str):
     score, label, users = torch.rand(4).double(), torch.zeros(4), torch.tensor([0, 0, 1, 1])
-    assert compute(metric, BinaryTask(), score, label, users) is None
+    assert compute(metric, BinaryTaskConfig(), score, label, users) is None
 
 
 def test_auc_of_one_class_is_undefined():
-    assert compute("auc", BinaryTask(), torch.rand(3).double(), torch.ones(3), torch.arange(3)) is None
+    assert compute("auc", BinaryTaskConfig(), torch.rand(3).double(), torch.ones(3), torch.arange(3)) is None

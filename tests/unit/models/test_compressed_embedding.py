@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtl_ray.config.features import Compression
+from mtl_ray.config.features import CompressionConfig
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.models.complexity import complexity_of
@@ -22,7 +22,7 @@ KINDS = ("hash", "quotient_remainder")
 
 def table_of(kind: str, values: int = 1000, rows: int = 30) -> CompressedTable:
     torch.manual_seed(0)
-    return CompressedTable(FIRST + values, 4, Compression(kind=kind, rows=rows), sparse=False)  # pyright: ignore
+    return CompressedTable(FIRST + values, 4, CompressionConfig(kind=kind, rows=rows), sparse=False)  # pyright: ignore
 
 
 def experiment_of(kind: str, **changes: Any):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mtl_ray.config import Experiment, parse
-from mtl_ray.config.model import AttentionEncoder, CNNEncoder, RNNEncoder, TransformerEncoder
+from mtl_ray.config.model import AttentionEncoderConfig, CNNEncoderConfig, RNNEncoderConfig, TransformerEncoderConfig
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.encoders import build_sequence_encoder
 from mtl_ray.schema import PADDING
@@ -93,7 +93,7 @@ def test_the_order_of_a_history_matters_to(encoder: dict[str, Any]):
 
 def test_target_attention_is_the_weighted_sum_of_its_definition():
     torch.manual_seed(0)
-    encoder = build_sequence_encoder(AttentionEncoder(hidden=4), 3, 5)
+    encoder = build_sequence_encoder(AttentionEncoderConfig(hidden=4), 3, 5)
     assert encoder is not None
     x, query = torch.randn(2, 5, 3), torch.randn(2, 3)
     present = torch.tensor([[True, True, False, False, False], [True] * 5])
@@ -107,10 +107,10 @@ def test_target_attention_is_the_weighted_sum_of_its_definition():
 
 
 def test_settings_size_the_encoders():
-    cnn = build_sequence_encoder(CNNEncoder(channels=(4, 5), kernel=5), 3, 7)
+    cnn = build_sequence_encoder(CNNEncoderConfig(channels=(4, 5), kernel=5), 3, 7)
     assert [tuple(layer.weight.shape) for layer in cnn.layers] == [(4, 3, 5), (5, 4, 5)]
-    assert build_sequence_encoder(RNNEncoder(hidden=9), 3, 7).cell.hidden_size == 9
-    assert len(build_sequence_encoder(TransformerEncoder(layers=3, heads=1), 3, 7).layers.layers) == 3
+    assert build_sequence_encoder(RNNEncoderConfig(hidden=9), 3, 7).cell.hidden_size == 9
+    assert len(build_sequence_encoder(TransformerEncoderConfig(layers=3, heads=1), 3, 7).layers.layers) == 3
 
 
 def test_a_text_goes_through_convolutions():

@@ -2,7 +2,7 @@
 
 import torch
 
-from mtl_ray.config.model import FM, DCNv2, DLRMDot
+from mtl_ray.config.model import DCNv2Config, DLRMDotConfig, FMConfig
 from mtl_ray.models.interactions import build_interaction
 
 DIMS = {"a": 3, "b": 3, "c": 3}
@@ -15,7 +15,7 @@ def vectors_of(size: int = 4) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
 
 def test_the_factorisation_machine_adds_all_pairs():
     vectors, scalars = vectors_of()
-    module = build_interaction(FM(), DIMS, 2, set())
+    module = build_interaction(FMConfig(), DIMS, 2, set())
     a, b, c = vectors.values()
     found = module(vectors, scalars)
     assert found.shape == (4, module.width) == (4, 14)
@@ -24,7 +24,7 @@ def test_the_factorisation_machine_adds_all_pairs():
 
 def test_cross_layers_multiply_by_the_first_input():
     vectors, scalars = vectors_of()
-    module = build_interaction(DCNv2(layers=2), DIMS, 2, set())
+    module = build_interaction(DCNv2Config(layers=2), DIMS, 2, set())
     start = torch.cat([*vectors.values(), scalars], 1)
     x = start
     for layer in module.layers:
@@ -34,12 +34,12 @@ def test_cross_layers_multiply_by_the_first_input():
 
 def test_dlrm_gives_the_bottom_vector_and_the_products_of_all_pairs():
     vectors, scalars = vectors_of()
-    module = build_interaction(DLRMDot(), DIMS, 2, {"c"})
+    module = build_interaction(DLRMDotConfig(), DIMS, 2, {"c"})
     bottom = torch.relu(torch.cat([vectors["c"], scalars], 1) @ module.bottom[0].weight.T + module.bottom[0].bias)
     a, b = vectors["a"], vectors["b"]
     products = torch.stack([(bottom * a).sum(1), (bottom * b).sum(1), (a * b).sum(1)], 1)
     found = module(vectors, scalars)
     assert found.shape == (4, module.width)
     torch.testing.assert_close(found, torch.cat([bottom, products], 1))
-    without = build_interaction(DLRMDot(), DIMS, 0, set())
+    without = build_interaction(DLRMDotConfig(), DIMS, 0, set())
     assert without(vectors, scalars[:, :0]).shape == (4, 3)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_ray.config.promotion import Promotion
-from mtl_ray.config.tasks import BinaryTask
+from mtl_ray.config.promotion import PromotionConfig
+from mtl_ray.config.tasks import BinaryTaskConfig
 from mtl_ray.evaluation.metrics import compute
 from mtl_ray.evaluation.significance import bootstrap_bounds
 from mtl_ray.promotion.gate import Requirement, finding, requirements
 from tests.support import small_experiment
 
-GATE = Promotion(draws=60)
+GATE = PromotionConfig(draws=60)
 NUM_ROWS = 1500
 
 
@@ -27,7 +27,7 @@ def rows(noise: float, seed: int = 0):
 
     def metric(name: str):
         def of(places: torch.Tensor, numbers: torch.Tensor) -> float:
-            value = compute(name, BinaryTask(), prediction[places], label[places], numbers)
+            value = compute(name, BinaryTaskConfig(), prediction[places], label[places], numbers)
             return math.nan if value is None else value
 
         return of
@@ -35,7 +35,7 @@ def rows(noise: float, seed: int = 0):
     return metric, users
 
 
-def found(requirement: Requirement, candidate: float, champion: float, gate: Promotion = GATE):
+def found(requirement: Requirement, candidate: float, champion: float, gate: PromotionConfig = GATE):
     ours, users = rows(candidate)
     theirs, _ = rows(champion, seed=5)
     result = finding(gate, requirement, ours(requirement.metric), theirs(requirement.metric), users)
@@ -64,10 +64,10 @@ def test_a_guard_lets_a_loss_pass_that_is_surely_within_its_margin():
 
 
 def test_a_segment_with_few_users_decides_nothing_and_says_so():
-    worse = found(Requirement("click", "auc", "new_user", 0.0), 0.6, 0.1, Promotion(draws=20, min_users=1000))
+    worse = found(Requirement("click", "auc", "new_user", 0.0), 0.6, 0.1, PromotionConfig(draws=20, min_users=1000))
     assert worse.passed
     assert "too few" in worse.verdict
-    assert not found(Requirement("click", "auc", "new_user", 0.0), 0.6, 0.1, Promotion(draws=20)).passed
+    assert not found(Requirement("click", "auc", "new_user", 0.0), 0.6, 0.1, PromotionConfig(draws=20)).passed
 
 
 def test_a_lower_loss_is_an_improvement():
@@ -76,9 +76,9 @@ def test_a_lower_loss_is_an_improvement():
 
 def test_means_over_users_are_the_same_by_user_and_computed_again(monkeypatch: pytest.MonkeyPatch):
     wanted = Requirement("click", "ndcg@10", "", None)
-    short = found(wanted, 0.1, 0.6, Promotion(draws=5))
+    short = found(wanted, 0.1, 0.6, PromotionConfig(draws=5))
     monkeypatch.setattr("mtl_ray.promotion.gate.MEANS_OVER_USERS", ())
-    again = found(wanted, 0.1, 0.6, Promotion(draws=5))
+    again = found(wanted, 0.1, 0.6, PromotionConfig(draws=5))
     assert (short.low, short.high) == pytest.approx((again.low, again.high), abs=1e-6)
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - its customary name
 from mlflow.types import DataType
 
 from mtl_ray.config import Experiment, parse
-from mtl_ray.config.tasks import RankingTask
+from mtl_ray.config.tasks import RankingTaskConfig
 from mtl_ray.data.encoding import to_flags
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.metrics import compute
@@ -35,7 +35,7 @@ def pairs_of(rows: torch.Tensor = ROWS) -> Pairs:
 
 
 def loss_of(pairs: Pairs, mask: torch.Tensor | None = None, **settings: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    head = build_task(RankingTask(**settings), FittedTask())
+    head = build_task(RankingTaskConfig(**settings), FittedTask())
     labelled = head.labelled(LABEL)
     logits = (pairs.user * pairs.item).sum(1, keepdim=True)
     return head.loss(logits, LABEL, labelled if mask is None else mask, pairs)
@@ -84,7 +84,7 @@ def test_a_batch_without_positives_has_a_zero_and_finite_gradient(loss: str):
 
 
 def test_evaluated_rows_have_no_loss():
-    head = build_task(RankingTask(), FittedTask())
+    head = build_task(RankingTaskConfig(), FittedTask())
     total, count = head.loss(torch.randn(4, 1), LABEL, head.labelled(LABEL))
     assert (total.item(), count.item()) == (0, 0)
     assert head.predict(torch.tensor([[3.5], [-1.0]])).tolist() == [3.5, -1.0]
@@ -92,28 +92,28 @@ def test_evaluated_rows_have_no_loss():
 
 def test_positives_are_flags_or_numbers_from_a_threshold_on():
     numbers = pa.array([1.0, 4.0, None, 5.0])
-    flags = to_flags(numbers, RankingTask(relevant=4))
+    flags = to_flags(numbers, RankingTaskConfig(relevant=4))
     assert flags[[0, 1, 3]].tolist() == [0, 1, 1]
     assert math.isnan(flags[2])
-    assert to_flags(pa.array(["1", "0"]), RankingTask()).tolist() == [1, 0]
+    assert to_flags(pa.array(["1", "0"]), RankingTaskConfig()).tolist() == [1, 0]
 
 
 def test_auc_goes_by_the_order_of_raw_scores():
     score = torch.tensor([800.0, 801.0, 802.0, 803.0], dtype=torch.float64)
     label = torch.tensor([0.0, 1.0, 0.0, 1.0])
     users = torch.zeros(4, dtype=torch.int64)
-    assert compute("auc", RankingTask(), score, label, users) == 0.75
-    assert compute("auc", RankingTask(), torch.zeros(4).double(), label, users) == 0.5
+    assert compute("auc", RankingTaskConfig(), score, label, users) == 0.75
+    assert compute("auc", RankingTaskConfig(), torch.zeros(4).double(), label, users) == 0.5
 
 
 def test_lists_go_by_the_order_of_raw_scores():
     score = torch.tensor([3.0, 2.0, 1.0, 0.5, 0.2], dtype=torch.float64)
     label, users = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0]), torch.tensor([7, 7, 9, 9, 9])
     for shift in (0.0, -10.0, 1e9):
-        assert compute("recall@1", RankingTask(), score + shift, label, users) == 0.5
-        assert compute("recall@2", RankingTask(), score + shift, label, users) == 0.75
+        assert compute("recall@1", RankingTaskConfig(), score + shift, label, users) == 0.5
+        assert compute("recall@2", RankingTaskConfig(), score + shift, label, users) == 0.75
         first = 1 / math.log2(3) / (1 + 1 / math.log2(3))
-        found = compute("ndcg@2", RankingTask(), score + shift, label, users)
+        found = compute("ndcg@2", RankingTaskConfig(), score + shift, label, users)
         assert found == pytest.approx((1 + first) / 2, rel=1e-6)
 
 

@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 
 from mtl_ray.config.tasks import (
-    BinaryTask,
-    CountTask,
-    MulticlassTask,
-    MultilabelTask,
-    OrdinalTask,
-    RegressionTask,
-    ValueTask,
+    BinaryTaskConfig,
+    CountTaskConfig,
+    MulticlassTaskConfig,
+    MultilabelTaskConfig,
+    OrdinalTaskConfig,
+    RegressionTaskConfig,
+    ValueTaskConfig,
 )
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import FittedTask
@@ -21,25 +21,25 @@ from tests.unit.conftest import batch_of, schema_of
 NAN = math.nan
 CASES = {
     "regression": (
-        build_task(RegressionTask(range=(1, 5)), FittedTask(mean=3, std=2)),
+        build_task(RegressionTaskConfig(range=(1, 5)), FittedTask(mean=3, std=2)),
         torch.tensor([[0.5], [9.0]]),
         torch.tensor([5.0, NAN]),
         (0.5 - 1.0) ** 2,
     ),
     "binary": (
-        build_task(BinaryTask(), FittedTask()),
+        build_task(BinaryTaskConfig(), FittedTask()),
         torch.tensor([[0.3], [1.0]]),
         torch.tensor([1.0, NAN]),
         math.log(1 + math.exp(-0.3)),
     ),
     "multiclass": (
-        build_task(MulticlassTask(), FittedTask(classes=("a", "b"))),
+        build_task(MulticlassTaskConfig(), FittedTask(classes=("a", "b"))),
         torch.tensor([[1.0, 2.0], [0.0, 0.0]]),
         torch.tensor([1, -1], dtype=torch.int32),
         math.log(1 + math.exp(-1)),
     ),
     "multilabel": (
-        build_task(MultilabelTask(), FittedTask(classes=("a", "b"))),
+        build_task(MultilabelTaskConfig(), FittedTask(classes=("a", "b"))),
         torch.tensor([[1.0, -1.0], [0.0, 0.0]]),
         torch.tensor([[1, 0], [-1, -1]], dtype=torch.int8),
         math.log(1 + math.exp(-1)),
@@ -75,7 +75,7 @@ def test_an_unlabelled_row_has_no_gradient(task: TaskHead, logits, label, expect
 
 
 def test_a_multilabel_task_without_classes_has_no_labelled_row():
-    task, logits = build_task(MultilabelTask(), FittedTask()), torch.zeros(3, 1, requires_grad=True)
+    task, logits = build_task(MultilabelTaskConfig(), FittedTask()), torch.zeros(3, 1, requires_grad=True)
     label = torch.zeros(3, 0, dtype=torch.int8)
     total, count = task.loss(logits, label, task.labelled(label))
     total.backward()
@@ -98,7 +98,7 @@ def test_labels_of_another_width_are_an_error():
 
 
 def test_corn_learns_each_step_on_the_rows_that_reached_it():
-    head = build_task(OrdinalTask(), FittedTask(classes=("1", "2", "3", "5"), mean=2, std=1))
+    head = build_task(OrdinalTaskConfig(), FittedTask(classes=("1", "2", "3", "5"), mean=2, std=1))
     logits = torch.tensor([[0.2, -0.3, 0.5], [1.0, 0.1, -2.0]], dtype=torch.float64)
     label = torch.tensor([2.0, 5.0], dtype=torch.float64)
     total, count = head.loss(logits, label, head.labelled(label))
@@ -112,7 +112,7 @@ def test_corn_learns_each_step_on_the_rows_that_reached_it():
 
 
 def test_counts_have_the_likelihood_of_poisson():
-    head = build_task(CountTask(), FittedTask(mean=2.0, std=1))
+    head = build_task(CountTaskConfig(), FittedTask(mean=2.0, std=1))
     logits, label = torch.tensor([[0.0], [0.7]]), torch.tensor([3.0, float("nan")])
     total, count = head.loss(logits, label, head.labelled(label))
     exact = -torch.distributions.Poisson(2.0).log_prob(torch.tensor(3.0)) - math.lgamma(4)
@@ -122,7 +122,7 @@ def test_counts_have_the_likelihood_of_poisson():
 
 
 def test_amounts_have_the_likelihood_of_a_zero_inflated_lognormal():
-    head = build_task(ValueTask(), FittedTask(mean=3.0, std=4.0))
+    head = build_task(ValueTaskConfig(), FittedTask(mean=3.0, std=4.0))
     logits, label = torch.tensor([[0.3, -0.2, 0.5], [0.3, -0.2, 0.5]]), torch.tensor([0.0, 6.0])
     total, _ = head.loss(logits, label, head.labelled(label))
     p, deviation = torch.tensor(0.3).sigmoid(), F.softplus(torch.tensor(0.5))
@@ -137,15 +137,16 @@ def test_losses_can_be_chosen():
     logits, label = torch.tensor([[3.0]]), torch.tensor([1.0])
     mask = torch.ones(1, dtype=torch.bool)
     losses = {
-        k: build_task(RegressionTask(loss=k), fitted).loss(logits, label, mask)[0] for k in ("mse", "mae", "huber")
+        k: build_task(RegressionTaskConfig(loss=k), fitted).loss(logits, label, mask)[0]
+        for k in ("mse", "mae", "huber")
     }
     assert losses["mse"] == pytest.approx(2.5**2)
     assert losses["mae"] == pytest.approx(2.5)
     assert losses["huber"] == pytest.approx(2.0)
-    focal = build_task(BinaryTask(loss="focal", gamma=2.0), fitted).loss(torch.tensor([[1.0]]), label, mask)[0]
+    focal = build_task(BinaryTaskConfig(loss="focal", gamma=2.0), fitted).loss(torch.tensor([[1.0]]), label, mask)[0]
     p = torch.tensor(1.0).sigmoid()
     torch.testing.assert_close(focal, -((1 - p) ** 2) * p.log())
-    smooth = build_task(MulticlassTask(label_smoothing=0.3), fitted)
+    smooth = build_task(MulticlassTaskConfig(label_smoothing=0.3), fitted)
     scores = torch.tensor([[1.0, 0.0, -1.0]])
     found = smooth.loss(scores, torch.tensor([0]), mask)[0]
     log = scores.log_softmax(1)[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mtl_ray.config.features import SequenceFeature
+from mtl_ray.config.features import SequenceFeatureConfig
 from mtl_ray.data.preparation.partition import Bucket, histories
 from mtl_ray.data.preparation.split import NONE, SHOWN, TEST, TIME, TRAIN, USER
 
@@ -22,7 +22,7 @@ def bucket(n: int = 300) -> Bucket:
 def test_a_history_holds_what_the_row_may_know_and_never_the_row_itself(known, length):
     rows = bucket()
     user, time = rows.table[USER].to_pylist(), rows.table[TIME].to_numpy()
-    feature = SequenceFeature(of="item", max_length=length, known=known)
+    feature = SequenceFeatureConfig(of="item", max_length=length, known=known)
     found = histories(rows, feature, "random")
     numbers = np.arange(1, len(user) + 1)
     padded = found.rows(numbers, length)
@@ -41,7 +41,7 @@ def test_a_history_holds_what_the_row_may_know_and_never_the_row_itself(known, l
 
 def test_under_the_time_split_evaluation_rows_are_known_to_later_ones():
     rows = bucket()
-    found = histories(rows, SequenceFeature(of="item", max_length=1000), "time")
+    found = histories(rows, SequenceFeatureConfig(of="item", max_length=1000), "time")
     time, user = rows.table[TIME].to_numpy(), np.array(rows.table[USER].to_pylist())
     earlier = [(user[:row] == user[row]) & (time[:row] < time[row]) for row in range(len(time))]
     assert found.sizes.tolist() == [int((before & (rows.split[: len(before)] != NONE)).sum()) for before in earlier]

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtl_ray.config.data import Data, TableSource
+from mtl_ray.config.data import DataConfig, TableSourceConfig
 from mtl_ray.data.sources import csv_files, files
 from mtl_ray.data.sources.csv_files import MALFORMED, CsvChunk, File
 from mtl_ray.data.sources.files import find_files, fingerprint, open_log, read_table
@@ -214,10 +214,10 @@ def test_side_tables_are_read_whole_and_a_malformed_row_is_named(tmp_path):
 def test_table_source_starts_relative_paths_from_the_raw_folder(tmp_path):
     (tmp_path / "log.csv").write_text("user,item\n1,2\n")
     pq.write_table(pa.table({"user": [1], "age": [30]}), tmp_path / "users.parquet")
-    relative = TableSource(interactions="log.csv", users="users.parquet")
-    absolute = TableSource(interactions=f"{tmp_path}/log.csv", users=f"{tmp_path}/users.parquet")
-    raw = open_source(relative, Data(source=relative, raw=f"{tmp_path}/"))
-    assert raw.fingerprint == open_source(absolute, Data(source=absolute)).fingerprint
+    relative = TableSourceConfig(interactions="log.csv", users="users.parquet")
+    absolute = TableSourceConfig(interactions=f"{tmp_path}/log.csv", users=f"{tmp_path}/users.parquet")
+    raw = open_source(relative, DataConfig(source=relative, raw=f"{tmp_path}/"))
+    assert raw.fingerprint == open_source(absolute, DataConfig(source=absolute)).fingerprint
     assert raw.users is not None
     assert raw.users.to_pylist() == [{"user": 1, "age": 30}]
     assert raw.items is None

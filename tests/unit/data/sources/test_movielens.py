@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtl_ray.config.data import Data, KuaiRandSource, MovieLensSource
+from mtl_ray.config.data import DataConfig, KuaiRandSourceConfig, MovieLensSourceConfig
 from mtl_ray.data.sources import kuairand
 from mtl_ray.data.sources.base import Raw
 from mtl_ray.data.sources.csv_files import MALFORMED
@@ -27,8 +27,8 @@ def real_data(name: str) -> str:
 
 
 def opened(raw: Path | str, **settings) -> Raw:
-    source = MovieLensSource(**settings)
-    return open_source(source, Data(source=source, raw=str(raw)))
+    source = MovieLensSourceConfig(**settings)
+    return open_source(source, DataConfig(source=source, raw=str(raw)))
 
 
 def log_of(raw: Raw) -> pa.Table:
@@ -118,9 +118,9 @@ def test_a_zip_and_a_file_url_give_what_the_folder_gives(folder_100k, tmp_path):
         for path in folder_100k.iterdir():
             file.write(path, f"ml-100k/{path.name}")
     expected = opened(folder_100k)
-    source = MovieLensSource()
+    source = MovieLensSourceConfig()
     for raw in (str(archive), archive.as_uri()):
-        found = open_source(source, Data(source=source, raw=raw, cache=str(tmp_path / "cache")))
+        found = open_source(source, DataConfig(source=source, raw=raw, cache=str(tmp_path / "cache")))
         assert found.fingerprint == expected.fingerprint
         assert (found.users, found.items, log_of(found)) == (expected.users, expected.items, log_of(expected))
 
@@ -224,7 +224,7 @@ def published_kuairand(folder: Path) -> None:
 
 
 def kuairand_of(folder: Path) -> Raw:
-    return kuairand.open_source(Data(source=KuaiRandSource(), raw=str(folder)))
+    return kuairand.open_source(DataConfig(source=KuaiRandSourceConfig(), raw=str(folder)))
 
 
 def test_kuairand_reads_the_published_columns_only(tmp_path):
@@ -258,7 +258,7 @@ def test_kuairand_names_what_is_missing(tmp_path):
     with pytest.raises(InputError, match=r"expected one file val\.parquet, found 0; the layout of KuaiRand-Pure is"):
         kuairand_of(tmp_path / "k")
     with pytest.raises(InputError, match=r"data\.raw: expected the folder or zip of KuaiRand-Pure"):
-        kuairand.open_source(Data(source=KuaiRandSource()))
+        kuairand.open_source(DataConfig(source=KuaiRandSourceConfig()))
 
 
 def test_real_kuairand_has_its_published_counts():

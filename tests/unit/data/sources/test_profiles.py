@@ -6,21 +6,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mtl_ray.config.data import ProfilesSource
+from mtl_ray.config.data import ProfilesSourceConfig
 from mtl_ray.data.sources import profiles
 from mtl_ray.data.sources.profiles import draw_photos, draw_traits, open_source, planted_truth
 
 
-def rows_of(source: ProfilesSource) -> pa.Table:
+def rows_of(source: ProfilesSourceConfig) -> pa.Table:
     return pa.concat_tables([table for chunk in open_source(source).chunks for _, table in chunk.read()])
 
 
 @pytest.mark.parametrize("content", ["vector", "image"])
 def test_the_same_settings_give_the_same_rows(content):
-    source = ProfilesSource(content=content, num_profiles=300)
+    source = ProfilesSourceConfig(content=content, num_profiles=300)
     other = source.model_copy(update={"seed": 1})
     rows = rows_of(source)
-    assert rows.equals(rows_of(ProfilesSource(content=content, num_profiles=300)))
+    assert rows.equals(rows_of(ProfilesSourceConfig(content=content, num_profiles=300)))
     assert not rows.equals(rows_of(other))
     assert open_source(source).fingerprint == open_source(source).fingerprint != open_source(other).fingerprint
 
@@ -28,7 +28,7 @@ def test_the_same_settings_give_the_same_rows(content):
 @pytest.mark.parametrize("content", ["vector", "image"])
 def test_any_chunk_is_generated_alone(monkeypatch, content):
     monkeypatch.setattr(profiles, "ROWS_PER_CHUNK", 100)
-    source = ProfilesSource(content=content, num_profiles=250)
+    source = ProfilesSourceConfig(content=content, num_profiles=250)
     chunks = open_source(source).chunks
     assert [chunk.file for chunk in chunks] == ["part-00000", "part-00001", "part-00002"]
     ((first, last),) = pickle.loads(pickle.dumps(chunks[2])).read()  # noqa: S301
@@ -39,18 +39,18 @@ def test_any_chunk_is_generated_alone(monkeypatch, content):
 
 
 def test_each_row_is_a_person_with_the_documented_columns():
-    source = ProfilesSource(content="image", num_profiles=120)
+    source = ProfilesSourceConfig(content="image", num_profiles=120)
     rows = rows_of(source)
     assert tuple(rows.column_names) == tuple(open_source(source).columns)
     assert rows.column_names[:4] == ["user_id", "profile_id", "timestamp", "photo"]
     assert len(rows["user_id"].unique()) == len(rows["profile_id"].unique()) == len(rows)
     assert {len(photo) for photo in rows["photo"].to_pylist()} == {32 * 32 * 3}
-    vectors = rows_of(ProfilesSource(vector_size=7, num_profiles=20))["vector"]
+    vectors = rows_of(ProfilesSourceConfig(vector_size=7, num_profiles=20))["vector"]
     assert {len(vector) for vector in vectors.to_pylist()} == {7}
 
 
 def test_the_true_mean_and_probabilities_score_the_noise_floor():
-    source = ProfilesSource(num_profiles=40_000, vector_size=9, noise=3.0)
+    source = ProfilesSourceConfig(num_profiles=40_000, vector_size=9, noise=3.0)
     rows, floor, truth = rows_of(source), open_source(source).noise_floor, planted_truth(source)
     vectors = np.stack(rows["vector"].to_numpy())
     traits = 3 * np.arctanh(vectors.astype(float).clip(-1 + 1e-7, 1 - 1e-7)) @ np.linalg.inv(truth.mix)

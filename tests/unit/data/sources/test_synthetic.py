@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mtl_ray.config.data import SyntheticSource
+from mtl_ray.config.data import SyntheticSourceConfig
 from mtl_ray.data.sources import synthetic
 from mtl_ray.data.sources.synthetic import COLUMNS, MEAN_RATING, SPAN, START, expected_auc, open_source
 from mtl_ray.data.sources.synthetic_factors import TASKS, planted_world
 from mtl_ray.errors import InputError
 
 
-def log_of(source: SyntheticSource) -> pa.Table:
+def log_of(source: SyntheticSourceConfig) -> pa.Table:
     return pa.concat_tables([table for chunk in open_source(source).chunks for _, table in chunk.read()])
 
 
@@ -26,10 +26,10 @@ def label(log: pa.Table, task: str) -> np.ndarray:
 
 
 def test_the_same_settings_give_the_same_rows():
-    source = SyntheticSource(num_interactions=5000)
+    source = SyntheticSourceConfig(num_interactions=5000)
     planted = open_source(source)
     other = open_source(source.model_copy(update={"seed": 1}))
-    assert log_of(source).equals(log_of(SyntheticSource(num_interactions=5000)))
+    assert log_of(source).equals(log_of(SyntheticSourceConfig(num_interactions=5000)))
     assert planted.fingerprint == open_source(source).fingerprint
     assert planted.fingerprint != other.fingerprint
     assert not log_of(source).equals(log_of(source.model_copy(update={"seed": 1})))
@@ -37,7 +37,7 @@ def test_the_same_settings_give_the_same_rows():
 
 def test_any_chunk_is_generated_alone(monkeypatch):
     monkeypatch.setattr(synthetic, "ROWS_PER_CHUNK", 1000)
-    source = SyntheticSource(num_interactions=3500)
+    source = SyntheticSourceConfig(num_interactions=3500)
     chunks = open_source(source).chunks
     assert [chunk.file for chunk in chunks] == ["part-00000", "part-00001", "part-00002", "part-00003"]
     whole = log_of(source)
@@ -50,7 +50,7 @@ def test_any_chunk_is_generated_alone(monkeypatch):
 
 
 def test_columns_and_tables_have_the_documented_names_and_types():
-    raw = open_source(SyntheticSource(num_users=50, num_items=40, num_interactions=300))
+    raw = open_source(SyntheticSourceConfig(num_users=50, num_items=40, num_interactions=300))
     ((_, table),) = raw.chunks[0].read()
     assert tuple(table.column_names) == tuple(raw.columns) == COLUMNS
     types = {name: str(kind) for name, kind in zip(table.schema.names, table.schema.types, strict=True)}
@@ -72,7 +72,7 @@ def test_columns_and_tables_have_the_documented_names_and_types():
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8, 1.0])
 def test_affinities_have_unit_variance_and_the_task_correlation_over_all_pairs(correlation):
-    source = SyntheticSource(num_users=60, num_items=50, task_correlation=correlation)
+    source = SyntheticSourceConfig(num_users=60, num_items=50, task_correlation=correlation)
     users, items = (grid.ravel() for grid in np.meshgrid(np.arange(60), np.arange(50)))
     covariance = np.cov(planted_world(source).affinity(users, items), bias=True)
     expected = np.full((len(TASKS), len(TASKS)), correlation) + (1 - correlation) * np.eye(len(TASKS))
@@ -81,7 +81,7 @@ def test_affinities_have_unit_variance_and_the_task_correlation_over_all_pairs(c
 
 @pytest.mark.parametrize(("signal", "low", "high"), [(0.0, 0.0, 0.05), (0.5, 0.45, 0.55), (1.0, 0.99, 1.0)])
 def test_profiles_explain_the_content_signal_of_the_factors(signal, low, high):
-    population = planted_world(SyntheticSource(num_users=4000, content_signal=signal)).users
+    population = planted_world(SyntheticSourceConfig(num_users=4000, content_signal=signal)).users
     frame = population.table.to_pandas()
     seen = [np.ones(len(frame)), frame["age"].to_numpy()]
     seen += [(frame[name] == value).to_numpy() for name in frame.columns[2:] for value in frame[name].unique()]
@@ -92,7 +92,7 @@ def test_profiles_explain_the_content_signal_of_the_factors(signal, low, high):
 
 
 def test_rating_of_the_true_affinity_has_the_rmse_of_the_noise():
-    source = SyntheticSource(num_interactions=100_000, noise=0.7, label_share={"rating": 1.0})
+    source = SyntheticSourceConfig(num_interactions=100_000, noise=0.7, label_share={"rating": 1.0})
     log = log_of(source)
     affinity = planted_world(source).affinity(codes(log["user_id"]), codes(log["item_id"]))[TASKS.index("rating")]
     errors = label(log, "rating") - MEAN_RATING - affinity
@@ -102,7 +102,7 @@ def test_rating_of_the_true_affinity_has_the_rmse_of_the_noise():
 
 @pytest.mark.parametrize("task", ["click", "purchase"])
 def test_true_affinity_has_the_auc_of_the_noise_floor(task):
-    source = SyntheticSource(label_share={})
+    source = SyntheticSourceConfig(label_share={})
     log = log_of(source)
     affinity = planted_world(source).affinity(codes(log["user_id"]), codes(log["item_id"]))[TASKS.index(task)]
     positive = label(log, task)[np.argsort(affinity)]
@@ -123,7 +123,7 @@ def testexpected_auc_is_the_mean_of_drawn_aucs():
 
 
 def test_new_users_and_items_do_not_appear_before_they_arrive():
-    source = SyntheticSource(num_interactions=50_000, new_user_share=0.3, new_item_share=0.2, arrival_window=0.25)
+    source = SyntheticSourceConfig(num_interactions=50_000, new_user_share=0.3, new_item_share=0.2, arrival_window=0.25)
     log, world = log_of(source), planted_world(source)
     moment = np.arange(len(log)) / len(log)
     for column, population, share in (("user_id", world.users, 0.3), ("item_id", world.items, 0.2)):
@@ -136,7 +136,7 @@ def test_new_users_and_items_do_not_appear_before_they_arrive():
 
 
 def test_time_never_goes_back_and_fills_the_span():
-    times = log_of(SyntheticSource(num_interactions=10_000))["timestamp"].to_numpy()
+    times = log_of(SyntheticSourceConfig(num_interactions=10_000))["timestamp"].to_numpy()
     assert (np.diff(times) >= 0).all()
     assert times[0] == START
     assert times[-1] == pytest.approx(START + SPAN, abs=SPAN / 1000)
@@ -144,7 +144,9 @@ def test_time_never_goes_back_and_fills_the_span():
 
 @pytest.mark.parametrize("exponent", [0.0, 0.7, 1.0])
 def test_item_popularity_falls_with_the_exponent(exponent):
-    source = SyntheticSource(num_items=200, num_interactions=200_000, popularity_exponent=exponent, new_item_share=0.0)
+    source = SyntheticSourceConfig(
+        num_items=200, num_interactions=200_000, popularity_exponent=exponent, new_item_share=0.0
+    )
     drawn = codes(log_of(source)["item_id"])
     weights = planted_world(source).items.weights
     counts = np.bincount(drawn, minlength=200)
@@ -154,13 +156,13 @@ def test_item_popularity_falls_with_the_exponent(exponent):
 
 
 def test_labels_are_present_in_the_shares_and_all_for_a_task_that_is_not_named():
-    log = log_of(SyntheticSource(num_interactions=50_000, label_share={"rating": 0.3, "purchase": 0.0}))
+    log = log_of(SyntheticSourceConfig(num_interactions=50_000, label_share={"rating": 0.3, "purchase": 0.0}))
     shares = [1 - log[task].null_count / len(log) for task in TASKS]
     assert shares == pytest.approx([1.0, 0.3, 0.0], abs=0.01)
 
 
 def test_one_user_and_one_item_are_enough():
-    source = SyntheticSource(num_users=1, num_items=1, num_interactions=10)
+    source = SyntheticSourceConfig(num_users=1, num_items=1, num_interactions=10)
     log = log_of(source)
     assert log["user_id"].unique().to_pylist() == ["u0"]
     assert np.isfinite(label(log_of(source.model_copy(update={"label_share": {}})), "rating")).all()
@@ -168,15 +170,15 @@ def test_one_user_and_one_item_are_enough():
 
 def test_an_empty_log_is_refused():
     with pytest.raises(InputError, match=r"empty log: expected .*num_interactions of at least 1, found 0"):
-        open_source(SyntheticSource(num_interactions=0))
+        open_source(SyntheticSourceConfig(num_interactions=0))
 
 
 def test_an_unknown_task_is_refused():
     with pytest.raises(InputError, match=r"label_share: expected the tasks click, rating, purchase, found like"):
-        open_source(SyntheticSource(label_share={"like": 0.5}))
+        open_source(SyntheticSourceConfig(label_share={"like": 0.5}))
 
 
 def test_any_part_of_a_hundred_million_rows_is_read_without_the_others():
-    raw = open_source(SyntheticSource(num_interactions=100_000_000))
+    raw = open_source(SyntheticSourceConfig(num_interactions=100_000_000))
     ((_, table),) = raw.chunks[-1].read()
     assert (len(raw.chunks), len(table)) == (1000, 100_000)

@@ -9,7 +9,7 @@ import torch
 
 from mtl_ray.balancing import Step, make_step
 from mtl_ray.config import Experiment, override, parse
-from mtl_ray.config.model import Architecture
+from mtl_ray.config.model import ArchitectureConfig
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.architectures.esmm import log_odds_of_product
 from mtl_ray.models.layers import GateUnit
@@ -17,7 +17,7 @@ from mtl_ray.schema import FittedTask, Schema, label_column
 from tests.support import TREE
 from tests.unit.conftest import batch_of, schema_of
 
-KINDS = [member.model_fields["kind"].default for member in typing.get_args(typing.get_args(Architecture)[0])]
+KINDS = [member.model_fields["kind"].default for member in typing.get_args(typing.get_args(ArchitectureConfig)[0])]
 TASKS: dict[int, dict[str, Any]] = {
     1: {"click": {"kind": "binary"}},
     2: {"click": {"kind": "binary"}, "purchase": {"kind": "binary", "after": "click"}},

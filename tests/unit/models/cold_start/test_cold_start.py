@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from mtl_ray.config import Experiment, override, parse
-from mtl_ray.config.cold_start import MWUF, CLCRec, ContentGate, MetaEmbedding
+from mtl_ray.config.cold_start import CLCRecConfig, ContentGateConfig, MetaEmbeddingConfig, MWUFConfig
 from mtl_ray.config.features import attributes_of
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.cold_start import content as cold_start
@@ -145,11 +145,11 @@ def test_an_unseen_item_asks_the_history_by_its_content(kind: str):
 
 
 def content_of(size: int, width: int) -> Content:
-    return Content({"age": size}, width, ContentGate().content)
+    return Content({"age": size}, width, ContentGateConfig().content)
 
 
 def test_the_gate_is_the_credibility_of_a_mean():
-    gate = cold_start.ContentGate(content_of(3, 2), ContentGate(interactions=4))
+    gate = cold_start.ContentGate(content_of(3, 2), ContentGateConfig(interactions=4))
     support = torch.tensor([0, 1, 4, 12, 1_000_000])
     own, content = torch.ones(5, 2), torch.zeros(5, 2)
     shares = gate(Sides(own, content, support, support))[:, 0]
@@ -158,7 +158,7 @@ def test_the_gate_is_the_credibility_of_a_mean():
 
 
 def test_the_contrast_of_a_known_id_goes_over_each_entity_once():
-    spec = CLCRec(weight=0.5, temperature=0.3)
+    spec = CLCRecConfig(weight=0.5, temperature=0.3)
     part = cold_start.CLCRec(content_of(3, 4), spec)
     own, content = torch.randn(5, 4), torch.randn(5, 4)
     rows = torch.tensor([7, 8, 8, 9, 7])
@@ -192,7 +192,7 @@ def test_the_meta_loss_goes_through_a_step_of_each_entity():
     targets = torch.tensor([1.0, 3.0, 5.0, -2.0, 0.5])
     rows, first = torch.tensor([7, 7, 7, 8, 8]), torch.tensor([True, True, False, False, False])
     phi = torch.tensor([0.5, 0.25], requires_grad=True)
-    part = meta_learned.MetaEmbedding(content_of(3, 1), MetaEmbedding(alpha=0.3, step=0.2))
+    part = meta_learned.MetaEmbedding(content_of(3, 1), MetaEmbeddingConfig(alpha=0.3, step=0.2))
     sides = Sides(torch.zeros(5, 1), phi[rows - 7][:, None], torch.zeros(5), rows)
     found = part.lesson({"shared": part}, squares(sides, targets), rows, first)
     a, b = 0.5, 0.25
@@ -207,7 +207,7 @@ def test_the_meta_loss_goes_through_a_step_of_each_entity():
 
 def warmed_up(interactions: int = 3) -> meta_learned.MWUF:
     """Of ten ids, with vectors of two numbers and an audience of three."""
-    part = meta_learned.MWUF(content_of(3, 2), MWUF(interactions=interactions), 10, 3)
+    part = meta_learned.MWUF(content_of(3, 2), MWUFConfig(interactions=interactions), 10, 3)
     with torch.no_grad():
         for tensor in (part.cold.weight, part.mean, part.audience):
             tensor.normal_()
