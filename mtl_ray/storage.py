@@ -181,7 +181,7 @@ class Folder:
         """Write a value as JSON."""
         self.write_text(name, json.dumps(value, indent=2) + "\n")
 
-    def write_whole(self, name: str, text: str) -> None:
+    def write_atomic(self, name: str, text: str) -> None:
         """Write a UTF-8 file aside and rename it: it is there whole or not at all. `name` may begin with folders."""
         parent, _, file = name.rpartition("/")
         folder = self / parent if parent else self

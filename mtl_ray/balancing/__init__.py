@@ -2,6 +2,6 @@
 
 from mtl_ray.balancing.base import Balancer
 from mtl_ray.balancing.build import build_balancer
-from mtl_ray.balancing.task_losses import Step, make_step
+from mtl_ray.balancing.task_losses import TaskLosses, make_task_losses
 
-__all__ = ["Balancer", "Step", "build_balancer", "make_step"]
+__all__ = ["Balancer", "TaskLosses", "build_balancer", "make_task_losses"]

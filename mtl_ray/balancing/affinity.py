@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from mtl_ray.balancing.task_losses import Step
+from mtl_ray.balancing.task_losses import TaskLosses
 from mtl_ray.distributed import sum_over_ranks
 
 
 def lookahead_affinity(
-    train: Callable[[], Step], probe: Callable[[], Step], optimizer: torch.optim.Optimizer
+    train: Callable[[], TaskLosses], probe: Callable[[], TaskLosses], optimizer: torch.optim.Optimizer
 ) -> Tensor:
     """Lookahead affinity of every pair of tasks (TAG, Fifty et al. 2021), of the whole global batch.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl_ray.balancing.base import Balancer
 from mtl_ray.balancing.gramian import GradientBalancer, Space
-from mtl_ray.balancing.task_losses import Step, cosines
+from mtl_ray.balancing.task_losses import TaskLosses, cosines
 
 
 class GradientToTargetBalancer(GradientBalancer):
@@ -25,7 +25,7 @@ class GradientToTargetBalancer(GradientBalancer):
         self.register_buffer("declared", declared, persistent=False)
         self.target, self.gate = target, gate
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         cosine = cosines(self.gramian(step))[self.target]
         gate = cosine.clamp(min=0) if self.gate == "weighted" else (cosine >= 0).to(cosine)
         gate[self.target] = 1
@@ -56,7 +56,7 @@ class BanditBalancer(Balancer):
         self.targets, self.eta = list(targets), eta
         self.probe_every, self.probe_rows = every, rows
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         policy = torch.sigmoid(self.scores)
         policy[self.targets] = 1
         weights = self.declared * policy

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.balancing.task_losses import Step
+from mtl_ray.balancing.task_losses import TaskLosses
 
 
 class Balancer(nn.Module, ABC):
@@ -31,14 +31,14 @@ class Balancer(nn.Module, ABC):
         """Of the balancer's own parameters."""
 
     @abstractmethod
-    def weights(self, step: Step) -> Tensor:
+    def weights(self, step: TaskLosses) -> Tensor:
         """(T,) float64 weights of the tasks in this step; those of tasks without a label do not matter."""
 
-    def correction(self, step: Step) -> Tensor | None:
+    def correction(self, step: TaskLosses) -> Tensor | None:
         """A scalar to add to the loss, for a method whose step is not a combination of the tasks' gradients."""
         return None
 
-    def forward(self, step: Step) -> tuple[Tensor, Tensor]:
+    def forward(self, step: TaskLosses) -> tuple[Tensor, Tensor]:
         """This worker's part of the training loss, and the (T,) weights."""
         if self.needs_label and not step.present.any():
             return sum(step.losses, torch.zeros_like(step.losses[0])), torch.zeros_like(step.values)
@@ -47,7 +47,7 @@ class Balancer(nn.Module, ABC):
         correction = self.correction(step)
         return loss if correction is None else loss + correction, weights
 
-    def after(self, before: Step, after: Step) -> None:
+    def after(self, before: TaskLosses, after: TaskLosses) -> None:
         """Learn from the losses on the sample of the same global batch before and after the step."""
 
     def reward(self, affinity: Tensor) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl_ray.balancing.task_losses import Step, cosines
+from mtl_ray.balancing.task_losses import TaskLosses, cosines
 from mtl_ray.distributed import sum_over_ranks
 
 
@@ -31,7 +31,7 @@ class Monitor:
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
 
-    def observe_step(self, step: Step, weights: Tensor) -> None:
+    def observe_step(self, step: TaskLosses, weights: Tensor) -> None:
         """Look at a step, the same on all workers; only tasks with a label in the batch count."""
         present = [number for number, has in enumerate(step.present.tolist()) if has]
         values, weights_of = step.values.tolist(), weights.tolist()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtl_ray.balancing.base import Balancer
-from mtl_ray.balancing.task_losses import Step
+from mtl_ray.balancing.task_losses import TaskLosses
 from mtl_ray.distributed import sum_over_ranks, world_size
 
 
@@ -23,12 +23,12 @@ class GradDropBalancer(Balancer):
         super().__init__()
         self.leak = leak
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         return torch.ones_like(step.values)
 
-    def correction(self, step: Step) -> Tensor:  # noqa: D102
-        z, gradients = step.representation, step.tip_gradients
-        signs = step.seen_by_tips(z.detach().sign().to(gradients.dtype))
+    def correction(self, step: TaskLosses) -> Tensor:  # noqa: D102
+        z, gradients = step.representation, step.representation_gradients
+        signs = step.as_task_representations(z.detach().sign().to(gradients.dtype))
         sums = sum_over_ranks((gradients * signs).sum(1).double())
         positive = 0.5 * (1 + sums.sum(0) / sums.abs().sum(0).clamp(min=1e-300))
         draw = torch.rand(len(positive), dtype=torch.float64).to(positive)
@@ -55,10 +55,10 @@ class DBMTLBalancer(Balancer):
         self.average: Tensor | None = None
         self.register_buffer("num_steps", torch.zeros(()))
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         return 1 / step.values.clamp(min=1e-8)
 
-    def correction(self, step: Step) -> Tensor:  # noqa: D102
+    def correction(self, step: TaskLosses) -> Tensor:  # noqa: D102
         weights = torch.where(step.present, self.weights(step), 0.0)
         newest = step.parameter_gradients * weights[:, None].to(step.parameter_gradients)
         old = torch.zeros_like(newest) if self.average is None else self.average.to(newest)

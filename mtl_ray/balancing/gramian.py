@@ -10,7 +10,7 @@ from torchjd.aggregation import GradVacWeighting, Weighting
 from torchjd.linalg import DualConeProjector, PSDMatrix
 
 from mtl_ray.balancing.base import Balancer
-from mtl_ray.balancing.task_losses import Step
+from mtl_ray.balancing.task_losses import TaskLosses
 
 Space = Literal["representation", "parameters"]
 
@@ -26,7 +26,7 @@ class GradientBalancer(Balancer):
         super().__init__()
         self.space = space
 
-    def gramian(self, step: Step) -> Tensor:
+    def gramian(self, step: TaskLosses) -> Tensor:
         """(T, T) float64 inner products of the tasks' gradients, of the global batch."""
         return step.gramian if self.space == "representation" else step.parameter_gramian
 
@@ -51,7 +51,7 @@ class GramianBalancer(GradientBalancer):
         super().__init__(space)
         self.weighting = weighting
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         gramian, present = scaled(self.gramian(step), step.present), step.present
         weights = torch.ones_like(step.values)
         if gramian.isfinite().all():  # an overflow in float16: the model will skip this step
@@ -70,7 +70,7 @@ class GradVacBalancer(GradientBalancer):
         self.weighting = GradVacWeighting(beta=beta)
         self.weighting(torch.eye(num_tasks, dtype=torch.float64))  # makes its state, zeros, for the checkpoint
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         gramian, present = scaled(self.gramian(step), step.present), step.present
         if not gramian.isfinite().all():
             return torch.ones_like(step.values)
@@ -100,7 +100,7 @@ class GradNormBalancer(GradientBalancer):
         self.register_buffer("first", torch.full((num_tasks,), torch.nan))
         self.optimizer = torch.optim.Adam([self.own], lr=lr)
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         assert self.optimizer is not None
         weights, norms = self.own.detach().clone(), self.gramian(step).diagonal().sqrt()
         if not (norms.isfinite().all() and step.values.isfinite().all()):
@@ -134,7 +134,7 @@ class NashMTLBalancer(GradientBalancer):
         self.register_buffer("solution", torch.ones(num_tasks))
         self.register_buffer("age", torch.zeros(()))
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         if self.age % self.every and not self.max_norm:
             self.age += 1
             return self.solution.clone()

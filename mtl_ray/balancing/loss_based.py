@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchjd.scalarization import DWA, FAMO, IMTLL, UW, Scalarizer
 
 from mtl_ray.balancing.base import Balancer
-from mtl_ray.balancing.task_losses import Step
+from mtl_ray.balancing.task_losses import TaskLosses
 
 TINY = 1e-12
 """Losses are at least so large where a logarithm or a ratio is taken."""
@@ -25,7 +25,7 @@ class PlainScalarization(Balancer):
         super().__init__()
         self.scalarizer = scalarizer
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         weights = torch.zeros_like(step.values)
         weights[step.present] = derivative(self.scalarizer, step.values[step.present].clamp(min=TINY))
         return weights
@@ -46,7 +46,7 @@ class LearnedScalarization(Balancer):
         (self.own,) = scalarizer.parameters()
         self.optimizer = torch.optim.Adam([self.own], lr=lr)
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         assert self.optimizer is not None
         weights = derivative(self.scalarizer, step.values, [self.own])
         if step.values.isfinite().all():  # else the model will skip this step, too
@@ -72,11 +72,11 @@ class FAMOBalancer(Balancer):
         self.optimizer = torch.optim.Adam([self.own], lr=lr, weight_decay=gamma)
         self.sample = sample
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         values = torch.where(step.present, step.values.clamp(min=TINY), torch.inf)
         return derivative(self.scalarizer, values)  # 1 / inf: absent from c, too
 
-    def after(self, before: Step, after: Step) -> None:  # noqa: D102
+    def after(self, before: TaskLosses, after: TaskLosses) -> None:  # noqa: D102
         assert self.optimizer is not None
         present = before.present
         change = (before.values.clamp(min=TINY).log() - after.values.clamp(min=TINY).log())[present]
@@ -101,7 +101,7 @@ class DWABalancer(Balancer):
         self.temperature = temperature
         self.register_buffer("means", torch.full((2, num_tasks), torch.nan))
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         scalarizer = DWA(self.temperature)
         for means in self.means:
             if means.isfinite().all():
@@ -130,7 +130,7 @@ class DTPBalancer(Balancer):
         self.alpha, self.gamma = alpha, gamma
         self.register_buffer("performance", torch.full((num_tasks,), torch.nan))
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         newest = torch.exp(-step.values)
         old = torch.where(self.performance.isnan(), newest, self.performance)
         self.performance = torch.where(step.present & newest.isfinite(), old.lerp(newest, self.alpha), self.performance)

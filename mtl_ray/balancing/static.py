@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mtl_ray.balancing.base import Balancer
-from mtl_ray.balancing.task_losses import Step
+from mtl_ray.balancing.task_losses import TaskLosses
 
 
 class StaticBalancer(Balancer):
@@ -18,7 +18,7 @@ class StaticBalancer(Balancer):
         super().__init__()
         self.register_buffer("declared", weights, persistent=False)
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         return self.declared
 
 
@@ -34,7 +34,7 @@ class ScheduledBalancer(StaticBalancer):
         super().__init__(weights)
         self.schedule = schedule
 
-    def weights(self, step: Step) -> Tensor:  # noqa: D102
+    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         weights = self.declared.clone()
         for task, changes in self.schedule.items():
             begun = [first for first in changes if first <= step.epoch]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from mtl_ray.distributed import sum_over_ranks
-from mtl_ray.models.layers import Forward
+from mtl_ray.models.layers import ModelOutput
 
 
 @dataclass
-class Step:
+class TaskLosses:
     """Losses and gradients of the tasks in one global batch of which this worker holds some rows.
 
     Whatever a balancer decides, it decides from numbers of the whole global batch: loss values, and inner products of
@@ -28,10 +28,10 @@ class Step:
     """(T,) bool: tasks with a label in the global batch."""
     shared: Tensor | None = None
     """(B, ...) the representation that the tasks share, of this worker's rows."""
-    tips: Sequence[Sequence[Tensor]] = ()
+    task_representations: Sequence[Sequence[Tensor]] = ()
     """By task, the tensors (rows of a micro-batch, ..., d) through which alone its loss depends on `shared`; `shared`
     itself where empty."""
-    mixing: Tensor | None = None
+    mixture_weights: Tensor | None = None
     """(T, B, E) where the tips are mixtures sum_e mixing[t, :, e] shared[:, e], and more that is not shared."""
     penalty: Tensor | None = None
     """This worker's part of what the architecture adds to the loss, with gradient: no balancer weighs it."""
@@ -40,13 +40,16 @@ class Step:
     """Factor that keeps gradients in the range of float16."""
 
     @cached_property
-    def tip_gradients(self) -> Tensor:
+    def representation_gradients(self) -> Tensor:
         """(T, rows, d) gradients D_t of the tasks on their tips, of this worker's rows.
 
-        That on the representation is D_t itself, or `mixing`_t D_t' row by row: the mixtures of experts are not gone
+        That on the representation is D_t itself, or `mixture_weights`_t D_t' row by row: the mixtures of experts are not gone
         through, nor are gradients of E vectors a row held for each task.
         """
-        parts = [gradients[: len(tips)] for gradients, tips in zip(self._passes, self._tips, strict=True)]
+        parts = [
+            gradients[: len(task_representations)]
+            for gradients, task_representations in zip(self._passes, self._task_representations, strict=True)
+        ]
         return torch.stack([torch.cat([g.reshape(-1, g.shape[-1]) for g in part]) for part in parts])
 
     @cached_property
@@ -61,24 +64,24 @@ class Step:
 
         The representation of the global batch has the rows of all workers, one after the other, hence the sum.
         """
-        if self.mixing is None:
-            rows = self.tip_gradients.flatten(1)
+        if self.mixture_weights is None:
+            rows = self.representation_gradients.flatten(1)
             return sum_over_ranks((rows @ rows.T).double())
-        factors = (self.mixing, self.tip_gradients)
-        mixing, gradients = (torch.bmm(factor.transpose(0, 1), factor.permute(1, 2, 0)) for factor in factors)
-        return sum_over_ranks((mixing * gradients).sum(0).double())
+        factors = (self.mixture_weights, self.representation_gradients)
+        mixture_weights, gradients = (torch.bmm(factor.transpose(0, 1), factor.permute(1, 2, 0)) for factor in factors)
+        return sum_over_ranks((mixture_weights * gradients).sum(0).double())
 
-    def seen_by_tips(self, x: Tensor) -> Tensor:
+    def as_task_representations(self, x: Tensor) -> Tensor:
         """(T or 1, rows, d) what the tips would be if `x`, shaped as `shared`, were what the tasks share."""
-        if self.mixing is None:
+        if self.mixture_weights is None:
             return x.reshape(1, -1, x.shape[-1])
-        return torch.bmm(self.mixing.transpose(0, 1), x).transpose(0, 1)
+        return torch.bmm(self.mixture_weights.transpose(0, 1), x).transpose(0, 1)
 
     def on_representation(self, gradients: Tensor) -> Tensor:
         """The gradient on `shared`, flat, of the sum of tasks that have the (T, rows, d) `gradients` on their tips."""
-        if self.mixing is None:
+        if self.mixture_weights is None:
             return gradients.sum(0).flatten()
-        return torch.bmm(self.mixing.permute(1, 2, 0), gradients.transpose(0, 1)).flatten()
+        return torch.bmm(self.mixture_weights.permute(1, 2, 0), gradients.transpose(0, 1)).flatten()
 
     @cached_property
     def parameter_gramian(self) -> Tensor:
@@ -97,8 +100,8 @@ class Step:
         return self.shared
 
     @property
-    def _tips(self) -> Sequence[Sequence[Tensor]]:
-        return self.tips or [[self.representation]] * len(self.losses)
+    def _task_representations(self) -> Sequence[Sequence[Tensor]]:
+        return self.task_representations or [[self.representation]] * len(self.losses)
 
     @cached_property
     def shared_parameters(self) -> list[Tensor]:
@@ -108,14 +111,19 @@ class Step:
     @cached_property
     def _heads(self) -> list[Tensor]:
         """Parameters that the losses reach past the tips; none if they also reach some below the tips so."""
-        tips = [tip for tips in self._tips for tip in tips]
-        heads = leaves(self.losses, tips)
-        return [] if set(heads) & set(leaves(tips)) else heads
+        task_representations = [
+            tip for task_representations in self._task_representations for tip in task_representations
+        ]
+        heads = leaves(self.losses, task_representations)
+        return [] if set(heads) & set(leaves(task_representations)) else heads
 
     @cached_property
     def _passes(self) -> list[list[Tensor]]:
         """By task, its gradients on its tips and on the heads."""
-        return [self.gradient(loss, [*tips, *self._heads]) for loss, tips in zip(self.losses, self._tips, strict=True)]
+        return [
+            self.gradient(loss, [*task_representations, *self._heads])
+            for loss, task_representations in zip(self.losses, self._task_representations, strict=True)
+        ]
 
     def weighted_loss(self, weights: Tensor) -> Tensor:
         """A scalar with the gradient of this worker's part of weights @ losses.
@@ -127,8 +135,10 @@ class Step:
         if not gone or not self._heads or any(gradient.is_sparse for task in gone for gradient in task):
             return weights @ torch.stack(tuple(self.losses))
         received: dict[Tensor, list[Tensor]] = {}
-        for weight, tips, gradients in zip(weights, self._tips, self._passes, strict=True):
-            for tensor, gradient in zip([*tips, *self._heads], gradients, strict=True):
+        for weight, task_representations, gradients in zip(
+            weights, self._task_representations, self._passes, strict=True
+        ):
+            for tensor, gradient in zip([*task_representations, *self._heads], gradients, strict=True):
                 received.setdefault(tensor, []).append(weight * gradient)
         # A representation is of half width in mixed precision.
         terms = [(tensor.to(weights.dtype) * sum(parts)).sum() for tensor, parts in received.items()]
@@ -140,15 +150,15 @@ class Step:
         return [gradient.to(loss.dtype) / self.loss_scale for gradient in scaled]
 
 
-def make_step(
+def make_task_losses(
     tasks: Sequence[str],
     sums: Sequence[Tensor],
     totals: Tensor,
     num_rows: Tensor,
-    forward: Forward,
+    forward: ModelOutput,
     epoch: int = 0,
     loss_scale: float = 1.0,
-) -> Step:
+) -> TaskLosses:
     """A step from this worker's summed losses, with gradient, and the sums and counts of all workers.
 
     Args:
@@ -158,19 +168,31 @@ def make_step(
         num_rows: (), rows of the global batch.
         forward: what the model gave.
         epoch: number of the epoch.
-        loss_scale: see `Step`.
+        loss_scale: see `TaskLosses`.
     """
     num_labels = totals[len(sums) :]
     rows = num_labels.clamp(min=1)
     values = totals[: len(sums)].double() / rows
     losses = [loss / row for loss, row in zip(sums, rows, strict=True)]
     penalty = None if forward.penalty is None else forward.penalty.sum() / num_rows
-    tips, mixing = _readings(tasks, forward, losses[0].dtype)
-    return Step(losses, values, num_labels > 0, forward.shared, tips, mixing, penalty, epoch, loss_scale)
+    task_representations, mixture_weights = _readings(tasks, forward, losses[0].dtype)
+    return TaskLosses(
+        losses,
+        values,
+        num_labels > 0,
+        forward.shared,
+        task_representations,
+        mixture_weights,
+        penalty,
+        epoch,
+        loss_scale,
+    )
 
 
-def _readings(tasks: Sequence[str], forward: Forward, dtype: torch.dtype) -> tuple[list[list[Tensor]], Tensor | None]:
-    """By task the tips, and (T, B, E) how they mix what is shared; see `Step`."""
+def _readings(
+    tasks: Sequence[str], forward: ModelOutput, dtype: torch.dtype
+) -> tuple[list[list[Tensor]], Tensor | None]:
+    """By task the tips, and (T, B, E) how they mix what is shared; see `TaskLosses`."""
     parts = forward.parts or (forward,)
     if forward.shared is None:
         return [], None
@@ -178,8 +200,8 @@ def _readings(tasks: Sequence[str], forward: Forward, dtype: torch.dtype) -> tup
         return [[part.shared for part in parts]] * len(tasks), None  # pyright: ignore[reportReturnType]
     # A task that reads none of the mixtures has a gradient of 0 on any of them.
     readings = [[part.mixtures.get(task) or next(iter(part.mixtures.values())) for part in parts] for task in tasks]
-    mixing = [torch.cat([mixture.weights.detach() for mixture in reading]) for reading in readings]
-    return [[mixture.value for mixture in reading] for reading in readings], torch.stack(mixing).to(dtype)
+    mixture_weights = [torch.cat([mixture.weights.detach() for mixture in reading]) for reading in readings]
+    return [[mixture.value for mixture in reading] for reading in readings], torch.stack(mixture_weights).to(dtype)
 
 
 def leaves(tensors: Iterable[Tensor], past: Iterable[Tensor] = ()) -> list[Tensor]:

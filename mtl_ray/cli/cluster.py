@@ -42,7 +42,7 @@ def submit(
     options = [*(word for change in changes for word in ("--set", change)), *context.args]
     parsed = commands[verb].make_context(verb, [experiment, *options])  # a mistake is told here, not on the cluster
 
-    from mtl_ray.cluster.environment import passed
+    from mtl_ray.cluster.environment import forwarded_environment
     from mtl_ray.cluster.submit import SubmissionError, check_locations, pack
     from mtl_ray.cluster.submit import follow as follow_job
     from mtl_ray.cluster.submit import submit as run
@@ -50,7 +50,7 @@ def submit(
 
     settings = load(experiment, changes)
     check_locations(settings, {f"--{name}": parsed.params.get(name) for name in PLACES})
-    environment = passed(env)
+    environment = forwarded_environment(env)
     packed, inside = pack(folder, experiment, settings, int(max_megabytes * 2**20))
     say(f"packed: {len(packed.files):,} files, {packed.num_bytes / 2**20:.1f} MB")
     if environment.names:

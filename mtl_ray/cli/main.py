@@ -14,7 +14,7 @@ import typer
 from mtl_ray.cli.cluster import submit
 from mtl_ray.cli.console import Json, Keys, console, names_of, say, write_result
 from mtl_ray.cli.models import drift, evaluate, export, predict, promote, recommend, serve
-from mtl_ray.cluster.environment import open_sealed
+from mtl_ray.cluster.environment import decrypt_environment
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError
 
@@ -34,7 +34,7 @@ Set = Annotated[list[str], typer.Option("--set", help="Override a setting: dotte
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; exit 0 success, 1 the work failed, 2 bad input, 3 drift, 130 interrupted."""
-    open_sealed()
+    decrypt_environment()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     warnings.showwarning = _show
     warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -105,7 +105,7 @@ def check(
         say(f"compare: {len(cells)} trainings, {', '.join(dict.fromkeys(cell.variant for cell in cells))}")
     if search := settings.tune:
         say(f"tune: {search.trials} trials over {', '.join(parameters_of(settings))}, by {search.algorithm.kind}")
-    write_result(json_file, result.numbers())
+    write_result(json_file, result.to_dict())
 
 
 @app.command()
@@ -198,7 +198,7 @@ def daily(
     say(f"report: {day.folder}/report.html")
     bad = sum(day.scored.quarantined.values())
     say(f"version {day.champion} scored {day.scored.num_rows:,} rows, {bad:,} bad: {day.scored.folder}")
-    write_result(json_file, day.numbers())
+    write_result(json_file, day.to_dict())
 
 
 @app.command()
@@ -237,7 +237,7 @@ def compare(
     say(f"MLflow run: {compared.run_id}")
     say(f"report: {compared.folder}/report.html, comparison.md, comparison.json")
     result = {"run": compared.name, "run_id": compared.run_id, "folder": compared.folder.location}
-    write_result(json_file, {**result, **compared.comparison.numbers()})
+    write_result(json_file, {**result, **compared.comparison.to_dict()})
 
 
 @app.command()
@@ -276,7 +276,7 @@ def tune(
     console.print(tuned.tuning.table())
     for line in tuned.lines():
         say(line)
-    write_result(json_file, tuned.numbers())
+    write_result(json_file, tuned.to_dict())
     if tuned.tuning.best is None:
         raise typer.Exit(1)
 

@@ -132,7 +132,7 @@ def drift(
     limits = Limits(max_psi, max_null_change, max_unknown_rise)
     found = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, limits)
     console.print(found.table())
-    write_result(json_file, found.numbers())
+    write_result(json_file, found.to_dict())
     if found.drifted:
         say(f"drift: {', '.join(found.drifted)}")
         raise typer.Exit(3)
@@ -196,7 +196,7 @@ def promote(
     console.print(Markdown(decision.markdown()))
     if dry_run:
         say("dry run: nothing was changed")
-    write_result(json_file, decision.numbers())
+    write_result(json_file, decision.to_dict())
     if not decision.live:
         raise typer.Exit(1)
 

@@ -29,15 +29,15 @@ SECRET = (
 )
 """Variables that go with a job encrypted, as those that the user names do."""
 
-SEALED = "MTL_RAY_SEALED"
+ENCRYPTED = "MTL_RAY_SEALED"
 """Variable that holds the secret ones."""
 
-OPEN = "mtl_ray.cluster.environment.open_sealed"
+OPEN = "mtl_ray.cluster.environment.decrypt_environment"
 """What every worker process of a job runs when it starts; its driver does so by itself."""
 
 
 @dataclass(frozen=True)
-class Passed:
+class ForwardedEnvironment:
     """The environment of a job."""
 
     variables: dict[str, str]
@@ -47,7 +47,7 @@ class Passed:
     """Secret ones that are set, but not passed to a cluster without a token."""
 
 
-def passed(also: Sequence[str] = ()) -> Passed:
+def forwarded_environment(also: Sequence[str] = ()) -> ForwardedEnvironment:
     """The variables that go with a job.
 
     Args:
@@ -66,7 +66,7 @@ def passed(also: Sequence[str] = ()) -> Passed:
     for name in [name for name, value in plain.items() if without_credentials(value) != value]:
         secret[name] = plain.pop(name)
     if not secret:
-        return Passed(plain, sorted(plain), [])
+        return ForwardedEnvironment(plain, sorted(plain), [])
     key = _key()
     if key is None:
         if also:
@@ -74,16 +74,16 @@ def passed(also: Sequence[str] = ()) -> Passed:
                 f"--env {also[0]}: expected token authentication, with which it is encrypted: RAY_AUTH_MODE=token and "
                 "RAY_AUTH_TOKEN, here and on the cluster; without it Ray would write it into its logs"
             )
-        return Passed(plain, sorted(plain), sorted(secret))
+        return ForwardedEnvironment(plain, sorted(plain), sorted(secret))
     from cryptography.fernet import Fernet  # noqa: PLC0415 - slow to load
 
     sealed = Fernet(key).encrypt(json.dumps(secret).encode()).decode()
-    return Passed({**plain, SEALED: sealed}, sorted([*plain, *secret]), [])
+    return ForwardedEnvironment({**plain, ENCRYPTED: sealed}, sorted([*plain, *secret]), [])
 
 
-def open_sealed() -> None:
+def decrypt_environment() -> None:
     """Put the secret variables of the job into the environment of this process. Raises RuntimeError without its key."""
-    if (sealed := os.environ.get(SEALED)) is None:
+    if (sealed := os.environ.get(ENCRYPTED)) is None:
         return
     from cryptography.fernet import Fernet, InvalidToken  # noqa: PLC0415 - slow to load
 

@@ -20,7 +20,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from requests import RequestException
 
 from mtl_ray.cluster.archive import Package, package
-from mtl_ray.cluster.environment import OPEN, Passed
+from mtl_ray.cluster.environment import OPEN, ForwardedEnvironment
 from mtl_ray.config import Experiment, load
 from mtl_ray.config.data import TableSourceConfig
 from mtl_ray.credentials import without_credentials
@@ -95,7 +95,9 @@ def pack(folder: Path, file: str, experiment: Experiment, max_bytes: int) -> tup
     return packed, inside
 
 
-def submit(arguments: Sequence[str], packed: Package, environment: Passed, address: str, name: str) -> Job:
+def submit(
+    arguments: Sequence[str], packed: Package, environment: ForwardedEnvironment, address: str, name: str
+) -> Job:
     """Send a job that runs `mtl-ray` with these arguments in a copy of the packed folder.
 
     Raises:
@@ -129,7 +131,7 @@ def submit(arguments: Sequence[str], packed: Package, environment: Passed, addre
             time.sleep(1)
 
 
-def follow(job: Job, report: Callable[[str], None]) -> int:
+def follow(job: Job, echo: Callable[[str], None]) -> int:
     """Copy the job's output until it ends; returns its exit code.
 
     Ctrl-C ends that with 130 and leaves the job running; a second one within `SECOND_THOUGHTS` stops the job.
@@ -144,17 +146,17 @@ def follow(job: Job, report: Callable[[str], None]) -> int:
         try:
             reader.ended.wait(0.1)  # `Thread.join` would take a thread for ended that a Ctrl-C finds it waiting for
             if interrupted is not None and time.monotonic() > interrupted + SECOND_THOUGHTS:
-                report(f"the job goes on; its output: {job.command('logs')} --follow")
+                echo(f"the job goes on; its output: {job.command('logs')} --follow")
                 return 130
         except KeyboardInterrupt:
             if interrupted is not None:
-                report("stopping the job")
+                echo("stopping the job")
                 job.client.stop_job(job.name)
                 _wait(job)
-                report("stopped")
+                echo("stopped")
                 return 130
             interrupted = time.monotonic()
-            report(f"\nCtrl-C again stops the job; otherwise it goes on, until: {job.command('stop')}")
+            echo(f"\nCtrl-C again stops the job; otherwise it goes on, until: {job.command('stop')}")
     if reader.failure:
         reason = f"{without_credentials(job.address)} does not answer: {first_line(reader.failure)}"
         raise SubmissionError(f"{reason}; the job may go on; its output: {job.command('logs')} --follow")
@@ -163,10 +165,10 @@ def follow(job: Job, report: Callable[[str], None]) -> int:
     if ended.status == JobStatus.SUCCEEDED:
         return 0
     if ended.status == JobStatus.STOPPED:
-        report("the job was stopped")
+        echo("the job was stopped")
         return 130
     if ended.driver_exit_code is None:
-        report(f"the job failed: {without_credentials(ended.message or '')}")
+        echo(f"the job failed: {without_credentials(ended.message or '')}")
         return 1
     return ended.driver_exit_code if ended.driver_exit_code > 0 else 128 - ended.driver_exit_code
 

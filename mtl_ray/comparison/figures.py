@@ -6,7 +6,7 @@ from itertools import cycle
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from mtl_ray.comparison.grid import Cell
+from mtl_ray.comparison.grid import GridRun
 from mtl_ray.comparison.results import Comparison, Row
 from mtl_ray.config.tasks import is_higher_better
 from mtl_ray.reporting.figures import BASELINE_MARKERS, COLORS, curve, heat_map, panels
@@ -89,7 +89,9 @@ def _segment_plot(comparison: Comparison) -> "Figure":
     return figure
 
 
-def variant_curves(comparison: Comparison, cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]]) -> "Figure":
+def variant_curves(
+    comparison: Comparison, cells: Sequence[GridRun], results: Mapping[str, Mapping[str, Any]]
+) -> "Figure":
     """A panel a metric: its mean over a variant's trainings, on validation rows, by epoch."""
     keys = list(dict.fromkeys(row.key for row in comparison.rows))
     figure, axes = panels(len(keys), 2, width=6.4)

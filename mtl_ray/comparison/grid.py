@@ -12,7 +12,7 @@ from mtl_ray.schema import segments
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridRun:
     """One training of the grid, by one worker. Cells of the same fold and seed are compared in pairs."""
 
     variant: str
@@ -33,7 +33,7 @@ def at_point(variant: str, point: float | None) -> str:
     return variant if point is None else f"{variant}@{point:g}"
 
 
-def grid(experiment: Experiment) -> list[Cell]:
+def grid(experiment: Experiment) -> list[GridRun]:
     """All cells, seed by seed and fold by fold, so that complete pairs come early.
 
     Raises:
@@ -53,13 +53,13 @@ def grid(experiment: Experiment) -> list[Cell]:
                 at = override(common, point_changes, f"compare.curve.{point}:") if point_changes else common
                 for variant, changes in compare.variants.items():
                     changed = override(at, changes, f"compare.variants.{variant}:")
-                    cells.append(Cell(variant, fold, seed, changed, point))
+                    cells.append(GridRun(variant, fold, seed, changed, point))
     _check_metrics(compare, cells)
     _check_segments(compare, experiment)
     return cells
 
 
-def compared_metrics(compare: CompareConfig, cells: list[Cell]) -> list[str]:
+def compared_metrics(compare: CompareConfig, cells: list[GridRun]) -> list[str]:
     """Keys `TASK/METRIC` in the order of the table: the declared ones, or the first metric of each task."""
     if compare.metrics:
         return list(compare.metrics)
@@ -67,7 +67,7 @@ def compared_metrics(compare: CompareConfig, cells: list[Cell]) -> list[str]:
     return [f"{name}/{first_metric(task)}" for name, task in tasks.items()]
 
 
-def _check_metrics(compare: CompareConfig, cells: list[Cell]) -> None:
+def _check_metrics(compare: CompareConfig, cells: list[GridRun]) -> None:
     known = {
         f"{name}/{metric}": None
         for cell in cells

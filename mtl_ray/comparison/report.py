@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mtl_ray.comparison.figures import comparison_plot, variant_curves
-from mtl_ray.comparison.grid import Cell, grid
+from mtl_ray.comparison.grid import GridRun, grid
 from mtl_ray.comparison.results import HEADER, Comparison, comparison_of, describe_changes
 from mtl_ray.config import Experiment
 from mtl_ray.errors import InputError
@@ -13,7 +13,7 @@ from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
 
 
-def compare_report(comparison: Comparison, cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]]) -> Page:
+def compare_report(comparison: Comparison, cells: Sequence[GridRun], results: Mapping[str, Mapping[str, Any]]) -> Page:
     """The page of a finished comparison.
 
     Args:
@@ -79,7 +79,7 @@ def verdict(comparison: Comparison) -> Iterator[str]:
             yield f"{variant}: {'; '.join(told)}."
 
 
-def read_cells(folder: Folder, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+def read_results(folder: Folder, cells: Sequence[GridRun]) -> dict[str, dict[str, Any]]:
     """Results of the cells of a comparison that are there, by name."""
     place = folder / "cells"
     return {c.name: place.read_json(f"{c.name}.json") for c in cells if place.exists(f"{c.name}.json")}
@@ -92,7 +92,7 @@ def write_report(experiment: Experiment, folder: Folder, run: Run) -> None:
         InputError: the comparison did not end.
     """
     cells = grid(experiment)
-    results = read_cells(folder, cells)
+    results = read_results(folder, cells)
     if len(results) < len(cells):
         raise InputError(
             f"{folder}: {len(results)} of {len(cells)} cells are there, so there is nothing to report; "

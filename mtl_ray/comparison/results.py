@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from mtl_ray.comparison.grid import Cell, at_point, compared_metrics
+from mtl_ray.comparison.grid import GridRun, at_point, compared_metrics
 from mtl_ray.config import Experiment
 from mtl_ray.config.comparison import CompareConfig
 from mtl_ray.config.tasks import is_higher_better
@@ -127,7 +127,7 @@ class Comparison:
             f"below {self.settings.level:g} the verdict is better or worse. Predictions in parentheses need no model."
         )
 
-    def numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For machines."""
         keys = (segment_key(self.settings.split, row.task, row.metric, row.segment) for row in self.rows)
         named = zip(keys, self.rows, strict=True)
@@ -140,7 +140,7 @@ class Comparison:
 
 
 def comparison_of(
-    experiment: Experiment, cells: Sequence[Cell], results: Mapping[str, Mapping[str, Any]]
+    experiment: Experiment, cells: Sequence[GridRun], results: Mapping[str, Mapping[str, Any]]
 ) -> Comparison:
     """Compare the variants of finished cells.
 
@@ -164,7 +164,7 @@ def comparison_of(
 
 
 def _rows(
-    settings: CompareConfig, found: Sequence[tuple[Cell, Mapping[str, Any]]], key: str, segment: str
+    settings: CompareConfig, found: Sequence[tuple[GridRun, Mapping[str, Any]]], key: str, segment: str
 ) -> Iterator[Row]:
     """Each variant, then each prediction without a model, that has this metric."""
     task, _, metric = key.partition("/")
@@ -196,7 +196,7 @@ def _rows(
                 break
 
 
-def _by_unit(settings: CompareConfig, cells: Sequence[tuple[Cell, Mapping[str, float]]], key: str) -> Values:
+def _by_unit(settings: CompareConfig, cells: Sequence[tuple[GridRun, Mapping[str, float]]], key: str) -> Values:
     """The metric by unit; seeds of a fold share its rows, so several folds are the units, not their seeds."""
     found: dict[str, list[float]] = {}
     for cell, metrics in cells:

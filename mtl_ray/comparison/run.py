@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 
 from mtl_ray.cluster.session import connect
 from mtl_ray.cluster.storage_check import check_storage
-from mtl_ray.comparison.grid import Cell, grid
-from mtl_ray.comparison.report import read_cells, write_report
+from mtl_ray.comparison.grid import GridRun, grid
+from mtl_ray.comparison.report import read_results, write_report
 from mtl_ray.comparison.results import Comparison, comparison_of
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
-from mtl_ray.runs.parallel import train_cells
-from mtl_ray.runs.run_folder import ended, new_name, read_note, write_note
+from mtl_ray.runs.parallel import train_in_parallel
+from mtl_ray.runs.run_folder import finish_on_exit, new_name, read_note, write_note
 from mtl_ray.storage import Folder
-from mtl_ray.tracking.registry import with_start_at_hand
+from mtl_ray.tracking.registry import stage_warm_start
 from mtl_ray.tracking.tracked_run import Run
 
 
@@ -30,7 +30,7 @@ class Compared:
 
 
 def compare(
-    experiment: Experiment, resume: str | None = None, report: Callable[[str], None] = print, command: str = ""
+    experiment: Experiment, resume: str | None = None, echo: Callable[[str], None] = print, command: str = ""
 ) -> Compared:
     """Train every cell of `experiment.compare` that is not there yet, and compare the variants.
 
@@ -52,37 +52,37 @@ def compare(
     name = resume or new_name(experiment, "-compare")
     folder = Folder(experiment.training.output) / name
     note = read_note("compare", experiment, folder) if resume else None
-    finished = read_cells(folder, cells)
+    finished = read_results(folder, cells)
     missing = [cell for cell in cells if cell.name not in finished]
-    missing = [replace(cell, experiment=with_start_at_hand(cell.experiment, folder)) for cell in missing]
+    missing = [replace(cell, experiment=stage_warm_start(cell.experiment, folder)) for cell in missing]
     connect()
     check_storage(experiment)
-    prepared = _prepare(missing, report)
+    prepared = _prepare(missing, echo)
     if note:
         run = Run(note["tracking_uri"], note["run_id"], folder)
-        report(f"resuming run {name}: {len(finished)} of {len(cells)} cells are there")
+        echo(f"resuming run {name}: {len(finished)} of {len(cells)} cells are there")
     else:
         run = Run.start(experiment, name, folder.create())
         write_note("compare", experiment, folder, run)
         run.log_experiment(experiment, None)
-        report(f"run {name}: {len(cells)} cells; if it is interrupted, continue with: {_again(name)}")
-    with ended(run, report, _again(name), lambda: f" with {len(finished)} of {len(cells)} cells"):
+        echo(f"run {name}: {len(cells)} cells; if it is interrupted, continue with: {_resume_command(name)}")
+    with finish_on_exit(run, echo, _resume_command(name), lambda: f" with {len(finished)} of {len(cells)} cells"):
         trained = {cell.name: (cell.experiment, prepared[cell.name]) for cell in missing}
-        for cell, result in train_cells(trained, "cells", settings.split, settings.cpus_per_cell, run, name):
+        for cell, result in train_in_parallel(trained, "cells", settings.split, settings.cpus_per_cell, run, name):
             finished[cell] = result
-            report(f"{len(finished)}/{len(cells)} {cell}: {result['seconds']:.0f} s")
+            echo(f"{len(finished)}/{len(cells)} {cell}: {result['seconds']:.0f} s")
         comparison = comparison_of(experiment, cells, finished)
-        numbers = json.dumps(comparison.numbers(), indent=2) + "\n"
+        numbers = json.dumps(comparison.to_dict(), indent=2) + "\n"
         run.keep({"comparison.md": comparison.markdown(command), "comparison.json": numbers})
         write_report(experiment, folder, run)
     return Compared(name, folder, run.run_id, comparison)
 
 
-def _again(name: str) -> str:
+def _resume_command(name: str) -> str:
     return f"mtl-ray compare EXPERIMENT --resume {name}"
 
 
-def _prepare(cells: list[Cell], report: Callable[[str], None]) -> dict[str, Prepared]:
+def _prepare(cells: list[GridRun], echo: Callable[[str], None]) -> dict[str, Prepared]:
     """The data set of each cell; made once for all cells with the same settings of the data."""
     made: dict[str, Prepared] = {}
     result = {}
@@ -90,6 +90,6 @@ def _prepare(cells: list[Cell], report: Callable[[str], None]) -> dict[str, Prep
         shape = cell.experiment.model_dump(mode="json", include={"data", "features", "tasks"})
         key = json.dumps([cell.experiment.data_seed, shape])
         if key not in made:
-            made[key] = prepare(cell.experiment, report)
+            made[key] = prepare(cell.experiment, echo)
         result[cell.name] = made[key]
     return result

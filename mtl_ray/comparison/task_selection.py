@@ -19,8 +19,8 @@ from mtl_ray.errors import InputError
 from mtl_ray.reporting.figures import png
 from mtl_ray.runs.run_folder import new_name
 from mtl_ray.storage import Folder
-from mtl_ray.tracking.registry import with_start_at_hand
-from mtl_ray.training.single_process import start_cell
+from mtl_ray.tracking.registry import stage_warm_start
+from mtl_ray.training.single_process import start_single_process
 
 EVERY = 10
 """Steps between two looks, where the experiment sets no `training.affinity_every`: a look costs a step a task."""
@@ -48,7 +48,7 @@ class Selection:
         return result
 
 
-def select_tasks(experiment: Experiment, target: str, report: Callable[[str], None] = print) -> Selection:
+def select_tasks(experiment: Experiment, target: str, echo: Callable[[str], None] = print) -> Selection:
     """Train once with all tasks, measure lookahead affinity (Fifty et al. 2021), suggest the tasks that help `target`.
 
     Leaves `affinity.json`, `affinity.png` and `suggested.yaml`, the experiment with the target and the suggested tasks
@@ -65,10 +65,10 @@ def select_tasks(experiment: Experiment, target: str, report: Callable[[str], No
     folder = (Folder(experiment.training.output) / name).create()
     every = experiment.training.affinity_every or EVERY
     settings = override(experiment, {"training.affinity_every": every, "compare": None})
-    settings = with_start_at_hand(settings, folder)
+    settings = stage_warm_start(settings, folder)
     connect()
-    prepared = prepare(settings, report)
-    result = ray.get(start_cell(settings, prepared, "valid", name))
+    prepared = prepare(settings, echo)
+    result = ray.get(start_single_process(settings, prepared, "valid", name))
     epochs = [affinity_of(metrics) for metrics in result["history"]]
     tasks = list(settings.tasks)
     affinity: dict[str, dict[str, float]] = {task: {} for task in tasks}

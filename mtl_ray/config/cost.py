@@ -33,7 +33,7 @@ class Complexity(Section):
         """Estimated training memory of a worker, without the data and without temporaries."""
         return self.weight_bytes + self.activation_bytes
 
-    def numbers(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float]:
         """By the names under which they are logged."""
         return {
             "model/parameters": sum(self.parameters.values()),

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.data.keys import flat
-from mtl_ray.data.prefetch import ahead
+from mtl_ray.data.prefetch import prefetch
 from mtl_ray.schema import ROW, Schema, SplitName
 from mtl_ray.storage import Folder
 
 Batch = dict[str, Tensor]
 Reader = Callable[[Folder, Sequence[str]], Iterator[pa.Table]]
 
-BUCKETS_AHEAD = 1
+PREFETCHED_PARTITIONS = 1
 """Buckets that are read and decoded while the rows of another one are used."""
 
 
@@ -71,7 +71,7 @@ class Shard:
         A bucket so small that no row of it is the worker's comes as an empty batch.
         """
         missing = [b for b in order if b not in self.kept and b in self._files]
-        stream = ahead(self._stream(missing), BUCKETS_AHEAD) if missing else iter(())
+        stream = prefetch(self._stream(missing), PREFETCHED_PARTITIONS) if missing else iter(())
         for bucket in order:
             if bucket in self.kept:
                 yield bucket, self.kept[bucket]
@@ -211,7 +211,7 @@ def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
 def on_device(batches: Iterator[Batch], device: torch.device, dtype: torch.dtype) -> Iterator[Batch]:
     """Each batch on a device; to a GPU it goes from pinned memory, on a stream beside the one that steps run on.
 
-    Made for a thread of its own (`ahead`): that thread waits for the copy, the steps do not.
+    Made for a thread of its own (`prefetch`): that thread waits for the copy, the steps do not.
     """
     if device.type != "cuda":
         yield from (to_device(batch, device, dtype) for batch in batches)

@@ -11,7 +11,7 @@ POLL = 0.1
 """Seconds after which a thread that waits for room looks whether anyone still wants its items."""
 
 
-def ahead(items: Iterator[T], number: int) -> Iterator[T]:
+def prefetch(items: Iterator[T], number: int) -> Iterator[T]:
     """The same items in the same order, of which a thread has the next `number` ready.
 
     What `items` raises is raised here, at its place in the order. The thread ends with this iterator: at the last item,

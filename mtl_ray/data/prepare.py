@@ -24,12 +24,19 @@ from mtl_ray.data.preparation.fit import fitted_features, fitted_tasks, supports
 from mtl_ray.data.preparation.leakage import leakage_report
 from mtl_ray.data.preparation.parallel import parallel
 from mtl_ray.data.preparation.partition import SideTable
-from mtl_ray.data.preparation.passes import Loader, SurveyBucket, WriteBucket, find_cuts, first_of_items, stage_pieces
+from mtl_ray.data.preparation.passes import (
+    FitPartition,
+    Loader,
+    WritePartition,
+    find_cuts,
+    first_of_items,
+    stage_pieces,
+)
 from mtl_ray.data.preparation.quality_report import count_staged, quality_report, refuse_bad
 from mtl_ray.data.preparation.row_checks import clean_table, log_columns
 from mtl_ray.data.preparation.split import Cuts, needs_first
 from mtl_ray.data.preparation.stage import Stage
-from mtl_ray.data.preparation.target_statistics import Tallies
+from mtl_ray.data.preparation.target_statistics import TargetStatistics
 from mtl_ray.data.preparation.write import Writer
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.data.vocabulary import write_vocabularies
@@ -41,7 +48,7 @@ FORMAT = 2
 """Version of the encoded data set; a new one makes old data sets be prepared anew."""
 
 
-def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: None) -> Prepared:
+def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None) -> Prepared:
     """Make the encoded data set of `experiment`, or find it already made.
 
     The result is the same whatever the machine and the number of workers. It is written aside and renamed when whole.
@@ -58,14 +65,14 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
     target = Folder(experiment.data.output) / _name(experiment, raw)
     columns = raw_columns(experiment, raw)
     if target.exists("schema.json"):
-        report(f"data set {target} is already prepared")
+        echo(f"data set {target} is already prepared")
         return open_prepared(target.location)
     sweep(Folder(experiment.data.output).create(), f".{target.name}-")
     aside = Folder(experiment.data.output) / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
         users, items, mended = side_tables(experiment, raw)
         num_buckets = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
-        report(f"staging {len(raw.chunks)} chunks into {num_buckets} buckets")
+        echo(f"staging {len(raw.chunks)} chunks into {num_buckets} buckets")
         pieces = stage_pieces(Stage(experiment, columns, num_buckets, aside), raw)
         staged = count_staged(experiment, pieces, aside, target)
         times, borders = find_cuts(experiment, pieces, aside, num_buckets)
@@ -73,8 +80,8 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
         load = Loader(experiment, aside, users, items, Cuts(times))
         if needs_first(experiment):
             load = replace(load, cuts=Cuts(first=first_of_items(load, buckets)))
-        report(f"surveying {staged['rows'] - staged['bad']:,} rows")
-        total = reduce(add, parallel(SurveyBucket(load, borders), buckets))
+        echo(f"surveying {staged['rows'] - staged['bad']:,} rows")
+        total = reduce(add, parallel(FitPartition(load, borders), buckets))
         quality = quality_report(experiment, staged, total, mended)
         refuse_bad(experiment, quality, aside, target)
         rows = np.stack(total.num_rows)
@@ -93,11 +100,11 @@ def prepare(experiment: Experiment, report: Callable[[str], None] = lambda _: No
             content_hash="",
             noise_floor=raw.noise_floor,
         )
-        report(f"encoding {schema.num_rows['train']:,} training rows")
+        echo(f"encoding {schema.num_rows['train']:,} training rows")
         offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
-        encoder, tallies = Encoder(experiment, schema, words), Tallies(total.tallies, borders)
+        encoder, tallies = Encoder(experiment, schema, words), TargetStatistics(total.tallies, borders)
         writer = Writer(encoder, supports(experiment, total), aside, tallies, offsets)
-        digests = list(parallel(WriteBucket(load, writer, buckets), range(len(buckets))))
+        digests = list(parallel(WritePartition(load, writer, buckets), range(len(buckets))))
         schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
         write_vocabularies(aside, words)
         if (candidates := items_of(experiment, items, words[experiment.item])) is not None:

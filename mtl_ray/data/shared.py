@@ -15,7 +15,7 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedDataset:
     """What goes into Ray's object store once: its arrays are read there in place, by any number of processes."""
 
     prepared: Prepared
@@ -30,7 +30,7 @@ class Shared:
         return Shard(folder, schema, split, rank, world_size, self.memory, read_directly, kept)
 
 
-def share(prepared: Prepared, splits: Sequence[SplitName], memory: int) -> Shared:
+def share_dataset(prepared: Prepared, splits: Sequence[SplitName], memory: int) -> SharedDataset:
     """Read splits, of each as many buckets as fit in so many bytes."""
     rows: dict[SplitName, dict[int, Arrays]] = {}
     for split in splits:
@@ -38,7 +38,7 @@ def share(prepared: Prepared, splits: Sequence[SplitName], memory: int) -> Share
         for _ in shard.evaluation_batches(1 << 40):
             pass
         rows[split] = {bucket: {n: c.numpy() for n, c in batch.items()} for bucket, batch in shard.kept.items()}
-    return Shared(prepared, memory, rows)
+    return SharedDataset(prepared, memory, rows)
 
 
 def _tensors(arrays: Arrays) -> Batch:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtl_ray.config.tasks import RealTaskConfig, TaskConfig, metric_names
-from mtl_ray.evaluation.roc_auc import Rows
+from mtl_ray.evaluation.roc_auc import SortedRows
 from mtl_ray.schema import Segment
 
 # TorchMetrics loads matplotlib, and most of what imports this module computes nothing.
@@ -52,7 +52,7 @@ def evaluate_task(
     values: dict[str, float] = {}
     counts: dict[str, int] = {}
     labelled = torch.nonzero(mask)[:, 0]
-    whole = Rows(prediction[labelled].double(), label[labelled], users[labelled])
+    whole = SortedRows(prediction[labelled].double(), label[labelled], users[labelled])
     for segment, inside in {"": None, **segments}.items():
         suffix = f"/{segment}" if segment else ""
         rows = whole if inside is None else whole.part(inside[labelled])
@@ -66,10 +66,10 @@ def evaluate_task(
 
 def compute(metric: str, task: TaskConfig, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
     """One metric of rows that all have a label, from their users' keys; None where it is not defined."""
-    return _compute(metric, task, Rows(prediction, label, torch.unique(users, return_inverse=True)[1]))
+    return _compute(metric, task, SortedRows(prediction, label, torch.unique(users, return_inverse=True)[1]))
 
 
-def _compute(metric: str, task: TaskConfig, rows: Rows) -> float | None:
+def _compute(metric: str, task: TaskConfig, rows: SortedRows) -> float | None:
     name, _, k = metric.partition("@")
     prediction, label = rows.prediction, rows.label
     match name:
@@ -129,7 +129,7 @@ def _poisson_deviance(rate: Tensor, label: Tensor) -> float:
 
 
 def _auc(score: Tensor, label: Tensor) -> float | None:
-    return Rows(score, label, torch.zeros(len(score), dtype=torch.int64)).auc()
+    return SortedRows(score, label, torch.zeros(len(score), dtype=torch.int64)).auc()
 
 
 def _log_loss(task: TaskConfig, prediction: Tensor, label: Tensor) -> float:

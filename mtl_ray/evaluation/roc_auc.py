@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-class Rows:
+class SortedRows:
     """Evaluated rows of a task that all have a label. A part has its orders from the whole, so it is not sorted again.
 
     Args:
@@ -18,15 +18,15 @@ class Rows:
 
     def __init__(self, prediction: Tensor, label: Tensor, users: Tensor) -> None:
         self.prediction, self.label, self.users = prediction, label, users
-        self._whole: tuple[Rows, np.ndarray] | None = None
+        self._whole: tuple[SortedRows, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
 
-    def part(self, inside: Tensor) -> "Rows":
+    def part(self, inside: Tensor) -> "SortedRows":
         """The rows where the (n,) bool `inside` holds."""
         index = torch.nonzero(inside)[:, 0]
-        part = Rows(self.prediction[index], self.label[index], self.users[index])
+        part = SortedRows(self.prediction[index], self.label[index], self.users[index])
         if 16 * len(part) > len(self):  # a small part is sorted sooner than it is picked out of the whole
             part._whole = (self, inside.numpy())
         return part

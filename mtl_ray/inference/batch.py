@@ -47,7 +47,7 @@ class Function(Protocol):
 
 
 @dataclass(frozen=True)
-class Finished:
+class BatchResult:
     """A finished job over raw rows."""
 
     folder: Folder
@@ -92,7 +92,7 @@ class _Apply:
                 self.output.write_whole_table(f"part-{part}", self._result(chunk.file, first_row, table))
             read += len(whole)
         done = {"rows": read, "quarantined": dict(reasons)}
-        self.output.write_whole(f"{DONE}/{place:05d}.json", json.dumps(done))
+        self.output.write_atomic(f"{DONE}/{place:05d}.json", json.dumps(done))
         return {"rows": read}
 
     def _result(self, file: str, first_row: int, table: pa.Table) -> pa.Table:
@@ -131,7 +131,7 @@ def check_output(output: str) -> None:
         raise InputError(f"--output {output}: the folder is not empty; name a new one")
 
 
-def over_rows(
+def map_rows(
     location: str,
     log: Log,
     output: str,
@@ -139,8 +139,8 @@ def over_rows(
     model: Path,
     arguments: tuple,
     job: Mapping[str, Any],
-    report: Callable[[str], None] = lambda _: None,
-) -> Finished:
+    echo: Callable[[str], None] = lambda _: None,
+) -> BatchResult:
     """Apply a function to every table of a log and write the results as Parquet.
 
     Args:
@@ -161,34 +161,34 @@ def over_rows(
     job = {**job, "input": _identity(location)}
     found = target.read_json(JOB) if target.exists(JOB) else {}
     if found and all(found.get(name) == value for name, value in job.items()):
-        report(f"{target} is already there")
+        echo(f"{target} is already there")
         (target / DONE).delete()
-        return Finished(target, found["rows"], found["quarantined"], 0.0)
+        return BatchResult(target, found["rows"], found["quarantined"], 0.0)
     check_output(output)
     if found:
         raise InputError(f"--output {output}: the folder has the results of another job; name a new one")
     if aside.exists(JOB) or [file for file in aside.files() if not file.endswith(".partial")]:
         _same_job(aside, job)
     else:
-        aside.create().write_whole(JOB, json.dumps(job))
+        aside.create().write_atomic(JOB, json.dumps(job))
     finished = {int(path.rpartition("/")[2].removesuffix(".json")) for path in (aside / DONE).files(".json")}
     if finished:
-        report(f"continuing {aside}: {len(finished)} of {len(log.chunks)} chunks are done")
+        echo(f"continuing {aside}: {len(finished)} of {len(log.chunks)} chunks are done")
     places = [place for place in range(len(log.chunks)) if place not in finished]
     left = [{"place": place, "chunk": cloudpickle.dumps(log.chunks[place])} for place in places]
     connect()
     began = time.monotonic()
     results = _results(left, load, model, arguments, aside) if left else iter(())
-    num_rows = sum(_progress(results, began, report))
+    num_rows = sum(_progress(results, began, echo))
     seconds = time.monotonic() - began
     notes = [(aside / DONE).read_json(f"{place:05d}.json") for place in range(len(log.chunks))]
     reasons = sum((Counter(note["quarantined"]) for note in notes), Counter())
     total = {"rows": sum(note["rows"] for note in notes), "quarantined": dict(reasons)}
-    aside.write_whole(JOB, json.dumps({**job, **total}))
+    aside.write_atomic(JOB, json.dumps({**job, **total}))
     target.delete()
     aside.rename(target, last=JOB)
     (target / DONE).delete()
-    return Finished(target, total["rows"], total["quarantined"], num_rows / seconds)
+    return BatchResult(target, total["rows"], total["quarantined"], num_rows / seconds)
 
 
 def _results(
@@ -206,12 +206,12 @@ def _results(
     return (row["rows"] for row in done.iter_rows())
 
 
-def _progress(counts: Iterator[int], began: float, report: Callable[[str], None]) -> Iterator[int]:
+def _progress(counts: Iterator[int], began: float, echo: Callable[[str], None]) -> Iterator[int]:
     rows, told = 0, began
     for count in counts:
         rows += count
         if (now := time.monotonic()) - told > 30:
-            report(f"{rows:,} rows, {rows / (now - began):,.0f} rows/s")
+            echo(f"{rows:,} rows, {rows / (now - began):,.0f} rows/s")
             told = now
         yield count
 

@@ -86,7 +86,7 @@ class Drift:
     def _told(self) -> str:
         return f"{self.num_rows:,} new rows{f' ({self.num_bad:,} more are bad)' if self.num_bad else ''}"
 
-    def numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For machines."""
         return {
             "rows": self.num_rows,

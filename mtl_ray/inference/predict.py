@@ -9,7 +9,7 @@ import pyarrow as pa
 from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError
-from mtl_ray.inference.batch import Finished, over_rows
+from mtl_ray.inference.batch import BatchResult, map_rows
 from mtl_ray.scoring.scorer import Scorer
 
 
@@ -34,8 +34,8 @@ def predict(
     rows: str,
     output: str,
     keys: Sequence[str] | None = None,
-    report: Callable[[str], None] = lambda _: None,
-) -> Finished:
+    echo: Callable[[str], None] = lambda _: None,
+) -> BatchResult:
     """Score a Parquet or CSV file, folder or glob of raw rows; the results are in the order of the rows.
 
     A row that cannot be scored is set aside, see `scoring_job`. The same call goes on where one was interrupted.
@@ -59,7 +59,7 @@ def predict(
     needed = None if keys is None else [name for name in log.columns if name in {*kept, *scorer.input_columns()}]
     job = {"command": "predict", "model": scorer.digest, "keys": kept}
     log = log if needed is None else open_log(rows, columns=needed)
-    return over_rows(rows, log, output, _Score, model, (kept,), job, report)
+    return map_rows(rows, log, output, _Score, model, (kept,), job, echo)
 
 
 def _column(values: np.ndarray) -> pa.Array:

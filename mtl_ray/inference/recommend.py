@@ -10,7 +10,7 @@ from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError
-from mtl_ray.inference.batch import Finished, over_rows, read_whole
+from mtl_ray.inference.batch import BatchResult, map_rows, read_whole
 from mtl_ray.scoring.recommender import Recommender
 
 
@@ -66,7 +66,7 @@ def recommend(
     task: str | None = None,
     k: int = 10,
     seen: str | None = None,
-) -> Finished:
+) -> BatchResult:
     """Write the best k items of every user of a Parquet or CSV file, folder or glob, as Parquet.
 
     Args:
@@ -92,4 +92,4 @@ def recommend(
         Seen(read_whole(seen), recommender)
     chosen = {"items": items, "task": task, "k": k, "seen": seen}
     job = {"command": "recommend", "model": recommender.scorer.digest, **chosen}
-    return over_rows(users, log, output, _Recommend, model, tuple(chosen.values()), job)
+    return map_rows(users, log, output, _Recommend, model, tuple(chosen.values()), job)

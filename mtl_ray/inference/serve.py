@@ -168,10 +168,10 @@ def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:
     serve.run(app, logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False))
 
 
-def serve_forever(settings: Settings, host: str, port: int, replicas: int, report: Callable[[str], None]) -> None:
+def serve_forever(settings: Settings, host: str, port: int, replicas: int, echo: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or SIGTERM; requests that have begun are answered."""
     start(settings, host, port, replicas)
-    report(f"{settings.model} answers at http://{host}:{port}/invocations; stop with Ctrl-C")
+    echo(f"{settings.model} answers at http://{host}:{port}/invocations; stop with Ctrl-C")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -28,7 +28,7 @@ WITHIN_EPOCH = -1e30
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedCheckpoint:
     """What a checkpoint holds for evaluation and scoring."""
 
     experiment: Experiment
@@ -49,7 +49,7 @@ def save(folder: Path, experiment: Experiment, schema: Schema, model: MultiTaskM
     (folder / f"{WEIGHTS}.partial").rename(folder / WEIGHTS)
 
 
-def load(folder: Path) -> Loaded:
+def load(folder: Path) -> LoadedCheckpoint:
     """Rebuild the model. Raises InputError if `folder` is not a complete checkpoint."""
     for name in ("experiment.json", "schema.json", WEIGHTS):
         if not (folder / name).is_file():
@@ -59,7 +59,7 @@ def load(folder: Path) -> Loaded:
     with torch.device("meta"):
         model = MultiTaskModel(experiment, schema)
     model.load_state_dict(load_file(folder / WEIGHTS), strict=True, assign=True)
-    return Loaded(experiment, schema, model.eval())
+    return LoadedCheckpoint(experiment, schema, model.eval())
 
 
 def load_trainer(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mtl_ray.config.features import (
     VectorFeatureConfig,
     attributes_of,
 )
-from mtl_ray.models.cold_start.base import SUPPORTS, Reading, Sides, known_support
+from mtl_ray.models.cold_start.base import SUPPORTS, ColdStartInputs, ReadIdVector, known_support
 from mtl_ray.models.cold_start.content import build_cold_start
 from mtl_ray.models.cold_start.meta_learned import MWUF
 from mtl_ray.models.compressed_embedding import INITIAL_STD, build_table
@@ -31,7 +31,7 @@ SHRINKAGE = 3.0
 """Interactions at the mean that a history's mean value starts from."""
 
 
-class Vectors(NamedTuple):
+class EmbeddedFeatures(NamedTuple):
     """What the features say about each row."""
 
     vectors: dict[str, Tensor]
@@ -40,11 +40,11 @@ class Vectors(NamedTuple):
     """(B, num_scalars) plain numbers: size and mean value of each history."""
     own: dict[str, dict[str, Tensor]]
     """By task, (B, dim) vectors of features whose encoder has layers of each task."""
-    sides: dict[str, Sides]
+    sides: dict[str, ColdStartInputs]
     """By id with a `cold_start`, what its vector was made from."""
 
 
-class Inputs(nn.Module):
+class FeatureEmbeddings(nn.Module):
     """Embeds every feature.
 
     A history is pooled as sum / sqrt(n) over the table of the item ids (SVD++, Koren 2008), or goes through its own
@@ -148,8 +148,8 @@ class Inputs(nn.Module):
         self.tails[name] = ModuleDict({task: ImageCNN(width, channels[k:], kernel, dim) for task in tasks})
 
     def forward(
-        self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], read: Mapping[str, Reading] | None = None
-    ) -> Vectors:
+        self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], read: Mapping[str, ReadIdVector] | None = None
+    ) -> EmbeddedFeatures:
         """The features' vectors of encoded rows.
 
         Args:
@@ -191,7 +191,7 @@ class Inputs(nn.Module):
         for name, part in self.cold_starts.items():
             support = known_support(batch, hidden, name, self.features[name].entity)
             content = part.content(vectors)  # pyright: ignore[reportCallIssue]
-            sides[name] = Sides(vectors[name], content, support, batch[name])
+            sides[name] = ColdStartInputs(vectors[name], content, support, batch[name])
             vectors[name] = (read or {}).get(name, part)(sides[name])
         for name, feature in self.features.items():
             if isinstance(feature, SequenceFeatureConfig):
@@ -201,7 +201,7 @@ class Inputs(nn.Module):
         weight = next(self.parameters())
         numbers = torch.stack([x.expand(size) for x in scalars], 1) if scalars else weight.new_zeros(size, 0)
         dropped = {task: self._dropped(parts, size) for task, parts in own.items()}
-        return Vectors(self._dropped(vectors, size), numbers, dropped, sides)
+        return EmbeddedFeatures(self._dropped(vectors, size), numbers, dropped, sides)
 
     def _dropped(self, vectors: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
         return {name: self.dropout(vector.expand(size, -1)) for name, vector in vectors.items()}

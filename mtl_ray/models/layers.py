@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config.model import MLPConfig
-from mtl_ray.tasks.heads import Pairs
+from mtl_ray.tasks.heads import UserItemVectors
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -57,7 +57,7 @@ class ParameterDict(nn.ParameterDict):
         return attribute_of(key)
 
 
-class Forward(NamedTuple):
+class ModelOutput(NamedTuple):
     """What a forward pass gives."""
 
     logits: dict[str, Tensor]
@@ -67,15 +67,15 @@ class Forward(NamedTuple):
     the last tensor of the architecture on which every task depends; None where tasks have no such tensor."""
     penalty: Tensor | None = None
     """(B,) what each row adds to the loss beside the tasks' losses; None where the architecture has no such term."""
-    pairs: Mapping[str, Pairs] = MappingProxyType({})
+    pairs: Mapping[str, UserItemVectors] = MappingProxyType({})
     """By ranking task, the vectors of the users and the items, whose dot product is in `logits`."""
     mixtures: "Mapping[str, Mixture]" = MappingProxyType({})
     """By task, what alone it reads of `shared`, where that is a mixture of E vectors (B, E, d)."""
-    parts: "tuple[Forward, ...]" = ()
+    parts: "tuple[ModelOutput, ...]" = ()
     """The passes over micro-batches that were put together, if there were several."""
 
     @classmethod
-    def of_micro_batches(cls, parts: "Sequence[Forward]") -> "Forward":
+    def of_micro_batches(cls, parts: "Sequence[ModelOutput]") -> "ModelOutput":
         """The passes over consecutive rows as one."""
         first = parts[0]
         return cls(
@@ -100,7 +100,7 @@ def values_of(mixtures: Mapping[str, Mixture]) -> dict[str, Tensor]:
     return {task: mixture.value for task, mixture in mixtures.items()}
 
 
-class Encoded(NamedTuple):
+class NetworkInput(NamedTuple):
     """What a network reads."""
 
     x: dict[str, Tensor]
@@ -110,7 +110,7 @@ class Encoded(NamedTuple):
     that does not read it."""
 
 
-class Sizes(NamedTuple):
+class NetworkSpec(NamedTuple):
     """What a network is built for."""
 
     width: int
@@ -183,9 +183,9 @@ class Towers(nn.Module):
         """(B, in_features), one for all tasks or one a task, to (B, num_outputs) by task."""
         return {task: tower(x if isinstance(x, Tensor) else x[task]) for task, tower in self.towers.items()}
 
-    def of_mixtures(self, mixtures: Mapping[str, Mixture], shared: Tensor | None) -> Forward:
+    def of_mixtures(self, mixtures: Mapping[str, Mixture], shared: Tensor | None) -> ModelOutput:
         """What a network gives whose tasks each read a mixture of the vectors `shared` (B, E, in_features)."""
-        return Forward(self(values_of(mixtures)), shared, mixtures=mixtures)
+        return ModelOutput(self(values_of(mixtures)), shared, mixtures=mixtures)
 
 
 class Experts(nn.Module):
@@ -267,7 +267,7 @@ class Network(nn.Module, ABC):
     """An architecture: from the inputs to each task's outputs."""
 
     reads_prior = False
-    """Whether it reads `Encoded.prior`."""
+    """Whether it reads `NetworkInput.prior`."""
 
     @staticmethod
     def sets(tasks: Sequence[str]) -> tuple[str, ...]:
@@ -275,8 +275,8 @@ class Network(nn.Module, ABC):
         return (SHARED,)
 
     @abstractmethod
-    def forward(self, inputs: Encoded) -> Forward:
-        """See `Encoded` and `Forward`."""
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
+        """See `NetworkInput` and `ModelOutput`."""
 
 
 def in_order(tasks: list[str], after: dict[str, str]) -> list[str]:

@@ -12,14 +12,14 @@ from mtl_ray.config.tasks import DOT_KINDS, RankingTaskConfig
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.models.architectures import network_of
 from mtl_ray.models.architectures.soft_sharing import SoftSharingNetwork
-from mtl_ray.models.cold_start.base import Reading, Taught, known_support
-from mtl_ray.models.embedding import Inputs, Vectors
+from mtl_ray.models.cold_start.base import MetaLearnedColdStart, ReadIdVector, known_support
+from mtl_ray.models.embedding import EmbeddedFeatures, FeatureEmbeddings
 from mtl_ray.models.interactions import build_interaction
-from mtl_ray.models.layers import SHARED, Encoded, Forward, ModuleDict, Network, ParameterDict, Sizes
+from mtl_ray.models.layers import SHARED, ModelOutput, ModuleDict, Network, NetworkInput, NetworkSpec, ParameterDict
 from mtl_ray.models.masking import rows_of
 from mtl_ray.models.two_tower import TwoTowers
 from mtl_ray.schema import Schema
-from mtl_ray.tasks.heads import Pairs, build_task
+from mtl_ray.tasks.heads import UserItemVectors, build_task
 
 
 class MultiTaskModel(nn.Module):
@@ -39,7 +39,7 @@ class MultiTaskModel(nn.Module):
         """The set of tables that each ranking task reads."""
         self.inputs = ModuleDict(
             {
-                name: Inputs(experiment, schema, context=name in sets)
+                name: FeatureEmbeddings(experiment, schema, context=name in sets)
                 for name in dict.fromkeys((*sets, *self.set_of.values()))
             }
         )
@@ -57,7 +57,7 @@ class MultiTaskModel(nn.Module):
         )
         self.network: Network | None = None
         if outputs:
-            sizes = Sizes(
+            sizes = NetworkSpec(
                 width=next(iter(self.interactions.values())).width,  # pyright: ignore[reportArgumentType]
                 prior=sum(first.dims[n] for n in self.profile if n not in first.tails) + 2 * len(self.keys),
                 outputs=outputs,
@@ -73,22 +73,22 @@ class MultiTaskModel(nn.Module):
             self.dots = ModuleDict({name: dot for name, dot in dots.items() if dot.weights})
 
     @property
-    def taught(self) -> dict[str, dict[str, Taught]]:
+    def meta_learned(self) -> dict[str, dict[str, MetaLearnedColdStart]]:
         """By id and set of tables, what has a loss of its own."""
         parts = [(key, name, p) for name, i in self.inputs.items() for key, p in i.cold_starts.items()]  # pyright: ignore
-        found: dict[str, dict[str, Taught]] = {}
+        found: dict[str, dict[str, MetaLearnedColdStart]] = {}
         for key, name, part in parts:
-            if isinstance(part, Taught):
+            if isinstance(part, MetaLearnedColdStart):
                 found.setdefault(key, {})[name] = part
         return found
 
     def observe(self, batch: Mapping[str, Tensor]) -> None:
-        """See `Inputs.observe`."""
+        """See `FeatureEmbeddings.observe`."""
         for inputs in self.inputs.values():
             inputs.observe(batch)  # pyright: ignore[reportCallIssue]
 
     @property
-    def _first(self) -> Inputs:
+    def _first(self) -> FeatureEmbeddings:
         """The inputs of one set of tables; all sets have the same shape."""
         return next(iter(self.inputs.values()))  # pyright: ignore[reportReturnType]
 
@@ -96,14 +96,14 @@ class MultiTaskModel(nn.Module):
         self,
         batch: Mapping[str, Tensor],
         hidden: Mapping[str, Tensor] | None = None,
-        read: Mapping[str, Mapping[str, Reading]] | None = None,
-    ) -> Forward:
+        read: Mapping[str, Mapping[str, ReadIdVector]] | None = None,
+    ) -> ModelOutput:
         """Outputs (B, num_outputs) by task, and the representation that the tasks share.
 
         Args:
             batch: encoded columns, (B,) or (B, length); one of a single row holds for all rows.
             hidden: by feature, (B,) bool, rows in which the input is hidden; nothing is by default.
-            read: by set of tables, see `Inputs.forward`.
+            read: by set of tables, see `FeatureEmbeddings.forward`.
         """
         hidden = hidden or {}
         size = max(column.shape[0] for column in batch.values())
@@ -115,20 +115,20 @@ class MultiTaskModel(nn.Module):
             checkpoint(self._pass, rows_of(batch, place), rows_of(hidden, place), use_reentrant=False)
             for place in places
         ]
-        return Forward.of_micro_batches(parts)  # pyright: ignore[reportArgumentType]
+        return ModelOutput.of_micro_batches(parts)  # pyright: ignore[reportArgumentType]
 
     def _pass(
         self,
         batch: Mapping[str, Tensor],
         hidden: Mapping[str, Tensor],
-        instead: Mapping[str, Mapping[str, Reading]] | None = None,
-    ) -> Forward:
+        instead: Mapping[str, Mapping[str, ReadIdVector]] | None = None,
+    ) -> ModelOutput:
         read = {name: inputs(batch, hidden, instead and instead[name]) for name, inputs in self.inputs.items()}
-        outputs = Forward({}, None)
+        outputs = ModelOutput({}, None)
         if self.network is not None:
             x = self._meet(read)
             prior = self._prior(batch, hidden, read) if self.network.reads_prior else next(iter(x.values()))[:, :0]
-            outputs: Forward = self.network(Encoded(x, prior))
+            outputs: ModelOutput = self.network(NetworkInput(x, prior))
         for name, dot in self.dots.items():
             added = {task: outputs.logits[task] + extra for task, extra in dot(read[name].vectors).items()}
             outputs = outputs._replace(logits=outputs.logits | added)
@@ -137,7 +137,9 @@ class MultiTaskModel(nn.Module):
             outputs = outputs._replace(penalty=tied.expand(len(next(iter(read.values())).scalars)))
         return self._contrasted(self._paired(outputs, read, batch), read, batch)
 
-    def _contrasted(self, outputs: Forward, read: Mapping[str, Vectors], batch: Mapping[str, Tensor]) -> Forward:
+    def _contrasted(
+        self, outputs: ModelOutput, read: Mapping[str, EmbeddedFeatures], batch: Mapping[str, Tensor]
+    ) -> ModelOutput:
         """With the losses of the vectors that stand for ids; they depend on the batch, so they are of training alone.
 
         They come last, as their sums over workers must come before those of DDP in the backward pass.
@@ -153,16 +155,18 @@ class MultiTaskModel(nn.Module):
                     outputs = outputs._replace(penalty=penalty + (0 if outputs.penalty is None else outputs.penalty))
         return outputs
 
-    def _paired(self, outputs: Forward, read: Mapping[str, Vectors], batch: Mapping[str, Tensor]) -> Forward:
+    def _paired(
+        self, outputs: ModelOutput, read: Mapping[str, EmbeddedFeatures], batch: Mapping[str, Tensor]
+    ) -> ModelOutput:
         """With the ranking tasks, which read the features' vectors beside the network."""
-        pairs: dict[str, Pairs] = {}
+        pairs: dict[str, UserItemVectors] = {}
         for task, towers in self.two_towers.items():
             vectors, _, own, _ = read[self.set_of[task]]
             pairs[task] = towers(vectors | own.get(task, {}), batch)
         scores = {task: (pair.user * pair.item).sum(1, keepdim=True) for task, pair in pairs.items()}
         return outputs._replace(logits=outputs.logits | scores, pairs=pairs)
 
-    def _meet(self, read: Mapping[str, Vectors]) -> dict[str, Tensor]:
+    def _meet(self, read: Mapping[str, EmbeddedFeatures]) -> dict[str, Tensor]:
         """(B, width) by set of tables, or by task where a feature's encoder has layers of each task."""
         x = {}
         for name, interaction in self.interactions.items():
@@ -178,7 +182,9 @@ class MultiTaskModel(nn.Module):
                 x[name] = interaction(vectors, scalars)
         return x
 
-    def _prior(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], read: Mapping[str, Vectors]) -> Tensor:
+    def _prior(
+        self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], read: Mapping[str, EmbeddedFeatures]
+    ) -> Tensor:
         """(B, prior_width): attributes (without gradient), and of the user and the item log(1 + support) / 8 and
         whether the support is 0. A hidden or unknown id has no support."""
         vectors, scalars, *_ = next(iter(read.values()))
@@ -237,7 +243,7 @@ class DotPath(nn.Module):
     output that see all inputs get it, from their own set of tables where they have one.
     """
 
-    def __init__(self, experiment: Experiment, inputs: Inputs, of: str, sets: tuple[str, ...]) -> None:
+    def __init__(self, experiment: Experiment, inputs: FeatureEmbeddings, of: str, sets: tuple[str, ...]) -> None:
         super().__init__()
         self.sides = {side: inputs.of_entity(side) for side in ("user", "item")}
         width = experiment.model.embedding_dim

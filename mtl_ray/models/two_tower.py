@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import RankingTaskConfig
-from mtl_ray.models.embedding import Inputs
+from mtl_ray.models.embedding import FeatureEmbeddings
 from mtl_ray.models.layers import MLP, ModuleDict
 from mtl_ray.schema import ITEM_SUPPORT
-from mtl_ray.tasks.heads import Pairs
+from mtl_ray.tasks.heads import UserItemVectors
 
 
 class TwoTowers(nn.Module):
@@ -20,7 +20,7 @@ class TwoTowers(nn.Module):
     towers have the layers of `model.tower`.
     """
 
-    def __init__(self, experiment: Experiment, spec: RankingTaskConfig, inputs: Inputs) -> None:
+    def __init__(self, experiment: Experiment, spec: RankingTaskConfig, inputs: FeatureEmbeddings) -> None:
         super().__init__()
         self.key = experiment.item
         self.sides = {side: inputs.of_entity(side) for side in ("user", "item")}
@@ -29,10 +29,10 @@ class TwoTowers(nn.Module):
             tower = MLP(sum(inputs.dims[n] for n in names), experiment.model.tower)
             self.towers[side] = nn.Sequential(tower, nn.Linear(tower.out_features, spec.dim))
 
-    def forward(self, vectors: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Pairs:
+    def forward(self, vectors: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> UserItemVectors:
         """The towers' outputs (B, dim), from the features' vectors (B, ...), and which item each row has."""
         user, item = (
             self.towers[side](torch.cat([vectors[n] for n in names], 1)) for side, names in self.sides.items()
         )
         size = item.shape[0]
-        return Pairs(user, item, batch[self.key].expand(size), batch[ITEM_SUPPORT].expand(size))
+        return UserItemVectors(user, item, batch[self.key].expand(size), batch[ITEM_SUPPORT].expand(size))

@@ -58,7 +58,7 @@ class Decision:
     def _why(self) -> str:
         return f" Forced: {self.reason}" if self.outcome == "forced" else ""
 
-    def numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For machines."""
         found = self.judgement
         return {
@@ -68,7 +68,7 @@ class Decision:
             "against": self.against,
             "reason": self.reason,
             "rows": found.rows if found else 0,
-            "findings": [finding.numbers() for finding in found.findings] if found else [],
+            "findings": [finding.to_dict() for finding in found.findings] if found else [],
             "refusals": found.refusals if found else [],
             "missing": found.missing if found else [],
             "caveats": self.caveats,

@@ -89,7 +89,7 @@ class Finding:
             f"lower bound {self.low:+.4f}, which must be above {self.needed:+.4f}"
         )
 
-    def numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For machines."""
         return {"key": str(self.requirement), **asdict(self), "passed": self.passed, "verdict": self.verdict}
 

@@ -49,7 +49,7 @@ def promote(
     rows: str | None = None,
     force: str | None = None,
     dry_run: bool = False,
-    report: Callable[[str], None] = print,
+    echo: Callable[[str], None] = print,
     holder: str | None = None,
 ) -> Decision:
     """Make a version the champion if it passes the gate of its experiment file (`promotion`).
@@ -71,9 +71,9 @@ def promote(
     """
     client = MlflowClient(tracking_uri=uri)
     if dry_run:
-        return _decide(client, name, uri, version, rows, force, report, holder)
+        return _decide(client, name, uri, version, rows, force, echo, holder)
     with _lock(client, name, holder):
-        decision = _decide(client, name, uri, version, rows, force, report, holder)
+        decision = _decide(client, name, uri, version, rows, force, echo, holder)
         if decision.live:
             _move(client, decision)
         _note(client, decision, holder)
@@ -106,7 +106,7 @@ def _decide(
     version: str | None,
     rows: str | None,
     force: str | None,
-    report: Callable[[str], None],
+    echo: Callable[[str], None],
     holder: str | None,
 ) -> Decision:
     aliases = _aliases(client, name)
@@ -122,7 +122,7 @@ def _decide(
         return Decision(name, version, "forced" if force else "promoted", None, force or "")
     candidate, live = (Scorer(checkpoint_folder(f"models:/{name}/{v}", uri)) for v in (version, champion))
     place = rows or _own_rows(found, candidate)
-    report(f"comparing version {version} with the champion, version {champion}, on {place}")
+    echo(f"comparing version {version} with the champion, version {champion}, on {place}")
     log = open_log(place)
     judgement = judge(candidate, live, tables_of(log), log.num_rows)
     caveats = []

@@ -11,7 +11,7 @@ import ray.train
 
 from mtl_ray.config import Experiment
 from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
-from mtl_ray.runs.recovery import copy_note, last_metrics
+from mtl_ray.runs.recovery import copy_manifest, last_metrics
 from mtl_ray.runs.run_folder import HISTORY, read_history
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
@@ -31,14 +31,14 @@ class EpochLog(ray.train.UserCallback):
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: D102
         os.environ.update(IMPATIENT)
         self.log(metrics[0])
-        copy_note(self.folder)
+        copy_manifest(self.folder)
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Log what was reported; of a whole epoch also in the run's folder."""
         values = log_report(self.run, metrics)
         if metrics[SCORE] != WITHIN_EPOCH:
             self.history[int(metrics["epoch"])] = values
-            self.folder.write_whole(HISTORY, json.dumps(self.history))
+            self.folder.write_atomic(HISTORY, json.dumps(self.history))
             if not self.bars:
                 print(epoch_line(self.experiment, metrics), flush=True)
 

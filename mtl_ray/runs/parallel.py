@@ -13,10 +13,10 @@ from mtl_ray.models.complexity import complexity_of
 from mtl_ray.runs.callbacks import log_report
 from mtl_ray.schema import SplitName
 from mtl_ray.tracking.tracked_run import Run
-from mtl_ray.training.single_process import start_cell
+from mtl_ray.training.single_process import start_single_process
 
 
-def train_cells(
+def train_in_parallel(
     cells: Mapping[str, tuple[Experiment, Prepared]], place: str, split: SplitName, cpus: int, run: Run, title: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Results (see `run_cell`) as they come, logged and kept; as many run at once as the cluster has room for.
@@ -34,7 +34,7 @@ def train_cells(
     """
     bars = shows_bars()
     pending = {
-        start_cell(experiment, prepared, split, name if bars else None, cpus): name
+        start_single_process(experiment, prepared, split, name if bars else None, cpus): name
         for name, (experiment, prepared) in cells.items()
     }
     try:
@@ -46,7 +46,7 @@ def train_cells(
             except ray.exceptions.RayError as error:
                 raise RuntimeError(f"the training of {name} failed") from error
             _log(name, *cells[name], result, place, run, title)
-            run.folder.write_whole(f"{place}/{name}.json", json.dumps(result, indent=2))
+            run.folder.write_atomic(f"{place}/{name}.json", json.dumps(result, indent=2))
             yield name, result
     finally:
         for reference in pending:
@@ -65,7 +65,7 @@ def _log(
     """A child run in MLflow with what `train` would log of the same training."""
     run = Run.start(experiment, f"{title}/{name}", parent.folder / f"{place}/{name}", parent.run_id)
     run.log_experiment(experiment, prepared)
-    run.log_metrics(complexity_of(experiment, prepared.schema).numbers(), 0)
+    run.log_metrics(complexity_of(experiment, prepared.schema).to_dict(), 0)
     for metrics in result["history"]:
         log_report(run, metrics)
     run.log_metrics(result["metrics"], experiment.training.epochs)

@@ -13,15 +13,15 @@ import pyarrow.fs as pafs
 from mtl_ray.errors import InputError
 from mtl_ray.storage import Folder
 
-NOTE, COPY = "checkpoint_manager_snapshot.json", "checkpoints.json"
+MANIFEST, COPY = "checkpoint_manager_snapshot.json", "checkpoints.json"
 
 
-def copy_note(folder: Folder) -> None:
+def copy_manifest(folder: Folder) -> None:
     """Keep what the note says now; Ray Train deletes no checkpoint of it before the next one is written."""
-    folder.write_whole(COPY, folder.read_text(NOTE))
+    folder.write_atomic(COPY, folder.read_text(MANIFEST))
 
 
-def settle(folder: Folder, quiet: float = 2.0, most: float = 60.0) -> None:
+def wait_until_idle(folder: Folder, quiet: float = 2.0, most: float = 60.0) -> None:
     """Wait until nothing has changed in a run's folder for `quiet` seconds.
 
     The workers of a killed driver outlive it for a moment, in which they write checkpoints and the note.
@@ -46,19 +46,19 @@ def _listing(folder: Folder) -> set[tuple[str, int | None, int | None]]:
     return {(info.path, info.size, info.mtime_ns) for info in infos}
 
 
-def mend_note(folder: Folder) -> None:
+def restore_manifest(folder: Folder) -> None:
     """Put the copy in the place of a note that cannot be read; without a copy the run begins anew."""
-    if _read(folder, NOTE) is not None:
+    if _read(folder, MANIFEST) is not None:
         return
     if (copy := _read(folder, COPY)) is not None:
-        folder.write_whole(NOTE, json.dumps(copy))
-    elif folder.exists(NOTE):
-        folder.fs.delete_file(f"{folder.path}/{NOTE}")
+        folder.write_atomic(MANIFEST, json.dumps(copy))
+    elif folder.exists(MANIFEST):
+        folder.fs.delete_file(f"{folder.path}/{MANIFEST}")
 
 
-def drop_unnoted(folder: Folder) -> None:
-    """Remove the checkpoints that no note names: they may be half written. No worker may be running; see `settle`."""
-    note = _read(folder, NOTE) or {"checkpoint_results": [], "latest_checkpoint_result": None}
+def delete_orphan_checkpoints(folder: Folder) -> None:
+    """Remove the checkpoints that no note names: they may be half written. No worker may be running; see `wait_until_idle`."""
+    note = _read(folder, MANIFEST) or {"checkpoint_results": [], "latest_checkpoint_result": None}
     results = [*note["checkpoint_results"], note["latest_checkpoint_result"]]
     known = {result["checkpoint_dir_name"] for result in results if result}
     for found in folder.fs.get_file_info(pafs.FileSelector(folder.path)):
@@ -68,7 +68,7 @@ def drop_unnoted(folder: Folder) -> None:
 
 def last_metrics(folder: Folder) -> dict[str, Any] | None:
     """What was reported with the latest checkpoint."""
-    latest = (_read(folder, NOTE) or {}).get("latest_checkpoint_result")
+    latest = (_read(folder, MANIFEST) or {}).get("latest_checkpoint_result")
     return latest["metrics"] if latest else None
 
 

@@ -201,7 +201,7 @@ def _test_rows(experiment: Experiment, evaluation: Evaluation, floors: Mapping[s
 
 def write_evaluation(folder: Folder, evaluation: Evaluation, model_uri: str | None) -> None:
     """Keep what the report of a training run tells."""
-    folder.write_whole(EVALUATION, json.dumps({"model_uri": model_uri, **asdict(evaluation)}, indent=2))
+    folder.write_atomic(EVALUATION, json.dumps({"model_uri": model_uri, **asdict(evaluation)}, indent=2))
 
 
 def write_report(folder: Folder, run: Run) -> None:

@@ -36,7 +36,7 @@ def write_note(command: str, experiment: Experiment, folder: Folder, run: Run, d
         "tracking_uri": without_credentials(run.uri),
         "run_id": run.run_id,
     }
-    folder.create().write_whole(RUN_FILE, json.dumps(note, indent=2) + "\n")
+    folder.create().write_atomic(RUN_FILE, json.dumps(note, indent=2) + "\n")
 
 
 def read_note(command: str, experiment: Experiment, folder: Folder) -> dict[str, Any]:
@@ -62,23 +62,25 @@ def read_note(command: str, experiment: Experiment, folder: Folder) -> dict[str,
 
 
 @contextmanager
-def ended(run: Run, report: Callable[[str], None], again: str, so_far: Callable[[], str] = str) -> Iterator[None]:
+def finish_on_exit(
+    run: Run, echo: Callable[[str], None], resume_command: str, so_far: Callable[[], str] = str
+) -> Iterator[None]:
     """End the run in MLflow by how the block ends: FINISHED, KILLED or FAILED.
 
     Args:
         run: that of the block.
         report: is told, unless all went well, how to continue.
-        again: the command that continues.
+        resume_command: the command that continues.
         so_far: what was done until a failure.
     """
     try:
         yield
     except KeyboardInterrupt:
-        report(f"\nstopped; continue with: {again}")
+        echo(f"\nstopped; continue with: {resume_command}")
         run.finish("KILLED")
         raise
     except BaseException:
-        report(f"stopped{so_far()}; continue with: {again}")
+        echo(f"stopped{so_far()}; continue with: {resume_command}")
         run.finish("FAILED")
         raise
     run.finish("FINISHED")

@@ -22,12 +22,12 @@ from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.runs.callbacks import EpochLog
 from mtl_ray.runs.ray_trainer import RayTrainer
-from mtl_ray.runs.recovery import drop_unnoted, mend_note, settle
+from mtl_ray.runs.recovery import delete_orphan_checkpoints, restore_manifest, wait_until_idle
 from mtl_ray.runs.report import write_evaluation, write_report
-from mtl_ray.runs.run_folder import RUN_FILE, ended, new_name, read_note, write_note
+from mtl_ray.runs.run_folder import RUN_FILE, finish_on_exit, new_name, read_note, write_note
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
-from mtl_ray.tracking.registry import example_of, register, signature_of, with_start_at_hand
+from mtl_ray.tracking.registry import example_of, register, signature_of, stage_warm_start
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.profiler import TRACE
 from mtl_ray.training.worker import train_worker, workers_of
@@ -49,7 +49,7 @@ class Trained:
 def train(
     experiment: Experiment,
     resume: str | None = None,
-    report: Callable[[str], None] = print,
+    echo: Callable[[str], None] = print,
     parent: str | None = None,
     profile: bool = False,
 ) -> Trained:
@@ -66,19 +66,19 @@ def train(
         InputError: bad data, or `resume` names no run of this experiment.
     """
     name = resume or new_name(experiment)
-    folder, again = Folder(experiment.training.output) / name, f"mtl-ray train EXPERIMENT --resume {name}"
-    training = _Training(experiment, folder, report, again, profile)
+    folder, resume_command = Folder(experiment.training.output) / name, f"mtl-ray train EXPERIMENT --resume {name}"
+    training = _Training(experiment, folder, echo, resume_command, profile)
     if resume:
         return training.resume()
-    with_start_at_hand(experiment, folder)  # a mistake in it is told before the work of `prepare`
+    stage_warm_start(experiment, folder)  # a mistake in it is told before the work of `prepare`
     connect()
     check_storage(experiment)
-    prepared = prepare(experiment, report)
+    prepared = prepare(experiment, echo)
     return training.begin(prepared, Run.start(experiment, name, folder.create(), parent))
 
 
 def train_once(
-    name: str, experiment: Experiment, prepared: Prepared, report: Callable[[str], None], again: str
+    name: str, experiment: Experiment, prepared: Prepared, echo: Callable[[str], None], resume_command: str
 ) -> Trained:
     """`train` on a prepared data set, under a name that says what is trained on what: one that has begun is continued,
     wherever it was killed, and makes no second MLflow run or model version.
@@ -88,20 +88,20 @@ def train_once(
         experiment: what to do.
         prepared: its data set.
         report: receives lines of text for the user.
-        again: the command that continues.
+        resume_command: the command that continues.
 
     Raises:
         InputError: the run of that name is one of another experiment.
         ConnectionError: MLflow does not answer.
     """
     folder = Folder(experiment.training.output) / name
-    training = _Training(experiment, folder, report, again)
+    training = _Training(experiment, folder, echo, resume_command)
     if folder.exists(RUN_FILE):
         return training.resume()
-    with_start_at_hand(experiment, folder)
+    stage_warm_start(experiment, folder)
     run = Run.start(experiment, name, folder.create(), known=True)
     if run.run_id is None:
-        raise ConnectionError(f"run {name} could not be created in MLflow; continue with: {again}")
+        raise ConnectionError(f"run {name} could not be created in MLflow; continue with: {resume_command}")
     return training.begin(prepared, run)
 
 
@@ -111,19 +111,19 @@ class _Training:
 
     experiment: Experiment
     folder: Folder
-    report: Callable[[str], None]
-    again: str
+    echo: Callable[[str], None]
+    resume_command: str
     profile: bool = False
 
     def begin(self, prepared: Prepared, run: Run) -> Trained:
         self._started(prepared, run)
-        self.report(f"run {self.folder.name}; if it is interrupted, continue with: {self.again}")
+        self.echo(f"run {self.folder.name}; if it is interrupted, continue with: {self.resume_command}")
         return self._finish(prepared, run)
 
     def _started(self, prepared: Prepared, run: Run) -> Run:
         """Log what the run is, and note what a resumed one must find again."""
         run.log_experiment(self.experiment, prepared)
-        run.log_metrics(complexity_of(self.experiment, prepared.schema).numbers(), 0)
+        run.log_metrics(complexity_of(self.experiment, prepared.schema).to_dict(), 0)
         write_note("train", self.experiment, self.folder, run, prepared.folder.location)
         return run
 
@@ -136,12 +136,12 @@ class _Training:
         folder = self.folder
         note = read_note("train", self.experiment, folder)
         own = replace(self, experiment=parse(note["experiment"], RUN_FILE))
-        self.report(f"resuming run {folder.name}")
+        self.echo(f"resuming run {folder.name}")
         connect()
         check_storage(own.experiment)
-        settle(folder)
-        mend_note(folder)
-        drop_unnoted(folder)
+        wait_until_idle(folder)
+        restore_manifest(folder)
+        delete_orphan_checkpoints(folder)
         prepared, run = open_prepared(note["dataset"]), Run(note["tracking_uri"], note["run_id"], folder)
         if run.run_id is None:  # MLflow did not answer when the run began
             run = own._started(prepared, Run.start(own.experiment, folder.name, folder, known=True))
@@ -150,9 +150,9 @@ class _Training:
 
     def _finish(self, prepared: Prepared, run: Run) -> Trained:
         experiment, folder = self.experiment, self.folder
-        with ended(run, self.report, self.again):
+        with finish_on_exit(run, self.echo, self.resume_command):
             config = {
-                "experiment": with_start_at_hand(experiment, folder).model_dump(mode="json", exclude_unset=True),
+                "experiment": stage_warm_start(experiment, folder).model_dump(mode="json", exclude_unset=True),
                 "dataset": prepared.folder.location,
                 "bars": shows_bars(),
                 "trace": folder.location if self.profile else None,
@@ -160,8 +160,8 @@ class _Training:
             with run.system_metrics():
                 result = _fit(_trainer(experiment, config, folder, run))
             if self.profile:
-                self.report(f"trace of some steps: {folder}/{TRACE}, for https://ui.perfetto.dev or chrome://tracing")
-            drop_unnoted(folder)
+                self.echo(f"trace of some steps: {folder}/{TRACE}, for https://ui.perfetto.dev or chrome://tracing")
+            delete_orphan_checkpoints(folder)
             if result.return_value is not None:
                 raise result.return_value
             checkpoint = _local(_best(result))

@@ -32,7 +32,7 @@ Spec = TypeVar(
 )
 
 
-class Pairs(NamedTuple):
+class UserItemVectors(NamedTuple):
     """The two sides of each row of a worker, as a ranking task has them."""
 
     user: Tensor
@@ -67,7 +67,9 @@ class TaskHead(ABC, Generic[Spec]):
         return ~torch.isnan(label)
 
     @abstractmethod
-    def loss(self, logits: Tensor, label: Tensor, mask: Tensor, pairs: Pairs | None = None) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, logits: Tensor, label: Tensor, mask: Tensor, pairs: UserItemVectors | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Summed loss over the rows of `mask` and the number of its terms (of rows, unless the kind says otherwise).
 
         Args:
@@ -86,7 +88,7 @@ class RowHead(TaskHead[Spec]):
     """A task in which every row has a loss of its own."""
 
     def loss(  # noqa: D102
-        self, logits: Tensor, label: Tensor, mask: Tensor, pairs: Pairs | None = None
+        self, logits: Tensor, label: Tensor, mask: Tensor, pairs: UserItemVectors | None = None
     ) -> tuple[Tensor, Tensor]:
         # A row outside the mask gets a harmless label, since 0 * NaN is NaN in the gradient too.
         shaped = mask if label.ndim == 1 else mask[:, None]
@@ -218,7 +220,7 @@ class Ranking(TaskHead[RankingTaskConfig]):
     """
 
     def loss(  # noqa: D102
-        self, logits: Tensor, label: Tensor, mask: Tensor, pairs: Pairs | None = None
+        self, logits: Tensor, label: Tensor, mask: Tensor, pairs: UserItemVectors | None = None
     ) -> tuple[Tensor, Tensor]:
         if pairs is None:  # evaluated rows come in batches of any size, which this loss depends on
             return logits.new_zeros(()), torch.zeros_like(mask, dtype=torch.int64).sum()

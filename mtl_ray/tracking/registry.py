@@ -156,7 +156,7 @@ def version_tags(experiment: Experiment, prepared: Prepared, metrics: Mapping[st
     return tags | {metric_key(key): f"{value:.6g}" for key, value in shown.items()}
 
 
-def with_start_at_hand(experiment: Experiment, folder: Folder) -> Experiment:
+def stage_warm_start(experiment: Experiment, folder: Folder) -> Experiment:
     """The experiment with the checkpoint of `training.warm_start` where every worker can read it.
 
     Args:

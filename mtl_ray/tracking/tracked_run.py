@@ -161,12 +161,12 @@ class Run:
         lines = self.folder.read_text(UNLOGGED) if self.folder.exists(UNLOGGED) else ""
         for step, metrics in history.items():
             lines += json.dumps({"step": step, "time": now, "metrics": dict(metrics)}) + "\n"
-        self.folder.write_whole(UNLOGGED, lines)
+        self.folder.write_atomic(UNLOGGED, lines)
 
     def _log_again(self, entry: dict[str, Any]) -> bool:
         named = entry["metrics"].items()
-        again = [Metric(metric_key(key), float(value), entry["time"], entry["step"]) for key, value in named]
-        return self._safely("log metrics", lambda: self._log_metrics(again))
+        resume_command = [Metric(metric_key(key), float(value), entry["time"], entry["step"]) for key, value in named]
+        return self._safely("log metrics", lambda: self._log_metrics(resume_command))
 
     def _log_metrics(self, entries: list[Metric]) -> None:
         for part in chunk_list(entries, MAX_METRICS_PER_BATCH):
@@ -208,7 +208,7 @@ class Run:
             lines = self.folder.read_text(UNLOGGED).splitlines(keepends=True)
             # At the first that fails no other one is tried: each would be waited for as long.
             left = list(dropwhile(lambda line: self._log_again(json.loads(line)), lines))
-            self.folder.write_whole(UNLOGGED, "".join(left))
+            self.folder.write_atomic(UNLOGGED, "".join(left))
             if not left:
                 self.folder.fs.delete_file(f"{self.folder.path}/{UNLOGGED}")
         self._safely("end the run", lambda: self.client.set_terminated(self._id(), status))

@@ -18,17 +18,17 @@ from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import start_from
 
 
-def start_cell(
+def start_single_process(
     experiment: Experiment, prepared: Prepared, split: SplitName, title: str | None, cpus: int = 1
 ) -> ray.ObjectRef:
-    """Run a training as a task of Ray with that many CPUs and torch threads; see `run_cell` for what it gives."""
+    """Run a training as a task of Ray with that many CPUs and torch threads; see `run_single_process` for what it gives."""
     training = experiment.training
     options = {"num_cpus": cpus, "num_gpus": int(training.use_gpu), "max_retries": training.max_failures}
     tree = experiment.model_dump(mode="json", exclude_unset=True)
-    return ray.remote(run_cell).options(**options).remote(tree, prepared.folder.location, split, title, cpus)
+    return ray.remote(run_single_process).options(**options).remote(tree, prepared.folder.location, split, title, cpus)
 
 
-def run_cell(
+def run_single_process(
     experiment: dict[str, Any], dataset: str, split: SplitName, title: str | None, threads: int
 ) -> dict[str, Any]:
     """Train, take the epoch of the best score and evaluate it, as `train` does.

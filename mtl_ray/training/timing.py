@@ -17,7 +17,7 @@ SAMPLE = 10
 """DDP measures its own communication in one step of so many, and in the first ten."""
 
 
-class Meter:
+class StepTimer:
     """Measures one epoch after another.
 
     - `system/step_seconds`: from one step to the next;

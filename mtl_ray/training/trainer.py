@@ -17,29 +17,29 @@ from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mtl_ray.balancing import Step, build_balancer, make_step
+from mtl_ray.balancing import TaskLosses, build_balancer, make_task_losses
 from mtl_ray.balancing.affinity import lookahead_affinity
 from mtl_ray.balancing.diagnostics import Monitor
 from mtl_ray.config import Experiment
 from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.data.loader import Batch, Shard, on_device, to_device
-from mtl_ray.data.prefetch import ahead
+from mtl_ray.data.prefetch import prefetch
 from mtl_ray.distributed import rank, sum_over_ranks, world_size
 from mtl_ray.evaluation.evaluate import evaluate
 from mtl_ray.evaluation.losses import mean_losses
 from mtl_ray.models import MultiTaskModel, checkpoint
-from mtl_ray.models.cold_start.base import Reading
+from mtl_ray.models.cold_start.base import ReadIdVector
 from mtl_ray.models.compile import compile_network
-from mtl_ray.models.layers import Forward, gate_use
+from mtl_ray.models.layers import ModelOutput, gate_use
 from mtl_ray.models.masking import Hidden, draw_hidden, rows_of, trainable
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import ROW, UNKNOWN, Schema, label_column, num_steps
 from mtl_ray.training.optimizer import Optimizers
-from mtl_ray.training.timing import Meter
+from mtl_ray.training.timing import StepTimer
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-BATCHES_AHEAD = 2
+PREFETCHED_BATCHES = 2
 """Batches that are ready, on the device, while a step runs."""
 
 
@@ -84,7 +84,7 @@ class Trainer:
         self.optimizers = Optimizers(self.model, experiment, num_steps(schema, training.batch_size))
         self.scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
         self.progress = Progress()
-        self.meter = Meter(self.parallel, device)
+        self.meter = StepTimer(self.parallel, device)
 
     @property
     def evaluated(self) -> MultiTaskModel:
@@ -113,10 +113,10 @@ class Trainer:
         self._seed()
         loss, weights = self.balancer(step)
         loss = loss if step.penalty is None else loss + step.penalty
-        for number, key in enumerate(self.model.taught):
+        for number, key in enumerate(self.model.meta_learned):
             self._seed(rank(), number)
             with self._uncompiled():
-                loss = loss + self._lesson(key, batch, hidden, weights.to(self.dtype))
+                loss = loss + self._meta_loss(key, batch, hidden, weights.to(self.dtype))
         if is_watched:
             self.monitor.observe_step(step, weights)
             self.monitor.observe_gates(gate_use(self.model))
@@ -138,11 +138,11 @@ class Trainer:
         """Within it the network is as it was before `training.compile`: the tensors inside have gradients."""
         return torch.compiler.set_stance("force_eager") if self.compiled and when else nullcontext()
 
-    def losses(self, model: nn.Module, batch: Batch, hidden: Hidden) -> tuple[Step, Tensor]:
+    def losses(self, model: nn.Module, batch: Batch, hidden: Hidden) -> tuple[TaskLosses, Tensor]:
         """What a balancer sees of a global batch, and its (2T,) loss sums and label counts over all workers."""
         return self._losses(self._forward(model, batch, hidden), batch, self._masks(hidden, len(batch[ROW])))
 
-    def _forward(self, model: nn.Module, batch: Batch, hidden: Hidden) -> Forward:
+    def _forward(self, model: nn.Module, batch: Batch, hidden: Hidden) -> ModelOutput:
         with self.autocast:
             return model(batch, hidden)
 
@@ -151,7 +151,7 @@ class Trainer:
         return {name: trainable(self.experiment, name, hidden, size, self.device) for name in self.model.tasks}
 
     @torch.no_grad()
-    def _sampled(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[Tensor, Step]:
+    def _sampled(self, forward: ModelOutput, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[Tensor, TaskLosses]:
         """(B,) the rows on which the balancer sees what the step does, and the losses on them before it."""
         rows = (
             uniform_rows(batch[ROW], self.experiment.seed, self.progress.epoch, Stream.BALANCER_ROWS)
@@ -159,7 +159,9 @@ class Trainer:
         )
         return rows, self._losses(forward, batch, {name: mask & rows for name, mask in masks.items()})[0]
 
-    def _sums(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def _sums(
+        self, forward: ModelOutput, batch: Batch, masks: Mapping[str, Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """By task, the summed loss and the number of its terms over this worker's rows."""
         sums, counts = [], []
         for name, task in self.model.tasks.items():
@@ -170,24 +172,24 @@ class Trainer:
             counts.append(count.to(loss.dtype))
         return sums, counts
 
-    def _losses(self, forward: Forward, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[Step, Tensor]:
+    def _losses(self, forward: ModelOutput, batch: Batch, masks: Mapping[str, Tensor]) -> tuple[TaskLosses, Tensor]:
         sums, counts = self._sums(forward, batch, masks)
         size = sums[0].new_tensor(float(len(batch[ROW])))
         totals = sum_over_ranks(torch.stack([*sums, *counts, size]))
         totals, num_rows = totals[:-1], totals[-1].clamp(min=1)
         scale, tasks = self.scaler.get_scale(), list(self.model.tasks)
-        return make_step(tasks, sums, totals, num_rows, forward, self.progress.epoch, scale), totals
+        return make_task_losses(tasks, sums, totals, num_rows, forward, self.progress.epoch, scale), totals
 
-    def _lesson(self, key: str, batch: Batch, hidden: Hidden, weights: Tensor) -> Tensor:
+    def _meta_loss(self, key: str, batch: Batch, hidden: Hidden, weights: Tensor) -> Tensor:
         """The loss of an id's `Taught` vectors, with the balancer's (T,) weights."""
-        parts = self.model.taught[key]
+        parts = self.model.meta_learned[key]
         own = {parameter for part in parts.values() for parameter in part.parameters()}
         fixed = {name: p.detach() for name, p in self.model.named_parameters() if p not in own}
         size, known = len(batch[ROW]), batch[key] > UNKNOWN
         hidden = hidden | {key: torch.ones_like(known)}
         masks = self._masks(hidden, size)
 
-        def losses(read: Mapping[str, Reading], rows: Tensor) -> tuple[Tensor, Tensor]:
+        def losses(read: Mapping[str, ReadIdVector], rows: Tensor) -> tuple[Tensor, Tensor]:
             with self.autocast:
                 instead = {name: {key: reading} for name, reading in read.items()}
                 forward = functional_call(self.model, fixed, (batch, hidden, instead))
@@ -196,15 +198,15 @@ class Trainer:
             return weights @ total, weights @ (total / sum_over_ranks(torch.stack(counts)).clamp(min=1))
 
         first = known & (uniform_rows(batch[ROW], self.experiment.seed, self.progress.epoch, Stream.HALVES) < 0.5)
-        return next(iter(parts.values())).lesson(parts, losses, batch[key], first, self.scaler.get_scale())
+        return next(iter(parts.values())).meta_loss(parts, losses, batch[key], first, self.scaler.get_scale())
 
-    def _probe_losses(self) -> Step:
+    def _probe_losses(self) -> TaskLosses:
         """The losses of the validation rows on which a balancer is rewarded."""
         assert self.probe is not None, "Trainer.probe"
         batch = to_device(self.probe, self.device, self.dtype)
         with self.autocast:
             logits = self.model.evaluation_logits(batch)
-        return self._losses(Forward(logits, None), batch, {})[0]
+        return self._losses(ModelOutput(logits, None), batch, {})[0]
 
     def _look_ahead(self, batch: Batch, hidden: Hidden) -> None:
         """Try a step on each task alone, where the affinity of tasks or the balancer's reward is due."""
@@ -213,7 +215,7 @@ class Trainer:
         if not of_tasks and not of_balancer:
             return
 
-        def train() -> Step:
+        def train() -> TaskLosses:
             return self.losses(self.model, batch, hidden)[0]
 
         self.model.eval()  # without dropout
@@ -241,7 +243,7 @@ class Trainer:
         if progress.sums:
             totals += torch.tensor(progress.sums, dtype=torch.float64, device=self.device)
         batches = shard.training_batches(self.experiment.seed, progress.epoch, training.batch_size, progress.step)
-        for batch in self.meter.waiting(ahead(on_device(batches, self.device, self.dtype), BATCHES_AHEAD)):
+        for batch in self.meter.waiting(prefetch(on_device(batches, self.device, self.dtype), PREFETCHED_BATCHES)):
             totals += self.step(batch)
             progress.sums = []
             if training.checkpoint_steps and progress.step % training.checkpoint_steps == 0:

@@ -16,7 +16,7 @@ PLACE = "refit"
 
 
 def refit(
-    experiment: Experiment, epochs: int, num_seeds: int, run: Run, report: Callable[[str], None] = print
+    experiment: Experiment, epochs: int, num_seeds: int, run: Run, echo: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Train `num_seeds` times, as far as that is not done, and register the first model, which becomes the candidate.
 
@@ -41,14 +41,14 @@ def refit(
         file = f"seed{seed}.json"
         if not place.exists(file):
             changes = {"seed": seed, "tracking.register_as": name if number == 0 else None}
-            trained = train(override(whole, changes, "--refit:"), report=report, parent=run.run_id)
+            trained = train(override(whole, changes, "--refit:"), echo=echo, parent=run.run_id)
             result = {
                 "run": trained.name,
                 "run_id": trained.run_id,
                 "model_uri": trained.model_uri,
                 "metrics": trained.evaluation.metrics,
             }
-            place.write_whole(file, json.dumps(result, indent=2))
+            place.write_atomic(file, json.dumps(result, indent=2))
         results.append(place.read_json(file))
     return {"candidate": results[0]["model_uri"], "summary": summary_of([result["metrics"] for result in results])}
 

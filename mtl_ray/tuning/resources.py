@@ -26,7 +26,7 @@ def resources_of(experiment: Experiment) -> dict[str, float]:
     return {"cpu": settings.cpus_per_trial, "gpu": gpus}
 
 
-def room_of(experiment: Experiment) -> int:
+def num_trials_that_fit(experiment: Experiment) -> int:
     """How many trials the cluster has room for at once, or comes to have if it has told Ray how far it grows."""
     several = experiment.training.most_workers
     if several > 1:
@@ -37,7 +37,7 @@ def room_of(experiment: Experiment) -> int:
     return max(1, min(room, tune_of(experiment).trials))
 
 
-def limit_of(experiment: Experiment) -> int | None:
+def max_parallel_trials(experiment: Experiment) -> int | None:
     """How many trials may have been proposed and not ended: so many as run, so that each knows of those before it.
 
     None where trials that wait for others take no room. `max_concurrent` may be beyond the room, for a cluster that is
@@ -45,7 +45,7 @@ def limit_of(experiment: Experiment) -> int | None:
     """
     settings = tune_of(experiment)
     waits = settings.scheduler.kind == "hyperband" or settings.algorithm.kind in POPULATIONS
-    return settings.max_concurrent or (None if waits else room_of(experiment))
+    return settings.max_concurrent or (None if waits else num_trials_that_fit(experiment))
 
 
 def num_workers(experiment: Experiment, nodes: Iterable[Resources]) -> int:
@@ -54,7 +54,7 @@ def num_workers(experiment: Experiment, nodes: Iterable[Resources]) -> int:
     return sum(_times(node, wanted) for node in nodes)
 
 
-def check_room(experiment: Experiment) -> None:
+def check_resources(experiment: Experiment) -> None:
     """Whether some node, or of several workers the cluster, has, or may come to have, room for a trial.
 
     Raises:

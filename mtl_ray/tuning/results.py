@@ -185,7 +185,7 @@ class Tuning:
         told = [f"{states.count(s)} {s}" for s in ("finished", "stopped", "failed", "running") if s in states]
         return f"{tune_of(self.experiment).trials} trials, {', '.join(told) or 'none begun'}"
 
-    def numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For machines."""
         return {
             "objectives": dict(tune_of(self.experiment).objectives),

@@ -17,24 +17,24 @@ from mtl_ray.cluster.storage_check import check_storage
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
-from mtl_ray.data.shared import Shared, share
+from mtl_ray.data.shared import SharedDataset, share_dataset
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.metrics import segment_masks
-from mtl_ray.runs.parallel import train_cells
-from mtl_ray.runs.run_folder import ended, new_name, read_note, write_note
+from mtl_ray.runs.parallel import train_in_parallel
+from mtl_ray.runs.run_folder import finish_on_exit, new_name, read_note, write_note
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
 from mtl_ray.storage import Folder
 from mtl_ray.tasks.heads import build_task
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.tuning.refit import refit
 from mtl_ray.tuning.report import write_report
-from mtl_ray.tuning.resources import check_room, limit_of, resources_of, room_of
+from mtl_ray.tuning.resources import check_resources, max_parallel_trials, num_trials_that_fit, resources_of
 from mtl_ray.tuning.results import REFERENCES, Tuning, read_references, reference_experiments
 from mtl_ray.tuning.search_algorithms import build_scheduler, build_searcher, population_space
 from mtl_ray.tuning.space import check_tune, tune_of, untuned
 from mtl_ray.tuning.trial import searched_metrics
 from mtl_ray.tuning.trial_actor import EndWorkers, run_trial
-from mtl_ray.tuning.trial_store import Recorder, Trial, read_trials
+from mtl_ray.tuning.trial_store import Trial, TrialStore, read_trials
 
 SEARCH, WORKERS = "search", "workers"
 """Folder of Ray Tune's own state and of the trials' checkpoints, in the run's folder; in it, that of Ray Train's."""
@@ -76,9 +76,9 @@ class Tuned:
                     deviation = "" if found.sd is None else f", deviation {found.sd:.4f} over {found.n} seeds"
                     yield f"  {key}: {found.mean:.4f}{deviation}"
 
-    def numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For machines."""
-        found = {"run": self.name, "run_id": self.run_id, "folder": self.folder.location, **self.tuning.numbers()}
+        found = {"run": self.name, "run_id": self.run_id, "folder": self.folder.location, **self.tuning.to_dict()}
         if self.refitted:
             found["candidate"] = self.refitted["candidate"]
             found["refit"] = {key: asdict(summary) for key, summary in self.refitted["summary"].items()}
@@ -88,7 +88,7 @@ class Tuned:
 def tune(
     experiment: Experiment,
     resume: str | None = None,
-    report: Callable[[str], None] = print,
+    echo: Callable[[str], None] = print,
     show: Callable[[Tuning], None] = lambda _: None,
     num_refits: int = 0,
 ) -> Tuned:
@@ -113,35 +113,35 @@ def tune(
     folder = Folder(experiment.training.output) / name
     note = read_note("tune", experiment, folder) if resume else None
     connect()
-    check_room(experiment)
+    check_resources(experiment)
     check_storage(experiment)
-    prepared = prepare(untuned(experiment), report)
-    shared = share(prepared, ("train", "valid"), int(experiment.training.cache_memory))
+    prepared = prepare(untuned(experiment), echo)
+    shared = share_dataset(prepared, ("train", "valid"), int(experiment.training.cache_memory))
     check_rows(experiment, shared)
-    again = f"mtl-ray tune EXPERIMENT --resume {name}"
+    resume_command = f"mtl-ray tune EXPERIMENT --resume {name}"
     if note:
         run = Run(note["tracking_uri"], note["run_id"], folder)
-        report(f"resuming run {name}: {Tuning(experiment, read_trials(folder), {}).progress()}")
+        echo(f"resuming run {name}: {Tuning(experiment, read_trials(folder), {}).progress()}")
     else:
         run = Run.start(experiment, name, folder.create())
         write_note("tune", experiment, folder, run, prepared.folder.location)
         run.log_experiment(experiment, prepared)
-        report(f"run {name}: {tune_of(experiment).trials} trials; if it is interrupted, continue with: {again}")
-    with ended(run, report, again):
-        references = _references(experiment, prepared, run, name, report)
+        echo(f"run {name}: {tune_of(experiment).trials} trials; if it is interrupted, continue with: {resume_command}")
+    with finish_on_exit(run, echo, resume_command):
+        references = _references(experiment, prepared, run, name, echo)
         trials = search(experiment, shared, run, name, references, show)
         tuning = Tuning(experiment, trials, references)
         _write(tuning, run)
         refitted = None
         if num_refits and tuning.best and (best := tuning.best_experiment()):
             epochs = tuning.best.kept_epoch if best.training.early_stopping else best.training.epochs
-            refitted = refit(best, epochs, num_refits, run, report)
+            refitted = refit(best, epochs, num_refits, run, echo)
     return Tuned(name, folder, run.run_id, tuning, refitted)
 
 
 def search(
     experiment: Experiment,
-    shared: Shared,
+    shared: SharedDataset,
     run: Run,
     title: str,
     references: dict[str, dict[str, float]],
@@ -159,7 +159,7 @@ def search(
     """
     settings = tune_of(experiment)
     known = Tuning(experiment, [], references)
-    recorder = Recorder(
+    recorder = TrialStore(
         experiment, run, title, lambda _: show(Tuning(experiment, list(recorder.trials.values()), references))
     )
     if len([t for t in recorder.trials.values() if t.state != "running"]) == settings.trials:
@@ -173,9 +173,11 @@ def search(
         "storage": (place / WORKERS).location,
         "ended": {trial.id: trial.last_report() for trial in recorder.trials.values() if trial.state == "finished"},
     }
-    limit = limit_of(experiment)
+    limit = max_parallel_trials(experiment)
     # Otherwise trials would start one after the other.
-    for key, value in (SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(limit or room_of(experiment))}).items():
+    for key, value in (
+        SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(limit or num_trials_that_fit(experiment))}
+    ).items():
         os.environ.setdefault(key, value)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are off
     # `ray.tune.run` and not `Tuner`, which would resume with pickled copies of the recorder and of the scheduler.
@@ -234,7 +236,7 @@ def _beside_main_thread(work: Callable[[], ray.tune.ExperimentAnalysis], stop: C
         pool.shutdown(wait=False)
 
 
-def check_rows(experiment: Experiment, shared: Shared) -> None:
+def check_rows(experiment: Experiment, shared: SharedDataset) -> None:
     """Whether there are validation rows for each searched metric. Raises InputError."""
     named = {segment.name: segment for segment in segments(experiment.evaluation.support_buckets)}
     for key in searched_metrics(tune_of(experiment)):
@@ -253,20 +255,20 @@ def check_rows(experiment: Experiment, shared: Shared) -> None:
 
 
 def _references(
-    experiment: Experiment, prepared: Prepared, run: Run, title: str, report: Callable[[str], None]
+    experiment: Experiment, prepared: Prepared, run: Run, title: str, echo: Callable[[str], None]
 ) -> dict[str, dict[str, float]]:
     """Metrics of the references, those trained that are not there yet."""
     found = read_references(experiment, run.folder)
     missing = {n: (e, prepared) for n, e in reference_experiments(experiment).items() if n not in found}
     cpus = max(1, int(tune_of(experiment).cpus_per_trial))
-    for name, result in train_cells(missing, REFERENCES, "valid", cpus, run, title):
-        report(f"{name.replace('_', ' ')}: {result['seconds']:.0f} s")
+    for name, result in train_in_parallel(missing, REFERENCES, "valid", cpus, run, title):
+        echo(f"{name.replace('_', ' ')}: {result['seconds']:.0f} s")
     return read_references(experiment, run.folder)
 
 
 def _write(tuning: Tuning, run: Run) -> None:
     """The results, in the run's folder and in MLflow."""
-    files = {"tuning.json": json.dumps(tuning.numbers(), indent=2) + "\n"}
+    files = {"tuning.json": json.dumps(tuning.to_dict(), indent=2) + "\n"}
     for name, experiment in {"best.yaml": tuning.best_experiment(), "compare.yaml": tuning.comparison()}.items():
         if experiment:
             tree = experiment.model_dump(mode="json", exclude_unset=True)

@@ -21,7 +21,7 @@ from mtl_ray.config import Experiment, parse
 from mtl_ray.config.comparison import Changes
 from mtl_ray.config.tasks import is_higher_better
 from mtl_ray.config.tuning import POPULATIONS, TuneConfig
-from mtl_ray.data.shared import Shared
+from mtl_ray.data.shared import SharedDataset
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
@@ -73,7 +73,7 @@ def train_trial(config: dict[str, Any], session: ModuleType) -> None:
 
     Args:
         config: `params`, values of the parameters of the space; `experiment`, a plain tree with `tune`; `shared`, the
-            reference of the data set, a `Shared`.
+            reference of the data set, a `SharedDataset`.
         session: whom to ask for the checkpoint and to report to: `ray.tune`, or `ray.train` in one of several workers.
     """
     logging.getLogger("ray.train._internal.storage").setLevel(logging.WARNING)  # it would tell of every checkpoint
@@ -86,7 +86,9 @@ def train_trial(config: dict[str, Any], session: ModuleType) -> None:
         session.report({"metrics": "{}", KEPT: worst, "kept_epoch": 0, EPOCH: 0, "over": True, "failed": str(error)})
 
 
-def _train(base: Experiment, tune: TuneConfig, params: dict[str, Any], shared: Shared, session: ModuleType) -> None:
+def _train(
+    base: Experiment, tune: TuneConfig, params: dict[str, Any], shared: SharedDataset, session: ModuleType
+) -> None:
     began, state = time.monotonic(), State()
     group = ray.util.get_current_placement_group() if session is ray.train else None
     with ExitStack() as stack:

@@ -82,7 +82,7 @@ def read_trials(folder: Folder) -> list[Trial]:
     return sorted((Trial(**tree) for tree in trees), key=lambda trial: trial.number)
 
 
-class Recorder(ray.tune.Callback):
+class TrialStore(ray.tune.Callback):
     """Keeps files and MLflow runs of trials up to date.
 
     A file is written before Ray Tune writes its own state, so that a search whose driver is killed never resumes from a
@@ -182,7 +182,7 @@ class Recorder(ray.tune.Callback):
 
     def _write(self, trial: Trial) -> None:
         with self._lock:
-            self.run.folder.write_whole(f"{PLACE}/{trial.name}.json", json.dumps(asdict(trial)))
+            self.run.folder.write_atomic(f"{PLACE}/{trial.name}.json", json.dumps(asdict(trial)))
 
     def _drop(self, trial: Trial) -> None:
         folder, file = self.run.folder / PLACE, f"{trial.name}.json"

@@ -19,7 +19,7 @@ from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError
-from mtl_ray.inference.batch import Finished, check_output
+from mtl_ray.inference.batch import BatchResult, check_output
 from mtl_ray.inference.predict import predict
 from mtl_ray.promotion.promote import CHAMPION, promote
 from mtl_ray.runs.train import train_once
@@ -50,9 +50,9 @@ class Day:
     """Of the gate, with its `note` in Markdown."""
     champion: str
     """Version that has scored the rows."""
-    scored: Finished
+    scored: BatchResult
 
-    def numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For machines."""
         scored = self.scored
         return {
@@ -81,7 +81,7 @@ class _Steps:
         """What the step came to; it is done unless an earlier attempt has noted it."""
         if step not in self.notes:
             self.notes[step] = work()
-            self.folder.create().write_whole(NOTES, json.dumps(self.notes, indent=2) + "\n")
+            self.folder.create().write_atomic(NOTES, json.dumps(self.notes, indent=2) + "\n")
         return self.notes[step]
 
 
@@ -90,8 +90,8 @@ def daily(
     rows: str,
     output: str,
     keys: Sequence[str] | None = None,
-    report: Callable[[str], None] = print,
-    again: str = "the same command",
+    echo: Callable[[str], None] = print,
+    resume_command: str = "the same command",
 ) -> Day:
     """Bring the registered model of an experiment up to the present log, and score rows with the better one.
 
@@ -104,7 +104,7 @@ def daily(
         output: folder to make for the scores.
         keys: columns to keep beside `predicted_TASK`; all by default.
         report: receives lines of text for the user.
-        again: the command that continues after a crash.
+        resume_command: the command that continues after a crash.
 
     Raises:
         InputError: nothing is registered, bad data, rows that cannot be read, or a champion with another model.
@@ -124,16 +124,16 @@ def daily(
     check_output(output)
     connect()
     check_storage(experiment)
-    prepared = prepare(experiment, report)
+    prepared = prepare(experiment, echo)
     name = f"{experiment.name}-{prepared.schema.fingerprint[:12]}-{digest_of(experiment)[:12]}"
     folder = Folder(experiment.training.output) / name
     steps = _Steps(folder)
     start = steps.once("start", lambda: champion_of(model, uri))
-    report(f"beginning with {f'the champion, version {start}' if start else 'no champion, there is none yet'}")
-    trained = steps.once("trained", lambda: _train(name, experiment, prepared, start, report, again))
-    decision = steps.once("decision", lambda: _gate(name, model, uri, trained["version"], report))
+    echo(f"beginning with {f'the champion, version {start}' if start else 'no champion, there is none yet'}")
+    trained = steps.once("trained", lambda: _train(name, experiment, prepared, start, echo, resume_command))
+    decision = steps.once("decision", lambda: _gate(name, model, uri, trained["version"], echo))
     champion = steps.once(f"scorer of {Folder(output)}", lambda: champion_of(model, uri))
-    scored = predict(checkpoint_folder(f"models:/{model}/{champion}", uri), rows, output, keys, report)
+    scored = predict(checkpoint_folder(f"models:/{model}/{champion}", uri), rows, output, keys, echo)
     return Day(
         name, folder, prepared.folder.location, start, **trained, decision=decision, champion=champion, scored=scored
     )
@@ -151,20 +151,22 @@ def _train(
     experiment: Experiment,
     prepared: Prepared,
     start: str | None,
-    report: Callable[[str], None],
-    again: str,
+    echo: Callable[[str], None],
+    resume_command: str,
 ) -> dict[str, Any]:
     if start is not None:
         model = f"models:/{experiment.tracking.register_as}/{start}"
         training = experiment.training.model_copy(update={"warm_start": model})
         experiment = experiment.model_copy(update={"training": training})
-    trained = train_once(name, experiment, prepared, report, again)
+    trained = train_once(name, experiment, prepared, echo, resume_command)
     if trained.model_uri is None:
-        raise ConnectionError(f"the model of run {name} could not be registered in MLflow; continue with: {again}")
+        raise ConnectionError(
+            f"the model of run {name} could not be registered in MLflow; continue with: {resume_command}"
+        )
     version = trained.model_uri.rpartition("/")[2]
     return {"run_id": trained.run_id, "version": version, "metrics": trained.evaluation.metrics}
 
 
-def _gate(name: str, model: str, uri: str, version: str, report: Callable[[str], None]) -> dict[str, Any]:
-    decision = promote(model, uri, version, report=report, holder=name)
-    return {**decision.numbers(), "note": decision.markdown()}
+def _gate(name: str, model: str, uri: str, version: str, echo: Callable[[str], None]) -> dict[str, Any]:
+    decision = promote(model, uri, version, echo=echo, holder=name)
+    return {**decision.to_dict(), "note": decision.markdown()}

@@ -17,8 +17,8 @@ from mtl_ray.config.cost import Complexity
 from mtl_ray.config.data import RandomSplitConfig
 from mtl_ray.config.features import IdFeatureConfig, ImageFeatureConfig, VectorFeatureConfig
 from mtl_ray.config.visibility import hidden_by
-from mtl_ray.data.preparation.fit import fitted_features, fitted_tasks, survey
-from mtl_ray.data.preparation.partition import bucket_of
+from mtl_ray.data.preparation.fit import fit_partition, fitted_features, fitted_tasks
+from mtl_ray.data.preparation.partition import partition_of
 from mtl_ray.data.preparation.split import Cuts
 from mtl_ray.data.preparation.stage import Stage
 from mtl_ray.data.prepare import find_prepared, raw_columns, side_tables
@@ -42,7 +42,7 @@ class Plan:
     complexity: Complexity
     """What the model costs."""
 
-    def numbers(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For machines."""
         steps = num_steps(self.schema, self.experiment.training.batch_size)
         return {
@@ -76,7 +76,7 @@ class Plan:
 
     def lines(self) -> Iterator[str]:
         """For a person."""
-        experiment, numbers = self.experiment, self.numbers()
+        experiment, numbers = self.experiment, self.to_dict()
         yield f"experiment {experiment.name}: valid"
         source = "the prepared data set" if self.exact else "the first rows of the log (an estimate, not prepared yet)"
         yield f"numbers below are from {source}"
@@ -146,7 +146,7 @@ def _cost(experiment: Experiment, schema: Schema) -> Complexity:
 
     found = complexity_of(experiment, schema)
     with suppress(OSError):  # where nothing can be kept, it is found anew each time
-        kept.write_whole(name, found.model_dump_json())
+        kept.write_atomic(name, found.model_dump_json())
     return found
 
 
@@ -166,8 +166,8 @@ def _estimate(experiment: Experiment, raw: Raw) -> Schema:
     everything = experiment.model_copy(
         update={"data": experiment.data.model_copy(update={"split": RandomSplitConfig(valid=0, test=0)})}
     )
-    sample = bucket_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, Cuts())
-    total = survey(everything, sample)
+    sample = partition_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, Cuts())
+    total = fit_partition(everything, sample)
     return Schema(
         features=fitted_features(experiment, total),
         tasks=fitted_tasks(experiment, total),

@@ -16,7 +16,7 @@ from mtl_ray.config import Experiment, override, parse
 from mtl_ray.data.dataset import open_prepared
 from mtl_ray.data.loader import num_bytes
 from mtl_ray.data.prepare import prepare
-from mtl_ray.data.shared import Shared, share
+from mtl_ray.data.shared import SharedDataset, share_dataset
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.fit import fit
@@ -38,14 +38,14 @@ SETTINGS = {
         "trials": TRIALS,
     },
 }
-rows: Shared
+rows: SharedDataset
 """Of a process of the plain pool."""
 
 
 def load_rows(dataset: str) -> None:
     global rows  # noqa: PLW0603 - what an initializer of a pool leaves
     torch.set_num_threads(1)
-    rows = share(open_prepared(dataset), ("train", "valid"), 1 << 40)
+    rows = share_dataset(open_prepared(dataset), ("train", "valid"), 1 << 40)
 
 
 def bare_loop(tree: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ def test_overhead_of_a_search(tmp_path, monkeypatch, performance):
     try:
         prepared = prepare(untuned(experiment))
         bare = [plain_pool(trials, prepared.folder.location)]
-        shared, watch = share(prepared, ("train", "valid"), 1 << 40), Watch()
+        shared, watch = share_dataset(prepared, ("train", "valid"), 1 << 40), Watch()
         run = Run.start(experiment, "search", Folder(str(tmp_path / "search")).create())
         began = time.monotonic()
         found = search(experiment, shared, run, "search", {}, watch.show)

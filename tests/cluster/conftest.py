@@ -46,4 +46,4 @@ def settings(work):
 def trained(cluster, settings, work):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(work)
-        return train(settings, report=lambda _: None, profile=True)
+        return train(settings, echo=lambda _: None, profile=True)

@@ -10,7 +10,7 @@ from mtl_ray.comparison.run import compare
 from mtl_ray.config import Experiment, override
 from mtl_ray.errors import InputError
 from mtl_ray.runs.train import train
-from mtl_ray.training.single_process import run_cell
+from mtl_ray.training.single_process import run_single_process
 
 CHANGES = {"multi": {}, "single": {"tasks.gender": None, "tasks.occupation": None, "tasks.tags": None}}
 
@@ -104,7 +104,7 @@ def test_a_comparison_is_resumed_with_its_own_file_and_command_alone(resumed, gr
 def test_a_cell_is_the_training_of_one_worker_that_train_makes(trained, settings):
     """Same experiment, same data set, trained by two workers of Ray Train and as a cell."""
     tree: dict[str, Any] = settings.model_dump(mode="json", exclude_unset=True)
-    result = run_cell(tree, trained.prepared.folder.location, "test", "cell", 1)
+    result = run_single_process(tree, trained.prepared.folder.location, "test", "cell", 1)
     shared = {key: value for key, value in trained.evaluation.metrics.items() if not key.endswith("/loss")}
     assert {key: result["metrics"][key] for key in shared} == pytest.approx(shared, abs=1e-7)
     assert result["baselines"] == trained.evaluation.baselines

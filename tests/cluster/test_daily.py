@@ -238,8 +238,8 @@ def test_a_crash_between_two_writes_leaves_no_second_run_or_version(settings_of_
             if owner is MlflowClient:  # the lock of what is killed stays
                 patch.setattr(MlflowClient, "delete_registered_model", lambda *_: None)
             with pytest.raises(Crash):
-                daily(settings_of_a_day, "shop/rows/1.parquet", "scores", report=lambda _: None)
-    day = daily(settings_of_a_day, "shop/rows/1.parquet", "scores", report=lambda _: None)
+                daily(settings_of_a_day, "shop/rows/1.parquet", "scores", echo=lambda _: None)
+    day = daily(settings_of_a_day, "shop/rows/1.parquet", "scores", echo=lambda _: None)
     client = MlflowClient()
     (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
     (version,) = client.search_model_versions("name = 'shop'")
@@ -252,7 +252,7 @@ def test_a_crash_between_two_writes_leaves_no_second_run_or_version(settings_of_
     assert pq.read_table("scores").num_rows == 1000
     assert [path.name for path in Path("scores").iterdir() if path.is_dir()] == []
     with pytest.raises(InputError, match="the folder has the results of another job"):
-        daily(settings_of_a_day, "shop/log/1.parquet", "scores", report=lambda _: None)
+        daily(settings_of_a_day, "shop/log/1.parquet", "scores", echo=lambda _: None)
 
 
 def test_a_day_needs_a_registered_model(settings_of_a_day: Experiment):

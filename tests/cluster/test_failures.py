@@ -66,7 +66,7 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(trained, setting
 
     thread = threading.Thread(target=kill_one)
     thread.start()
-    result = train(slow, report=lambda _: None)
+    result = train(slow, echo=lambda _: None)
     thread.join()
     assert killed
     assert_same(trained.checkpoint, result.checkpoint)
@@ -115,7 +115,7 @@ def test_a_killed_process_resumes_to_the_same_result(trained, settings, work: Pa
         train(small_experiment(**{"seed": 4, "training__output": str(runs)}), resume=name)
     said: list[str] = []
     reordered = experiment.model_copy(update={"features": dict(sorted(experiment.features.items()))})
-    result = train(reordered, resume=name, report=said.append)
+    result = train(reordered, resume=name, echo=said.append)
     assert said[0] == f"resuming run {name}"
     assert_same(trained.checkpoint, result.checkpoint)
     client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)
@@ -139,7 +139,7 @@ def test_an_unreachable_tracking_server_does_not_stop_training(trained, settings
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = train(experiment, report=lambda _: None)
+        result = train(experiment, echo=lambda _: None)
     assert any("MLflow at http://127.0.0.1:9: could not create the run" in str(w.message) for w in caught)
     assert result.run_id is None
     assert_same(trained.checkpoint, result.checkpoint)
@@ -148,9 +148,9 @@ def test_an_unreachable_tracking_server_does_not_stop_training(trained, settings
     experiment = override(experiment, {"tracking.uri": None})
     note = json.loads(result.folder.read_text("run.json"))
     note["experiment"]["tracking"]["uri"] = None
-    result.folder.write_whole("run.json", json.dumps(note))
+    result.folder.write_atomic("run.json", json.dumps(note))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.tracking.uri)
-    resumed = train(experiment, resume=result.name, report=lambda _: None)
+    resumed = train(experiment, resume=result.name, echo=lambda _: None)
     client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)
     assert client.get_run(resumed.run_id).info.status == "FINISHED"
     assert {metric.step for metric in client.get_metric_history(resumed.run_id, "train/loss")} == set(range(1, 7))

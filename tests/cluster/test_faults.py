@@ -47,12 +47,12 @@ def test_a_full_disk_ends_the_run_and_with_room_it_goes_on_to_the_same_result(
     experiment = experiment_of(settings, small_disk, training__max_failures=0)
     said: list[str] = []
     with pytest.raises(TrainingFailedError, match=r"No space left on device|Errno 28"):
-        train(experiment, report=said.append)
+        train(experiment, echo=said.append)
     name = next(small_disk.glob("*/run.json")).parent.name
     assert said[-1] == f"stopped; continue with: mtl-ray train EXPERIMENT --resume {name}"
     assert checkpoints(small_disk)
     subprocess.run(["mount", "-o", "remount,size=100m", small_disk], check=True)
-    result = train(experiment, resume=name, report=said.append)
+    result = train(experiment, resume=name, echo=said.append)
     assert_same(trained.checkpoint, result.checkpoint)
     assert len(checkpoints(small_disk)) == 2
     assert mlflow.MlflowClient(tracking_uri=settings.tracking.uri).get_run(result.run_id).info.status == "FINISHED"
@@ -64,7 +64,7 @@ def test_a_start_from_another_model_is_told_in_one_line_without_restarts(
     monkeypatch.chdir(work)
     start = {"training__warm_start": str(trained.checkpoint), "model__tower": {"hidden": [5]}}
     with pytest.raises(InputError, match=r"training\.warm_start: .* has another model; expected \(5, "):
-        train(experiment_of(settings, tmp_path, training__max_failures=3, **start), report=lambda _: None)
+        train(experiment_of(settings, tmp_path, training__max_failures=3, **start), echo=lambda _: None)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_at_once_with_the_last_good_checkpoint(
@@ -77,7 +77,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_once_with_the_last_good_check
         settings, tmp_path, training__schedule=schedule, training__optimizer={"kind": "sgd", "lr": 0.01}
     )
     with pytest.raises(FloatingPointError, match=r"of epoch [34] is not finite; lower training.optimizer.lr"):
-        train(experiment, report=lambda _: None)
+        train(experiment, echo=lambda _: None)
     kept = checkpoints(tmp_path)
     assert kept
     for path in kept:

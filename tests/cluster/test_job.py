@@ -193,8 +193,8 @@ def test_a_job_trains_with_the_packed_code_and_a_planted_secret_appears_nowhere(
 def test_every_process_of_a_job_has_its_secrets(cluster: Cluster, tmp_path: Path):
     script = """
 import os, ray
-from mtl_ray.cluster.environment import open_sealed
-open_sealed()
+from mtl_ray.cluster.environment import decrypt_environment
+decrypt_environment()
 ray.init(log_to_driver=False)
 print("driver", os.environ["MY_OWN"][::-1])
 print("worker", ray.get(ray.remote(lambda: os.environ["MY_OWN"][::-1]).remote()))
@@ -202,8 +202,8 @@ print("worker", ray.get(ray.remote(lambda: os.environ["MY_OWN"][::-1]).remote())
     client = """
 import os, sys
 from ray.job_submission import JobSubmissionClient
-from mtl_ray.cluster.environment import OPEN, passed
-runtime = {"working_dir": "project", "env_vars": passed(["MY_OWN"]).variables, "worker_process_setup_hook": OPEN}
+from mtl_ray.cluster.environment import OPEN, forwarded_environment
+runtime = {"working_dir": "project", "env_vars": forwarded_environment(["MY_OWN"]).variables, "worker_process_setup_hook": OPEN}
 print(JobSubmissionClient(sys.argv[1]).submit_job(entrypoint="python script.py", runtime_env=runtime))
 """
     shutil.copytree(ROOT / "mtl_ray", tmp_path / "project" / "mtl_ray", ignore=shutil.ignore_patterns("__pycache__"))

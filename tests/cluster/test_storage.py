@@ -32,7 +32,7 @@ def options(tmp_path_factory):
 def test_a_folder_of_an_object_store_gets_its_name_with_its_last_file_last(options, monkeypatch):
     aside, target = (Folder(f"s3://bucket/rename/{name}?{options}") for name in ("aside", "target"))
     for name in ("a", "deep/b", "schema.json"):
-        aside.write_whole(name, name)
+        aside.write_atomic(name, name)
     aside.write_table("c.parquet", pa.table({"n": [1, 2]}))
     target.write_text("other", "of another process that writes the same")
 
@@ -79,7 +79,7 @@ def test_prepare_train_evaluate_and_resume_on_an_object_store(options, trained, 
     said: list[str] = []
     prepared = prepare(experiment, said.append)
     assert prepared.schema.content_hash == trained.prepared.schema.content_hash
-    result = train(experiment, report=said.append)
+    result = train(experiment, echo=said.append)
     assert any("is already prepared" in line for line in said)
     assert_same(trained.checkpoint, result.checkpoint)
     assert result.evaluation.metrics == pytest.approx(trained.evaluation.metrics, abs=1e-12)
@@ -90,7 +90,7 @@ def test_prepare_train_evaluate_and_resume_on_an_object_store(options, trained, 
     downloaded = checkpoint_folder((result.folder / kept[-1]).location, "")
     again = evaluate_checkpoint(downloaded, prepared, "test")
     assert again.metrics == pytest.approx(result.evaluation.metrics, abs=1e-12)
-    resumed = train(experiment, resume=result.name, report=lambda _: None)  # an ended run: its last checkpoint
+    resumed = train(experiment, resume=result.name, echo=lambda _: None)  # an ended run: its last checkpoint
     assert resumed.run_id == result.run_id
     assert_same(result.checkpoint, resumed.checkpoint)
     client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)

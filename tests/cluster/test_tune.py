@@ -13,17 +13,17 @@ from ray.train._internal.session import get_session
 
 from mtl_ray.config import Experiment, load, override
 from mtl_ray.data.prepare import prepare
-from mtl_ray.data.shared import share
+from mtl_ray.data.shared import share_dataset
 from mtl_ray.errors import InputError
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
-from mtl_ray.training.single_process import run_cell
-from mtl_ray.tuning.resources import limit_of
+from mtl_ray.training.single_process import run_single_process
+from mtl_ray.tuning.resources import max_parallel_trials
 from mtl_ray.tuning.results import Tuning
 from mtl_ray.tuning.run import search, tune
 from mtl_ray.tuning.space import untuned
 from mtl_ray.tuning.trial_actor import run_trial
-from mtl_ray.tuning.trial_store import Recorder
+from mtl_ray.tuning.trial_store import TrialStore
 from mtl_ray.workflows.report import report
 from tests.support import wait_for
 
@@ -61,12 +61,12 @@ def searched(settings, work) -> Experiment:
 def tuned(cluster, searched, work):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(work)
-        return tune(searched, report=lambda _: None, num_refits=1)
+        return tune(searched, echo=lambda _: None, num_refits=1)
 
 
 @pytest.fixture(scope="module")
 def shared(cluster, searched):
-    return share(prepare(untuned(searched)), ("train", "valid"), 1 << 30)
+    return share_dataset(prepare(untuned(searched)), ("train", "valid"), 1 << 30)
 
 
 def children(settings: Experiment, run_id: str):
@@ -95,7 +95,9 @@ def test_the_best_trial_is_an_experiment_file_that_gives_its_metrics_again(tuned
     assert tuned.tuning.best is not None
     assert best == tuned.tuning.best_experiment()
     prepared = prepare(untuned(searched)).folder.location
-    again = run_cell(best.model_dump(mode="json", exclude_unset=True), prepared, "valid", "again", 1)["metrics"]
+    again = run_single_process(best.model_dump(mode="json", exclude_unset=True), prepared, "valid", "again", 1)[
+        "metrics"
+    ]
     assert {key: again[key] for key in (RMSE, AUC)} == pytest.approx(tuned.tuning.best.kept, abs=1e-9)
 
 
@@ -121,8 +123,8 @@ def test_the_winner_is_refitted_without_validation_rows_and_becomes_a_candidate(
 def test_a_search_that_ended_is_not_run_again(tuned, searched, work, monkeypatch):
     monkeypatch.chdir(work)
     files = {path: path.stat().st_mtime_ns for path in Path(tuned.folder.location).glob("*/*.json")}
-    again = tune(searched, resume=tuned.name, report=lambda _: None)
-    assert again.tuning.numbers() == tuned.tuning.numbers()
+    again = tune(searched, resume=tuned.name, echo=lambda _: None)
+    assert again.tuning.to_dict() == tuned.tuning.to_dict()
     assert len(children(searched, tuned.run_id)) == 8
     assert {
         path: path.stat().st_mtime_ns for path in files if path.parent.name == "references"
@@ -132,8 +134,8 @@ def test_a_search_that_ended_is_not_run_again(tuned, searched, work, monkeypatch
 def test_what_a_killed_driver_had_not_logged_is_logged_when_it_resumes(tuned, searched, tmp_path):
     run = Run.start(searched, "killed", Folder(str(tmp_path)))
     trial = replace(tuned.tuning.trials[0], run_id=None, logged=False, logged_epoch=0)
-    run.folder.write_whole(f"trials/{trial.name}.json", json.dumps(asdict(trial)))
-    Recorder(searched, run, "killed", lambda _: None).close({trial.id})
+    run.folder.write_atomic(f"trials/{trial.name}.json", json.dumps(asdict(trial)))
+    TrialStore(searched, run, "killed", lambda _: None).close({trial.id})
     (child,) = children(searched, run.run_id)
     history = mlflow.MlflowClient(tracking_uri=searched.tracking.uri).get_metric_history(child.info.run_id, RMSE)
     assert [(metric.step, metric.value) for metric in history] == [(e, m[RMSE]) for e, m in trial.history.items()]
@@ -177,7 +179,7 @@ def test_the_schedule_of_a_population_gives_the_same_metric_when_replayed(algori
         replayed = override(untuned(settings), trial.changes)
         assert replayed.balancing.kind == "scheduled"
         tree = replayed.model_dump(mode="json", exclude_unset=True)
-        again = run_cell(tree, shared.prepared.folder.location, "valid", "again", 1)["metrics"]
+        again = run_single_process(tree, shared.prepared.folder.location, "valid", "again", 1)["metrics"]
         assert again[RMSE] == pytest.approx(trial.kept[RMSE], abs=1e-9)
 
 
@@ -199,13 +201,13 @@ def test_trials_of_several_workers_report_what_one_worker_does_and_leave_none_wh
         "training.cpus_per_worker": 1.0,
     }
     settings = override(searched, changes)
-    assert limit_of(settings) == 1  # of two trials that run at once each might wait for the other's workers
+    assert max_parallel_trials(settings) == 1  # of two trials that run at once each might wait for the other's workers
     trials = found(settings, shared, tmp_path)
     assert [trial.state for trial in trials] == ["finished", "stopped"]
     wait_for(lambda: ray.available_resources().get("CPU") == 2)
     for trial in trials:
         tree = override(untuned(searched), trial.changes).model_dump(mode="json", exclude_unset=True)
-        alone = run_cell(tree, shared.prepared.folder.location, "valid", "alone", 1)["history"]
+        alone = run_single_process(tree, shared.prepared.folder.location, "valid", "alone", 1)["history"]
         expected = {metrics["epoch"]: metrics[RMSE] for metrics in alone if metrics["epoch"] in trial.history}
         assert {epoch: m[RMSE] for epoch, m in trial.history.items()} == pytest.approx(expected, abs=1e-9)
 
@@ -236,7 +238,7 @@ def test_a_trial_whose_process_died_before_it_began_is_begun_again(searched, sha
 def test_a_trial_that_no_node_has_room_for_is_refused_before_any_work(changes, message, cluster, searched, tmp_path):
     greedy = override(searched, {**changes, "data.output": str(tmp_path / "datasets")})
     with pytest.raises(InputError, match=message):
-        tune(greedy, report=lambda _: None)
+        tune(greedy, echo=lambda _: None)
     assert not (tmp_path / "datasets").exists()
 
 

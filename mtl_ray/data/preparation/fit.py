@@ -31,9 +31,9 @@ from mtl_ray.config.tasks import (
 )
 from mtl_ray.data.encoding import column, population, to_flags, to_lists, to_numbers
 from mtl_ray.data.keys import flat, to_keys
-from mtl_ray.data.preparation.partition import Bucket
+from mtl_ray.data.preparation.partition import Partition
 from mtl_ray.data.preparation.split import SHOWN, TRAIN
-from mtl_ray.data.preparation.target_statistics import NO_BORDERS, add_up, fitted_statistic, tally, whole
+from mtl_ray.data.preparation.target_statistics import NO_BORDERS, add_up, count_targets, fitted_statistic, whole
 from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.schema import FIRST, SPLITS, FittedFeature, FittedTask
 
@@ -73,7 +73,7 @@ class Moments:
 
 
 @dataclass
-class Survey:
+class FitStatistics:
     """Statistics of one bucket, or the sum of several."""
 
     num_rows: list[np.ndarray] = field(default_factory=list)
@@ -93,8 +93,8 @@ class Survey:
     duplicates: list[str] = field(default_factory=list)
     """Where the first duplicates are."""
 
-    def __add__(self, other: "Survey") -> "Survey":
-        return Survey(
+    def __add__(self, other: "FitStatistics") -> "FitStatistics":
+        return FitStatistics(
             self.num_rows + other.num_rows,
             {n: _add_counts(self.counts.get(n), other.counts[n]) for n in other.counts},
             {n: self.moments.get(n, Moments()) + other.moments[n] for n in other.moments},
@@ -107,9 +107,9 @@ class Survey:
         )
 
 
-def survey(experiment: Experiment, bucket: Bucket, borders: np.ndarray = NO_BORDERS) -> Survey:
+def fit_partition(experiment: Experiment, bucket: Partition, borders: np.ndarray = NO_BORDERS) -> FitStatistics:
     """Statistics of one bucket; features and labels from its training rows alone. `borders` are those of `Tallies`."""
-    result = Survey(num_rows=[np.bincount(bucket.split, minlength=SHOWN + 1)], issues=Counter(bucket.unknown))
+    result = FitStatistics(num_rows=[np.bincount(bucket.split, minlength=SHOWN + 1)], issues=Counter(bucket.unknown))
     train = bucket.table.filter(pa.array(bucket.split == TRAIN))
     for name, feature in experiment.features.items():
         match feature:
@@ -131,12 +131,12 @@ def survey(experiment: Experiment, bucket: Bucket, borders: np.ndarray = NO_BORD
         labelled = _survey_label(result, name, task, bucket.table, bucket.split == TRAIN)
         for code, split in enumerate(SPLITS):
             result.labels[name, split] += int((labelled & (bucket.split == code)).sum())
-    result.tallies = tally(experiment, bucket, borders)
+    result.tallies = count_targets(experiment, bucket, borders)
     result.num_duplicates = len(bucket.duplicates)
     return result
 
 
-def _survey_label(result: Survey, name: str, task: TaskConfig, table: pa.Table, train: np.ndarray) -> np.ndarray:
+def _survey_label(result: FitStatistics, name: str, task: TaskConfig, table: pa.Table, train: np.ndarray) -> np.ndarray:
     """Add a label's statistics on the training rows; returns (n,) bool, the rows with a label."""
     values, inside, key = flat(table.column(task.column or name)), population(task, table), f"{name}.label"
     match task:
@@ -194,7 +194,7 @@ def _sum_counts(table: pa.Table) -> pa.Table:
     return table.group_by("key").aggregate([("count", "sum")]).rename_columns(["key", "count"])
 
 
-def vocabularies(experiment: Experiment, total: Survey) -> dict[str, Vocabulary]:
+def vocabularies(experiment: Experiment, total: FitStatistics) -> dict[str, Vocabulary]:
     """Values that occur at least `min_count` times in training, the most frequent first; keys of statistics."""
     result = {}
     for name, feature in experiment.features.items():
@@ -206,7 +206,7 @@ def vocabularies(experiment: Experiment, total: Survey) -> dict[str, Vocabulary]
     return result
 
 
-def supports(experiment: Experiment, total: Survey) -> dict[str, Vocabulary]:
+def supports(experiment: Experiment, total: FitStatistics) -> dict[str, Vocabulary]:
     """Training rows of every user and item seen, those below the frequency floor included."""
     return {n: Vocabulary(*_ordered(total.counts[n], 1)) for n in (experiment.user, experiment.item)}
 
@@ -217,7 +217,7 @@ def _ordered(counts: pa.Table, min_count: int) -> tuple[pa.Array, pa.Array]:
     return flat(counts.column("key")), flat(counts.column("count"))
 
 
-def fitted_features(experiment: Experiment, total: Survey) -> dict[str, FittedFeature]:
+def fitted_features(experiment: Experiment, total: FitStatistics) -> dict[str, FittedFeature]:
     """The numbers of each input that come from the training rows."""
     words = vocabularies(experiment, total)
     fitted = {}
@@ -238,7 +238,7 @@ def fitted_features(experiment: Experiment, total: Survey) -> dict[str, FittedFe
     return fitted
 
 
-def fitted_tasks(experiment: Experiment, total: Survey) -> dict[str, FittedTask]:
+def fitted_tasks(experiment: Experiment, total: FitStatistics) -> dict[str, FittedTask]:
     """The numbers of each label that come from the training rows."""
     fitted = {}
     for name, task in experiment.tasks.items():

@@ -49,7 +49,7 @@ def _concat(first: pa.Array, second: pa.Array) -> pa.Array:
 
 
 @dataclass(frozen=True)
-class Bucket:
+class Partition:
     """The rows of a bucket in a fixed order: by time, then by place in the log."""
 
     table: pa.Table
@@ -64,25 +64,25 @@ class Bucket:
     """Rows whose entity has no row in a side table."""
 
 
-def load_bucket(
+def load_partition(
     experiment: Experiment,
     staging: Folder,
     users: SideTable | None,
     items: SideTable | None,
     cuts: Cuts,
-) -> Bucket:
-    """Read one bucket, see `bucket_of`."""
+) -> Partition:
+    """Read one bucket, see `partition_of`."""
     parts = [staging.read_table(path.rpartition("/")[2], numbered=True) for path in staging.files(".parquet")]
-    return bucket_of(experiment, pa.concat_tables(parts, promote_options="permissive"), users, items, cuts)
+    return partition_of(experiment, pa.concat_tables(parts, promote_options="permissive"), users, items, cuts)
 
 
-def bucket_of(
+def partition_of(
     experiment: Experiment,
     table: pa.Table,
     users: SideTable | None,
     items: SideTable | None,
     cuts: Cuts,
-) -> Bucket:
+) -> Partition:
     """Order, deduplicate, join and split staged rows, which are in the order of the log.
 
     A repeat of (user, item, time), or of the whole row in a log without time, is set aside.
@@ -114,7 +114,7 @@ def bucket_of(
     joined = pa.table(columns)
     file = flat(table.column("_file"))
     draw = row_draw(experiment, file, table.column("_row").to_numpy())
-    return Bucket(joined, assign(experiment, joined, file, draw, cuts), draw, duplicates, unknown)
+    return Partition(joined, assign(experiment, joined, file, draw, cuts), draw, duplicates, unknown)
 
 
 def _numbered(values: pa.Array) -> pa.Array:
@@ -179,7 +179,7 @@ class Histories:
         return pa.ListArray.from_arrays(offsets, values.take(pa.array(entries)))
 
 
-def histories(bucket: Bucket, feature: SequenceFeatureConfig, split: str) -> Histories:
+def histories(bucket: Partition, feature: SequenceFeatureConfig, split: str) -> Histories:
     """The last interactions of each row's user, `feature.max_length` at most, that the row knows.
 
     Args:

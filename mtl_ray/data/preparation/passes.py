@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import TimeSplitConfig
-from mtl_ray.data.preparation.fit import Survey, survey
+from mtl_ray.data.preparation.fit import FitStatistics, fit_partition
 from mtl_ray.data.preparation.parallel import parallel
-from mtl_ray.data.preparation.partition import Bucket, SideTable, load_bucket
+from mtl_ray.data.preparation.partition import Partition, SideTable, load_partition
 from mtl_ray.data.preparation.split import (
     HISTOGRAM_BINS,
     TIME,
@@ -67,21 +67,21 @@ class Loader:
     items: SideTable | None
     cuts: Cuts
 
-    def __call__(self, bucket: int) -> Bucket:  # noqa: D102
+    def __call__(self, bucket: int) -> Partition:  # noqa: D102
         staging = self.folder / f"staging/{bucket:05d}"
-        return load_bucket(self.experiment, staging, self.users, self.items, self.cuts)
+        return load_partition(self.experiment, staging, self.users, self.items, self.cuts)
 
 
 @dataclass(frozen=True)
-class SurveyBucket:
+class FitPartition:
     """Statistics of one bucket; its repeated rows go to quarantine."""
 
     load: Loader
     borders: np.ndarray
 
-    def __call__(self, bucket: int) -> Survey:  # noqa: D102
+    def __call__(self, bucket: int) -> FitStatistics:  # noqa: D102
         loaded = self.load(bucket)
-        result = survey(self.load.experiment, loaded, self.borders)
+        result = fit_partition(self.load.experiment, loaded, self.borders)
         if len(loaded.duplicates):
             quarantine = self.load.folder / "quarantine"
             quarantine.write_table(f"duplicates-{bucket:05d}.parquet", loaded.duplicates)
@@ -90,7 +90,7 @@ class SurveyBucket:
 
 
 @dataclass(frozen=True)
-class WriteBucket:
+class WritePartition:
     """Encodes and writes one of the buckets; gives the digest of its rows."""
 
     load: Loader

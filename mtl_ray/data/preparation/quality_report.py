@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mtl_ray.config import Experiment
-from mtl_ray.data.preparation.fit import Survey
+from mtl_ray.data.preparation.fit import FitStatistics
 from mtl_ray.data.preparation.split import NONE, SHOWN
 from mtl_ray.errors import InputError
 from mtl_ray.schema import SPLITS
@@ -47,7 +47,7 @@ def refuse_bad(experiment: Experiment, quality: dict[str, Any], aside: Folder, t
 
 
 def quality_report(
-    experiment: Experiment, staged: dict[str, Any], total: Survey, mended: dict[str, int]
+    experiment: Experiment, staged: dict[str, Any], total: FitStatistics, mended: dict[str, int]
 ) -> dict[str, Any]:
     """The content of `quality.json`."""
     rows = np.stack(total.num_rows).sum(0)

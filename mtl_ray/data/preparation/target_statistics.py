@@ -22,7 +22,7 @@ from mtl_ray.config.features import StatisticFeatureConfig
 from mtl_ray.counter_rng import Stream, mix
 from mtl_ray.data.encoding import Encoder, column, to_numbers
 from mtl_ray.data.keys import flat, hash_keys, to_keys
-from mtl_ray.data.preparation.partition import Bucket
+from mtl_ray.data.preparation.partition import Partition
 from mtl_ray.data.preparation.split import HISTOGRAM_BINS, ITEM, TIME, TRAIN, USER
 from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.schema import FittedFeature
@@ -37,14 +37,14 @@ CELL = ["key", "slice"]
 
 
 @dataclass(frozen=True)
-class Tallies:
+class TargetStatistics:
     """Cells of every statistic, and the slices that they are by."""
 
     cells: Mapping[str, pa.Table]
     borders: np.ndarray
     """Inner borders of the slices, ascending."""
 
-    def encoded(self, encoder: Encoder, bucket: Bucket) -> dict[str, np.ndarray]:
+    def encoded(self, encoder: Encoder, bucket: Partition) -> dict[str, np.ndarray]:
         """By feature, (n, 2) inputs of all rows of a bucket."""
         experiment = encoder.experiment
         train, by_slice = bucket.split == TRAIN, _slices(experiment, bucket, self.borders)
@@ -68,7 +68,7 @@ def statistics(experiment: Experiment) -> Iterator[tuple[str, StatisticFeatureCo
             yield name, feature
 
 
-def tally(experiment: Experiment, bucket: Bucket, borders: np.ndarray) -> dict[str, pa.Table]:
+def count_targets(experiment: Experiment, bucket: Partition, borders: np.ndarray) -> dict[str, pa.Table]:
     """By feature, the cells of the training rows of a bucket."""
     train = bucket.split == TRAIN
     slices = _slices(experiment, bucket, borders)
@@ -126,15 +126,15 @@ def _is_users(experiment: Experiment, name: str) -> bool:
     return experiment.column_of(name) == experiment.column_of(experiment.user)
 
 
-def _keys(experiment: Experiment, name: str, bucket: Bucket) -> pa.Array:
+def _keys(experiment: Experiment, name: str, bucket: Partition) -> pa.Array:
     return to_keys(column(bucket.table, experiment, name))
 
 
-def _labels(feature: StatisticFeatureConfig, bucket: Bucket) -> np.ndarray:
+def _labels(feature: StatisticFeatureConfig, bucket: Partition) -> np.ndarray:
     return to_numbers(flat(bucket.table.column(feature.of)))
 
 
-def _slices(experiment: Experiment, bucket: Bucket, borders: np.ndarray) -> np.ndarray:
+def _slices(experiment: Experiment, bucket: Partition, borders: np.ndarray) -> np.ndarray:
     """(n,) slice of time, or fold, of each row."""
     if experiment.data.time:
         return np.searchsorted(borders, bucket.table.column(TIME).to_numpy(), side="right")

@@ -10,9 +10,9 @@ import pyarrow as pa
 from mtl_ray.config.features import SequenceFeatureConfig, StatisticFeatureConfig
 from mtl_ray.data.encoding import Encoder, column, to_numbers
 from mtl_ray.data.keys import decoded, flat, hash_keys
-from mtl_ray.data.preparation.partition import Bucket, histories
+from mtl_ray.data.preparation.partition import Partition, histories
 from mtl_ray.data.preparation.split import ITEM, TEST, TIME, TRAIN, USER
-from mtl_ray.data.preparation.target_statistics import Tallies
+from mtl_ray.data.preparation.target_statistics import TargetStatistics
 from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
 from mtl_ray.storage import Folder
@@ -28,11 +28,11 @@ class Writer:
     encoder: Encoder
     supports: Mapping[str, Vocabulary]
     folder: Folder
-    tallies: Tallies
+    tallies: TargetStatistics
     offsets: Mapping[str, np.ndarray]
     """By split, the number of the first row of each bucket."""
 
-    def __call__(self, number: int, bucket: Bucket) -> str:
+    def __call__(self, number: int, bucket: Partition) -> str:
         """Write bucket `number`; returns the digest of its encoded rows."""
         experiment = self.encoder.experiment
         encoded, raw_histories = self._encoded(bucket)
@@ -54,7 +54,7 @@ class Writer:
                 self._write_raw(number, bucket.table.take(pa.array(positions)), raw_histories)
         return digest.hexdigest()
 
-    def _encoded(self, bucket: Bucket) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+    def _encoded(self, bucket: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
         """All columns of every row of the bucket but `ROW`, and raw histories of its test rows."""
         experiment, table = self.encoder.experiment, bucket.table
         columns, raw_histories = self._sequences(bucket)
@@ -68,7 +68,7 @@ class Writer:
         columns[USER_KEY] = hash_keys(flat(table.column(USER))).astype(np.int64)
         return columns, raw_histories
 
-    def _sequences(self, bucket: Bucket) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+    def _sequences(self, bucket: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
         """Encoded histories of every row of the bucket, and raw ones of its test rows."""
         experiment = self.encoder.experiment
         items = flat(bucket.table.column(ITEM))

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from mtl_ray.config.model import AdaTTConfig, MLPConfig
 from mtl_ray.models.layers import (
     SHARED,
-    Encoded,
     Experts,
-    Forward,
     Gate,
     Mixture,
+    ModelOutput,
     Network,
-    Sizes,
+    NetworkInput,
+    NetworkSpec,
     Towers,
     width_of,
 )
@@ -43,7 +43,7 @@ class FusionLevel(nn.Module):
 class AdaTTNetwork(Network):
     """f_t = sum_i softmax(W_t x_t)_i e_i + sum_j v_tj e_tj at every level; e are all experts, e_t those of the task."""
 
-    def __init__(self, sizes: Sizes, settings: AdaTTConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: AdaTTConfig) -> None:
         super().__init__()
         width, num_tasks = sizes.width, len(sizes.outputs)
         self.levels = nn.ModuleList()
@@ -53,7 +53,7 @@ class AdaTTNetwork(Network):
             width = width_of(settings.encoder, width)
         self.towers = Towers(width, sizes.outputs, settings.tower)
 
-    def forward(self, inputs: Encoded) -> Forward:
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
         """All experts' outputs of the last level (B, E, d) are what the tasks share."""
         tasks = list(self.towers.towers)
         x = [inputs.x[SHARED]] * len(tasks)

@@ -7,7 +7,17 @@ import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import nn
 
 from mtl_ray.config.model import AITMConfig
-from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, ModuleDict, Network, Sizes, Towers, in_order
+from mtl_ray.models.layers import (
+    MLP,
+    SHARED,
+    ModelOutput,
+    ModuleDict,
+    Network,
+    NetworkInput,
+    NetworkSpec,
+    Towers,
+    in_order,
+)
 
 
 class AITMNetwork(Network):
@@ -17,7 +27,7 @@ class AITMNetwork(Network):
     alpha max(p_t - p_before, 0) a row, averaged over rows.
     """
 
-    def __init__(self, sizes: Sizes, settings: AITMConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: AITMConfig) -> None:
         super().__init__()
         self.after, self.calibrator = sizes.after, settings.calibrator
         dim = settings.transfer_dim
@@ -29,7 +39,7 @@ class AITMNetwork(Network):
         self.attention = ModuleDict({task: nn.Linear(dim, 3 * dim) for task in self.after})
         self.towers = Towers(dim, sizes.outputs, settings.tower)
 
-    def forward(self, inputs: Encoded) -> Forward:
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
         """The embeddings (B, width) are what the tasks share."""
         x = inputs.x[SHARED]
         z = {task: encoder(x) for task, encoder in self.encoders.items()}
@@ -44,4 +54,4 @@ class AITMNetwork(Network):
         if self.after and self.calibrator:
             above = [logits[t].sigmoid() - logits[before].sigmoid() for t, before in self.after.items()]
             penalty = self.calibrator * torch.stack([F.relu(a[:, 0]) for a in above]).sum(0)
-        return Forward(logits, x, penalty)
+        return ModelOutput(logits, x, penalty)

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from mtl_ray.config.model import CrossStitchConfig
-from mtl_ray.models.layers import Encoded, Forward, Layer, Network, Sizes, Towers
+from mtl_ray.models.layers import Layer, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
 
 
 class CrossStitchNetwork(Network):
     """x_t <- sum_s alpha_ts * x_s after every layer, alpha for each unit and pair of tasks (Misra et al. 2016)."""
 
-    def __init__(self, sizes: Sizes, settings: CrossStitchConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: CrossStitchConfig) -> None:
         super().__init__()
         num_tasks = len(sizes.outputs)
         widths = [sizes.width, *settings.encoder.hidden]
@@ -31,7 +31,7 @@ class CrossStitchNetwork(Network):
         """A set of tables for each task."""
         return tuple(tasks)
 
-    def forward(self, inputs: Encoded) -> Forward:
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
         """The stitched activations of the last layer are what the tasks share: (B, T, d)."""
         tasks = list(self.towers.towers)
         x = [inputs.x[task] for task in tasks]
@@ -39,4 +39,4 @@ class CrossStitchNetwork(Network):
         for layers, alpha in zip(self.layers, self.stitches, strict=True):
             shared = torch.stack([layer(part) for layer, part in zip(layers, x, strict=True)], 1)  # pyright: ignore
             x = list(torch.einsum("bsd,tsd->tbd", shared, alpha))
-        return Forward(self.towers(dict(zip(tasks, x, strict=True))), shared)
+        return ModelOutput(self.towers(dict(zip(tasks, x, strict=True))), shared)

@@ -4,26 +4,37 @@ import torch
 from torch import Tensor
 
 from mtl_ray.config.model import ESMMConfig
-from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, ModuleDict, Network, Sizes, Towers, in_order, width_of
+from mtl_ray.models.layers import (
+    MLP,
+    SHARED,
+    ModelOutput,
+    ModuleDict,
+    Network,
+    NetworkInput,
+    NetworkSpec,
+    Towers,
+    in_order,
+    width_of,
+)
 
 
 class ESMMNetwork(Network):
     """P(t) = P(t | before) P(before) over the entire space; the tasks share the embeddings alone."""
 
-    def __init__(self, sizes: Sizes, settings: ESMMConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: ESMMConfig) -> None:
         super().__init__()
         self.after = sizes.after
         self.encoders = ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})
         self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
 
-    def forward(self, inputs: Encoded) -> Forward:
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
         """The embeddings (B, width) are what the tasks share."""
         x = inputs.x[SHARED]
         logits = self.towers({task: encoder(x) for task, encoder in self.encoders.items()})
         for task in in_order(list(logits), self.after):
             if task in self.after:
                 logits[task] = log_odds_of_product(logits[task], logits[self.after[task]])
-        return Forward(logits, x)
+        return ModelOutput(logits, x)
 
 
 def log_odds_of_product(first: Tensor, second: Tensor) -> Tensor:

@@ -5,13 +5,13 @@ import torch
 from mtl_ray.config.model import MMoEConfig
 from mtl_ray.models.layers import (
     SHARED,
-    Encoded,
     Experts,
-    Forward,
     Gate,
+    ModelOutput,
     ModuleDict,
     Network,
-    Sizes,
+    NetworkInput,
+    NetworkSpec,
     Towers,
     width_of,
 )
@@ -20,13 +20,13 @@ from mtl_ray.models.layers import (
 class MMoENetwork(Network):
     """y_t = tower_t(sum_i softmax(W_t x)_i f_i(x))."""
 
-    def __init__(self, sizes: Sizes, settings: MMoEConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: MMoEConfig) -> None:
         super().__init__()
         self.experts = Experts(settings.experts, sizes.width, settings.encoder)
         self.gates = ModuleDict({task: Gate(sizes.width, settings.experts) for task in sizes.outputs})
         self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
 
-    def forward(self, inputs: Encoded) -> Forward:
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
         """The experts' outputs (B, E, d) are what the tasks share."""
         x = inputs.x[SHARED]
         experts = torch.stack(self.experts(x), 1)

@@ -6,7 +6,17 @@ import torch
 from torch import nn
 
 from mtl_ray.config.model import PEPNetConfig
-from mtl_ray.models.layers import SHARED, Encoded, Forward, GateUnit, Layer, ModuleDict, Network, Sizes, Towers
+from mtl_ray.models.layers import (
+    SHARED,
+    GateUnit,
+    Layer,
+    ModelOutput,
+    ModuleDict,
+    Network,
+    NetworkInput,
+    NetworkSpec,
+    Towers,
+)
 
 
 class PEPNetNetwork(Network):
@@ -18,7 +28,7 @@ class PEPNetNetwork(Network):
 
     reads_prior = True
 
-    def __init__(self, sizes: Sizes, settings: PEPNetConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: PEPNetConfig) -> None:
         super().__init__()
         joined, gate = sizes.prior + sizes.width, settings.gate_hidden
         self.embedding_gate = GateUnit(joined, gate, sizes.width)
@@ -30,7 +40,7 @@ class PEPNetNetwork(Network):
             self.gates[task] = nn.ModuleList(GateUnit(joined, gate, o) for _, o in pairs)
         self.towers = Towers(widths[-1], sizes.outputs, settings.tower)
 
-    def forward(self, inputs: Encoded) -> Forward:
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
         """The gated embeddings (B, width) are what the tasks share."""
         x = inputs.x[SHARED]
         x = self.embedding_gate(torch.cat([inputs.prior, x.detach()], 1)) * x
@@ -41,4 +51,4 @@ class PEPNetNetwork(Network):
             for layer, gate in zip(layers, self.gates[task], strict=True):  # pyright: ignore[reportArgumentType]
                 h = gate(prior) * layer(h)
             hidden[task] = h
-        return Forward(self.towers(hidden), x)
+        return ModelOutput(self.towers(hidden), x)

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from mtl_ray.config.model import CGCConfig, MLPConfig, PLEConfig
 from mtl_ray.models.layers import (
     SHARED,
-    Encoded,
     Experts,
-    Forward,
     Gate,
     Mixture,
+    ModelOutput,
     ModuleDict,
     Network,
-    Sizes,
+    NetworkInput,
+    NetworkSpec,
     Towers,
     values_of,
     width_of,
@@ -49,7 +49,7 @@ class Level(nn.Module):
 class PLENetwork(Network):
     """Levels of gated extraction; with one level it is CGC."""
 
-    def __init__(self, sizes: Sizes, settings: CGCConfig | PLEConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: CGCConfig | PLEConfig) -> None:
         super().__init__()
         levels = settings.levels if isinstance(settings, PLEConfig) else 1
         tasks, width = list(sizes.outputs), sizes.width
@@ -68,7 +68,7 @@ class PLENetwork(Network):
         self.num_shared = settings.shared_experts
         self.towers = Towers(width, sizes.outputs, settings.tower)
 
-    def forward(self, inputs: Encoded) -> Forward:
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
         """The shared experts' outputs of the last level (B, E, d) are what the tasks share."""
         x = dict.fromkeys((*self.towers.towers, SHARED), inputs.x[SHARED])
         mixtures, shared = {}, None

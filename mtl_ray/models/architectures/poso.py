@@ -5,7 +5,7 @@ import itertools
 from torch import nn
 
 from mtl_ray.config.model import POSOConfig
-from mtl_ray.models.layers import SHARED, Encoded, Forward, GateUnit, Layer, Network, Sizes, Towers
+from mtl_ray.models.layers import SHARED, GateUnit, Layer, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
 
 
 class POSONetwork(Network):
@@ -16,7 +16,7 @@ class POSONetwork(Network):
 
     reads_prior = True
 
-    def __init__(self, sizes: Sizes, settings: POSOConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: POSOConfig) -> None:
         super().__init__()
         widths = [sizes.width, *settings.encoder.hidden]
         pairs = list(itertools.pairwise(widths))
@@ -24,9 +24,9 @@ class POSONetwork(Network):
         self.gates = nn.ModuleList(GateUnit(sizes.prior, settings.gate_hidden, o) for _, o in pairs)
         self.towers = Towers(widths[-1], sizes.outputs, settings.tower)
 
-    def forward(self, inputs: Encoded) -> Forward:
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
         """The encoder's output is what the tasks share."""
         x = inputs.x[SHARED]
         for layer, gate in zip(self.layers, self.gates, strict=True):
             x = gate(inputs.prior) * layer(x)
-        return Forward(self.towers(x), x)
+        return ModelOutput(self.towers(x), x)

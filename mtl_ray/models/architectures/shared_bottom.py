@@ -1,7 +1,17 @@
 """Hard parameter sharing (Caruana 1997): an encoder for all tasks, or its first layers, and one tower a task."""
 
 from mtl_ray.config.model import SharedBottomConfig
-from mtl_ray.models.layers import MLP, SHARED, Encoded, Forward, ModuleDict, Network, Sizes, Towers, width_of
+from mtl_ray.models.layers import (
+    MLP,
+    SHARED,
+    ModelOutput,
+    ModuleDict,
+    Network,
+    NetworkInput,
+    NetworkSpec,
+    Towers,
+    width_of,
+)
 
 
 class SharedBottomNetwork(Network):
@@ -11,7 +21,7 @@ class SharedBottomNetwork(Network):
     can be shared.
     """
 
-    def __init__(self, sizes: Sizes, settings: SharedBottomConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: SharedBottomConfig) -> None:
         super().__init__()
         hidden, k = settings.encoder.hidden, settings.shared_layers
         k = len(hidden) if k is None else k
@@ -22,10 +32,10 @@ class SharedBottomNetwork(Network):
                 self.own[task] = MLP(self.encoder.out_features, settings.encoder, hidden[k:])
         self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
 
-    def forward(self, inputs: Encoded) -> Forward:
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
         """The output of the last shared layer is what the tasks share."""
         shared = self.encoder(inputs.x[SHARED]) if SHARED in inputs.x else None
         x = {task: inputs.x[task] if shared is None else shared for task in self.towers.towers}
         if self.own:
             x = {task: self.own[task](part) for task, part in x.items()}
-        return Forward(self.towers(x), shared)
+        return ModelOutput(self.towers(x), shared)

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from mtl_ray.config.model import SingleTaskConfig, SoftSharingConfig
-from mtl_ray.models.layers import MLP, Encoded, Forward, ModuleDict, Network, Sizes, Towers, width_of
+from mtl_ray.models.layers import MLP, ModelOutput, ModuleDict, Network, NetworkInput, NetworkSpec, Towers, width_of
 
 
 class SingleTaskNetwork(Network):
     """y_t = tower_t(encoder_t(x_t)), with embedding tables for each task: the baseline without any sharing."""
 
-    def __init__(self, sizes: Sizes, settings: SingleTaskConfig | SoftSharingConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: SingleTaskConfig | SoftSharingConfig) -> None:
         super().__init__()
         self.encoders = ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})
         self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
@@ -19,6 +19,8 @@ class SingleTaskNetwork(Network):
         """A set of tables for each task."""
         return tuple(tasks)
 
-    def forward(self, inputs: Encoded) -> Forward:
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
         """Tasks share nothing."""
-        return Forward(self.towers({task: encoder(inputs.x[task]) for task, encoder in self.encoders.items()}), None)
+        return ModelOutput(
+            self.towers({task: encoder(inputs.x[task]) for task, encoder in self.encoders.items()}), None
+        )

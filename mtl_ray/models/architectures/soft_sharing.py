@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mtl_ray.config.model import SoftSharingConfig
 from mtl_ray.models.architectures.single_task import SingleTaskNetwork
-from mtl_ray.models.layers import Sizes
+from mtl_ray.models.layers import NetworkSpec
 
 
 class SoftSharingNetwork(SingleTaskNetwork):
@@ -16,7 +16,7 @@ class SoftSharingNetwork(SingleTaskNetwork):
     The embedding tables of the tasks are tied by the same penalty, which the model adds, since they are its inputs.
     """
 
-    def __init__(self, sizes: Sizes, settings: SoftSharingConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: SoftSharingConfig) -> None:
         super().__init__(sizes, settings)
         self.strength = settings.strength
 

@@ -7,14 +7,14 @@ import torch
 from mtl_ray.config.model import STEMConfig
 from mtl_ray.models.layers import (
     SHARED,
-    Encoded,
     Experts,
-    Forward,
     Gate,
     Mixture,
+    ModelOutput,
     ModuleDict,
     Network,
-    Sizes,
+    NetworkInput,
+    NetworkSpec,
     Towers,
     width_of,
 )
@@ -24,7 +24,7 @@ class STEMNetwork(Network):
     """Embedding tables and experts of each task and shared ones. A task's gate sees all experts, but the gradient
     flows to its own and the shared ones alone (all forward, task-specific backward)."""
 
-    def __init__(self, sizes: Sizes, settings: STEMConfig) -> None:
+    def __init__(self, sizes: NetworkSpec, settings: STEMConfig) -> None:
         super().__init__()
         tasks = list(sizes.outputs)
         numbers = {SHARED: settings.shared_experts} | dict.fromkeys(tasks, settings.task_experts)
@@ -38,7 +38,7 @@ class STEMNetwork(Network):
         """Tables of each task and shared ones."""
         return (SHARED, *tasks)
 
-    def forward(self, inputs: Encoded) -> Forward:
+    def forward(self, inputs: NetworkInput) -> ModelOutput:
         """The shared experts' outputs (B, E, d) are what the tasks share."""
         outputs = {name: torch.stack(experts(inputs.x[name]), 1) for name, experts in self.experts.items()}
         mixtures = {}

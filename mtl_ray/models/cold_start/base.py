@@ -14,7 +14,7 @@ from mtl_ray.schema import ITEM_SUPPORT, UNKNOWN, USER_SUPPORT
 SUPPORTS = {"user": USER_SUPPORT, "item": ITEM_SUPPORT}
 
 
-class Sides(NamedTuple):
+class ColdStartInputs(NamedTuple):
     """The two vectors of each row's entity. One of a single row holds for all rows."""
 
     own: Tensor
@@ -27,9 +27,9 @@ class Sides(NamedTuple):
     """(B,) embedding rows of the ids, hidden or not."""
 
 
-Reading = Callable[[Sides], Tensor]
+ReadIdVector = Callable[[ColdStartInputs], Tensor]
 """What is read as an id's vector, (B, dim)."""
-Losses = Callable[[Mapping[str, Reading], Tensor], tuple[Tensor, Tensor]]
+LossesOfRows = Callable[[Mapping[str, ReadIdVector], Tensor], tuple[Tensor, Tensor]]
 """From what is read in every row, by set of tables, and (B,) bool rows: the summed loss of these rows, and this
 worker's part of the global batch's mean loss over such rows. The gradient reaches no other part of the model."""
 
@@ -60,20 +60,22 @@ class ColdStart(nn.Module, ABC):
         self.content = content
 
     @abstractmethod
-    def forward(self, sides: Sides) -> Tensor:
+    def forward(self, sides: ColdStartInputs) -> Tensor:
         """(B, dim); where the support is 0, whatever the id is."""
 
-    def penalty(self, sides: Sides) -> Tensor | None:
+    def penalty(self, sides: ColdStartInputs) -> Tensor | None:
         """(B,) what each training row adds to the loss."""
         return None
 
 
-class Taught(ColdStart):
+class MetaLearnedColdStart(ColdStart):
     """What the tasks' losses leave alone, since it has a loss of its own."""
 
     @staticmethod
     @abstractmethod
-    def lesson(parts: Mapping[str, Any], losses: Losses, rows: Tensor, first: Tensor, scale: float = 1.0) -> Tensor:
+    def meta_loss(
+        parts: Mapping[str, Any], losses: LossesOfRows, rows: Tensor, first: Tensor, scale: float = 1.0
+    ) -> Tensor:
         """This worker's part of that loss.
 
         Args:

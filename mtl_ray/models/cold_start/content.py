@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mtl_ray.config import cold_start as settings
 from mtl_ray.distributed import gather_rows, gather_rows_with_gradient
-from mtl_ray.models.cold_start.base import ColdStart, Content, Sides
+from mtl_ray.models.cold_start.base import ColdStart, ColdStartInputs, Content
 from mtl_ray.models.cold_start.meta_learned import MWUF, MetaEmbedding
 
 
@@ -26,7 +26,7 @@ class ContentGate(ColdStart):
         self.log_factor = nn.Parameter(torch.zeros(()))
         """log(k / interactions)."""
 
-    def forward(self, sides: Sides) -> Tensor:  # noqa: D102
+    def forward(self, sides: ColdStartInputs) -> Tensor:  # noqa: D102
         support = sides.support.to(sides.own.dtype)[:, None]
         gate = support / (support + self.interactions * self.log_factor.exp())
         return gate * sides.own + (1 - gate) * sides.content
@@ -46,10 +46,10 @@ class CLCRec(ColdStart):
         super().__init__(content)
         self.weight, self.temperature = spec.weight, spec.temperature
 
-    def forward(self, sides: Sides) -> Tensor:  # noqa: D102
+    def forward(self, sides: ColdStartInputs) -> Tensor:  # noqa: D102
         return torch.where(sides.support[:, None] > 0, sides.own, sides.content)
 
-    def penalty(self, sides: Sides) -> Tensor:  # noqa: D102
+    def penalty(self, sides: ColdStartInputs) -> Tensor:  # noqa: D102
         rows, size = sides.rows, len(sides.rows)
         own, content = (F.normalize(side, dim=1).expand(size, -1) for side in sides[:2])
         match = (own * content).sum(1, keepdim=True) / self.temperature

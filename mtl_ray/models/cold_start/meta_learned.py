@@ -7,24 +7,24 @@ from torch import Tensor, nn
 
 from mtl_ray.config import cold_start as settings
 from mtl_ray.distributed import gather_rows, gather_rows_with_gradient
-from mtl_ray.models.cold_start.base import Content, Losses, Sides, Taught
+from mtl_ray.models.cold_start.base import ColdStartInputs, Content, LossesOfRows, MetaLearnedColdStart
 from mtl_ray.models.layers import MLP
 from mtl_ray.schema import FIRST, UNKNOWN
 
 
-class MetaEmbedding(Taught):
+class MetaEmbedding(MetaLearnedColdStart):
     """e for known ids, c(x) for others (Pan et al. 2019, SIGIR)."""
 
     def __init__(self, content: Content, spec: settings.MetaEmbeddingConfig) -> None:
         super().__init__(content)
         self.spec = spec
 
-    def forward(self, sides: Sides) -> Tensor:  # noqa: D102
+    def forward(self, sides: ColdStartInputs) -> Tensor:  # noqa: D102
         return torch.where(sides.support[:, None] > 0, sides.own, sides.content.detach())
 
     @staticmethod
-    def lesson(
-        parts: Mapping[str, "MetaEmbedding"], losses: Losses, rows: Tensor, first: Tensor, scale: float = 1.0
+    def meta_loss(
+        parts: Mapping[str, "MetaEmbedding"], losses: LossesOfRows, rows: Tensor, first: Tensor, scale: float = 1.0
     ) -> Tensor:
         """alpha l_a + (1 - alpha) l_b, which teaches the generator c(x) of id embeddings.
 
@@ -53,7 +53,7 @@ class MetaEmbedding(Taught):
         return part.spec.alpha * cold + (1 - part.spec.alpha) * warm
 
 
-class MWUF(Taught):
+class MWUF(MetaLearnedColdStart):
     """s(x) * e' + t(a) for ids with few training interactions, e for others (Zhu et al. 2021, SIGIR).
 
     e' is a second, cold embedding of the id, which starts as the mean of all ids' embeddings; s scales it by the
@@ -90,19 +90,19 @@ class MWUF(Taught):
         """What has a row an id."""
         return self.cold.weight, self.audience, self.counts
 
-    def forward(self, sides: Sides) -> Tensor:  # noqa: D102
+    def forward(self, sides: ColdStartInputs) -> Tensor:  # noqa: D102
         seldom = sides.support[:, None] <= self.interactions
         rows = torch.where(sides.support > 0, sides.rows, UNKNOWN)
         return torch.where(seldom, self.warmed(sides._replace(rows=rows)).detach(), sides.own)
 
-    def warmed(self, sides: Sides) -> Tensor:
+    def warmed(self, sides: ColdStartInputs) -> Tensor:
         """(B, dim) the vector, of the ids in `sides.rows` whatever their support."""
         cold = self.mean + self.cold(sides.rows).detach()
         return sides.content * cold + self.shift(self.audience[sides.rows])
 
     @staticmethod
-    def lesson(  # noqa: D102
-        parts: Mapping[str, "MWUF"], losses: Losses, rows: Tensor, first: Tensor, scale: float = 1.0
+    def meta_loss(  # noqa: D102
+        parts: Mapping[str, "MWUF"], losses: LossesOfRows, rows: Tensor, first: Tensor, scale: float = 1.0
     ) -> Tensor:
         everyone = torch.ones_like(first)
         plain = {name: lambda sides, p=part: p.mean + p.cold(sides.rows) for name, part in parts.items()}

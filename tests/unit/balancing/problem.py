@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from mtl_ray.balancing import Balancer, Step, build_balancer
+from mtl_ray.balancing import Balancer, TaskLosses, build_balancer
 from mtl_ray.config import override
 from tests.support import balancings, small_experiment
 
@@ -39,9 +39,9 @@ class Problem:
         z = self.leaf * 1
         return self.values + self.jacobian @ (z - self.leaf.detach()).flatten(), z
 
-    def step(self, epoch: int = 0) -> Step:
+    def step(self, epoch: int = 0) -> TaskLosses:
         losses, z = self.losses()
-        return Step(losses, losses.detach(), self.present, z, epoch=epoch)
+        return TaskLosses(losses, losses.detach(), self.present, z, epoch=epoch)
 
     def gradient(self, balancer: Balancer) -> torch.Tensor:
         """(numel,) what the representation receives."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtl_ray.balancing import Step
+from mtl_ray.balancing import TaskLosses
 from mtl_ray.balancing.affinity import affinity_of, helpful_tasks, lookahead_affinity
 from mtl_ray.balancing.diagnostics import Monitor
 from mtl_ray.models.layers import Gate, gate_use
@@ -19,10 +19,10 @@ class TwoTasks(nn.Module):
         self.shared, self.heads = nn.Linear(4, 3).double(), nn.Linear(3, 2).double()
         self.x, self.y = torch.randn(16, 4).double(), torch.randn(16, 2).double()
 
-    def step(self) -> Step:
+    def step(self) -> TaskLosses:
         z = self.shared(self.x)
         losses = (self.heads(z) - self.y).square().mean(0)
-        return Step(losses, losses.detach(), torch.ones(2, dtype=torch.bool), z)
+        return TaskLosses(losses, losses.detach(), torch.ones(2, dtype=torch.bool), z)
 
 
 def test_affinity_is_the_relative_fall_of_a_loss_after_a_step_on_another_task():
@@ -92,7 +92,7 @@ def test_a_step_that_knows_the_gradients_has_the_same_backward_pass():
 def test_a_task_without_label_has_no_affinity():
     model = TwoTasks()
 
-    def without_second() -> Step:
+    def without_second() -> TaskLosses:
         step = model.step()
         step.present = torch.tensor([True, False])
         return step
@@ -112,7 +112,7 @@ def test_the_monitor_reports_means_over_looked_at_steps():
     def observe(monitor: Monitor, rows: list[list[float]], values: list[float], present=(True, True, True)) -> None:
         shared = z * 1
         losses = torch.tensor(rows) @ shared
-        step = Step(losses, torch.tensor(values).double(), torch.tensor(present), shared)
+        step = TaskLosses(losses, torch.tensor(values).double(), torch.tensor(present), shared)
         monitor.observe_step(step, torch.tensor([1.0, 2.0, 3.0]))
 
     monitor = Monitor(["a", "b", "c"])

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from mtl_ray.cluster.environment import PLAIN, SEALED, SECRET, open_sealed, passed
+from mtl_ray.cluster.environment import ENCRYPTED, PLAIN, SECRET, decrypt_environment, forwarded_environment
 from mtl_ray.errors import InputError
 
 PLANTED = "hunter2secret"
@@ -11,7 +11,7 @@ PLANTED = "hunter2secret"
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch):
-    for name in (*PLAIN, *SECRET, SEALED):
+    for name in (*PLAIN, *SECRET, ENCRYPTED):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -29,7 +29,7 @@ def test_only_variables_of_the_list_are_passed(monkeypatch, token):
     token("t")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
     monkeypatch.setenv("SOMETHING_ELSE", PLANTED)
-    assert passed().variables == {"MLFLOW_TRACKING_URI": "http://host"}
+    assert forwarded_environment().variables == {"MLFLOW_TRACKING_URI": "http://host"}
 
 
 def test_secrets_are_encrypted_and_opened_with_the_same_token_alone(monkeypatch, token):
@@ -37,20 +37,20 @@ def test_secrets_are_encrypted_and_opened_with_the_same_token_alone(monkeypatch,
     secrets = {"MLFLOW_TRACKING_PASSWORD": PLANTED, "MLFLOW_TRACKING_URI": f"http://a:{PLANTED}@h", "MINE": PLANTED}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
-    found = passed(["MINE"])
-    assert set(found.variables) == {SEALED}
+    found = forwarded_environment(["MINE"])
+    assert set(found.variables) == {ENCRYPTED}
     assert PLANTED not in json.dumps(found.variables)
     assert found.names == sorted(secrets)
     for name in secrets:
         monkeypatch.delenv(name)
-    monkeypatch.setenv(SEALED, found.variables[SEALED])
+    monkeypatch.setenv(ENCRYPTED, found.variables[ENCRYPTED])
     for other in ("u", None):
         token(other)
         with pytest.raises(RuntimeError, match="another token"):
-            open_sealed()
+            decrypt_environment()
         assert "MINE" not in os.environ
     token("t")
-    open_sealed()
+    decrypt_environment()
     assert {name: os.environ[name] for name in secrets} == secrets
 
 
@@ -58,7 +58,7 @@ def test_without_a_token_no_secret_is_passed(monkeypatch, token):
     token(None)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PLANTED)
     monkeypatch.setenv("AWS_REGION", "x")
-    found = passed()
+    found = forwarded_environment()
     assert (found.variables, found.withheld) == ({"AWS_REGION": "x"}, ["AWS_SECRET_ACCESS_KEY"])
 
 
@@ -74,5 +74,5 @@ def test_a_variable_that_cannot_be_passed_is_refused(name: str, message: str, mo
     token(None)
     monkeypatch.setenv("MINE", PLANTED)
     with pytest.raises(InputError, match=message) as refused:
-        passed([name])
+        forwarded_environment([name])
     assert PLANTED not in str(refused.value)

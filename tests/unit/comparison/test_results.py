@@ -106,7 +106,7 @@ def test_every_variant_is_trained_and_tested_at_every_point_of_a_curve():
         (0.0, pytest.approx(1.1), pytest.approx(0.0, abs=1e-9)),
         (5.0, pytest.approx(0.9), pytest.approx(-0.1)),
     ]
-    assert comparison.numbers()["metrics"]["multi@5/test/rating/rmse"] == pytest.approx(0.9)
+    assert comparison.to_dict()["metrics"]["multi@5/test/rating/rmse"] == pytest.approx(0.9)
     assert "| multi@5 |" in comparison.markdown("")
     (axis, *_) = comparison_plot(comparison).axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "5"]
@@ -213,7 +213,7 @@ def test_table_markdown_and_numbers_say_the_same():
     shown = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     assert "0.9002" in shown
     assert "(constant)" in shown
-    assert comparison.numbers()["metrics"]["multi/test/rating/rmse"] == pytest.approx(0.90017, abs=1e-5)
+    assert comparison.to_dict()["metrics"]["multi/test/rating/rmse"] == pytest.approx(0.90017, abs=1e-5)
 
 
 def test_the_report_says_in_words_where_a_variant_is_better_or_worse():

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mtl_ray.data.prefetch import ahead
+from mtl_ray.data.prefetch import prefetch
 
 
 def threads() -> list[threading.Thread]:
@@ -13,8 +13,8 @@ def threads() -> list[threading.Thread]:
 
 
 def test_the_items_are_those_and_in_that_order():
-    assert list(ahead(iter(range(100)), 3)) == list(range(100))
-    assert list(ahead(iter([None, 0, None]), 1)) == [None, 0, None]
+    assert list(prefetch(iter(range(100)), 3)) == list(range(100))
+    assert list(prefetch(iter([None, 0, None]), 1)) == [None, 0, None]
     assert not threads()
 
 
@@ -26,7 +26,7 @@ def test_so_many_are_made_before_they_are_asked_for():
             made.append(number)
             yield number
 
-    taken = ahead(items(), 2)
+    taken = prefetch(items(), 2)
     assert next(taken) == 0
     wait_until(lambda: len(made) == 4)  # one is used, two are ready, one waits for room
     time.sleep(0.3)
@@ -39,7 +39,7 @@ def test_an_error_is_raised_at_its_place():
         yield 1
         raise KeyError("gone")
 
-    taken = ahead(items(), 5)
+    taken = prefetch(items(), 5)
     assert next(taken) == 1
     with pytest.raises(KeyError, match="gone"):
         next(taken)
@@ -56,7 +56,7 @@ def test_the_thread_and_its_source_end_with_who_asks():
         finally:
             closed.set()
 
-    taken = ahead(endless(), 2)
+    taken = prefetch(endless(), 2)
     assert next(taken) == 1
     assert threads()
     taken.close()

@@ -5,7 +5,7 @@ from sklearn.metrics import ndcg_score, roc_auc_score
 
 from mtl_ray.config.tasks import BinaryTaskConfig, MulticlassTaskConfig, MultilabelTaskConfig, RegressionTaskConfig
 from mtl_ray.evaluation.metrics import compute, evaluate_task, segment_masks
-from mtl_ray.evaluation.roc_auc import Rows
+from mtl_ray.evaluation.roc_auc import SortedRows
 from mtl_ray.schema import segments
 
 
@@ -19,7 +19,7 @@ def test_gauc_is_the_mean_auc_of_users_weighted_by_their_rows():
         if 0 < label[mine].sum() < mine.sum():
             total += roc_auc_score(label[mine], score[mine]) * mine.sum()
             weight += mine.sum()
-    found = Rows(torch.tensor(score), torch.tensor(label), torch.tensor(users)).gauc()
+    found = SortedRows(torch.tensor(score), torch.tensor(label), torch.tensor(users)).gauc()
     assert found == pytest.approx(total / weight, abs=1e-12)
 
 
@@ -29,13 +29,13 @@ def test_the_areas_of_a_part_are_those_of_its_rows_alone(share: float):
     score = torch.randint(0, 50, (4000,), generator=generator) / 50
     label, users = (torch.randint(0, high, (4000,), generator=generator) for high in (2, 40))
     inside = torch.rand(4000, generator=generator) < share
-    part, alone = Rows(score, label, users).part(inside), Rows(score[inside], label[inside], users[inside])
+    part, alone = SortedRows(score, label, users).part(inside), SortedRows(score[inside], label[inside], users[inside])
     assert part.auc() == alone.auc() == pytest.approx(roc_auc_score(label[inside], score[inside]), abs=1e-12)
     assert part.gauc() == alone.gauc() is not None
 
 
 def test_gauc_is_undefined_without_a_user_of_both_classes():
-    assert Rows(torch.tensor([0.1, 0.2]), torch.tensor([1.0, 1.0]), torch.tensor([1, 2])).gauc() is None
+    assert SortedRows(torch.tensor([0.1, 0.2]), torch.tensor([1.0, 1.0]), torch.tensor([1, 2])).gauc() is None
 
 
 def test_ndcg_is_the_mean_over_users():

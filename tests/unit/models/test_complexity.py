@@ -25,7 +25,7 @@ def cost(experiment: Experiment) -> Complexity:
 def assert_positive(found: Complexity) -> None:
     assert found.multiply_adds > 0
     assert found.activation_bytes > 0
-    assert set(found.numbers()) == {"model/parameters", "model/multiply_adds_per_row", "model/memory_bytes"}
+    assert set(found.to_dict()) == {"model/parameters", "model/multiply_adds_per_row", "model/memory_bytes"}
     assert found.memory_bytes > found.weight_bytes > 0
 
 

@@ -3,7 +3,7 @@ import torch
 
 from mtl_ray.config import override
 from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.layers import Encoded
+from mtl_ray.models.layers import NetworkInput
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 from tests.support import small_experiment
 from tests.unit.conftest import batch_of
@@ -110,7 +110,7 @@ def test_the_dot_path_adds_the_product_of_both_sides(experiment, schema: Schema)
     model = MultiTaskModel(experiment, schema).eval()
     batch = batch_of(5)
     vectors, scalars, *_ = model.inputs["shared"](batch, {})
-    plain = model.network(Encoded({"shared": torch.cat([*vectors.values(), scalars], 1)}, scalars)).logits
+    plain = model.network(NetworkInput({"shared": torch.cat([*vectors.values(), scalars], 1)}, scalars)).logits
     user = sum(vectors[n] for n in ("user_id", "age", "gender", "occupation", "history", "history.values"))
     item = sum(vectors[n] for n in ("item_id", "category", "tags", "price"))
     outputs = model(batch).logits

@@ -10,7 +10,15 @@ import pyarrow.fs as pafs
 import pytest
 
 from mtl_ray.errors import InputError
-from mtl_ray.runs.recovery import COPY, NOTE, copy_note, drop_unnoted, last_metrics, mend_note, settle
+from mtl_ray.runs.recovery import (
+    COPY,
+    MANIFEST,
+    copy_manifest,
+    delete_orphan_checkpoints,
+    last_metrics,
+    restore_manifest,
+    wait_until_idle,
+)
 from mtl_ray.storage import LEFT_OVER, Folder, sweep
 
 
@@ -22,33 +30,33 @@ def note(*names: str) -> str:
 def test_half_a_note_is_replaced_by_the_one_before(tmp_path: Path):
     folder = Folder(str(tmp_path))
     whole = note("checkpoint_1", "checkpoint_2")
-    folder.write_text(NOTE, whole)
-    copy_note(folder)
-    folder.write_text(NOTE, note("checkpoint_2", "checkpoint_3")[:40])
+    folder.write_text(MANIFEST, whole)
+    copy_manifest(folder)
+    folder.write_text(MANIFEST, note("checkpoint_2", "checkpoint_3")[:40])
     assert last_metrics(folder) is None
-    mend_note(folder)
-    assert json.loads(folder.read_text(NOTE)) == json.loads(whole)
+    restore_manifest(folder)
+    assert json.loads(folder.read_text(MANIFEST)) == json.loads(whole)
     assert last_metrics(folder) == {"epoch": 1}
 
 
 def test_a_whole_note_is_left_alone_and_half_of_the_first_one_is_removed(tmp_path: Path):
     folder = Folder(str(tmp_path))
-    mend_note(folder)
-    folder.write_text(NOTE, "")
-    mend_note(folder)
-    assert not folder.exists(NOTE)
+    restore_manifest(folder)
+    folder.write_text(MANIFEST, "")
+    restore_manifest(folder)
+    assert not folder.exists(MANIFEST)
     folder.write_text(COPY, note("checkpoint_1"))
-    folder.write_text(NOTE, note("checkpoint_2"))
-    mend_note(folder)
-    assert json.loads(folder.read_text(NOTE)) == json.loads(note("checkpoint_2"))
+    folder.write_text(MANIFEST, note("checkpoint_2"))
+    restore_manifest(folder)
+    assert json.loads(folder.read_text(MANIFEST)) == json.loads(note("checkpoint_2"))
 
 
 def test_checkpoints_that_no_note_names_are_removed(tmp_path: Path):
     folder = Folder(str(tmp_path))
     for name in ("checkpoint_1", "checkpoint_2", "checkpoint_3", "warm_start"):
         (folder / name).write_text("model.safetensors", "")
-    folder.write_text(NOTE, note("checkpoint_1", "checkpoint_3"))
-    drop_unnoted(folder)
+    folder.write_text(MANIFEST, note("checkpoint_1", "checkpoint_3"))
+    delete_orphan_checkpoints(folder)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
         "checkpoint_1",
         "checkpoint_3",
@@ -112,8 +120,8 @@ def test_a_run_is_resumed_once_nothing_writes_to_it_any_more(tmp_path: Path):
     writer = threading.Thread(target=write)
     writer.start()
     with pytest.raises(InputError, match="something still writes to this run"):
-        settle(folder, quiet=0.4, most=0.5)
+        wait_until_idle(folder, quiet=0.4, most=0.5)
     threading.Timer(0.5, stopped.set).start()
-    settle(folder, quiet=0.4, most=20)
+    wait_until_idle(folder, quiet=0.4, most=20)
     assert not writer.is_alive()
-    settle(folder / "not there yet", quiet=0.1)
+    wait_until_idle(folder / "not there yet", quiet=0.1)

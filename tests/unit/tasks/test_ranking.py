@@ -17,7 +17,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.evaluation.metrics import compute
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import FittedTask
-from mtl_ray.tasks.heads import Pairs, build_task
+from mtl_ray.tasks.heads import UserItemVectors, build_task
 from mtl_ray.tracking.registry import signature_of
 from tests.support import TREE, architectures
 from tests.unit.conftest import batch_of, schema_of
@@ -28,13 +28,15 @@ SUPPORT = torch.tensor([4, 0, 2, 4])
 """The third row's item was seen twice, the second's never."""
 
 
-def pairs_of(rows: torch.Tensor = ROWS) -> Pairs:
+def pairs_of(rows: torch.Tensor = ROWS) -> UserItemVectors:
     generator = torch.Generator().manual_seed(0)
     user, item = (torch.randn(4, 3, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2))
-    return Pairs(user, item, rows, SUPPORT)
+    return UserItemVectors(user, item, rows, SUPPORT)
 
 
-def loss_of(pairs: Pairs, mask: torch.Tensor | None = None, **settings: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def loss_of(
+    pairs: UserItemVectors, mask: torch.Tensor | None = None, **settings: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
     head = build_task(RankingTaskConfig(**settings), FittedTask())
     labelled = head.labelled(LABEL)
     logits = (pairs.user * pairs.item).sum(1, keepdim=True)

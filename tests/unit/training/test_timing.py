@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtl_ray.distributed import WAITING
-from mtl_ray.training.timing import Meter
+from mtl_ray.training.timing import StepTimer
 from mtl_ray.training.trainer import Trainer
 from tests.support import small_experiment
 from tests.unit.conftest import batch_of, schema_of
@@ -34,7 +34,7 @@ def batches(clock: list[float], seconds: float, number: int) -> Iterator[int]:
 
 
 def test_waiting_for_input_and_for_others_are_shares_of_the_epoch(clock):
-    meter = Meter(torch.nn.Linear(1, 1), CPU)
+    meter = StepTimer(torch.nn.Linear(1, 1), CPU)
     for _ in meter.waiting(batches(clock, 1.0, 5)):
         clock[0] += 5.0
         with WAITING.running():
@@ -48,7 +48,7 @@ def test_waiting_for_input_and_for_others_are_shares_of_the_epoch(clock):
 
 
 def test_an_epoch_begins_anew(clock):
-    meter = Meter(torch.nn.Linear(1, 1), CPU)
+    meter = StepTimer(torch.nn.Linear(1, 1), CPU)
     list(meter.waiting(batches(clock, 1.0, 2)))
     list(meter.waiting(batches(clock, 3.0, 3)))
     assert meter.own()["system/step_seconds"] == pytest.approx(3.0)

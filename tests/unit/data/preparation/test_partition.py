@@ -5,16 +5,16 @@ import pyarrow as pa
 import pytest
 
 from mtl_ray.config.features import SequenceFeatureConfig
-from mtl_ray.data.preparation.partition import Bucket, histories
+from mtl_ray.data.preparation.partition import Partition, histories
 from mtl_ray.data.preparation.split import NONE, SHOWN, TEST, TIME, TRAIN, USER
 
 
-def bucket(n: int = 300) -> Bucket:
+def bucket(n: int = 300) -> Partition:
     rng = np.random.default_rng(0)
     time = np.sort(rng.integers(0, n // 2, n)).astype(float)  # with ties
     users = pa.array([f"u{u}" for u in rng.integers(0, 12, n)])
     split = rng.choice([TRAIN, TRAIN, TRAIN, TEST, SHOWN, NONE], n).astype(np.int8)
-    return Bucket(pa.table({USER: users, TIME: time}), split, np.zeros(n), pa.table({}), {})
+    return Partition(pa.table({USER: users, TIME: time}), split, np.zeros(n), pa.table({}), {})
 
 
 @pytest.mark.parametrize("known", ["past", "all"])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtl_ray.balancing import Step, make_step
+from mtl_ray.balancing import TaskLosses, make_task_losses
 from mtl_ray.config import Experiment, override, parse
 from mtl_ray.config.model import ArchitectureConfig
 from mtl_ray.models import MultiTaskModel, checkpoint
@@ -111,7 +111,7 @@ def test_every_task_reaches_the_shared_representation(kind: str):
         assert gradient.abs().sum() > 0, name
 
 
-def step_of(model: MultiTaskModel) -> Step:
+def step_of(model: MultiTaskModel) -> TaskLosses:
     weight = next(model.parameters())
     batch = {n: c.to(weight.dtype) if c.is_floating_point() else c for n, c in batch_of(32).items()}
     forward, labels = model(batch), labels_of(32)
@@ -122,7 +122,7 @@ def step_of(model: MultiTaskModel) -> Step:
         sums.append(loss)
         counts.append(count)
     totals = torch.cat([torch.stack(sums).detach(), torch.stack(counts)])
-    return make_step(list(model.tasks), sums, totals, torch.tensor(32), forward)
+    return make_task_losses(list(model.tasks), sums, totals, torch.tensor(32), forward)
 
 
 @every_kind
@@ -134,13 +134,15 @@ def test_gradients_of_tasks_are_those_on_the_shared_representation(kind: str, mi
     step = step_of(model)
     if step.shared is None:
         return
-    assert [len(tips) for tips in step.tips] == [3 if micro_batch else 1] * len(step.losses)
+    assert [len(task_representations) for task_representations in step.task_representations] == [
+        3 if micro_batch else 1
+    ] * len(step.losses)
     model.micro_batch = None
     plain = step_of(model)
     assert plain.shared is not None
     jacobian = torch.stack([plain.gradient(loss, [plain.shared])[0].flatten() for loss in plain.losses])
     torch.testing.assert_close(step.gramian, jacobian @ jacobian.T)
-    torch.testing.assert_close(step.on_representation(step.tip_gradients), jacobian.sum(0))
+    torch.testing.assert_close(step.on_representation(step.representation_gradients), jacobian.sum(0))
     weights = torch.arange(1.0, len(plain.losses) + 1).double()
     parameters = list(model.parameters())
     expected = torch.autograd.grad(weights @ torch.stack(tuple(plain.losses)), parameters, materialize_grads=True)

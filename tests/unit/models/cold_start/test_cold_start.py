@@ -13,7 +13,7 @@ from mtl_ray.config.features import attributes_of
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.cold_start import content as cold_start
 from mtl_ray.models.cold_start import meta_learned
-from mtl_ray.models.cold_start.base import Content, Losses, Reading, Sides
+from mtl_ray.models.cold_start.base import ColdStartInputs, Content, LossesOfRows, ReadIdVector
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.schema import FIRST, UNKNOWN, Schema
 from mtl_ray.training.trainer import Trainer
@@ -152,7 +152,7 @@ def test_the_gate_is_the_credibility_of_a_mean():
     gate = cold_start.ContentGate(content_of(3, 2), ContentGateConfig(interactions=4))
     support = torch.tensor([0, 1, 4, 12, 1_000_000])
     own, content = torch.ones(5, 2), torch.zeros(5, 2)
-    shares = gate(Sides(own, content, support, support))[:, 0]
+    shares = gate(ColdStartInputs(own, content, support, support))[:, 0]
     torch.testing.assert_close(shares, torch.tensor([0.0, 0.2, 0.5, 0.75, 1.0]), atol=1e-5, rtol=0)
     assert shares[0] == 0
 
@@ -163,7 +163,7 @@ def test_the_contrast_of_a_known_id_goes_over_each_entity_once():
     own, content = torch.randn(5, 4), torch.randn(5, 4)
     rows = torch.tensor([7, 8, 8, 9, 7])
     content[2], own[2], content[4], own[4] = content[1], own[1], content[0], own[0]
-    found = part.penalty(Sides(own, content, torch.tensor([5, 3, 3, 0, 5]), rows))
+    found = part.penalty(ColdStartInputs(own, content, torch.tensor([5, 3, 3, 0, 5]), rows))
     scores = F.normalize(own, dim=1) @ F.normalize(content, dim=1).T / 0.3
     scores = scores[:, [0, 1, 3]]  # the distinct entities 7, 8 and 9
     expected = [F.cross_entropy(scores[i], torch.tensor(t)) for i, t in ((0, 0), (1, 1), (2, 1), (4, 0))]
@@ -177,10 +177,10 @@ def test_there_is_no_contrast_on_evaluated_rows():
         assert model(batch_of(5)).penalty is None
 
 
-def squares(sides: Sides, targets: torch.Tensor) -> Losses:
+def squares(sides: ColdStartInputs, targets: torch.Tensor) -> LossesOfRows:
     """The loss (v - y)^2 / 2 of a row whose vector is the number v."""
 
-    def losses(read: Mapping[str, Reading], chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def losses(read: Mapping[str, ReadIdVector], chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         total = torch.where(chosen, (read["shared"](sides)[:, 0] - targets).square() / 2, 0).sum()
         return total, total / chosen.sum()
 
@@ -193,8 +193,8 @@ def test_the_meta_loss_goes_through_a_step_of_each_entity():
     rows, first = torch.tensor([7, 7, 7, 8, 8]), torch.tensor([True, True, False, False, False])
     phi = torch.tensor([0.5, 0.25], requires_grad=True)
     part = meta_learned.MetaEmbedding(content_of(3, 1), MetaEmbeddingConfig(alpha=0.3, step=0.2))
-    sides = Sides(torch.zeros(5, 1), phi[rows - 7][:, None], torch.zeros(5), rows)
-    found = part.lesson({"shared": part}, squares(sides, targets), rows, first)
+    sides = ColdStartInputs(torch.zeros(5, 1), phi[rows - 7][:, None], torch.zeros(5), rows)
+    found = part.meta_loss({"shared": part}, squares(sides, targets), rows, first)
     a, b = 0.5, 0.25
     moved = a - 0.2 * (a - 2)  # entity 7 has rows in both halves, 8 in the second alone
     cold = ((a - 1) ** 2 + (a - 3) ** 2) / 4
@@ -217,7 +217,7 @@ def warmed_up(interactions: int = 3) -> meta_learned.MWUF:
 
 def test_a_vector_is_warmed_up_while_its_id_is_seen_seldom():
     part, rows = warmed_up(), torch.tensor([5, 6, 7])
-    sides = Sides(torch.randn(3, 2), torch.randn(3, 2), torch.tensor([0, 3, 4]), rows)
+    sides = ColdStartInputs(torch.randn(3, 2), torch.randn(3, 2), torch.tensor([0, 3, 4]), rows)
     found = part(sides)
     cold = sides.content[0] * part.mean + part.shift(part.audience[UNKNOWN])
     few = sides.content[1] * (part.mean + part.cold.weight[6]) + part.shift(part.audience[6])
@@ -228,8 +228,8 @@ def test_a_vector_is_warmed_up_while_its_id_is_seen_seldom():
 def test_cold_embeddings_and_the_networks_over_them_learn_from_losses_of_their_own():
     part, rows = warmed_up(), torch.tensor([5, 5, 6])
     content = torch.randn(3, 2, requires_grad=True)
-    sides, targets = Sides(torch.randn(3, 2), content, torch.zeros(3), rows), torch.tensor([1.0, 2.0, 3.0])
-    part.lesson({"shared": part}, squares(sides, targets), rows, rows > 5).backward()
+    sides, targets = ColdStartInputs(torch.randn(3, 2), content, torch.zeros(3), rows), torch.tensor([1.0, 2.0, 3.0])
+    part.meta_loss({"shared": part}, squares(sides, targets), rows, rows > 5).backward()
     cold = part.mean + part.cold.weight[rows]
     found = part.cold.weight.grad[5:7, 0]
     expected = torch.stack([(cold[:2, 0] - targets[:2]).sum(), cold[2, 0] - targets[2]]) / 3
