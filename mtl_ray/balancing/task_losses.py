@@ -43,8 +43,8 @@ class TaskLosses:
     def representation_gradients(self) -> Tensor:
         """(T, rows, d) gradients D_t of the tasks on their tips, of this worker's rows.
 
-        That on the representation is D_t itself, or `mixture_weights`_t D_t' row by row: the mixtures of experts are not gone
-        through, nor are gradients of E vectors a row held for each task.
+        That on the representation is D_t itself, or `mixture_weights`_t D_t' row by row: the mixtures of experts are
+        not gone through, nor are gradients of E vectors a row held for each task.
         """
         parts = [
             gradients[: len(task_representations)]

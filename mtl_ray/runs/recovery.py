@@ -57,7 +57,7 @@ def restore_manifest(folder: Folder) -> None:
 
 
 def delete_orphan_checkpoints(folder: Folder) -> None:
-    """Remove the checkpoints that no note names: they may be half written. No worker may be running; see `wait_until_idle`."""
+    """Remove the checkpoints that the manifest does not name, which may be half written; no worker may be running."""
     note = _read(folder, MANIFEST) or {"checkpoint_results": [], "latest_checkpoint_result": None}
     results = [*note["checkpoint_results"], note["latest_checkpoint_result"]]
     known = {result["checkpoint_dir_name"] for result in results if result}

@@ -21,7 +21,7 @@ from mtl_ray.training.warm_start import start_from
 def start_single_process(
     experiment: Experiment, prepared: Prepared, split: SplitName, title: str | None, cpus: int = 1
 ) -> ray.ObjectRef:
-    """Run a training as a task of Ray with that many CPUs and torch threads; see `run_single_process` for what it gives."""
+    """Start `run_single_process` as a task of Ray with that many CPUs and torch threads."""
     training = experiment.training
     options = {"num_cpus": cpus, "num_gpus": int(training.use_gpu), "max_retries": training.max_failures}
     tree = experiment.model_dump(mode="json", exclude_unset=True)

@@ -203,7 +203,8 @@ print("worker", ray.get(ray.remote(lambda: os.environ["MY_OWN"][::-1]).remote())
 import os, sys
 from ray.job_submission import JobSubmissionClient
 from mtl_ray.cluster.environment import OPEN, forwarded_environment
-runtime = {"working_dir": "project", "env_vars": forwarded_environment(["MY_OWN"]).variables, "worker_process_setup_hook": OPEN}
+variables = forwarded_environment(["MY_OWN"]).variables
+runtime = {"working_dir": "project", "env_vars": variables, "worker_process_setup_hook": OPEN}
 print(JobSubmissionClient(sys.argv[1]).submit_job(entrypoint="python script.py", runtime_env=runtime))
 """
     shutil.copytree(ROOT / "mtl_ray", tmp_path / "project" / "mtl_ray", ignore=shutil.ignore_patterns("__pycache__"))

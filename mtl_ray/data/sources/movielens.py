@@ -149,8 +149,8 @@ class ProtocolChunk:
 
 
 def parts_of(folds: pa.Table, protocol: Protocol, fold: int) -> np.ndarray:
-    """(n,) text: `test`, `shown`, `valid`, `train`, `rest`, see `MovieLensSourceConfig.protocol`; None for a row that a fold
-    of new users and new items leaves out."""
+    """(n,) text: `test`, `shown`, `valid`, `train`, `rest`, see `MovieLensSourceConfig.protocol`; None for a row that a
+    fold of new users and new items leaves out."""
     following = (fold + 1) % 5
     what, _, shots = protocol.partition("_k")
     by = {"cv5": ["cv5_fold"], "cold_both": ["user_fold", "item_fold"], "profile": ["user_fold"]}
