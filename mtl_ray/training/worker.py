@@ -11,6 +11,7 @@ import ray.train
 import ray.train.torch
 import torch
 
+from mtl_ray.cluster.ray_compat import quiet_train_reports
 from mtl_ray.config import Experiment, parse
 from mtl_ray.config.training import ElasticConfig, TrainingConfig
 from mtl_ray.data.dataset import Prepared, open_prepared
@@ -65,10 +66,8 @@ def train_worker(config: dict[str, Any]) -> Exception | None:
 
 def quiet() -> None:
     """Keep what is no user's concern from the output."""
-    # Every report would be printed whole; the logger that does it is named after its file.
-    reports = Path(ray.train.__file__).parent / "v2/_internal/execution/context.py"
-    for name in ("ray.data", str(reports)):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_train_reports()
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     # What newer releases of torch want instead, older ones do not have.
     warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
 
