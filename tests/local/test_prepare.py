@@ -1,5 +1,8 @@
 """Raw log to encoded data set: nothing lost, nothing leaked, always the same."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 from mtl_ray.config import Experiment, parse
 from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.preparation import parallel
 from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.data.prepare import prepare
 from mtl_ray.errors import InputError
@@ -136,6 +140,47 @@ def test_the_same_input_gives_the_same_data_set_wherever_it_lies(local_ray, tmp_
     assert prepare(shop(tmp_path / "a", log)).reused
     log[3] = "u1,i1,3,1"
     assert prepare(shop(tmp_path / "b", log)).schema.fingerprint != one.schema.fingerprint
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"kind": "time"},
+        {"kind": "cold", "valid_users": 0, "test_users": 0, "test_items": 0.3, "shown_items": 2},
+    ],
+    ids=["histogram", "first of items"],
+)
+def test_this_process_and_the_cluster_write_the_same_files(local_ray, tmp_path: Path, monkeypatch, log, split):
+    log[16], log[60] = "u1,i1,16,abc", log[59]
+    made = []
+    for limit in (parallel.IN_PROCESS_ROWS, 0):
+        monkeypatch.setattr(parallel, "IN_PROCESS_ROWS", limit)
+        made.append(prepare(shop(tmp_path, log, split=split, bucket_rows=30, output=str(tmp_path / f"out{limit}"))))
+    here, spread = made
+    assert not here.reused
+    assert not spread.reused
+    assert here.schema == spread.schema
+    assert here.quality == spread.quality
+    assert files_of(Path(here.folder.path)) == files_of(Path(spread.folder.path))
+
+
+def test_a_small_log_is_prepared_without_ray(tmp_path: Path, log):
+    file = tmp_path / "shop.yaml"
+    file.write_text(json.dumps(shop(tmp_path, log).model_dump(mode="json", exclude_unset=True)))
+    script = (
+        f"from mtl_ray.cli.main import main; main(['prepare', '{file}']); import sys; assert 'ray' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, log):
+    (tmp_path / "out").write_text("a file where the folder should be")
+    with pytest.raises(InputError, match=r"^data\.output: this machine cannot write .*/out: "):
+        prepare(shop(tmp_path, log))
 
 
 def test_a_cold_split_holds_out_whole_users_and_items(local_ray, tmp_path: Path):
