@@ -96,7 +96,7 @@ def test_two_workers_make_the_steps_of_one(prepared: Prepared, tmp_path: Path):
                 assert (result[name][key] - value).abs().max() < 1e-10, (name, key)
 
 
-def test_encoders_and_task_kinds_too(local_ray, tmp_path: Path):
+def test_encoders_and_task_kinds_too(tmp_path: Path):
     from mtl_ray.data.prepare import prepare
 
     datasets, names = {}, list(OWN_DATA)
