@@ -115,12 +115,8 @@ def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None
     from mtl_ray.config import load
 
     settings = load(experiment, changes)
-    from mtl_ray.cluster.session import connect
-    from mtl_ray.cluster.storage_check import check_storage
     from mtl_ray.data.prepare import prepare as run
 
-    connect()
-    check_storage(settings)
     prepared = run(settings, say)
     quality = prepared.quality
     say(f"rows: {quality['rows']:,} read, {quality['bad']:,} bad, splits {quality['splits']}")

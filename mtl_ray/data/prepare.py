@@ -22,7 +22,7 @@ from mtl_ray.data.encoding import Encoder
 from mtl_ray.data.item_catalog import ITEMS, items_of
 from mtl_ray.data.preparation.fit import fitted_features, fitted_tasks, supports, vocabularies
 from mtl_ray.data.preparation.leakage import leakage_report
-from mtl_ray.data.preparation.parallel import parallel
+from mtl_ray.data.preparation.parallel import map_pieces_of
 from mtl_ray.data.preparation.partition import SideTable
 from mtl_ray.data.preparation.passes import (
     FitPartition,
@@ -67,21 +67,22 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
     if target.exists("schema.json"):
         echo(f"data set {target} is already prepared")
         return open_prepared(target.location)
-    sweep(Folder(experiment.data.output).create(), f".{target.name}-")
+    map_pieces = map_pieces_of(experiment, raw.num_rows)
+    sweep(Folder(experiment.data.output), f".{target.name}-")
     aside = Folder(experiment.data.output) / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
         users, items, mended = side_tables(experiment, raw)
         num_buckets = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
         echo(f"staging {len(raw.chunks)} chunks into {num_buckets} buckets")
-        pieces = stage_pieces(Stage(experiment, columns, num_buckets, aside), raw)
+        pieces = stage_pieces(Stage(experiment, columns, num_buckets, aside), raw, map_pieces)
         staged = count_staged(experiment, pieces, aside, target)
-        times, borders = find_cuts(experiment, pieces, aside, num_buckets)
+        times, borders = find_cuts(experiment, pieces, aside, num_buckets, map_pieces)
         buckets = [b for b in range(num_buckets) if (aside / f"staging/{b:05d}").exists()]
         load = Loader(experiment, aside, users, items, Cuts(times))
         if needs_first(experiment):
-            load = replace(load, cuts=Cuts(first=first_of_items(load, buckets)))
+            load = replace(load, cuts=Cuts(first=first_of_items(load, buckets, map_pieces)))
         echo(f"surveying {staged['rows'] - staged['bad']:,} rows")
-        total = reduce(add, parallel(FitPartition(load, borders), buckets))
+        total = reduce(add, map_pieces(FitPartition(load, borders), buckets))
         quality = quality_report(experiment, staged, total, mended)
         refuse_bad(experiment, quality, aside, target)
         rows = np.stack(total.num_rows)
@@ -104,12 +105,12 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
         offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
         encoder, tallies = Encoder(experiment, schema, words), TargetStatistics(total.tallies, borders)
         writer = Writer(encoder, supports(experiment, total), aside, tallies, offsets)
-        digests = list(parallel(WritePartition(load, writer, buckets), range(len(buckets))))
+        digests = list(map_pieces(WritePartition(load, writer, buckets), range(len(buckets))))
         schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
         write_vocabularies(aside, words)
         if (candidates := items_of(experiment, items, words[experiment.item])) is not None:
             aside.write_table(ITEMS, candidates)
-        quality["leakage"] = leakage_report(experiment, aside)
+        quality["leakage"] = leakage_report(experiment, aside, map_pieces)
         aside.write_json("quality.json", quality)
         (aside / "staging").delete()
         aside.write_text("schema.json", schema.model_dump_json(indent=2))

@@ -42,7 +42,7 @@ def trained(experiment: Experiment, prepared: Prepared, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def old(local_ray, tmp_path_factory) -> tuple[Prepared, Path]:
+def old(tmp_path_factory) -> tuple[Prepared, Path]:
     folder = tmp_path_factory.mktemp("old")
     experiment = experiment_of(folder)
     prepared = prepare(experiment, lambda _: None)
@@ -50,7 +50,7 @@ def old(local_ray, tmp_path_factory) -> tuple[Prepared, Path]:
 
 
 @pytest.fixture(scope="module")
-def grown(local_ray, tmp_path_factory) -> tuple[Experiment, Prepared]:
+def grown(tmp_path_factory) -> tuple[Experiment, Prepared]:
     source = {"data.source": {"kind": "synthetic", "num_users": 260, "num_items": 100, "num_interactions": 9000}}
     experiment = experiment_of(tmp_path_factory.mktemp("grown"), **source)
     return experiment, prepare(experiment, lambda _: None)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import TimeSplitConfig
 from mtl_ray.data.preparation.fit import FitStatistics, fit_partition
-from mtl_ray.data.preparation.parallel import parallel
+from mtl_ray.data.preparation.parallel import MapPieces
 from mtl_ray.data.preparation.partition import Partition, SideTable, load_partition
 from mtl_ray.data.preparation.split import (
     HISTOGRAM_BINS,
@@ -35,15 +35,15 @@ PIECE_ROWS = 1_000_000
 """Approximate rows of the log that one task stages."""
 
 
-def stage_pieces(stage: Stage, raw: Raw) -> list[dict[str, Any]]:
+def stage_pieces(stage: Stage, raw: Raw, map_pieces: MapPieces) -> list[dict[str, Any]]:
     """First pass: the log dealt into buckets; what `Stage` says of each piece."""
     num_pieces = max(1, min(len(raw.chunks), round(raw.num_rows / PIECE_ROWS)))
     size = -(-len(raw.chunks) // num_pieces)
-    return list(parallel(_StagePiece(stage, raw.chunks, size), range(-(-len(raw.chunks) // size))))
+    return list(map_pieces(_StagePiece(stage, raw.chunks, size), range(-(-len(raw.chunks) // size))))
 
 
 def find_cuts(
-    experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_buckets: int
+    experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_buckets: int, map_pieces: MapPieces
 ) -> tuple[tuple[float, float] | None, np.ndarray]:
     """The cuts of the time split, and the borders of the slices of statistics."""
     split, sliced = experiment.data.split, experiment.data.time and any(statistics(experiment))
@@ -51,7 +51,7 @@ def find_cuts(
     if not sliced and not needs_histogram(experiment):
         return cuts, NO_BORDERS
     low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
-    counts = reduce(add, parallel(_Histogram(aside, low, high), range(num_buckets)))
+    counts = reduce(add, map_pieces(_Histogram(aside, low, high), range(num_buckets)))
     if isinstance(split, TimeSplitConfig) and cuts is None:
         cuts = cuts_from_histogram(counts, low, high, (split.valid, split.test))
     return cuts, slice_borders(counts, low, high, cuts[0] if cuts else None) if sliced else NO_BORDERS
@@ -135,7 +135,7 @@ class _Earliest:
         return earliest(self.load.experiment, loaded.table, loaded.draw)
 
 
-def first_of_items(load: Loader, buckets: Sequence[int]) -> pa.Table:
+def first_of_items(load: Loader, buckets: Sequence[int], map_pieces: MapPieces) -> pa.Table:
     """The first interactions of held-out items, see `Cuts.first`."""
     number = num_first_of_items(load.experiment.data.split)  # pyright: ignore[reportArgumentType]
-    return reduce(lambda a, b: first_of(pa.concat_tables([a, b]), number), parallel(_Earliest(load), buckets))
+    return reduce(lambda a, b: first_of(pa.concat_tables([a, b]), number), map_pieces(_Earliest(load), buckets))
