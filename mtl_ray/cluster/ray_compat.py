@@ -50,7 +50,7 @@ def max_cluster_resources() -> dict[str, float]:
     """
     from ray._private.state import state  # noqa: PLC0415
 
-    return state.get_max_resources_from_cluster_config() or {}
+    return dict(state.get_max_resources_from_cluster_config() or {})
 
 
 def skip_default_callbacks(trainer: "TorchTrainer", *, resource_cleaner: bool) -> None:

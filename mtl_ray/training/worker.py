@@ -16,7 +16,6 @@ from mtl_ray.config import Experiment, parse
 from mtl_ray.config.training import ElasticConfig, TrainingConfig
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard
-from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
@@ -26,6 +25,7 @@ from mtl_ray.training.fit import fit
 from mtl_ray.training.prometheus import observed
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import start_from
+from mtl_ray.values.vocabulary import VOCABULARY
 
 
 def train_worker(config: dict[str, Any]) -> Exception | None:
