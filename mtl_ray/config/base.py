@@ -1,6 +1,7 @@
 """The base of every section of the experiment file."""
 
-from typing import Any, Union
+import pkgutil
+from typing import Any, ClassVar, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -9,6 +10,14 @@ class Section(BaseModel):
     """Frozen, and closed: a key it does not know is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    implementation: ClassVar[str]
+    """`module:Class` of what the section describes, where that is a class of its own; see `implementation_of`."""
+
+
+def implementation_of(section: Section) -> Any:
+    """Import the class that a section describes; the settings themselves import nothing of it."""
+    return pkgutil.resolve_name(section.implementation)
 
 
 def name_alone(union: Any) -> BeforeValidator:

@@ -34,9 +34,8 @@ from mtl_ray.data.preparation.passes import (
 )
 from mtl_ray.data.preparation.quality_report import count_staged, quality_report, refuse_bad
 from mtl_ray.data.preparation.row_checks import clean_table, log_columns
-from mtl_ray.data.preparation.split import Cuts, needs_first
+from mtl_ray.data.preparation.split import needs_first
 from mtl_ray.data.preparation.stage import Stage
-from mtl_ray.data.preparation.target_statistics import TargetStatistics
 from mtl_ray.data.preparation.write import Writer
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.errors import InputError
@@ -76,13 +75,13 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
         echo(f"staging {len(raw.chunks)} chunks into {num_buckets} buckets")
         pieces = stage_pieces(Stage(experiment, columns, num_buckets, aside), raw, map_pieces)
         staged = count_staged(experiment, pieces, aside, target)
-        times, borders = find_cuts(experiment, pieces, aside, num_buckets, map_pieces)
+        cuts = find_cuts(experiment, pieces, aside, num_buckets, map_pieces)
         buckets = [b for b in range(num_buckets) if (aside / f"staging/{b:05d}").exists()]
-        load = Loader(experiment, aside, users, items, Cuts(times))
+        load = Loader(experiment, aside, users, items, cuts)
         if needs_first(experiment):
-            load = replace(load, cuts=Cuts(first=first_of_items(load, buckets, map_pieces)))
+            load = replace(load, cuts=replace(cuts, first=first_of_items(load, buckets, map_pieces)))
         echo(f"surveying {staged['rows'] - staged['bad']:,} rows")
-        total = reduce(add, map_pieces(FitPartition(load, borders), buckets))
+        total = reduce(add, map_pieces(FitPartition(load), buckets))
         quality = quality_report(experiment, staged, total, mended)
         refuse_bad(experiment, quality, aside, target)
         rows = np.stack(total.num_rows)
@@ -103,8 +102,9 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
         )
         echo(f"encoding {schema.num_rows['train']:,} training rows")
         offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
-        encoder, tallies = Encoder(experiment, schema, words), TargetStatistics(total.tallies, borders)
-        writer = Writer(encoder, supports(experiment, total), aside, tallies, offsets)
+        encoder = Encoder(experiment, schema, words)
+        statistics = {name: total.features[name] for name, kind in encoder.kinds.items() if kind.out_of_fold}
+        writer = Writer(encoder, supports(experiment, total), aside, statistics, offsets)
         digests = list(map_pieces(WritePartition(load, writer, buckets), range(len(buckets))))
         schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
         write_vocabularies(aside, words)
@@ -169,9 +169,9 @@ def _fingerprint(experiment: Experiment, raw: Raw) -> str:
     tree["seed"] = experiment.data_seed
     for name in ("raw", "output", "cache", "max_bad_share", "seed"):
         del tree["data"][name]
-    for feature in tree["features"].values():
-        for name in ("dim", "encoder", "cold_start", "compression"):
-            feature.pop(name, None)
+    for feature, settings in experiment.features.items():
+        for name in settings.model_settings:
+            tree["features"][feature].pop(name, None)
     for task in tree["tasks"].values():
         relevant = task.pop("relevant", None)
         for name in ("weight", "metrics", "masked_input", "temperature", "dim"):

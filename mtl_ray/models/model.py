@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.features import IdFeatureConfig, SequenceFeatureConfig, StatisticFeatureConfig
 from mtl_ray.config.tasks import DOT_KINDS, RankingTaskConfig
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.models.architectures import network_of
@@ -46,11 +45,7 @@ class MultiTaskModel(nn.Module):
         )
         first = self._first
         self.two_towers = ModuleDict({name: TwoTowers(experiment, spec, first) for name, spec in ranking.items()})
-        self.profile = [
-            n
-            for n, f in first.features.items()
-            if n in first.dims and not isinstance(f, IdFeatureConfig | SequenceFeatureConfig | StatisticFeatureConfig)
-        ]
+        self.profile = [name for name, feature in first.features.items() if feature.is_profile]
         settings = experiment.model.interaction
         numbers = set(first.numbers)
         self.interactions = ModuleDict(
