@@ -1,6 +1,7 @@
 """The base of every section of the experiment file."""
 
-from typing import Any, Union
+import pkgutil
+from typing import Any, ClassVar, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -9,6 +10,17 @@ class Section(BaseModel):
     """Frozen, and closed: a key it does not know is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    implementation: ClassVar[str] = ""
+    """Dotted name, `package.module:Class`, of what a member of a union stands for; see `implementation_of`."""
+
+
+def implementation_of(section: Section) -> Any:
+    """Return the class or function that a section's `implementation` names.
+
+    The name is text, so that settings load without torch, and a new member of a union is its section and one module.
+    """
+    return pkgutil.resolve_name(section.implementation)
 
 
 def name_alone(union: Any) -> BeforeValidator:

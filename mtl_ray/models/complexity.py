@@ -15,7 +15,6 @@ from mtl_ray.config.features import (
     TextFeatureConfig,
     VectorFeatureConfig,
 )
-from mtl_ray.config.tasks import MulticlassTaskConfig, MultilabelTaskConfig
 from mtl_ray.models.model import MultiTaskModel
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
@@ -34,7 +33,8 @@ def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
     size = -(-training.batch_size // training.fewest_workers)
     with torch.device("meta"):
         model = MultiTaskModel(experiment, schema).to(dtype)
-        batch = _batch(experiment, schema, size, dtype)
+        batch = input_zeros(experiment, schema, size, dtype)
+        batch |= {label_column(name): task.label_zeros(size, dtype) for name, task in model.tasks.items()}
         counter, kept, rows = FlopCounterMode(display=False), _Kept(model), _RowsRead(model)
         with torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor):
             with counter:
@@ -119,19 +119,4 @@ def input_zeros(experiment: Experiment, schema: Schema, size: int, dtype: torch.
                 batch[name] = torch.zeros(size, dtype=dtype)
             case _:
                 batch[name] = torch.zeros(size, dtype=torch.int32)
-    return batch
-
-
-def _batch(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Encoded columns and labels, likewise."""
-    batch = input_zeros(experiment, schema, size, dtype)
-    for name, task in experiment.tasks.items():
-        match task:
-            case MulticlassTaskConfig():
-                batch[label_column(name)] = torch.zeros(size, dtype=torch.int32)
-            case MultilabelTaskConfig():
-                shape = (size, len(schema.tasks[name].classes))
-                batch[label_column(name)] = torch.zeros(shape, dtype=torch.int8)
-            case _:
-                batch[label_column(name)] = torch.zeros(size, dtype=dtype)
     return batch

@@ -18,8 +18,13 @@ from mtl_ray.config.features import (
     VectorFeatureConfig,
     attributes_of,
 )
-from mtl_ray.models.cold_start.base import SUPPORTS, ColdStartInputs, ReadIdVector, known_support
-from mtl_ray.models.cold_start.content import build_cold_start
+from mtl_ray.models.cold_start.base import (
+    SUPPORTS,
+    ColdStartInputs,
+    ReadIdVector,
+    build_cold_start,
+    known_support,
+)
 from mtl_ray.models.cold_start.meta_learned import MWUF
 from mtl_ray.models.compressed_embedding import INITIAL_STD, build_table
 from mtl_ray.models.encoders import ImageCNN, build_sequence_encoder
@@ -115,13 +120,13 @@ class FeatureEmbeddings(nn.Module):
         user, item = self.keys
         return (user, item) if key == user else (item, user)
 
-    def observe(self, batch: Mapping[str, Tensor]) -> None:
-        """Tell the vectors for ids who interacts with whom in a batch of training rows."""
+    def update_statistics(self, batch: Mapping[str, Tensor]) -> None:
+        """Update the running statistics of cold-start vectors from a batch of training rows."""
         for name, part in self.cold_starts.items():
             if isinstance(part, MWUF):
                 ids, others = (batch[key] for key in self._keys_from(name))
                 tables = [self.tables[key].weight.detach() for key in self._keys_from(name)]  # pyright: ignore
-                part.observe(ids, others, batch[SUPPORTS[self.features[name].entity]], *tables)  # pyright: ignore
+                part.update_statistics(ids, others, batch[SUPPORTS[self.features[name].entity]], *tables)  # pyright: ignore
 
     def _build_history(self, name: str, feature: SequenceFeatureConfig) -> int:
         dim = self.features[feature.of].dim or self._default

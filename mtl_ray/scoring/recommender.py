@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import torch
 
 from mtl_ray.config.features import SequenceFeatureConfig
-from mtl_ray.config.tasks import RANKED
 from mtl_ray.data.encoding import column
 from mtl_ray.data.item_catalog import ITEMS
 from mtl_ray.data.keys import flat, to_keys
@@ -164,7 +163,7 @@ class Recommender:
 
     def _task(self, task: str | None) -> str:
         tasks = self.scorer.experiment.tasks
-        rankable = [name for name, t in tasks.items() if t.kind in RANKED]
+        rankable = [name for name, t in tasks.items() if t.predicts_number]
         if task is None:
             task = next((name for name in rankable if not tasks[name].masked_input), None)
         if task not in rankable:

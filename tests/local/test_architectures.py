@@ -8,6 +8,7 @@ import torch
 from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.models import checkpoint
+from mtl_ray.training.state import resume, state_of
 from mtl_ray.training.trainer import Trainer
 from tests.support import TREE, architectures, cold_starts, parameters, run_workers, shard, small_experiment
 
@@ -124,9 +125,9 @@ def test_training_goes_on_from_a_checkpoint_as_if_never_interrupted(prepared: Pr
         for batch in batches[:3]:
             first.step(batch)
         folder = tmp_path / name
-        checkpoint.save(folder, experiment, prepared.schema, first.evaluated, first.state())
+        checkpoint.save(folder, experiment, prepared.schema, first.evaluated, state_of(first))
         second = Trainer(experiment, prepared.schema, torch.device("cpu"))
-        second.resume(folder)
+        resume(second, folder)
         for batch in batches[3:]:
             second.step(batch)
         expected = parameters(whole)
