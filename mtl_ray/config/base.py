@@ -11,12 +11,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    implementation: ClassVar[str]
-    """`module:Class` of what the section describes, where that is a class of its own; see `implementation_of`."""
+    implementation: ClassVar[str] = ""
+    """Dotted name, `package.module:Class`, of what a member of a union stands for; see `implementation_of`."""
 
 
 def implementation_of(section: Section) -> Any:
-    """Import the class that a section describes; the settings themselves import nothing of it."""
+    """Return the class or function that a section's `implementation` names.
+
+    The name is text, so that settings load without torch, and a new member of a union is its section and one module.
+    """
     return pkgutil.resolve_name(section.implementation)
 
 

@@ -7,7 +7,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.cost import Complexity
-from mtl_ray.config.tasks import MulticlassTaskConfig, MultilabelTaskConfig
 from mtl_ray.features.base import feature_kinds
 from mtl_ray.models.model import MultiTaskModel
 from mtl_ray.models.sparse import sparse_parameters
@@ -27,7 +26,8 @@ def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
     size = -(-training.batch_size // training.fewest_workers)
     with torch.device("meta"):
         model = MultiTaskModel(experiment, schema).to(dtype)
-        batch = _batch(experiment, schema, size, dtype)
+        batch = input_zeros(experiment, schema, size, dtype)
+        batch |= {label_column(name): task.label_zeros(size, dtype) for name, task in model.tasks.items()}
         counter, kept, rows = FlopCounterMode(display=False), _Kept(model), _RowsRead(model)
         with torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor):
             with counter:
@@ -101,19 +101,4 @@ def input_zeros(experiment: Experiment, schema: Schema, size: int, dtype: torch.
     for feature, kind in feature_kinds(experiment).items():
         for name, column in kind.encoded_columns(schema.features[feature]).items():
             batch[name] = torch.zeros(size, *column.shape, dtype=torch.int32 if column.dtype == "int32" else dtype)
-    return batch
-
-
-def _batch(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Encoded columns and labels, likewise."""
-    batch = input_zeros(experiment, schema, size, dtype)
-    for name, task in experiment.tasks.items():
-        match task:
-            case MulticlassTaskConfig():
-                batch[label_column(name)] = torch.zeros(size, dtype=torch.int32)
-            case MultilabelTaskConfig():
-                shape = (size, len(schema.tasks[name].classes))
-                batch[label_column(name)] = torch.zeros(shape, dtype=torch.int8)
-            case _:
-                batch[label_column(name)] = torch.zeros(size, dtype=dtype)
     return batch

@@ -9,8 +9,13 @@ from torch import Tensor, nn
 from mtl_ray.config import Experiment
 from mtl_ray.config.features import IdFeatureConfig, attributes_of
 from mtl_ray.features.base import feature_kinds
-from mtl_ray.models.cold_start.base import SUPPORTS, ColdStartInputs, ReadIdVector, known_support
-from mtl_ray.models.cold_start.content import build_cold_start
+from mtl_ray.models.cold_start.base import (
+    SUPPORTS,
+    ColdStartInputs,
+    ReadIdVector,
+    build_cold_start,
+    known_support,
+)
 from mtl_ray.models.cold_start.meta_learned import MWUF
 from mtl_ray.nn.containers import ModuleDict
 from mtl_ray.nn.embedding_parts import EmbeddingParts
@@ -72,13 +77,13 @@ class FeatureEmbeddings(EmbeddingParts):
         user, item = self.keys
         return (user, item) if key == user else (item, user)
 
-    def observe(self, batch: Mapping[str, Tensor]) -> None:
-        """Tell the cold-start vectors who interacts with whom in a batch of training rows."""
+    def update_statistics(self, batch: Mapping[str, Tensor]) -> None:
+        """Update the running statistics of cold-start vectors from a batch of training rows."""
         for name, part in self.cold_starts.items():
             if isinstance(part, MWUF):
                 ids, others = (batch[key] for key in self._keys_from(name))
                 tables = [self.tables[key].weight.detach() for key in self._keys_from(name)]  # pyright: ignore
-                part.observe(ids, others, batch[SUPPORTS[self.features[name].entity]], *tables)  # pyright: ignore
+                part.update_statistics(ids, others, batch[SUPPORTS[self.features[name].entity]], *tables)  # pyright: ignore
 
     def forward(
         self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor], read: Mapping[str, ReadIdVector] | None = None

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from mtl_ray.config.tasks import RANKED
 from mtl_ray.data.item_catalog import ITEMS
 from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.errors import InputError
@@ -158,7 +157,7 @@ class Recommender:
 
     def _task(self, task: str | None) -> str:
         tasks = self.scorer.experiment.tasks
-        rankable = [name for name, t in tasks.items() if t.kind in RANKED]
+        rankable = [name for name, t in tasks.items() if t.predicts_number]
         if task is None:
             task = next((name for name in rankable if not tasks[name].masked_input), None)
         if task not in rankable:
