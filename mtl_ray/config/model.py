@@ -243,7 +243,7 @@ class CNNEncoderConfig(_EncoderConfig):
     """Convolutions and pooling: over positions of a history or a text, or over both directions of an image."""
 
     kind: Literal["cnn"] = "cnn"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceCNN"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceCNN"
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64)
     kernel: PositiveInt = 3
     """Width of each kernel; an odd number keeps rows aligned."""
@@ -262,7 +262,7 @@ class RNNEncoderConfig(_EncoderConfig):
     """The state after the last entry of a recurrent network."""
 
     kind: Literal["rnn"] = "rnn"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceRNN"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceRNN"
     cell: Literal["gru", "lstm"] = "gru"
     hidden: PositiveInt = 32
 
@@ -271,7 +271,7 @@ class TransformerEncoderConfig(_EncoderConfig):
     """Self-attention with positions counted back from the most recent entry (Vaswani et al. 2017)."""
 
     kind: Literal["transformer"] = "transformer"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceTransformer"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceTransformer"
     layers: PositiveInt = 1
     heads: PositiveInt = 2
     causal: bool = True
@@ -284,7 +284,7 @@ class AttentionEncoderConfig(_EncoderConfig):
     """Target attention: entries of the history weighted by their fit to the row's item (DIN, Zhou et al. 2018)."""
 
     kind: Literal["attention"] = "attention"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:TargetAttention"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:TargetAttention"
     reads_item: ClassVar[bool] = True
     hidden: PositiveInt = 32
 
