@@ -88,6 +88,11 @@ class _ArchitectureConfig(Section):
     has_private_and_shared_tables: ClassVar[bool] = False
     """Whether each task has embedding tables of its own beside shared ones."""
 
+    @property
+    def takes_inputs_by_task(self) -> bool:
+        """Whether the inputs may differ by task, as those of a partly shared image encoder do."""
+        return False
+
 
 class SingleTaskConfig(_ArchitectureConfig):
     """A separate network for each task, embedding tables included: the baseline for every way of sharing."""
@@ -103,6 +108,10 @@ class SharedBottomConfig(_ArchitectureConfig):
     implementation: ClassVar[str] = "mtl_ray.models.architectures.shared_bottom:SharedBottomNetwork"
     shared_layers: NonNegativeInt | None = None
     """Layers of the encoder that all tasks share; each task has the rest for itself. All of them by default."""
+
+    @property
+    def takes_inputs_by_task(self) -> bool:
+        return self.shared_layers == 0 or not self.encoder.hidden
 
 
 class SoftSharingConfig(_ArchitectureConfig):
@@ -136,6 +145,7 @@ class CGCConfig(_ArchitectureConfig):
     """Customized gate control (Tang et al. 2020): shared and task-specific experts, one level."""
 
     kind: Literal["cgc"] = "cgc"
+    levels: ClassVar[int] = 1
     implementation: ClassVar[str] = "mtl_ray.models.architectures.ple:PLENetwork"
     shared_experts: PositiveInt = 2
     task_experts: NonNegativeInt = 1
@@ -226,6 +236,11 @@ class _EncoderConfig(Section):
     reads_item: ClassVar[bool] = False
     """Whether the row's item takes part in encoding a history."""
 
+    @property
+    def width_divisor(self) -> int:
+        """Number of which the width of the entries must be a multiple."""
+        return 1
+
 
 class MeanPoolConfig(_EncoderConfig):
     """The mean of a set's vectors; of a history the sum over the square root of its length (SVD++, Koren 2008)."""
@@ -278,6 +293,10 @@ class TransformerEncoderConfig(_EncoderConfig):
     """Whether an entry sees only earlier ones and the last state is read (as SASRec); otherwise the mean of all states
     is read."""
     dropout: Probability = 0.0
+
+    @property
+    def width_divisor(self) -> int:
+        return self.heads
 
 
 class AttentionEncoderConfig(_EncoderConfig):

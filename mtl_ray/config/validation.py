@@ -12,7 +12,7 @@ from mtl_ray.config.features import (
     VectorFeatureConfig,
     attributes_of,
 )
-from mtl_ray.config.model import CNNEncoderConfig, SharedBottomConfig, TransformerEncoderConfig
+from mtl_ray.config.model import CNNEncoderConfig
 from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.tasks import directed_metrics, kinds_where
 
@@ -167,19 +167,18 @@ def check_encoders(experiment: "Experiment") -> None:
             if not isinstance(feature, ImageFeatureConfig) or encoder.shared_layers >= len(encoder.channels):
                 raise ValueError(f"{path}: expected fewer layers than an image's encoder has")
             model = experiment.model
-            if not isinstance(model, SharedBottomConfig) or (model.encoder.hidden and model.shared_layers != 0):
+            if not model.takes_inputs_by_task:
                 raise ValueError(
                     f"{path}: needs model.kind `shared_bottom` with model.shared_layers 0 (or no encoder layers), "
                     "since nothing above the layers of each task can be shared"
                 )
             if model.interaction.adds_dot_product:
                 raise ValueError(f"{path}: does not go with model.interaction `{model.interaction.kind}`")
-        if isinstance(encoder, TransformerEncoderConfig):
-            width = feature.dim or experiment.model.embedding_dim
-            if isinstance(feature, SequenceFeatureConfig):
-                width = experiment.features[feature.of].dim or experiment.model.embedding_dim
-            if width % encoder.heads:
-                raise ValueError(f"features.{name}.encoder.heads: expected a divisor of the width {width}")
+        width = feature.dim or experiment.model.embedding_dim
+        if isinstance(feature, SequenceFeatureConfig):
+            width = experiment.features[feature.of].dim or experiment.model.embedding_dim
+        if width % encoder.width_divisor:
+            raise ValueError(f"features.{name}.encoder.heads: expected a divisor of the width {width}")
 
 
 def check_balancing(experiment: "Experiment") -> None:

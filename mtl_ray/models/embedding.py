@@ -278,4 +278,4 @@ class FeatureEmbeddings(nn.Module):
 
 def readers_of(experiment: Experiment, feature: FeatureConfig) -> list[str]:
     """Tasks that read a feature: ranking tasks have no context."""
-    return [n for n, t in experiment.tasks.items() if t.kind != "ranking" or feature.entity != "context"]
+    return [n for n, t in experiment.tasks.items() if t.reads_context or feature.entity != "context"]
