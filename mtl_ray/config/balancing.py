@@ -17,18 +17,18 @@ class _BalancingConfig(Section):
     diagnostics_every: NonNegativeInt = 50
     """Steps between two looks at weights, losses and gradients of the tasks (`balance/...` metrics); 0 for none."""
     uses_declared_weights: ClassVar[bool] = False
-    """Whether the weights are those that the tasks declare, so that a search may change them."""
+    """True if the weights are those that the tasks declare, so that a search may change them."""
     looks_ahead: ClassVar[bool] = False
-    """Whether steps on single tasks are tried on the side."""
+    """True if steps on single tasks are tried on the side."""
 
     @property
     def gradient_space(self) -> Space | None:
-        """Where the tasks' gradients are compared; None for a method by loss values."""
+        """Tensors on which the tasks' gradients are compared; None for a method by loss values."""
         return None
 
     @property
     def reads_gradients(self) -> bool:
-        """Whether gradients inside the network are read."""
+        """True if gradients inside the network are read."""
         return self.gradient_space is not None or self.looks_ahead
 
     @property
@@ -43,7 +43,7 @@ class _BalancingConfig(Section):
 
     @property
     def named_tasks(self) -> dict[str, tuple[str, ...]]:
-        """By key of this section, the tasks that it names."""
+        """Names of tasks by the key of this section that has them."""
         return {}
 
 
@@ -51,8 +51,8 @@ class GradientBalancingConfig(_BalancingConfig):
     """The base of methods that compare the tasks' gradients."""
 
     space: Space = "representation"
-    """Where the tasks' gradients are compared: on the representation that the tasks share (cheap), or on all parameters
-    below it (slower; T gradients of their size are kept and summed over workers)."""
+    """Tensors on which the tasks' gradients are compared: the representation that the tasks share (cheap), or all
+    parameters below it (slower; T gradients of their size are kept and summed over workers)."""
 
     @property
     def gradient_space(self) -> Space:
@@ -80,8 +80,8 @@ class ScheduledBalancingConfig(_BalancingConfig):
     kind: Literal["scheduled"] = "scheduled"
     implementation: ClassVar[str] = "mtl_ray.balancing.static:ScheduledBalancer"
     weights: dict[str, dict[NonNegativeInt, NonNegativeFloat]] = Field(min_length=1)
-    """By task: first epoch (from 0) of a weight -> the weight, e.g. `{click: {0: 1.0, 5: 0.2}}`. Before the first one,
-    and for tasks that are not named, the declared weight holds."""
+    """Weights by task and first epoch (from 0), e.g. `{click: {0: 1.0, 5: 0.2}}`. Before the first epoch, and for tasks
+    that are not named, the declared weight holds."""
 
     @property
     def named_tasks(self) -> dict[str, tuple[str, ...]]:

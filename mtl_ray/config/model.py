@@ -16,14 +16,14 @@ class MLPConfig(Section):
     dropout: Probability = 0.0
     layer_norm: bool = False
     residual: bool = False
-    """Whether a layer's input is added to its output where the widths are equal (He et al. 2016)."""
+    """True if a layer's input is added to its output where the widths are equal (He et al. 2016)."""
 
 
 class _InteractionConfig(Section):
     needs_one_width: ClassVar[bool] = False
-    """Whether all vectors must have the width `embedding_dim`."""
+    """True if all vectors must have the width `embedding_dim`."""
     adds_dot_product: ClassVar[bool] = False
-    """Whether a dot product of the user's and the item's vectors is added to the outputs."""
+    """True if a dot product of the user's and the item's vectors is added to the outputs."""
 
 
 class ConcatConfig(_InteractionConfig):
@@ -77,20 +77,20 @@ class _ArchitectureConfig(Section):
     embedding_dropout: Probability = 0.0
     """Share of embedding coordinates dropped in training."""
     interaction: Annotated[InteractionConfig, name_alone(InteractionConfig)] = ConcatConfig()
-    """How the features' vectors interact before the trunk: a kind, or a section with its settings. All but `concat` and
+    """Interaction of the features' vectors before the trunk: a kind, or a section with its settings. All but `concat` and
     `dcn_v2` need vectors of one width, `embedding_dim`."""
     encoder: MLPConfig = MLPConfig(hidden=(128, 64))
     """The trunk: one for all tasks, one per task or one per expert, depending on the architecture."""
     tower: MLPConfig = MLPConfig(hidden=(32,))
     """Layers that each task has for itself above the trunk, before its output layer."""
     needs_dense_tables: ClassVar[bool] = False
-    """Whether the loss has a gradient on every row of the embedding tables."""
+    """True if the loss has a gradient on every row of the embedding tables."""
     has_private_and_shared_tables: ClassVar[bool] = False
-    """Whether each task has embedding tables of its own beside shared ones."""
+    """True if each task has embedding tables of its own beside shared ones."""
 
     @property
     def takes_inputs_by_task(self) -> bool:
-        """Whether the inputs may differ by task, as those of a partly shared image encoder do."""
+        """True if the inputs may differ by task, as those of a partly shared image encoder do."""
         return False
 
 
@@ -234,7 +234,7 @@ ArchitectureConfig = Annotated[
 
 class _EncoderConfig(Section):
     reads_item: ClassVar[bool] = False
-    """Whether the row's item takes part in encoding a history."""
+    """True if the row's item takes part in encoding a history."""
 
     @property
     def width_divisor(self) -> int:
@@ -290,7 +290,7 @@ class TransformerEncoderConfig(_EncoderConfig):
     layers: PositiveInt = 1
     heads: PositiveInt = 2
     causal: bool = True
-    """Whether an entry sees only earlier ones and the last state is read (as SASRec); otherwise the mean of all states
+    """True if an entry sees only earlier ones and the last state is read (as SASRec); otherwise the mean of all states
     is read."""
     dropout: Probability = 0.0
 

@@ -37,17 +37,17 @@ class _TaskConfig(Section):
     metrics: tuple[str, ...] = ()
     """Metrics to report; the defaults of the kind when empty."""
     predicts_number: ClassVar[bool] = True
-    """Whether the prediction is one number, by which a user's items can be ranked; otherwise one per class."""
+    """True if the prediction is one number, by which a user's items can be ranked; otherwise one per class."""
     estimates_label: ClassVar[bool] = True
-    """Whether the prediction is an estimate of a numeric label, so that both can be compared."""
+    """True if the prediction is an estimate of a numeric label, so that both can be compared."""
     has_one_output: ClassVar[bool] = False
-    """Whether the tower has one output, to which the dot product of user and item can be added."""
+    """True if the tower has one output, to which the dot product of user and item can be added."""
     is_probability: ClassVar[bool] = False
-    """Whether the prediction is the probability of one event, so that tasks can follow each other."""
+    """True if the prediction is the probability of one event, so that tasks can follow each other."""
     reads_context: ClassVar[bool] = True
-    """Whether features of the context are inputs."""
+    """True if features of the context are inputs."""
     compares_rows: ClassVar[bool] = False
-    """Whether the loss of a row depends on the other rows of the batch; such a loss is not defined on other rows."""
+    """True if the loss of a row depends on the other rows of the batch; such a loss is not defined on other rows."""
 
     @field_validator("metrics")
     @classmethod

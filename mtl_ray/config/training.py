@@ -107,7 +107,7 @@ class TrainingConfig(Section):
     task by weightings that compare gradients."""
     optimizer: OptimizerConfig = OptimizerConfig()
     sparse_tables: SparseTablesConfig | None = SparseTablesConfig()
-    """How large embedding tables are trained; null trains all tables densely."""
+    """Training of large embedding tables; null trains all tables densely."""
     schedule: ScheduleConfig = ScheduleConfig()
     masking: MaskingConfig = MaskingConfig()
     clip_norm: PositiveFloat | None = None
@@ -115,9 +115,9 @@ class TrainingConfig(Section):
     precision: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     """bfloat16 and float16 are mixed precision (autocast)."""
     compile: bool = False
-    """Whether torch.compile compiles the network above the embeddings. This pays on a GPU, for large networks; the first
-    steps wait for it. Without a compiler training continues uncompiled, with a warning. It does not go with weightings
-    that compare gradients inside of the network."""
+    """True to compile the network above the embeddings by torch.compile. This pays on a GPU, for large networks; the
+    first steps wait for it. Without a compiler training continues uncompiled, with a warning. It does not go with
+    weightings that compare gradients inside of the network."""
     average: Rate = 0.0
     """Decay per step of the exponential moving average of the weights that is evaluated and kept; 0 turns it off."""
     early_stopping: EarlyStoppingConfig | None = None

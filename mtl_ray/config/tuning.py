@@ -105,7 +105,7 @@ EntryConfig = Annotated[
 
 class _AlgorithmConfig(Section):
     is_population: ClassVar[bool] = False
-    """Whether trials are replaced by changed copies of better ones while they run."""
+    """True if trials are replaced by changed copies of better ones while they run."""
 
 
 class RandomConfig(_AlgorithmConfig):
@@ -155,9 +155,9 @@ AlgorithmConfig = Annotated[RandomConfig | TPEConfig | NSGA2Config | PBTConfig |
 
 class _SchedulerConfig(Section):
     stops_trials: ClassVar[bool] = True
-    """Whether trials may end early."""
+    """True if trials may end early."""
     pauses_trials: ClassVar[bool] = False
-    """Whether trials wait for each other."""
+    """True if trials wait for each other."""
 
     @property
     def first_epochs(self) -> int:

@@ -37,13 +37,13 @@ class Metric:
     cutoff: int = 0
     """Default K of a metric `name@K`; 0 for a metric without a cut-off."""
     for_every_number: bool = False
-    """Whether every task that predicts one number may name it."""
+    """True if every task that predicts one number may name it."""
     is_mean_over_users: bool = False
-    """Whether it is the mean of one value per user."""
+    """True if it is the mean of one value per user."""
     reads_order_alone: bool = False
-    """Whether only the order of the predictions matters, not their scale."""
+    """True if only the order of the predictions matters, not their scale."""
     reads_relevance: bool = False
-    """Whether it needs the lowest label that counts as relevant."""
+    """True if it needs the lowest label that counts as relevant."""
 
     @property
     def default(self) -> str:
