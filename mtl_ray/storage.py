@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,10 +16,13 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from mtl_ray.errors import InputError, refuse_credentials
+from mtl_ray.errors import InputError, first_line, refuse_credentials
 
 LEFT_OVER = 24 * 3600.0
 """Seconds after which what a killed process was writing aside is taken for left over."""
+
+PROBE = ".check-"
+"""How the names of the files begin that are written to find out whether a folder can be written; they are deleted."""
 
 COPIES = 16
 """Files that are copied at once where a filesystem has no rename."""
@@ -62,6 +66,28 @@ def local_copy(folder: "Folder") -> Path:
     if folder.exists():
         pafs.copy_files(folder.path, str(copy), source_filesystem=folder.fs)
     return copy
+
+
+def write_probe(location: str, name: str, probe: str) -> "Folder":
+    """Make a folder and write a file `probe`, whose name begins with `PROBE`, into it.
+
+    Raises:
+        InputError: this machine cannot; the message begins with `name`.
+    """
+    try:
+        folder = Folder(location).create()
+        sweep(folder, PROBE)  # of those that were killed
+        folder.write_text(probe, probe)
+    except OSError as error:
+        raise InputError(f"{name}: this machine cannot write {location}: {first_line(error)}") from None
+    return folder
+
+
+def check_writable(location: str, name: str) -> None:
+    """Make a folder. Raises InputError, which begins with `name`, if this machine cannot write into it."""
+    probe = f"{PROBE}{uuid.uuid4().hex[:12]}"
+    folder = write_probe(location, name, probe)
+    folder.fs.delete_file(f"{folder.path}/{probe}")
 
 
 def sweep(folder: "Folder", prefix: str) -> None:

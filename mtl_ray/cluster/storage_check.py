@@ -1,39 +1,33 @@
 """Whether every node of the cluster can use the storage, asked before any work."""
 
 import uuid
+from collections.abc import Sequence
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mtl_ray.config import Experiment
 from mtl_ray.errors import InputError, first_line
-from mtl_ray.storage import Folder, absolute, sweep
+from mtl_ray.storage import PROBE, Folder, absolute, write_probe
 
 TIMEOUT = 120.0
 """Seconds within which a node must have written and read."""
-MARK = ".check-"
-"""How the names of the files begin that are written and read; they are deleted again."""
 
 
-def check_storage(experiment: Experiment) -> None:
-    """Let every node read what this process writes to `data.output` and `training.output`, and the other way round.
+def check_storage(experiment: Experiment, sections: Sequence[str] = ("training", "data")) -> None:
+    """Let every node read what this process writes to the sections' `output`, and the other way round.
 
     Raises:
         InputError: a node cannot, or sees another folder under that name; the line names the node.
     """
-    names = {absolute(getattr(experiment, section).output): f"{section}.output" for section in ("training", "data")}
+    names = {absolute(getattr(experiment, section).output): f"{section}.output" for section in sections}
     for location, name in names.items():
         _check(location, name)
 
 
 def _check(location: str, name: str) -> None:
-    mark = f"{MARK}{uuid.uuid4().hex[:12]}"
-    try:
-        folder = Folder(location).create()
-        sweep(folder, MARK)  # of those that were killed
-        folder.write_text(mark, mark)
-    except OSError as error:
-        raise InputError(f"{name}: this machine cannot write {location}: {first_line(error)}") from None
+    mark = f"{PROBE}{uuid.uuid4().hex[:12]}"
+    folder = write_probe(location, name, mark)
     nodes = _alive()
     try:
         asked = {node: _ask(location, mark, node) for node in nodes}

@@ -77,8 +77,8 @@ class _ArchitectureConfig(Section):
     embedding_dropout: Probability = 0.0
     """Share of embedding coordinates dropped in training."""
     interaction: Annotated[InteractionConfig, name_alone(InteractionConfig)] = ConcatConfig()
-    """Interaction of the features' vectors before the trunk: a kind, or a section with its settings. All but `concat` and
-    `dcn_v2` need vectors of one width, `embedding_dim`."""
+    """Interaction of the features' vectors before the trunk: a kind, or a section with its settings. All but `concat`
+    and `dcn_v2` need vectors of one width, `embedding_dim`."""
     encoder: MLPConfig = MLPConfig(hidden=(128, 64))
     """The trunk: one for all tasks, one per task or one per expert, depending on the architecture."""
     tower: MLPConfig = MLPConfig(hidden=(32,))
@@ -258,7 +258,7 @@ class CNNEncoderConfig(_EncoderConfig):
     """Convolutions and pooling: over positions of a history or a text, or over both directions of an image."""
 
     kind: Literal["cnn"] = "cnn"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceCNN"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceCNN"
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64)
     kernel: PositiveInt = 3
     """Width of each kernel; an odd number keeps rows aligned."""
@@ -277,7 +277,7 @@ class RNNEncoderConfig(_EncoderConfig):
     """The state after the last entry of a recurrent network."""
 
     kind: Literal["rnn"] = "rnn"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceRNN"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceRNN"
     cell: Literal["gru", "lstm"] = "gru"
     hidden: PositiveInt = 32
 
@@ -286,7 +286,7 @@ class TransformerEncoderConfig(_EncoderConfig):
     """Self-attention with positions counted back from the most recent entry (Vaswani et al. 2017)."""
 
     kind: Literal["transformer"] = "transformer"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceTransformer"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceTransformer"
     layers: PositiveInt = 1
     heads: PositiveInt = 2
     causal: bool = True
@@ -303,7 +303,7 @@ class AttentionEncoderConfig(_EncoderConfig):
     """Target attention: entries of the history weighted by their fit to the row's item (DIN, Zhou et al. 2018)."""
 
     kind: Literal["attention"] = "attention"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:TargetAttention"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:TargetAttention"
     reads_item: ClassVar[bool] = True
     hidden: PositiveInt = 32
 

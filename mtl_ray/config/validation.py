@@ -3,16 +3,7 @@
 from typing import TYPE_CHECKING, get_args
 
 from mtl_ray.config.data import ColdSplitConfig
-from mtl_ray.config.features import (
-    IdFeatureConfig,
-    ImageFeatureConfig,
-    SequenceFeatureConfig,
-    StatisticFeatureConfig,
-    TextFeatureConfig,
-    VectorFeatureConfig,
-    attributes_of,
-)
-from mtl_ray.config.model import CNNEncoderConfig
+from mtl_ray.config.features import IdFeatureConfig, SequenceFeatureConfig, attributes_of
 from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.tasks import directed_metrics, kinds_where
 
@@ -27,11 +18,10 @@ def check_experiment(experiment: "Experiment") -> None:
     check_keys(experiment)
     check_names(experiment)
     check_labels(experiment)
-    check_statistics(experiment)
-    check_time(experiment)
+    check_features(experiment)
+    check_split(experiment)
     check_widths(experiment)
     check_chains(experiment)
-    check_encoders(experiment)
     check_ranking(experiment)
     check_cold_start(experiment)
     check_micro_batch(experiment)
@@ -85,32 +75,14 @@ def check_labels(experiment: "Experiment") -> None:
                 )
 
 
-def check_statistics(experiment: "Experiment") -> None:
-    """Forbid a statistic of a label that its task must predict without seeing it. Raises ValueError."""
+def check_features(experiment: "Experiment") -> None:
+    """Check each feature against the other sections. Raises ValueError."""
     for name, feature in experiment.features.items():
-        for task in experiment.tasks if isinstance(feature, StatisticFeatureConfig) else ():
-            if experiment.tasks[task].masked_input and experiment.column_of(task) == feature.of:
-                raise ValueError(
-                    f"features.{name}.of: `{feature.of}` is what tasks.{task} has to tell with it hidden, and its "
-                    "statistics would tell it; expected another column"
-                )
+        feature.check(name, experiment)
 
 
-def check_time(experiment: "Experiment") -> None:
-    """Require a time column and an embedded item wherever a history or a split needs them. Raises ValueError."""
-    for name, feature in experiment.features.items():
-        if not isinstance(feature, SequenceFeatureConfig):
-            continue
-        if feature.of != experiment.item:
-            raise ValueError(
-                f"features.{name}.of: expected the item's id feature `{experiment.item}`; found `{feature.of}`"
-            )
-        if not experiment.features[experiment.item].embed:  # pyright: ignore[reportAttributeAccessIssue]
-            raise ValueError(f"features.{name}: a history needs features.{experiment.item}.embed")
-        if experiment.data.time is None:
-            raise ValueError(f"features.{name}: a history needs `data.time`, the log's time column")
-        if feature.known == "all" and experiment.data.split.kind == "time":
-            raise ValueError(f"features.{name}.known: `all` does not go with the time split, it would see the future")
+def check_split(experiment: "Experiment") -> None:
+    """Require a time column for a split that asks what is earlier. Raises ValueError."""
     split = experiment.data.split
     first = isinstance(split, ColdSplitConfig) and (split.shown_users or split.shown_items or split.evaluated_after)
     if (split.kind == "time" or first) and experiment.data.time is None:
@@ -130,12 +102,8 @@ def check_widths(experiment: "Experiment") -> None:
             f"model.interaction: `{kind}` needs a task of kind {expected} that sees all inputs; found none"
         )
     for name, feature in experiment.features.items():
-        if isinstance(feature, IdFeatureConfig) and not feature.embed:
-            continue
-        found = feature.dim or width
-        if isinstance(feature, VectorFeatureConfig):
-            found = [feature.size, *(feature.encoder.hidden if feature.encoder else ())][-1]
-        if found != width:
+        found = feature.width(width)
+        if feature.is_input and found != width:
             raise ValueError(f"features.{name}: model.interaction `{kind}` needs the width {width}; found {found}")
 
 
@@ -154,31 +122,6 @@ def check_chains(experiment: "Experiment") -> None:
                 f"tasks.{name}.after: expected a binary task whose label is defined on all rows, without `where` "
                 f"and `masked_input`; found kind {task.kind}"
             )
-
-
-def check_encoders(experiment: "Experiment") -> None:
-    """Check encoders against the model they feed. Raises ValueError."""
-    for name, feature in experiment.features.items():
-        if not isinstance(feature, ImageFeatureConfig | TextFeatureConfig | SequenceFeatureConfig):
-            continue
-        encoder = feature.encoder
-        if isinstance(encoder, CNNEncoderConfig) and encoder.shared_layers is not None:
-            path = f"features.{name}.encoder.shared_layers"
-            if not isinstance(feature, ImageFeatureConfig) or encoder.shared_layers >= len(encoder.channels):
-                raise ValueError(f"{path}: expected fewer layers than an image's encoder has")
-            model = experiment.model
-            if not model.takes_inputs_by_task:
-                raise ValueError(
-                    f"{path}: needs model.kind `shared_bottom` with model.shared_layers 0 (or no encoder layers), "
-                    "since nothing above the layers of each task can be shared"
-                )
-            if model.interaction.adds_dot_product:
-                raise ValueError(f"{path}: does not go with model.interaction `{model.interaction.kind}`")
-        width = feature.dim or experiment.model.embedding_dim
-        if isinstance(feature, SequenceFeatureConfig):
-            width = experiment.features[feature.of].dim or experiment.model.embedding_dim
-        if width % encoder.width_divisor:
-            raise ValueError(f"features.{name}.encoder.heads: expected a divisor of the width {width}")
 
 
 def check_balancing(experiment: "Experiment") -> None:
@@ -210,7 +153,7 @@ def check_ranking(experiment: "Experiment") -> None:
     if not ranking:
         return
     first, balancing = ranking[0], experiment.balancing
-    read = [(n, f) for n, f in experiment.features.items() if not isinstance(f, IdFeatureConfig) or f.embed]
+    read = [(n, f) for n, f in experiment.features.items() if f.is_input]
     for entity in ("user", "item"):
         if not any(feature.entity == entity for _, feature in read):
             raise ValueError(f"tasks.{first}: a ranking task needs an input of the {entity}; found none")

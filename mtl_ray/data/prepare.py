@@ -22,7 +22,7 @@ from mtl_ray.data.encoding import Encoder
 from mtl_ray.data.item_catalog import ITEMS, items_of
 from mtl_ray.data.preparation.fit import fitted_features, fitted_tasks, supports, vocabularies
 from mtl_ray.data.preparation.leakage import leakage_report
-from mtl_ray.data.preparation.parallel import parallel
+from mtl_ray.data.preparation.parallel import map_pieces_of
 from mtl_ray.data.preparation.partition import SideTable
 from mtl_ray.data.preparation.passes import (
     FitPartition,
@@ -34,15 +34,14 @@ from mtl_ray.data.preparation.passes import (
 )
 from mtl_ray.data.preparation.quality_report import count_staged, quality_report, refuse_bad
 from mtl_ray.data.preparation.row_checks import clean_table, log_columns
-from mtl_ray.data.preparation.split import Cuts, needs_first
+from mtl_ray.data.preparation.split import needs_first
 from mtl_ray.data.preparation.stage import Stage
-from mtl_ray.data.preparation.target_statistics import TargetStatistics
 from mtl_ray.data.preparation.write import Writer
 from mtl_ray.data.sources import Raw, open_source
-from mtl_ray.data.vocabulary import write_vocabularies
 from mtl_ray.errors import InputError
 from mtl_ray.schema import SPLITS, Schema
 from mtl_ray.storage import Folder, sweep
+from mtl_ray.values.vocabulary import write_vocabularies
 
 FORMAT = 2
 """Version of the encoded data set; a new one makes old data sets be prepared anew."""
@@ -67,21 +66,22 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
     if target.exists("schema.json"):
         echo(f"data set {target} is already prepared")
         return open_prepared(target.location)
-    sweep(Folder(experiment.data.output).create(), f".{target.name}-")
+    map_pieces = map_pieces_of(experiment, raw.num_rows)
+    sweep(Folder(experiment.data.output), f".{target.name}-")
     aside = Folder(experiment.data.output) / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
         users, items, mended = side_tables(experiment, raw)
         num_buckets = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
         echo(f"staging {len(raw.chunks)} chunks into {num_buckets} buckets")
-        pieces = stage_pieces(Stage(experiment, columns, num_buckets, aside), raw)
+        pieces = stage_pieces(Stage(experiment, columns, num_buckets, aside), raw, map_pieces)
         staged = count_staged(experiment, pieces, aside, target)
-        times, borders = find_cuts(experiment, pieces, aside, num_buckets)
+        cuts = find_cuts(experiment, pieces, aside, num_buckets, map_pieces)
         buckets = [b for b in range(num_buckets) if (aside / f"staging/{b:05d}").exists()]
-        load = Loader(experiment, aside, users, items, Cuts(times))
+        load = Loader(experiment, aside, users, items, cuts)
         if needs_first(experiment):
-            load = replace(load, cuts=Cuts(first=first_of_items(load, buckets)))
+            load = replace(load, cuts=replace(cuts, first=first_of_items(load, buckets, map_pieces)))
         echo(f"surveying {staged['rows'] - staged['bad']:,} rows")
-        total = reduce(add, parallel(FitPartition(load, borders), buckets))
+        total = reduce(add, map_pieces(FitPartition(load), buckets))
         quality = quality_report(experiment, staged, total, mended)
         refuse_bad(experiment, quality, aside, target)
         rows = np.stack(total.num_rows)
@@ -102,14 +102,15 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
         )
         echo(f"encoding {schema.num_rows['train']:,} training rows")
         offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
-        encoder, tallies = Encoder(experiment, schema, words), TargetStatistics(total.tallies, borders)
-        writer = Writer(encoder, supports(experiment, total), aside, tallies, offsets)
-        digests = list(parallel(WritePartition(load, writer, buckets), range(len(buckets))))
+        encoder = Encoder(experiment, schema, words)
+        statistics = {name: total.features[name] for name, kind in encoder.kinds.items() if kind.out_of_fold}
+        writer = Writer(encoder, supports(experiment, total), aside, statistics, offsets)
+        digests = list(map_pieces(WritePartition(load, writer, buckets), range(len(buckets))))
         schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
         write_vocabularies(aside, words)
         if (candidates := items_of(experiment, items, words[experiment.item])) is not None:
             aside.write_table(ITEMS, candidates)
-        quality["leakage"] = leakage_report(experiment, aside)
+        quality["leakage"] = leakage_report(experiment, aside, map_pieces)
         aside.write_json("quality.json", quality)
         (aside / "staging").delete()
         aside.write_text("schema.json", schema.model_dump_json(indent=2))
@@ -168,9 +169,9 @@ def _fingerprint(experiment: Experiment, raw: Raw) -> str:
     tree["seed"] = experiment.data_seed
     for name in ("raw", "output", "cache", "max_bad_share", "seed"):
         del tree["data"][name]
-    for feature in tree["features"].values():
-        for name in ("dim", "encoder", "cold_start", "compression"):
-            feature.pop(name, None)
+    for feature, settings in experiment.features.items():
+        for name in settings.model_settings:
+            tree["features"][feature].pop(name, None)
     for task in tree["tasks"].values():
         relevant = task.pop("relevant", None)
         for name in ("weight", "metrics", "masked_input", "temperature", "dim"):

@@ -7,14 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.cost import Complexity
-from mtl_ray.config.features import (
-    ImageFeatureConfig,
-    MultiCategoricalFeatureConfig,
-    SequenceFeatureConfig,
-    StatisticFeatureConfig,
-    TextFeatureConfig,
-    VectorFeatureConfig,
-)
+from mtl_ray.features.base import feature_kinds
 from mtl_ray.models.model import MultiTaskModel
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
@@ -99,20 +92,9 @@ def _storage(tensor: Tensor) -> int:
 
 
 def input_zeros(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Encoded columns that a model reads, of `size` rows, in shape and type alone."""
+    """Return the encoded columns that a model reads, zero in `size` rows."""
     batch = {name: torch.zeros(size, dtype=torch.int32) for name in (USER_SUPPORT, ITEM_SUPPORT)}
-    for name, feature in experiment.features.items():
-        match feature:
-            case VectorFeatureConfig() | ImageFeatureConfig():
-                batch[name] = torch.zeros(size, feature.size, dtype=dtype)
-            case SequenceFeatureConfig() | MultiCategoricalFeatureConfig() | TextFeatureConfig():
-                batch[name] = torch.zeros(size, feature.max_length, dtype=torch.int32)
-                if isinstance(feature, SequenceFeatureConfig) and feature.values:
-                    batch[f"{name}.values"] = torch.zeros(size, feature.max_length, dtype=dtype)
-            case StatisticFeatureConfig():
-                batch[name] = torch.zeros(size, 2, dtype=dtype)
-            case _ if schema.features[name].num_embeddings is None:
-                batch[name] = torch.zeros(size, dtype=dtype)
-            case _:
-                batch[name] = torch.zeros(size, dtype=torch.int32)
+    for feature, kind in feature_kinds(experiment).items():
+        for name, column in kind.encoded_columns(schema.features[feature]).items():
+            batch[name] = torch.zeros(size, *column.shape, dtype=torch.int32 if column.dtype == "int32" else dtype)
     return batch

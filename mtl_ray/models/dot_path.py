@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config import Experiment
+from mtl_ray.models.architectures.base import SHARED
 from mtl_ray.models.embedding import FeatureEmbeddings
-from mtl_ray.models.layers import SHARED, ParameterDict
+from mtl_ray.nn.containers import ParameterDict
 
 
 class DotPath(nn.Module):

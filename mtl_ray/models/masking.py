@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.features import FeatureConfig, SequenceFeatureConfig, StatisticFeatureConfig
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.counter_rng import Stream, uniform_rows
+from mtl_ray.features.base import feature_kinds
 from mtl_ray.schema import ROW
 
 Hidden = dict[str, Tensor]
@@ -75,11 +75,8 @@ def draw_hidden(experiment: Experiment, rows: Tensor, seed: int, epoch: int) -> 
         mask = draw < rate
         for name in names:
             hidden[name] = hidden[name] | mask if name in hidden else mask
-    for name, feature in experiment.features.items():
-        if isinstance(feature, SequenceFeatureConfig) and feature.known == "all":
-            kept = uniform_rows(rows, seed, epoch, Stream.HISTORY_SHARE).sqrt()
-            entries = rows[:, None] * feature.max_length + torch.arange(feature.max_length, device=rows.device)
-            hidden[f"{name}.entries"] = uniform_rows(entries, seed, epoch, Stream.HISTORY_ENTRY) >= kept[:, None]
+    for kind in feature_kinds(experiment).values():
+        hidden |= kind.hide_at_random(rows, seed, epoch)
     return hidden
 
 
@@ -89,17 +86,12 @@ def _rates(experiment: Experiment) -> Iterator[tuple[float, set[str]]]:
     for key, rates in ((experiment.user, masking.user), (experiment.item, masking.item)):
         entity = experiment.features[key].entity
         owned = {n: f for n, f in experiment.features.items() if f.entity == entity and n != key}
-        known = {n for n, f in owned.items() if isinstance(f, SequenceFeatureConfig) or _is_of(experiment, f, key)}
+        known = {n for n, f in owned.items() if f.tells_interactions(experiment.column_of(key))}
         yield rates.id, {key}
         yield rates.new, {key} | known
         yield rates.attributes, set(owned) - known
     for name, task in experiment.tasks.items():
         yield task.masked_input, hidden_by(experiment, name)
-
-
-def _is_of(experiment: Experiment, feature: FeatureConfig, key: str) -> bool:
-    """Return whether a feature is a statistic of the entity itself, not of an attribute."""
-    return isinstance(feature, StatisticFeatureConfig) and feature.column in (None, experiment.column_of(key))
 
 
 def trainable(experiment: Experiment, task: str, hidden: Hidden, size: int, device: torch.device = CPU) -> Tensor:

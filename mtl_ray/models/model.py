@@ -10,14 +10,15 @@ from mtl_ray.config import Experiment
 from mtl_ray.config.base import implementation_of
 from mtl_ray.config.tasks import RankingTaskConfig
 from mtl_ray.config.visibility import hidden_by
+from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec
 from mtl_ray.models.cold_start.base import ReadIdVector
 from mtl_ray.models.dot_path import DotPath
 from mtl_ray.models.embedding import EmbeddedFeatures, FeatureEmbeddings
 from mtl_ray.models.interactions import build_interaction
-from mtl_ray.models.layers import SHARED, ModelOutput, ModuleDict, Network, NetworkInput, NetworkSpec
 from mtl_ray.models.masking import rows_of
 from mtl_ray.models.profile import ProfileFeatures
 from mtl_ray.models.two_tower import TwoTowers
+from mtl_ray.nn.containers import ModuleDict
 from mtl_ray.schema import Schema, label_column
 from mtl_ray.tasks.base import UserItemVectors, build_task
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mtl_ray.config.features import IdFeatureConfig, SequenceFeatureConfig, StatisticFeatureConfig
 from mtl_ray.models.cold_start.base import known_support
 from mtl_ray.models.embedding import EmbeddedFeatures, FeatureEmbeddings
 
@@ -15,9 +14,7 @@ class ProfileFeatures:
 
     def __init__(self, inputs: FeatureEmbeddings, keys: Mapping[str, str]) -> None:
         """Choose the attributes among `inputs`; `keys` has the entity of each id feature."""
-        left_out = IdFeatureConfig | SequenceFeatureConfig | StatisticFeatureConfig
-        described = {name: f for name, f in inputs.features.items() if name in inputs.dims}
-        self.attributes = [name for name, feature in described.items() if not isinstance(feature, left_out)]
+        self.attributes = [name for name, feature in inputs.features.items() if feature.is_profile]
         self.keys = dict(keys)
         self.width = sum(inputs.dims[n] for n in self.attributes if n not in inputs.tails) + 2 * len(self.keys)
 

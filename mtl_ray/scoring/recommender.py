@@ -10,15 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from mtl_ray.config.features import SequenceFeatureConfig
-from mtl_ray.data.encoding import column
 from mtl_ray.data.item_catalog import ITEMS
-from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.preparation.row_checks import bad_inputs
-from mtl_ray.data.vectors import is_lists
 from mtl_ray.errors import InputError
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
+from mtl_ray.values.keys import flat, to_keys
+from mtl_ray.values.vectors import is_lists
 
 NAMES = ("title", "name", "caption")
 """Endings of a column that names an item."""
@@ -152,14 +150,10 @@ class Recommender:
         return np.lexsort((-whole.sum(1).numpy(), -scores)), scores
 
     def _excluded(self, user: pa.Table, seen: pa.Array | None) -> np.ndarray:
-        lists = [column(user, self.scorer.experiment, name) for name in self._histories()]
+        lists = [kind.raw(user) for kind in self.scorer.encoder.kinds.values() if kind.lists_items]
         keys = [to_keys(values.flatten()) for values in lists if is_lists(values.type)]
         everything = pa.concat_arrays([key.cast(pa.string()) for key in [*keys, *([] if seen is None else [seen])]])
         return np.flatnonzero(np.asarray(pc.is_in(self.keys, value_set=everything)))
-
-    def _histories(self) -> list[str]:
-        features = self.scorer.experiment.features.items()
-        return [name for name, feature in features if isinstance(feature, SequenceFeatureConfig)]
 
     def _task(self, task: str | None) -> str:
         tasks = self.scorer.experiment.tasks

@@ -11,7 +11,7 @@ from mtl_ray.counter_rng import Stream
 from mtl_ray.data.loader import Batch, to_device
 from mtl_ray.distributed import sum_over_ranks
 from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.layers import ModelOutput
+from mtl_ray.models.architectures.base import ModelOutput
 from mtl_ray.models.masking import MaskedBatch
 from mtl_ray.schema import ROW
 from mtl_ray.training.precision import Precision

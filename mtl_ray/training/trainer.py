@@ -22,9 +22,9 @@ from mtl_ray.distributed import rank, world_size
 from mtl_ray.evaluation.evaluate import evaluate
 from mtl_ray.evaluation.losses import mean_losses
 from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.architectures.experts import gate_use
 from mtl_ray.models.cold_start.meta_loss import meta_losses
 from mtl_ray.models.compile import compile_network
-from mtl_ray.models.layers import gate_use
 from mtl_ray.schema import Schema, num_steps
 from mtl_ray.training.losses import LossComputer, check_finite
 from mtl_ray.training.optimizer import Optimizers

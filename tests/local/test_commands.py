@@ -66,14 +66,14 @@ def test_a_missing_experiment_file_is_named(capsys, verb: str):
     ],
     ids=["empty log", "header lacks the user column", "all rows bad"],
 )
-def test_an_unusable_log_is_refused(local_ray, tmp_path: Path, capsys, lines, header, message):
+def test_an_unusable_log_is_refused(tmp_path: Path, capsys, lines, header, message):
     code, errors = run(capsys, "prepare", shop(tmp_path, lines, header))
     assert code == 2
     assert len(errors) == 1
     assert message in errors[0]
 
 
-def test_one_bad_rating_is_set_aside_and_told(local_ray, tmp_path: Path, capsys):
+def test_one_bad_rating_is_set_aside_and_told(tmp_path: Path, capsys):
     rows = [*GOOD]
     rows[16] = "u1,i1,16,abc"
     main(["prepare", shop(tmp_path, rows), "--json", str(tmp_path / "result.json")])

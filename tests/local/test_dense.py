@@ -84,7 +84,7 @@ def num_buckets(prepared: Prepared) -> int:
     return len(prepared.schema.train_offsets) - 1
 
 
-def test_vectors(local_ray, tmp_path: Path):
+def test_vectors(tmp_path: Path):
     table = people("vector", 1500)
     vectors = table["vector"].to_pylist()
     vectors[10], vectors[20], vectors[30][3], vectors[40][0] = vectors[10][:19], None, None, float("nan")
@@ -110,7 +110,7 @@ def test_vectors(local_ray, tmp_path: Path):
         scorer.score(replaced(odd, "vector", pa.array([[1.0]] * 3)))
 
 
-def test_vectors_of_an_items_table_and_rows_that_differ_in_nothing_else(local_ray, tmp_path: Path):
+def test_vectors_of_an_items_table_and_rows_that_differ_in_nothing_else(tmp_path: Path):
     table = people("vector", 300)
     items = table.select(["profile_id", "vector"]).slice(20)  # the others are unknown
     pq.write_table(
@@ -133,7 +133,7 @@ def test_vectors_of_an_items_table_and_rows_that_differ_in_nothing_else(local_ra
     assert sum(prepared.schema.num_rows.values()) == 302
 
 
-def test_images_of_fixed_size_lists(local_ray, tmp_path: Path):
+def test_images_of_fixed_size_lists(tmp_path: Path):
     table = people("image", 400)
     fixed = table["photo"].combine_chunks().cast(pa.list_(pa.uint8(), 32 * 32 * 3))
     pq.write_table(replaced(table, "photo", fixed), tmp_path / "log.parquet")

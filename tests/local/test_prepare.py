@@ -1,5 +1,8 @@
 """Raw log to encoded data set: nothing lost, nothing leaked, always the same."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 from mtl_ray.config import Experiment, parse
 from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.preparation import parallel
 from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.data.prepare import prepare
 from mtl_ray.errors import InputError
@@ -53,7 +57,7 @@ def rows(prepared: Prepared, split: str) -> pd.DataFrame:
     return pd.concat([t.to_pandas() for t in tables]).sort_values("row").reset_index(drop=True)
 
 
-def test_bad_rows_are_set_aside_with_their_place_and_counted(local_ray, tmp_path: Path, log):
+def test_bad_rows_are_set_aside_with_their_place_and_counted(tmp_path: Path, log):
     log[16] = "u1,i1,16,abc"
     log[20] = ",i1,20,3"
     log[30] = "u1,i1,30,9"
@@ -92,7 +96,7 @@ def test_bad_rows_are_set_aside_with_their_place_and_counted(local_ray, tmp_path
     ],
     ids=["all bad", "empty log", "no user column", "no label column", "no file", "no training rows"],
 )
-def test_unusable_input_is_refused_in_one_line(local_ray, tmp_path: Path, lines, header, changes, message):
+def test_unusable_input_is_refused_in_one_line(tmp_path: Path, lines, header, changes, message):
     with pytest.raises(InputError) as caught:
         prepare(shop(tmp_path, lines, header, **changes))
     assert message in str(caught.value)
@@ -101,7 +105,7 @@ def test_unusable_input_is_refused_in_one_line(local_ray, tmp_path: Path, lines,
     assert left == []
 
 
-def test_histories_are_strictly_earlier_interactions_of_the_user(local_ray, tmp_path: Path, log):
+def test_histories_are_strictly_earlier_interactions_of_the_user(tmp_path: Path, log):
     prepared = prepare(shop(tmp_path, log))
     frame = pd.DataFrame([line.split(",") for line in log], columns=HEADER.split(",")).astype({"time": int})
     raw = pd.concat([pq.ParquetFile(f).read().to_pandas() for f in (prepared.folder / RAW_TEST).files()])
@@ -111,7 +115,7 @@ def test_histories_are_strictly_earlier_interactions_of_the_user(local_ray, tmp_
         assert list(row.history) == past
 
 
-def test_only_training_rows_are_fitted(local_ray, tmp_path: Path, log):
+def test_only_training_rows_are_fitted(tmp_path: Path, log):
     log[85] = "stranger,novelty,85,3"
     prepared = prepare(shop(tmp_path, log))
     words = prepared.folder.read_table("vocabulary.parquet").to_pandas()
@@ -128,7 +132,7 @@ def test_only_training_rows_are_fitted(local_ray, tmp_path: Path, log):
     assert seen.item_support.tolist() == counts[seen.item - FIRST].tolist()
 
 
-def test_the_same_input_gives_the_same_data_set_wherever_it_lies(local_ray, tmp_path: Path, log):
+def test_the_same_input_gives_the_same_data_set_wherever_it_lies(tmp_path: Path, log):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     one, two = prepare(shop(tmp_path / "a", log)), prepare(shop(tmp_path / "b", log))
@@ -138,7 +142,48 @@ def test_the_same_input_gives_the_same_data_set_wherever_it_lies(local_ray, tmp_
     assert prepare(shop(tmp_path / "b", log)).schema.fingerprint != one.schema.fingerprint
 
 
-def test_a_cold_split_holds_out_whole_users_and_items(local_ray, tmp_path: Path):
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"kind": "time"},
+        {"kind": "cold", "valid_users": 0, "test_users": 0, "test_items": 0.3, "shown_items": 2},
+    ],
+    ids=["histogram", "first of items"],
+)
+def test_this_process_and_the_cluster_write_the_same_files(local_ray, tmp_path: Path, monkeypatch, log, split):
+    log[16], log[60] = "u1,i1,16,abc", log[59]
+    made = []
+    for limit in (parallel.IN_PROCESS_ROWS, 0):
+        monkeypatch.setattr(parallel, "IN_PROCESS_ROWS", limit)
+        made.append(prepare(shop(tmp_path, log, split=split, bucket_rows=30, output=str(tmp_path / f"out{limit}"))))
+    here, spread = made
+    assert not here.reused
+    assert not spread.reused
+    assert here.schema == spread.schema
+    assert here.quality == spread.quality
+    assert files_of(Path(here.folder.path)) == files_of(Path(spread.folder.path))
+
+
+def test_a_small_log_is_prepared_without_ray(tmp_path: Path, log):
+    file = tmp_path / "shop.yaml"
+    file.write_text(json.dumps(shop(tmp_path, log).model_dump(mode="json", exclude_unset=True)))
+    script = (
+        f"from mtl_ray.cli.main import main; main(['prepare', '{file}']); import sys; assert 'ray' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, log):
+    (tmp_path / "out").write_text("a file where the folder should be")
+    with pytest.raises(InputError, match=r"^data\.output: this machine cannot write .*/out: "):
+        prepare(shop(tmp_path, log))
+
+
+def test_a_cold_split_holds_out_whole_users_and_items(tmp_path: Path):
     split = {"kind": "cold", "valid_users": 0.1, "test_users": 0.2, "test_items": 0.2, "valid_items": 0.0}
     prepared = prepare(small_experiment(data__output=str(tmp_path), data__split=split))
     frames = {name: rows(prepared, name) for name in SPLITS}
@@ -163,7 +208,7 @@ def test_shares_of_the_time_split_are_kept_and_time_is_cut(prepared: Prepared):
 
 @pytest.mark.parametrize("entity", ["user", "item"])
 @pytest.mark.parametrize("shown_to", ["history", "training"])
-def test_the_first_interactions_of_held_out_entities_are_shown(local_ray, tmp_path: Path, log, entity, shown_to):
+def test_the_first_interactions_of_held_out_entities_are_shown(tmp_path: Path, log, entity, shown_to):
     shown, held_out = 2, {f"test_{entity}s": 0.5}
     cold = {"kind": "cold", "valid_users": 0, "test_users": 0, "test_items": 0, **held_out}
     split = {**cold, f"shown_{entity}s": shown, "shown_to": shown_to}
@@ -187,7 +232,7 @@ def test_the_first_interactions_of_held_out_entities_are_shown(local_ray, tmp_pa
 
 
 @pytest.mark.parametrize("entity", ["user", "item"])
-def test_curves_over_shown_interactions_are_of_the_same_rows(local_ray, tmp_path: Path, log, entity):
+def test_curves_over_shown_interactions_are_of_the_same_rows(tmp_path: Path, log, entity):
     tested, known = [], []
     for shown in (0, 1, 3):
         cold = {"kind": "cold", "valid_users": 0, "test_users": 0, "test_items": 0, f"test_{entity}s": 0.5}
@@ -202,7 +247,7 @@ def test_curves_over_shown_interactions_are_of_the_same_rows(local_ray, tmp_path
     assert known == [{0}, {1}, {3}]
 
 
-def test_nothing_that_is_fitted_depends_on_the_labels_of_evaluation_rows(local_ray, tmp_path: Path, log):
+def test_nothing_that_is_fitted_depends_on_the_labels_of_evaluation_rows(tmp_path: Path, log):
     changed = [line if time < 80 else f"u{time},{line.split(',')[1]},{time},1" for time, line in enumerate(log)]
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -95,7 +95,7 @@ def total(past: pd.DataFrame) -> tuple[int, float]:
     return past.click.count(), past.click.sum()
 
 
-def test_an_evaluation_row_sees_all_training_rows_and_no_other(local_ray, tmp_path: Path, log):
+def test_an_evaluation_row_sees_all_training_rows_and_no_other(tmp_path: Path, log):
     found, frame = seen(prepare(shop(tmp_path, log)), "test"), joined(log)
     train, test = frame[frame.time < CUT], frame[frame.time >= CUT].sort_values(["time", "user", "item"])
     assert len(found) == len(test) > 30
@@ -108,7 +108,7 @@ def test_an_evaluation_row_sees_all_training_rows_and_no_other(local_ray, tmp_pa
     assert stranger.iloc[0, 3:].tolist() == [0] * 6
 
 
-def test_a_training_row_sees_strictly_earlier_training_rows_alone(local_ray, tmp_path: Path, log):
+def test_a_training_row_sees_strictly_earlier_training_rows_alone(tmp_path: Path, log):
     found, frame = seen(prepare(shop(tmp_path, log)), "train"), joined(log)
     train = frame[frame.time < CUT].sort_values(["time", "user", "item"])
     assert len(found) == len(train)
@@ -125,7 +125,7 @@ def test_a_training_row_sees_strictly_earlier_training_rows_alone(local_ray, tmp
 
 
 @pytest.mark.parametrize("timed", [True, False])
-def test_no_row_is_told_its_own_label_nor_a_later_one(local_ray, tmp_path: Path, log, timed: bool):
+def test_no_row_is_told_its_own_label_nor_a_later_one(tmp_path: Path, log, timed: bool):
     before = prepare(shop(tmp_path, log, timed=timed))
     changed = log.copy()
     changed.loc[81, "click"] = 1 - log.click[81]
@@ -144,7 +144,7 @@ def test_no_row_is_told_its_own_label_nor_a_later_one(local_ray, tmp_path: Path,
     assert timed or different  # other folds do see it
 
 
-def test_a_label_of_an_evaluation_row_changes_no_input(local_ray, tmp_path: Path, log):
+def test_a_label_of_an_evaluation_row_changes_no_input(tmp_path: Path, log):
     before = prepare(shop(tmp_path, log))
     changed = log.copy()
     changed.loc[log.time >= CUT, "click"] = 1 - log.click
@@ -154,7 +154,7 @@ def test_a_label_of_an_evaluation_row_changes_no_input(local_ray, tmp_path: Path
         pd.testing.assert_frame_equal(seen(before, split), seen(after, split))
 
 
-def test_the_number_of_buckets_changes_nothing(local_ray, tmp_path: Path, log):
+def test_the_number_of_buckets_changes_nothing(tmp_path: Path, log):
     one, many = prepare(shop(tmp_path, log)), prepare(shop(tmp_path, log, "many", rows=20))
     assert len(many.schema.train_offsets) > 3
     for name in KEYS:
@@ -163,7 +163,7 @@ def test_the_number_of_buckets_changes_nothing(local_ray, tmp_path: Path, log):
         pd.testing.assert_frame_equal(seen(one, split), seen(many, split))
 
 
-def test_the_model_scores_raw_rows_as_it_evaluates_them(local_ray, tmp_path: Path, log):
+def test_the_model_scores_raw_rows_as_it_evaluates_them(tmp_path: Path, log):
     experiment = shop(tmp_path, log)
     prepared = prepare(experiment)
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
@@ -180,7 +180,7 @@ def test_the_model_scores_raw_rows_as_it_evaluates_them(local_ray, tmp_path: Pat
     assert [values.tolist() for values in stranger.values()] == [[[0.0, 0.0]]] * 3
 
 
-def test_a_simulated_new_entity_reads_what_a_new_entity_reads(local_ray, tmp_path: Path, log):
+def test_a_simulated_new_entity_reads_what_a_new_entity_reads(tmp_path: Path, log):
     experiment = shop(tmp_path, log)
     prepared = prepare(experiment)
     model = MultiTaskModel(experiment, prepared.schema).eval()

@@ -10,13 +10,13 @@ import torch
 from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
-from mtl_ray.data.vocabulary import VOCABULARY, read_vocabularies
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.schema import FIRST, UNKNOWN
 from mtl_ray.training.state import state_of
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import copy_weights, start_from
+from mtl_ray.values.vocabulary import VOCABULARY, read_vocabularies
 from tests.support import shard, small_experiment
 
 
@@ -43,7 +43,7 @@ def trained(experiment: Experiment, prepared: Prepared, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def old(local_ray, tmp_path_factory) -> tuple[Prepared, Path]:
+def old(tmp_path_factory) -> tuple[Prepared, Path]:
     folder = tmp_path_factory.mktemp("old")
     experiment = experiment_of(folder)
     prepared = prepare(experiment, lambda _: None)
@@ -51,7 +51,7 @@ def old(local_ray, tmp_path_factory) -> tuple[Prepared, Path]:
 
 
 @pytest.fixture(scope="module")
-def grown(local_ray, tmp_path_factory) -> tuple[Experiment, Prepared]:
+def grown(tmp_path_factory) -> tuple[Experiment, Prepared]:
     source = {"data.source": {"kind": "synthetic", "num_users": 260, "num_items": 100, "num_interactions": 9000}}
     experiment = experiment_of(tmp_path_factory.mktemp("grown"), **source)
     return experiment, prepare(experiment, lambda _: None)

@@ -12,18 +12,18 @@ import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import ColdSplitConfig
-from mtl_ray.config.features import SequenceFeatureConfig
-from mtl_ray.data.keys import flat, hash_keys, to_keys
-from mtl_ray.data.preparation.parallel import parallel
+from mtl_ray.data.preparation.parallel import MapPieces
 from mtl_ray.data.preparation.write import RAW_TEST
-from mtl_ray.data.vocabulary import VOCABULARY
+from mtl_ray.features.base import feature_kinds
 from mtl_ray.schema import FIRST, UNKNOWN, USER_KEY
 from mtl_ray.storage import Folder
+from mtl_ray.values.keys import flat, hash_keys, to_keys
+from mtl_ray.values.vocabulary import VOCABULARY
 
 FILES_AT_ONCE = 16
 
 
-def leakage_report(experiment: Experiment, folder: Folder) -> dict[str, Any]:
+def leakage_report(experiment: Experiment, folder: Folder, map_pieces: MapPieces) -> dict[str, Any]:
     """For `user` and `item`: how many are `tested`, and of these, those that are in the vocabulary, in training rows
     and, for items, in the histories of training rows. Vocabularies hold all that is fitted by key.
 
@@ -31,10 +31,10 @@ def leakage_report(experiment: Experiment, folder: Folder) -> dict[str, Any]:
         RuntimeError: the cold split holds out all tested entities of a kind, and fitting saw one.
     """
     words = folder.read_table(VOCABULARY)
-    sequences = [n for n, f in experiment.features.items() if isinstance(f, SequenceFeatureConfig)]
+    sequences = [name for name, kind in feature_kinds(experiment).items() if kind.lists_items]
     files = [path.rpartition("/")[2] for path in (folder / "train").files(".parquet")]
     seen = _Seen(folder / "train", files, experiment.item, sequences)
-    parts = parallel(seen, range(0, len(files), FILES_AT_ONCE))
+    parts = map_pieces(seen, range(0, len(files), FILES_AT_ONCE))
     seen_users, seen_items, in_histories = reduce(lambda a, b: [*map(np.union1d, a, b)], parts)
     report = {}
     for entity, name in (("user", experiment.user), ("item", experiment.item)):

@@ -1,20 +1,50 @@
-"""One function over many numbers, spread over the cluster by Ray Data."""
+"""The pieces of a pass of `prepare`: one after the other in this process, or spread over the cluster by Ray Data."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import cloudpickle
 
-# `mtl-ray check` looks at the data without Ray, which is slow to load.
+from mtl_ray.config import Experiment
+from mtl_ray.storage import check_writable
+
+# `mtl-ray check` and a small `prepare` do without Ray, which is slow to load.
 # ruff: noqa: PLC0415
 
+IN_PROCESS_ROWS = 500_000
+"""Rows of a log up to which this process does all pieces itself: about the time in which Ray starts and runs the jobs
+of the passes. Memory is not the reason: a process holds one piece at a time either way."""
 
-def parallel(function: Callable[[int], Any], numbers: Sequence[int]) -> Iterator[Any]:
-    """`function` of each number, in parallel over the cluster; results in the order of the numbers.
+T = TypeVar("T")
 
-    A process loads the function once for all its numbers, so what it has looked up for one serves the next.
+
+class MapPieces(Protocol):
+    """Apply a picklable function to the numbers of pieces; the results come in the order of the numbers."""
+
+    def __call__(self, function: Callable[[int], T], numbers: Sequence[int], /) -> Iterator[T]: ...  # noqa: D102
+
+
+def map_pieces_of(experiment: Experiment, num_rows: int) -> MapPieces:
+    """Return the way to do the pieces of a log of about `num_rows` rows; for a large one, connect to Ray.
+
+    Raises:
+        InputError: this machine, or a node of the cluster that is needed, cannot use `data.output`.
     """
+    if num_rows <= IN_PROCESS_ROWS:
+        check_writable(experiment.data.output, "data.output")
+        return map
+    from mtl_ray.cluster.session import connect
+    from mtl_ray.cluster.storage_check import check_storage
+
+    connect()
+    check_storage(experiment, ("data",))
+    return _map_on_cluster
+
+
+def _map_on_cluster(function: Callable[[int], T], numbers: Sequence[int], /) -> Iterator[T]:
+    """Apply the function on the cluster. A process loads it once, so what it has looked up for one number serves the
+    next."""
     import ray.data
 
     shared = ray.put(cloudpickle.dumps(function))

@@ -12,11 +12,10 @@ import pyarrow as pa
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import TimeSplitConfig
 from mtl_ray.data.preparation.fit import FitStatistics, fit_partition
-from mtl_ray.data.preparation.parallel import parallel
-from mtl_ray.data.preparation.partition import Partition, SideTable, load_partition
+from mtl_ray.data.preparation.parallel import MapPieces
+from mtl_ray.data.preparation.partition import SideTable, load_partition
 from mtl_ray.data.preparation.split import (
     HISTOGRAM_BINS,
-    TIME,
     Cuts,
     cuts_from_histogram,
     declared_cuts,
@@ -26,35 +25,40 @@ from mtl_ray.data.preparation.split import (
     num_first_of_items,
 )
 from mtl_ray.data.preparation.stage import Stage, describe
-from mtl_ray.data.preparation.target_statistics import NO_BORDERS, slice_borders, statistics
 from mtl_ray.data.preparation.write import Writer
 from mtl_ray.data.sources import Raw
+from mtl_ray.features.base import feature_kinds
+from mtl_ray.features.target_statistics import slice_borders
 from mtl_ray.storage import Folder
+from mtl_ray.values.partition import TIME, Partition
 
 PIECE_ROWS = 1_000_000
 """Approximate rows of the log that one task stages."""
 
 
-def stage_pieces(stage: Stage, raw: Raw) -> list[dict[str, Any]]:
+def stage_pieces(stage: Stage, raw: Raw, map_pieces: MapPieces) -> list[dict[str, Any]]:
     """First pass: the log dealt into buckets; what `Stage` says of each piece."""
     num_pieces = max(1, min(len(raw.chunks), round(raw.num_rows / PIECE_ROWS)))
     size = -(-len(raw.chunks) // num_pieces)
-    return list(parallel(_StagePiece(stage, raw.chunks, size), range(-(-len(raw.chunks) // size))))
+    return list(map_pieces(_StagePiece(stage, raw.chunks, size), range(-(-len(raw.chunks) // size))))
 
 
 def find_cuts(
-    experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_buckets: int
-) -> tuple[tuple[float, float] | None, np.ndarray]:
-    """The cuts of the time split, and the borders of the slices of statistics."""
-    split, sliced = experiment.data.split, experiment.data.time and any(statistics(experiment))
+    experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_buckets: int, map_pieces: MapPieces
+) -> Cuts:
+    """Find the cuts of the time split, and the borders of the slices of statistics."""
+    split = experiment.data.split
+    sliced = experiment.data.time and any(kind.out_of_fold for kind in feature_kinds(experiment).values())
     cuts = declared_cuts(experiment, any(piece["is_timestamp"] for piece in pieces))
     if not sliced and not needs_histogram(experiment):
-        return cuts, NO_BORDERS
+        return Cuts(cuts)
     low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
-    counts = reduce(add, parallel(_Histogram(aside, low, high), range(num_buckets)))
+    counts = reduce(add, map_pieces(_Histogram(aside, low, high), range(num_buckets)))
     if isinstance(split, TimeSplitConfig) and cuts is None:
         cuts = cuts_from_histogram(counts, low, high, (split.valid, split.test))
-    return cuts, slice_borders(counts, low, high, cuts[0] if cuts else None) if sliced else NO_BORDERS
+    if not sliced:
+        return Cuts(cuts)
+    return Cuts(cuts, borders=slice_borders(counts, low, high, cuts[0] if cuts else None))
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,10 @@ class FitPartition:
     """Statistics of one bucket; its repeated rows go to quarantine."""
 
     load: Loader
-    borders: np.ndarray
 
     def __call__(self, bucket: int) -> FitStatistics:  # noqa: D102
         loaded = self.load(bucket)
-        result = fit_partition(self.load.experiment, loaded, self.borders)
+        result = fit_partition(self.load.experiment, loaded)
         if len(loaded.duplicates):
             quarantine = self.load.folder / "quarantine"
             quarantine.write_table(f"duplicates-{bucket:05d}.parquet", loaded.duplicates)
@@ -135,7 +138,7 @@ class _Earliest:
         return earliest(self.load.experiment, loaded.table, loaded.draw)
 
 
-def first_of_items(load: Loader, buckets: Sequence[int]) -> pa.Table:
+def first_of_items(load: Loader, buckets: Sequence[int], map_pieces: MapPieces) -> pa.Table:
     """The first interactions of held-out items, see `Cuts.first`."""
     number = num_first_of_items(load.experiment.data.split)  # pyright: ignore[reportArgumentType]
-    return reduce(lambda a, b: first_of(pa.concat_tables([a, b]), number), parallel(_Earliest(load), buckets))
+    return reduce(lambda a, b: first_of(pa.concat_tables([a, b]), number), map_pieces(_Earliest(load), buckets))

@@ -3,19 +3,17 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mtl_ray.config.features import SequenceFeatureConfig, StatisticFeatureConfig
-from mtl_ray.data.encoding import Encoder, column, to_numbers
-from mtl_ray.data.keys import decoded, flat, hash_keys
-from mtl_ray.data.preparation.partition import Partition, histories
-from mtl_ray.data.preparation.split import ITEM, TEST, TIME, TRAIN, USER
-from mtl_ray.data.preparation.target_statistics import TargetStatistics
-from mtl_ray.data.vocabulary import Vocabulary
+from mtl_ray.data.encoding import Encoder
 from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
 from mtl_ray.storage import Folder
+from mtl_ray.values.keys import decoded, flat, hash_keys
+from mtl_ray.values.partition import ITEM, TIME, TRAIN, USER, Partition
+from mtl_ray.values.vocabulary import Vocabulary
 
 RAW_TEST = "raw_test"
 """Folder with the test rows as a caller of the registered model would send them: raw values, histories as id lists."""
@@ -28,21 +26,22 @@ class Writer:
     encoder: Encoder
     supports: Mapping[str, Vocabulary]
     folder: Folder
-    tallies: TargetStatistics
+    statistics: Mapping[str, Any]
+    """By feature, what encoding training rows needs; see `FeatureKind.out_of_fold`."""
     offsets: Mapping[str, np.ndarray]
-    """By split, the number of the first row of each bucket."""
+    """By split, the number of the first row of each rows."""
 
-    def __call__(self, number: int, bucket: Partition) -> str:
+    def __call__(self, number: int, rows: Partition) -> str:
         """Write bucket `number`; returns the digest of its encoded rows."""
         experiment = self.encoder.experiment
-        encoded, raw_histories = self._encoded(bucket)
+        encoded, raw_histories = self._encoded(rows)
         digest = hashlib.sha256()
         for code, split in enumerate(SPLITS):
-            positions = np.flatnonzero(bucket.split == code)
+            positions = np.flatnonzero(rows.split == code)
             if not len(positions):
                 continue
             if code == TRAIN:
-                # The stored order is random already, so that a lane is a fair sample of its bucket.
+                # The stored order is random already, so that a lane is a fair sample of its rows.
                 positions = np.random.default_rng([experiment.data_seed, number]).permutation(positions)
             columns = {ROW: self.offsets[split][number] + np.arange(len(positions))}
             columns |= {name: values[positions] for name, values in encoded.items()}
@@ -51,41 +50,23 @@ class Writer:
                 digest.update(np.ascontiguousarray(columns[name]).tobytes())
             self._write_lanes(split, number, columns)
             if split == "test":
-                self._write_raw(number, bucket.table.take(pa.array(positions)), raw_histories)
+                self._write_raw(number, rows.table.take(pa.array(positions)), raw_histories)
         return digest.hexdigest()
 
-    def _encoded(self, bucket: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
-        """All columns of every row of the bucket but `ROW`, and raw histories of its test rows."""
-        experiment, table = self.encoder.experiment, bucket.table
-        columns, raw_histories = self._sequences(bucket)
-        columns |= self.tallies.encoded(self.encoder, bucket)
-        for name, feature in experiment.features.items():
-            if not isinstance(feature, SequenceFeatureConfig | StatisticFeatureConfig):
-                columns[name] = self.encoder.feature(name, column(table, experiment, name))
+    def _encoded(self, rows: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+        """Encode every row of the partition; returns all columns but `ROW`, and raw histories of its test rows."""
+        experiment, table = self.encoder.experiment, rows.table
+        columns: dict[str, np.ndarray] = {}
+        raw: dict[str, pa.Array] = {}
+        for name, kind in self.encoder.kinds.items():
+            encoded, made = kind.encode_partition(rows, self.encoder.state, self.statistics.get(name))
+            columns |= encoded
+            raw |= made
         columns |= {label_column(name): self.encoder.label(name, table) for name in experiment.tasks}
         columns[USER_SUPPORT] = self.supports[experiment.user].support(flat(table.column(USER)))
         columns[ITEM_SUPPORT] = self.supports[experiment.item].support(flat(table.column(ITEM)))
         columns[USER_KEY] = hash_keys(flat(table.column(USER))).astype(np.int64)
-        return columns, raw_histories
-
-    def _sequences(self, bucket: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
-        """Encoded histories of every row of the bucket, and raw ones of its test rows."""
-        experiment = self.encoder.experiment
-        items = flat(bucket.table.column(ITEM))
-        test = np.flatnonzero(bucket.split == TEST)
-        encoded, raw = {}, {}
-        for name, feature in experiment.features.items():
-            if not isinstance(feature, SequenceFeatureConfig):
-                continue
-            past = histories(bucket, feature, experiment.data.split.kind)
-            encoded[name] = past.rows(self.encoder.vocabularies[feature.of].rows(items), feature.max_length)
-            raw[name] = past.lists(decoded(items), test)
-            if feature.values:
-                numbers = to_numbers(flat(bucket.table.column(feature.values)))
-                values = self.encoder.standardised(name, numbers)
-                encoded[f"{name}.values"] = past.rows(values, feature.max_length)
-                raw[f"{name}.values"] = past.lists(pa.array(numbers), test)
-        return encoded, raw
+        return columns, raw
 
     def _write_lanes(self, split: str, number: int, columns: dict[str, np.ndarray]) -> None:
         num_lanes = self.encoder.schema.num_lanes

@@ -1,12 +1,14 @@
 import copy
 import re
-from fnmatch import fnmatchcase
+import shutil
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
+from ray.autoscaler._private.command_runner import SSHCommandRunner
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from mtl_ray.cluster.archive import NEVER
@@ -59,16 +61,51 @@ def test_ports_are_on_loopback_or_guarded_by_a_token(name):
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-@pytest.mark.parametrize("path", [".venv", ".env", ".env.local", "prod.env", "mlflow.db", "datasets", "runs", "a.pem"])
-def test_no_environment_data_or_secret_is_copied_to_the_nodes(name, path):
-    assert any(fnmatchcase(path, pattern.lstrip("/")) for pattern in read(name)["rsync_exclude"])
-
-
-@pytest.mark.parametrize("name", LAUNCHED)
 def test_what_is_never_packed_is_not_copied_to_the_nodes_either(name):
     never = {str(each.pattern).rstrip("/") for each in NEVER.patterns}
     assert len(never) > 30
-    assert never <= {pattern.removeprefix("**/") for pattern in read(name)["rsync_exclude"]}
+    secrets = {line.rstrip("/") for line in (ROOT / ".rayignore").read_text().splitlines() if not line.startswith("#")}
+    assert never <= {pattern.removeprefix("**/") for pattern in read(name)["rsync_exclude"]} | secrets
+    assert ".rayignore" in read(name)["rsync_filter"]
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_the_room_called_runs_is_copied_to_the_nodes_whatever_is_ignored(name):
+    """Rsync takes the first rule that matches, and Ray puts these before those of .gitignore."""
+    assert read(name)["rsync_exclude"][0] == "+ /mtl_ray/runs/"
+    assert "/runs" in read(name)["rsync_exclude"]
+
+
+SENT = ("mtl_ray/runs/train.py", "jobs/train.yaml", ".gitignore", ".rayignore")
+KEPT = (".venv/bin/python", ".env", "jobs/prod.env", "mlflow.db", "datasets/a/schema.json", "runs/a-run/run.json")
+KEPT += ("mtl_ray/runs/.env", "a.pem", "auth_token", "deep/id_ed25519", ".ssh/id_rsa", ".aws/credentials")
+
+
+def rsynced(name: str, source: Path, target: Path) -> set[str]:
+    """Copy as Ray does; returns what arrived."""
+    options = SSHCommandRunner._create_rsync_filter_args(None, read(name))  # pyright: ignore[reportArgumentType]
+    place = f"{source}/" if source.is_dir() else str(source)
+    subprocess.run(["rsync", "-a", *options, place, f"{target}/"], check=True)
+    return {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync")
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_rsync_copies_the_code_and_no_environment_data_or_secret(name, tmp_path):
+    for file in (*SENT, *KEPT):
+        (tmp_path / "from" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "from" / file).write_text("runs/\n")
+    shutil.copy(ROOT / ".rayignore", tmp_path / "from")
+    assert rsynced(name, tmp_path / "from", tmp_path / "to") == set(SENT)
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync")
+@pytest.mark.parametrize("name", LAUNCHED)
+@pytest.mark.parametrize("file", ["auth_token", "id_ed25519", "id_rsa", "mine.pem", "ray_bootstrap_key.pem"])
+def test_rsync_copies_the_token_and_the_key_that_the_nodes_need(name, file, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / file).touch()
+    assert rsynced(name, tmp_path / "home" / file, tmp_path / "node") == {file}
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
