@@ -290,6 +290,6 @@ class TuneConfig(Section):
                     raise ValueError(
                         f"{name} changes task weights and training.optimizer.lr during training; found {path}"
                     )
-                if entry.when or not isinstance(entry, _RangeConfig):
+                if entry.when or isinstance(entry, ChoiceConfig):
                     raise ValueError(f"{name} needs ranges without `when`; found {path}")
         return self
