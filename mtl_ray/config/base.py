@@ -1,6 +1,7 @@
 """The base of every section of the experiment file."""
 
 import pkgutil
+from functools import cache
 from typing import Any, ClassVar, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -17,7 +18,10 @@ class Section(BaseModel):
 
 def implementation_of(section: Section) -> Any:
     """Import the class or function that a section describes; the settings themselves import nothing of it."""
-    return pkgutil.resolve_name(section.implementation)
+    return _imported(section.implementation)
+
+
+_imported = cache(pkgutil.resolve_name)  # it is asked for in every step and every request
 
 
 def name_alone(union: Any) -> BeforeValidator:

@@ -28,7 +28,7 @@ ConfigT = TypeVar("ConfigT", bound=FeatureSection)
 
 
 class Statistics(Protocol):
-    """What the training rows of a partition say; two add up to what the rows of both say."""
+    """Statistics of the training rows of a partition; two add up to those of both."""
 
     def __add__(self, other: Self) -> Self: ...
 
@@ -39,7 +39,7 @@ class Statistics(Protocol):
 
 
 class FittedState(NamedTuple):
-    """What was fitted on the training rows."""
+    """Everything that was fitted on the training rows."""
 
     features: Mapping[str, FittedFeature]
     vocabularies: Mapping[str, Vocabulary]
@@ -74,7 +74,7 @@ class EncodedColumn(NamedTuple):
 
 
 class Embedded(NamedTuple):
-    """What a feature says about each row."""
+    """A feature's part of what the model reads of each row."""
 
     vectors: "dict[str, Tensor]"
     """(B, dim) by name."""

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 class CategoricalKind(LookupKind[CategoricalFeatureConfig]):
     """A category with an embedding."""
 
-    is_category = True
+    @property
+    def is_category(self) -> bool:
+        return True
 
     def observed(self, batch: "Mapping[str, Tensor]") -> np.ndarray:
         return observed_rows(batch[self.name].numpy())

@@ -39,7 +39,6 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
 
     embedded_last = True
     lists_items = True
-    is_category = True
 
     @property
     def values_column(self) -> str:
@@ -211,6 +210,10 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         kept = uniform_rows(rows, seed, epoch, Stream.HISTORY_SHARE).sqrt()
         entries = rows[:, None] * self.config.max_length + torch.arange(self.config.max_length, device=rows.device)
         return {f"{self.name}.entries": uniform_rows(entries, seed, epoch, Stream.HISTORY_ENTRY) >= kept[:, None]}
+
+    @property
+    def is_category(self) -> bool:
+        return True
 
     def observed(self, batch: "Mapping[str, Tensor]") -> np.ndarray:
         return observed_rows(batch[self.name].numpy())

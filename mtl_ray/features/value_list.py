@@ -27,7 +27,6 @@ ListConfigT = TypeVar("ListConfigT", MultiCategoricalFeatureConfig, TextFeatureC
 class ValueListKind(FeatureKind[ListConfigT]):
     """The first values of a list, whose mean embedding is read unless an encoder reads them."""
 
-    is_category = True
     separator: str | None
     """What separates the values of a text, see `to_lists`."""
 
@@ -83,6 +82,10 @@ class ValueListKind(FeatureKind[ListConfigT]):
             return Embedded({self.name: pooled(table, column)[0] / list_sizes(table, column).clamp(min=1)})
         embedded = table(column)
         return Embedded({self.name: parts.encoders[self.name](embedded, column != PADDING, embedded[:, 0])})
+
+    @property
+    def is_category(self) -> bool:
+        return True
 
     def observed(self, batch: "Mapping[str, Tensor]") -> np.ndarray:
         return observed_rows(batch[self.name].numpy())

@@ -1,4 +1,4 @@
-"""How the values of each input and each prediction are distributed, counted in bins that reference rows set.
+"""Distributions of each input and each prediction, counted in bins that reference rows set.
 
 The reference of a model is made when its training ends and is kept in its checkpoint folder; `drift` counts new rows in
 the same bins.
@@ -49,7 +49,7 @@ class Distribution(Section):
         return self.counts[1] / max(1, self.total)
 
     def count(self, values: np.ndarray) -> np.ndarray:
-        """Counts, like `counts`, of (n,) values in the same bins."""
+        """Count (n,) values in the same bins; see `counts`."""
         known = values[np.isfinite(values)]
         if self.rows is None:
             places = np.searchsorted(np.asarray(self.edges), known, side="right")
@@ -60,12 +60,12 @@ class Distribution(Section):
         return np.array([np.isnan(values).sum(), np.isinf(values).sum(), *bins])
 
     def with_counts(self, counts: np.ndarray) -> "Distribution":
-        """Other counts in the same bins."""
+        """Return other counts in the same bins."""
         return self.model_copy(update={"counts": tuple(int(count) for count in counts)})
 
 
 class Reference(Section):
-    """What a model's inputs and predictions looked like when its training ended."""
+    """Distributions of a model's inputs and predictions when its training ended."""
 
     split: SplitName
     """The rows that were counted: those of the test split, unless it has none."""
@@ -75,7 +75,7 @@ class Reference(Section):
 
 
 def distribution_of(values: np.ndarray, *, categories: bool) -> Distribution:
-    """Bins and counts of (n,) reference values: the most frequent ones of categories, quantiles of numbers."""
+    """Count (n,) reference values in bins: the most frequent ones of categories, quantiles of numbers."""
     known = values[np.isfinite(values)]
     if categories:
         distinct, counts = np.unique(known, return_counts=True)
@@ -90,9 +90,9 @@ def distribution_of(values: np.ndarray, *, categories: bool) -> Distribution:
 def values_of(
     experiment: Experiment, batch: Mapping[str, Tensor], predictions: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """(n,) float64 values, by the names of `Reference.distributions`, of encoded rows and their predictions.
+    """Return (n,) float64 values of encoded rows and their predictions, by the names of `Reference.distributions`.
 
-    Of (n, C) probabilities the likeliest class.
+    For (n, C) probabilities the value is the likeliest class.
     """
     values = {name: kind.observed(batch) for name, kind in feature_kinds(experiment).items()}
     for task, found in predictions.items():
@@ -103,7 +103,7 @@ def values_of(
 def reference_of(
     experiment: Experiment, batch: Mapping[str, Tensor], predictions: Mapping[str, np.ndarray], split: SplitName
 ) -> Reference:
-    """The reference that encoded rows of a split and their predictions make."""
+    """Make the reference from encoded rows of a split and their predictions."""
     categories = {name for name, kind in feature_kinds(experiment).items() if kind.is_category}
     categories |= {f"predicted_{task}" for task, found in predictions.items() if found.ndim == 2}
     values = values_of(experiment, batch, predictions)
@@ -112,7 +112,7 @@ def reference_of(
 
 
 def stability_index(reference: Distribution, found: Distribution) -> tuple[float, float]:
-    """Population stability index, and what it stays below in 999 of 1000 samples of unchanged values.
+    """Return the population stability index, and what it stays below in 999 of 1000 samples of unchanged values.
 
     PSI = sum_b (q_b - p_b) log(q_b / p_b) over the bins that either has, shares taken with half a count more in each,
     so that an empty bin has a logarithm. Of samples of sizes n and m from one distribution it is about
@@ -128,6 +128,6 @@ def stability_index(reference: Distribution, found: Distribution) -> tuple[float
 
 
 def rate_noise(then: float, now: float, num_then: int, num_now: int) -> float:
-    """What the rise of an unchanged share stays below in 999 of 1000 samples, both sizes being large."""
+    """Return what the rise of an unchanged share stays below in 999 of 1000 samples, both sizes being large."""
     share = (then * num_then + now * num_now) / max(1, num_then + num_now)
     return float(norm.ppf(0.999) * np.sqrt(share * (1 - share) * (1 / max(1, num_then) + 1 / max(1, num_now))))

@@ -1,4 +1,4 @@
-"""What a model costs, found by a pass over tensors without memory (the meta device)."""
+"""The cost of a model, found by a pass over tensors without memory (the meta device)."""
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ INDEX_BYTES = 8
 
 
 def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
-    """The cost of an experiment's model; nothing is allocated."""
+    """Return the cost of an experiment's model, without allocating memory."""
     training = experiment.training
     dtype = torch.float64 if training.precision == "float64" else torch.float32
     size = -(-training.batch_size // training.fewest_workers)

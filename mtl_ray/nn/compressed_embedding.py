@@ -15,7 +15,7 @@ MULTIPLIER = 1_103_515_245
 
 
 def new_table(size: int, dim: int, *, sparse: bool) -> nn.Embedding:
-    """An embedding table (size, dim), trained row by row if `sparse`."""
+    """Make an embedding table (size, dim), trained row by row if `sparse`."""
     table = nn.Embedding(size, dim, padding_idx=PADDING, sparse=sparse)
     with torch.no_grad():
         nn.init.normal_(table.weight, std=INITIAL_STD)
@@ -39,7 +39,7 @@ class CompressedTable(nn.Module):
     """(n,) int32; below FIRST the number itself."""
 
     def __init__(self, num_embeddings: int, dim: int, spec: CompressionConfig, *, sparse: bool) -> None:
-        """Of `num_embeddings` values, the reserved ones included."""
+        """Make tables for `num_embeddings` values, the reserved ones included."""
         super().__init__()
         self.num_embeddings, self.embedding_dim, self.spec = num_embeddings, dim, spec
         rows, number = spec.rows, max(0, num_embeddings - FIRST)
@@ -59,7 +59,7 @@ class CompressedTable(nn.Module):
         return self.table.sparse
 
     def forward(self, values: Tensor) -> Tensor:
-        """(...,) numbers of values to (..., dim)."""
+        """Map (...,) numbers of values to (..., dim) vectors."""
         codes = self.codes[values.long()]  # ONNX indexes by int64 alone
         if self.spec.kind == "hash":
             return self.table(codes)
@@ -69,7 +69,7 @@ class CompressedTable(nn.Module):
         return self.table(rows) * self.factors(factors)
 
     def codes_after(self, old: Tensor, rows: Tensor) -> Tensor:
-        """The codes for a vocabulary that has grown: a value that both have keeps its own, if it exists here.
+        """Return the codes for a vocabulary that has grown: a value that both have keeps its own, if it exists here.
 
         Args:
             old: (m,) codes of the old table, like all that comes and goes here on the CPU.

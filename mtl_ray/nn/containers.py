@@ -8,7 +8,7 @@ TAKEN = frozenset(dir(nn.ModuleDict())) | frozenset(dir(nn.ParameterDict()))
 
 
 def attribute_of(name: str) -> str:
-    """What a module calls a part of the given name: that name, unless it is taken, as `forward` and `type` are."""
+    """Return the attribute for a part of the given name: the name, unless modules use it, as `forward` and `type`."""
     return f"{name}:" if name in TAKEN else name
 
 
@@ -28,11 +28,11 @@ class ModuleDict(nn.ModuleDict):
         return iter(self.keys())
 
     def keys(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The names as they were given."""
+        """Return the names as they were given."""
         return [name.removesuffix(":") for name in self._modules]
 
     def items(self) -> list[tuple[str, nn.Module]]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Names as they were given, and modules."""
+        """Return the names as they were given, with the modules."""
         return list(zip(self.keys(), self._modules.values(), strict=True))  # pyright: ignore[reportReturnType]
 
 

@@ -23,7 +23,7 @@ class ImageCNN(nn.Module):
         self.output = None if dim is None else nn.Linear(widths[-1], dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, dim), or to (B, channels, H', W') without an output layer."""
+        """Encode (B, C, H, W) to (B, dim), or to (B, channels, H', W') without an output layer."""
         for layer in self.layers:
             x = F.max_pool2d(F.relu(layer(x)), 2)
         return x if self.output is None else self.output(x.mean((2, 3)))

@@ -23,23 +23,23 @@ class Layer(nn.Module):
         self.residual = settings.residual and in_features == out_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_features) to (B, out_features)."""
+        """Map (B, in_features) to (B, out_features)."""
         return self.of_product(x, self.linear(x))
 
     @property
     def linear(self) -> nn.Linear:
-        """What it begins with."""
+        """Its first module."""
         return self.block[0]  # pyright: ignore[reportReturnType]
 
     def of_product(self, x: Tensor, product: Tensor) -> Tensor:
-        """The output from the input and `linear` of it."""
+        """Return the output, given the input and what `linear` makes of it."""
         for part in itertools.islice(self.block, 1, None):
             product = part(product)
         return x + product if self.residual else product
 
 
 def width_of(settings: MLPConfig, in_features: int) -> int:
-    """Width of the output of an `MLP`."""
+    """Return the width of the output of an `MLP`."""
     return settings.hidden[-1] if settings.hidden else in_features
 
 
@@ -54,5 +54,5 @@ class MLP(nn.Module):
         self.out_features = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_features) to (B, out_features)."""
+        """Map (B, in_features) to (B, out_features)."""
         return self.layers(x)

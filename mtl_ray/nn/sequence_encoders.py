@@ -39,7 +39,7 @@ class SequenceCNN(nn.Module):
 
 
 class SequenceRNN(nn.Module):
-    """The state after the last entry of a GRU (Cho et al. 2014; as GRU4Rec) or LSTM."""
+    """State after the last entry of a GRU (Cho et al. 2014; as GRU4Rec) or LSTM."""
 
     def __init__(self, dim: int, length: int, settings: RNNEncoderConfig) -> None:
         super().__init__()
@@ -99,13 +99,13 @@ class TargetAttention(nn.Module):
 
 
 def of_nothing(encoder: nn.Module, x: Tensor, query: Tensor) -> Tensor:
-    """(0, dim): the result for an empty batch, which kernels refuse; every parameter takes part, as DDP needs."""
+    """Return (0, dim), the result for an empty batch, which kernels refuse; DDP needs every parameter to take part."""
     one = torch.cat([x, x.new_zeros(1, *x.shape[1:])])
     return encoder(one, torch.ones_like(one[..., 0], dtype=torch.bool), query.new_zeros(1, query.shape[1]))[:0]
 
 
 def last_of(states: Tensor, present: Tensor) -> Tensor:
-    """(B, d): the state of each row's last entry; of the first position where a row has none."""
+    """Return (B, d): the state of each row's last entry; of the first position where a row has none."""
     last = (present.sum(1) - 1).clamp(min=0)
     return states[torch.arange(states.shape[0], device=states.device), last]
 

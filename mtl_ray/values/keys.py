@@ -9,19 +9,19 @@ from mtl_ray.storage import is_text
 
 
 def flat(array: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One contiguous array, not chunks."""
+    """Return one contiguous array instead of chunks."""
     if isinstance(array, pa.ChunkedArray):
         return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
     return array
 
 
 def decoded(array: pa.Array) -> pa.Array:
-    """Without a dictionary."""
+    """Return the array without a dictionary."""
     return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
 
 
 def to_keys(array: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """Text keys of a column, null where it is null or blank.
+    """Return the text keys of a column, null where it is null or blank.
 
     The number 1, the number 1.0 and the texts "1" and "1.0" are one key, since a nullable integer column changes its
     type between CSV, Parquet and pandas.
@@ -49,7 +49,7 @@ def _text_keys(array: pa.Array) -> pa.Array:
 
 
 def hash_keys(keys: pa.Array) -> np.ndarray:
-    """(n,) uint64 hash of text keys; nulls hash to a constant."""
+    """Return (n,) uint64 hashes of text keys; nulls hash to a constant."""
     encoded = keys.dictionary_encode()
     texts = encoded.dictionary.to_numpy(zero_copy_only=False)
     hashes = np.append(pd.util.hash_array(texts, categorize=False), np.uint64(0))

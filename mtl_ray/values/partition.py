@@ -14,7 +14,7 @@ USER, ITEM, TIME = "_user", "_item", "_time"
 
 @dataclass(frozen=True)
 class Partition:
-    """The rows of a group of users in a fixed order: by time, then by place in the log."""
+    """Rows of a group of users in a fixed order: by time, then by place in the log."""
 
     table: pa.Table
     """Keys, time and the raw columns of log and side tables."""

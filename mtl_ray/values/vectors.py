@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 
 def to_vectors(values: pa.Array, size: int, name: str) -> np.ndarray:
-    """(n, size) float32; all of a row is NaN where it is null or holds a null or a number that is not finite.
+    """Return (n, size) float32; all of a row is NaN where it is null or holds a null or a number that is not finite.
 
     Raises:
         ValueError: an entry is no list of `size` numbers; the message begins with `name`.
@@ -29,7 +29,7 @@ def to_vectors(values: pa.Array, size: int, name: str) -> np.ndarray:
 
 
 def bad_vectors(values: pa.Array, size: int) -> Iterator[tuple[np.ndarray, str]]:
-    """Each way in which an entry may be unusable: (n,) bool and what is wrong; a null is no such entry."""
+    """Yield each way in which entries are unusable: (n,) flags and the reason; a null is usable."""
     present = np.asarray(values.is_valid())
     if not is_vectors(values.type):
         yield present, "is not a list of numbers"
@@ -43,18 +43,20 @@ def bad_vectors(values: pa.Array, size: int) -> Iterator[tuple[np.ndarray, str]]
 
 
 def as_variable(values: pa.Array) -> pa.Array:
-    """Fixed-size lists as variable ones; other columns as they are. Arrow cannot read fixed-size lists with a null
-    back from Parquet."""
+    """Return fixed-size lists as variable ones, other columns as they are.
+
+    Arrow cannot read fixed-size lists with a null back from Parquet.
+    """
     return values.cast(pa.list_(values.type.value_type)) if pa.types.is_fixed_size_list(values.type) else values
 
 
 def is_lists(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds lists, once fixed-size ones are variable."""
+    """Return whether a column of this type holds lists, once fixed-size ones are variable."""
     return pa.types.is_list(kind) or pa.types.is_large_list(kind)
 
 
 def is_vectors(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds lists of numbers."""
+    """Return whether a column of this type holds lists of numbers."""
     if not (is_lists(kind) or pa.types.is_fixed_size_list(kind)):
         return False
     tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
@@ -62,7 +64,7 @@ def is_vectors(kind: pa.DataType) -> bool:
 
 
 def digests(values: pa.Array) -> pa.Array:
-    """(n,) text that is equal for equal lists of numbers; null for null."""
+    """Return (n,) texts that are equal for equal lists of numbers; null for null."""
     lists = _as_lists(values)
     numbers = _numbers(lists)
     ends = np.cumsum(pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False))
@@ -78,5 +80,5 @@ def _as_lists(values: pa.Array) -> pa.ListArray:
 
 
 def _numbers(lists: pa.ListArray) -> np.ndarray:
-    """Entries of all lists one after the other, NaN for null."""
+    """Return the entries of all lists one after the other, NaN for null."""
     return lists.drop_null().flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)

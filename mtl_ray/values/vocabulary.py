@@ -1,4 +1,4 @@
-"""The known values of features: from a value to its row of an embedding table."""
+"""Vocabularies: from a value of a feature to its row of an embedding table."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -16,7 +16,7 @@ VOCABULARY = "vocabulary.parquet"
 
 
 class Vocabulary:
-    """The known values of a feature; value i has the embedding row `FIRST + i`."""
+    """Known values of a feature; value i has the embedding row `FIRST + i`."""
 
     def __init__(self, values: pa.Array, counts: pa.Array, totals: pa.Array | None = None) -> None:
         self.values = values
@@ -32,14 +32,14 @@ class Vocabulary:
         return len(self.values)
 
     def rows(self, keys: pa.Array) -> np.ndarray:
-        """(n,) int32 embedding rows of text keys: NULL for null, UNKNOWN for a value not in the vocabulary."""
+        """Return (n,) int32 embedding rows of text keys: NULL for null, UNKNOWN for a value not in the vocabulary."""
         encoded = keys.dictionary_encode()
         known = self._positions(encoded.dictionary)
         rows = np.append(np.where(known < 0, UNKNOWN, known + FIRST), NULL).astype(np.int32)
         return rows[encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
 
     def support(self, keys: pa.Array) -> np.ndarray:
-        """(n,) int32 training rows of each key, 0 for an unseen one."""
+        """Return (n,) int32 training rows of each key, 0 for an unseen one."""
         encoded = keys.dictionary_encode()
         known = self._positions(encoded.dictionary)
         counts = self.counts.to_numpy(zero_copy_only=False)
@@ -77,7 +77,7 @@ def write_vocabularies(folder: Folder, words: Mapping[str, Vocabulary]) -> None:
 
 
 def read_vocabularies(folder: Folder, names: Sequence[str]) -> dict[str, Vocabulary]:
-    """The vocabularies kept in a data set or a checkpoint."""
+    """Read the vocabularies kept in a data set or a checkpoint."""
     table = folder.read_table(VOCABULARY)
     features = np.array(table.column("feature").to_pylist(), dtype=object)
     result = {}

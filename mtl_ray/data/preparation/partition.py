@@ -1,4 +1,4 @@
-"""One bucket of users, as the later passes of `prepare` read it: joined, deduplicated, split, in time order."""
+"""Staged rows to a partition: joined, deduplicated, split, in time order."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class SideTable:
 
     @classmethod
     def of(cls, table: pa.Table, key: str) -> "SideTable":
-        """From a clean table with the key column `key`."""
+        """Make it from a clean table with the key column `key`."""
         columns = {n: flat(table.column(n)) for n in table.column_names if n != key}
         nothing = {n: pa.nulls(1, a.type) for n, a in columns.items()}
         return cls(
@@ -35,7 +35,7 @@ class SideTable:
         )
 
     def positions(self, keys: pa.Array) -> np.ndarray:
-        """(n,) int64 row of the table for each key."""
+        """Return the (n,) int64 row of the table for each key."""
         encoded = keys.dictionary_encode()
         found = pc.index_in(encoded.dictionary, value_set=self.keys).fill_null(len(self.keys))
         return found.take(encoded.indices).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -55,7 +55,7 @@ def load_partition(
     items: SideTable | None,
     cuts: Cuts,
 ) -> Partition:
-    """Read one bucket, see `partition_of`."""
+    """Read one partition, see `partition_of`."""
     parts = [staging.read_table(path.rpartition("/")[2], numbered=True) for path in staging.files(".parquet")]
     return partition_of(experiment, pa.concat_tables(parts, promote_options="permissive"), users, items, cuts)
 
@@ -107,7 +107,7 @@ def _numbered(values: pa.Array) -> pa.Array:
 
 
 def _repeats(table: pa.Table, time: np.ndarray) -> np.ndarray:
-    """(n,) bool: rows, in the order of time, that are equal to one above of the same instant."""
+    """Return (n,) bool: rows, in the order of time, that repeat an earlier one of the same instant."""
     follows, repeats = np.zeros((2, len(time)), bool)
     follows[1:] = time[1:] == time[:-1]
     shared = follows.copy()  # few instants are of several rows, mostly
@@ -120,7 +120,7 @@ def _repeats(table: pa.Table, time: np.ndarray) -> np.ndarray:
 
 
 def _comparable(table: pa.Table, names: list[str]) -> pa.Table:
-    """Columns by whose values rows can be grouped: of lists of numbers digests, other lists are left out."""
+    """Return columns whose values can be compared: digests for lists of numbers, no other lists."""
     columns = {name: flat(table.column(name)) for name in names}
     return pa.table(
         {

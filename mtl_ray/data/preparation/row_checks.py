@@ -27,7 +27,7 @@ from mtl_ray.values.vectors import as_variable
 
 
 def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str], items: Sequence[str]) -> list[str]:
-    """Columns to read from the log: all that the experiment names, less those that a side table has.
+    """Return the columns to read from the log: all that the experiment names, less those that a side table has.
 
     Raises:
         InputError: a column is nowhere to be found.
@@ -59,13 +59,13 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
 
 
 def keys_of(experiment: Experiment, table: pa.Table) -> pa.Table:
-    """The keys of each row's user and item."""
+    """Return the keys of each row's user and item."""
     columns = {USER: experiment.column_of(experiment.user), ITEM: experiment.column_of(experiment.item)}
     return pa.table({name: to_keys(table.column(column)) for name, column in columns.items()})
 
 
 def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Array:
-    """(n,) string: why a row of the log is unusable, null for a good row; `keys` are those of `keys_of`."""
+    """Return (n,) texts: why a row of the log is unusable, null for a good row; `keys` are those of `keys_of`."""
     reasons = _Reasons(len(table))
     reasons.malformed(table)
     for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
@@ -98,7 +98,7 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Arra
 
 
 def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
-    """(n,) string: why a row cannot be scored, null for a good row. Ids may be null, and any column may be absent."""
+    """Return (n,) texts: why a row cannot be scored, null for a good row. Ids may be null, any column may be absent."""
     reasons = _Reasons(len(table))
     reasons.malformed(table)
     kinds = feature_kinds(experiment).values()
@@ -109,7 +109,7 @@ def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
 
 
 def _has_threshold(task: TaskConfig) -> bool:
-    """Whether it is a ranking task by a number."""
+    """Return whether a ranking task takes numbers from a threshold on as positive."""
     return isinstance(task, RankingTaskConfig) and task.relevant is not None
 
 
@@ -126,7 +126,7 @@ class _Reasons:
         self.texts[flags & (self.texts == None)] = reason  # noqa: E711 - elementwise
 
     def malformed(self, table: pa.Table) -> None:
-        """Lines of a CSV file that could not be read."""
+        """Add lines of a CSV file that could not be read."""
         if MALFORMED in table.column_names:
             self.add(table.column(MALFORMED).is_valid(), "malformed line")
 
@@ -152,9 +152,9 @@ def _first(menders: Sequence[Mender], values: pa.Array) -> tuple[pa.Array, dict[
 
 
 def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) -> tuple[pa.Table, dict[str, int]]:
-    """A side table with unique non-null keys and numbers where numbers are due, and what had to be mended.
+    """Return a side table with unique non-null keys and usable cells, and how many cells had to be mended, by reason.
 
-    Cells that should be numbers, vectors or images and are not become null; of several rows of one entity the first
+    Cells that a feature or a task cannot read become null; of several rows of one entity the first
     stays. String columns come back dictionary-encoded: joined to millions of log rows, a text is then encoded once.
 
     Raises:

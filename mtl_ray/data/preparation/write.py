@@ -1,4 +1,4 @@
-"""Third pass of `prepare`: a bucket's rows encoded and written, the training rows dealt over lanes."""
+"""Third pass of `prepare`: a partition's rows encoded and written, the training rows dealt over lanes."""
 
 import hashlib
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Writer:
     """By split, the number of the first row of each rows."""
 
     def __call__(self, number: int, rows: Partition) -> str:
-        """Write bucket `number`; returns the digest of its encoded rows."""
+        """Write partition `number`; returns the digest of its encoded rows."""
         experiment = self.encoder.experiment
         encoded, raw_histories = self._encoded(rows)
         digest = hashlib.sha256()
@@ -82,7 +82,7 @@ class Writer:
 
 
 def to_arrow(values: np.ndarray) -> pa.Array:
-    """(n,) or (n, length) numbers as a column; rows of length > 1 become fixed-size lists."""
+    """Return (n,) or (n, length) numbers as a column; rows of length > 1 become fixed-size lists."""
     if values.ndim == 1:
         return pa.array(values)
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
