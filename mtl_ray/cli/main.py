@@ -94,7 +94,7 @@ def check(
     if experiment is None:
         raise InputError("check: expected an experiment file, or --json-schema")
     settings = load(experiment, changes)
-    cells = grid(settings) if settings.compare else []
+    grid_runs = grid(settings) if settings.compare else []
     if settings.tune:
         check_tune(settings)
     from mtl_ray.workflows.plan import plan  # mistakes of the file are told before anything heavy is loaded
@@ -102,8 +102,9 @@ def check(
     result = plan(settings)
     for line in result.lines():
         console.print(line, highlight=False, markup=False)
-    if cells:
-        say(f"compare: {len(cells)} trainings, {', '.join(dict.fromkeys(cell.variant for cell in cells))}")
+    if grid_runs:
+        variants = dict.fromkeys(each.variant for each in grid_runs)
+        say(f"compare: {len(grid_runs)} trainings, {', '.join(variants)}")
     if search := settings.tune:
         say(f"tune: {search.trials} trials over {', '.join(parameters_of(settings))}, by {search.algorithm.kind}")
     write_result(json_file, result.to_dict())

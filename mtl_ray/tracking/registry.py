@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -31,7 +30,7 @@ from mtl_ray.models import checkpoint
 from mtl_ray.schema import SEGMENTS
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder, local_copy
-from mtl_ray.tracking.tracked_run import Run, git_commit, metric_key, tracking_uri
+from mtl_ray.tracking.tracked_run import Run, git_commit, metric_key
 
 CANDIDATE = "candidate"
 """Alias of the version that was registered last and not promoted yet."""
@@ -154,33 +153,6 @@ def version_tags(experiment: Experiment, prepared: Prepared, metrics: Mapping[st
         tags["git_commit"] = commit
     shown = {key: value for key, value in metrics.items() if key.count("/") < 3 or key.endswith(SEGMENTS[1:])}
     return tags | {metric_key(key): f"{value:.6g}" for key, value in shown.items()}
-
-
-def stage_warm_start(experiment: Experiment, folder: Folder) -> Experiment:
-    """The experiment with the checkpoint of `training.warm_start` where every worker can read it.
-
-    Args:
-        experiment: of a run.
-        folder: of the run, on storage that all workers share; a registered model is copied into it.
-
-    Raises:
-        InputError: there is no such model or folder.
-    """
-    model = experiment.training.warm_start
-    if model is None:
-        return experiment
-    start = folder / re.sub(r"[^A-Za-z0-9@.]+", "-", f"warm_start-{model}")
-    if not is_model_uri(model):
-        start = Folder(model)
-    elif not start.exists(checkpoint.WEIGHTS):
-        own, aside = checkpoint_folder(model, tracking_uri(experiment)), start.suffixed(".partial").create()
-        for file in (path for path in own.iterdir() if path.name != checkpoint.TRAINER):
-            aside.write_bytes(file.name, file.read_bytes())
-        aside.rename(start, last=checkpoint.WEIGHTS)
-    if not start.exists(checkpoint.WEIGHTS):
-        raise InputError(f"training.warm_start: expected a checkpoint folder or a model URI; found {model}")
-    training = experiment.training.model_copy(update={"warm_start": start.location})
-    return experiment.model_copy(update={"training": training})
 
 
 def is_model_uri(model: str) -> bool:
