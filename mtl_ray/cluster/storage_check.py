@@ -1,4 +1,4 @@
-"""Whether every node of the cluster can use the storage, asked before any work."""
+"""Check, before any work, that every node of the cluster can use the storage."""
 
 import uuid
 
@@ -12,14 +12,14 @@ from mtl_ray.storage import Folder, absolute, sweep
 TIMEOUT = 120.0
 """Seconds within which a node must have written and read."""
 MARK = ".check-"
-"""How the names of the files begin that are written and read; they are deleted again."""
+"""Prefix of the files that are written and read, and deleted again."""
 
 
 def check_storage(experiment: Experiment) -> None:
-    """Let every node read what this process writes to `data.output` and `training.output`, and the other way round.
+    """Check that every node reads what this process writes to `data.output` and `training.output`, and vice versa.
 
     Raises:
-        InputError: a node cannot, or sees another folder under that name; the line names the node.
+        InputError: a node cannot, or sees another folder under that name; the message names the node.
     """
     names = {absolute(getattr(experiment, section).output): f"{section}.output" for section in ("training", "data")}
     for location, name in names.items():
@@ -30,7 +30,7 @@ def _check(location: str, name: str) -> None:
     mark = f"{MARK}{uuid.uuid4().hex[:12]}"
     try:
         folder = Folder(location).create()
-        sweep(folder, MARK)  # of those that were killed
+        sweep(folder, MARK)  # left by killed processes
         folder.write_text(mark, mark)
     except OSError as error:
         raise InputError(f"{name}: this machine cannot write {location}: {first_line(error)}") from None
@@ -54,7 +54,7 @@ def _check(location: str, name: str) -> None:
 
 
 def _alive() -> dict[str, str]:
-    """Address of each node."""
+    """Return the address of each live node by id."""
     return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
 
@@ -71,7 +71,7 @@ def _answer(answer: ray.ObjectRef) -> str | None:
 
 
 def _use(location: str, mark: str, node: str) -> str | None:
-    """What is wrong with the storage on this node; None if nothing is."""
+    """Return what is wrong with the storage on this node, or None."""
     try:
         folder = Folder(location)
         if not folder.exists(mark) or folder.read_text(mark) != mark:
