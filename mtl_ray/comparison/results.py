@@ -42,7 +42,7 @@ class Row:
     p_holm: float | None = None
     """`p` corrected for all tests of the table."""
     outcome: str = ""
-    """Of the test: `better`, `worse`, `no evidence`, or why there is none."""
+    """Outcome of the test: `better`, `worse`, `no evidence`, or why there is no test."""
     point: float | None = None
     """Point of the curve, if there is one."""
 

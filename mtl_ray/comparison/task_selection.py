@@ -26,11 +26,11 @@ EVERY = 10
 
 @dataclass(frozen=True)
 class Selection:
-    """How much a step on one task lowers the loss of another, and which tasks therefore help a target."""
+    """The affinities between tasks, and the tasks that help a target."""
 
     target: str
     affinity: dict[str, dict[str, float]]
-    """By task that steps, then by task whose loss is measured: mean over the run; a pair without labels is absent."""
+    """Relative fall of a loss (mean over the run) by task that steps and task of the loss; absent without labels."""
     helpful: list[str]
     """Auxiliary tasks with a positive affinity to the target, the best first."""
     folder: RunFolder

@@ -53,7 +53,7 @@ class Row:
     """Shares of nulls in the reference and in the new rows."""
     unknown_rate: tuple[float, float]
     drifts: tuple[str, ...]
-    """What has drifted: any of `distribution`, `nulls` and `unknown`."""
+    """Drifts that were found: any of `distribution`, `nulls` and `unknown`."""
 
 
 @dataclass(frozen=True)

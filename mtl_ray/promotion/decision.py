@@ -24,7 +24,7 @@ class Decision:
 
     @property
     def live(self) -> bool:
-        """Whether the version is the champion now."""
+        """True if the version is the champion now."""
         return self.outcome != "refused"
 
     def markdown(self) -> str:

@@ -36,7 +36,7 @@ MEANS_OVER_USERS = ("ndcg", "recall")
 
 @dataclass(frozen=True)
 class Requirement:
-    """What the gate requires of one metric in one segment."""
+    """A requirement of the gate on one metric in one segment."""
 
     task: str
     metric: str
@@ -70,7 +70,7 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate passes."""
+        """True if the candidate passes."""
         return not self.decides or self.low > self.needed
 
     @property

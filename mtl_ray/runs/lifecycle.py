@@ -1,4 +1,4 @@
-"""How a run begins and ends: its name, and its status in MLflow."""
+"""The beginning and the end of a run: its name, and its status in MLflow."""
 
 import time
 import uuid

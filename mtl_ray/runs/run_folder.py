@@ -101,7 +101,7 @@ class RunFolder(Folder):
 
     @property
     def has_record(self) -> bool:
-        """Whether this is the folder of a run that has begun."""
+        """True if this is the folder of a run that has begun."""
         return self.exists(RUN_FILE)
 
     def write_record(self, command: Command, experiment: Experiment, run: Run, dataset: str | None = None) -> None:
@@ -147,7 +147,7 @@ class RunFolder(Folder):
 
     @property
     def has_evaluation(self) -> bool:
-        """Whether this is the folder of a training that has ended."""
+        """True if this is the folder of a training that has ended."""
         return self.exists(EVALUATION)
 
     def write_evaluation(self, evaluation: "Evaluation", model_uri: str | None) -> None:

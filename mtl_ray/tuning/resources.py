@@ -31,11 +31,11 @@ def num_trials_that_fit(experiment: Experiment) -> int:
     """Return how many trials fit at once, into the cluster as it is or as far as it can grow."""
     several = experiment.training.most_workers
     if several > 1:
-        room = max(num_workers(experiment, nodes) for nodes in (_nodes(), [max_cluster_resources()])) // several
+        fitting = max(num_workers(experiment, nodes) for nodes in (_nodes(), [max_cluster_resources()])) // several
     else:
         wanted = {key.upper(): number for key, number in resources_of(experiment).items()}
-        room = max(_times(total, wanted) for total in (ray.cluster_resources(), max_cluster_resources()))
-    return max(1, min(room, tune_of(experiment).trials))
+        fitting = max(_times(total, wanted) for total in (ray.cluster_resources(), max_cluster_resources()))
+    return max(1, min(fitting, tune_of(experiment).trials))
 
 
 def max_parallel_trials(experiment: Experiment) -> int | None:
@@ -80,6 +80,6 @@ def _nodes() -> list[Resources]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _times(room: Resources, wanted: Resources) -> int:
+def _times(available: Resources, wanted: Resources) -> int:
     """Return how often the wanted resources fit."""
-    return min(int(room.get(key, 0) / number) for key, number in wanted.items() if number)
+    return min(int(available.get(key, 0) / number) for key, number in wanted.items() if number)

@@ -45,7 +45,7 @@ class Trial:
     """Searched metrics of the epoch whose checkpoint `train` would select."""
     best_epoch: int = 0
     reports: dict[int, dict[str, float]] = field(default_factory=dict)
-    """By epoch, the best metrics up to it."""
+    """The best metrics so far, by epoch."""
     seconds: float = 0.0
     """Seconds since its process last started or resumed it."""
     failure: str | None = None
@@ -53,7 +53,7 @@ class Trial:
     logged_epoch: int = 0
     """Last epoch that its MLflow run has for sure."""
     logged: bool = False
-    """Whether its MLflow run has ended."""
+    """True once its MLflow run has ended."""
 
     @property
     def name(self) -> str:
