@@ -10,7 +10,7 @@ from rich.console import Console
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 
-Json = Annotated[Path | None, typer.Option("--json", help="Write the result for machines to this file.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file.")]
 Model = Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow server; that of the environment by default.")]
 Keys = Annotated[

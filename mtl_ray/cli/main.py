@@ -180,8 +180,8 @@ def daily(
     keys: Keys = None,
     json_file: Json = None,
 ) -> None:
-    """A day's work: prepare the grown log, train from the champion's weights, pass the gate, score; repeated after a
-    crash, it goes on where it stopped."""
+    """Prepare the grown log, train from the champion's weights, pass the gate and score. Repeated after a crash, it
+    continues where it stopped."""
     from mtl_ray.config import load
 
     settings = load(experiment, changes)
@@ -213,7 +213,7 @@ def compare(
     ] = None,
     json_file: Json = None,
 ) -> None:
-    """Train a grid of variants on the same folds and seeds; means, deviations and paired tests by task and segment."""
+    """Train a grid of variants on the same folds and seeds, and compare them by task and segment with paired tests."""
     from mtl_ray.comparison.grid import grid
     from mtl_ray.config import load
 
@@ -244,7 +244,7 @@ def compare(
 
 @app.command()
 def report(run: Annotated[str, typer.Argument(help="Folder of a run: runs/NAME.", metavar="RUN")]) -> None:
-    """Make the report of a finished run anew: one HTML file and its pictures, in the run's folder and in MLflow."""
+    """Write the report of a finished run again: an HTML file and pictures, in the run's folder and in MLflow."""
     from mtl_ray.workflows.report import report as make
 
     echo(f"report: {make(run)}/report.html")
@@ -260,7 +260,7 @@ def tune(
     ] = 0,
     json_file: Json = None,
 ) -> None:
-    """Search task weights, task subsets, architectures and any other setting; the trade-off, and the best as a file."""
+    """Search task weights, task subsets, architectures and any other setting, and write the best as a file."""
     from mtl_ray.config import load
     from mtl_ray.tuning.space import check_tune
 

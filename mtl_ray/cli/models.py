@@ -21,7 +21,7 @@ def evaluate(
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
-    """Metrics of a model on a prepared data set, per task and per segment."""
+    """Evaluate a model on a prepared data set, per task and per segment."""
     from mtl_ray.cli.tables import table
     from mtl_ray.cluster.session import connect
     from mtl_ray.data.dataset import open_prepared
@@ -50,7 +50,7 @@ def predict(
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
-    """Score raw rows, unseen users and items included, through Ray Data; repeated, it goes on where it stopped."""
+    """Score raw rows through Ray Data, also of unseen users and items. Repeated, it continues where it stopped."""
     from mtl_ray.inference.predict import predict as run
     from mtl_ray.tracking.registry import checkpoint_folder
     from mtl_ray.tracking.tracked_run import default_uri
@@ -78,7 +78,7 @@ def recommend(
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
-    """The best items for a user, known or described by a profile alone; or for many users, through Ray Data."""
+    """Recommend the best items to a user, known or described by a profile alone, or to many users through Ray Data."""
     if (profile is None) == (users is None):
         raise InputError("recommend: expected either --profile or --users")
     if (users is None) != (output is None):
@@ -123,7 +123,7 @@ def drift(
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
-    """Compare new rows with those of the training, input by input; exit 3 if anything is over a limit."""
+    """Compare new rows with those of the training, input by input. The exit code is 3 if any limit is exceeded."""
     from mtl_ray.inference.drift import Limits
     from mtl_ray.inference.drift import drift as run
     from mtl_ray.tracking.registry import checkpoint_folder
