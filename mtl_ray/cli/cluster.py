@@ -1,15 +1,15 @@
-"""Commands of a Ray cluster: `submit`."""
+"""The command `submit`, which runs another command on a Ray cluster."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mtl_ray.cli.console import say
+from mtl_ray.cli.console import echo
 from mtl_ray.errors import InputError
 
-PLACES = ("score", "output")
-"""Options of commands that say where files are."""
+LOCATION_OPTIONS = ("score", "output")
+"""Options of commands that name locations."""
 
 # Libraries are slow to load, and `mtl-ray --help` needs none.
 # ruff: noqa: PLC0415
@@ -40,7 +40,7 @@ def submit(
     if verb not in verbs:
         raise InputError(f"submit: expected a command that takes an experiment file: {', '.join(verbs)}; found {verb}")
     options = [*(word for change in changes for word in ("--set", change)), *context.args]
-    parsed = commands[verb].make_context(verb, [experiment, *options])  # a mistake is told here, not on the cluster
+    parsed = commands[verb].make_context(verb, [experiment, *options])  # report mistakes here, not on the cluster
 
     from mtl_ray.cluster.environment import forwarded_environment
     from mtl_ray.cluster.submit import SubmissionError, check_locations, pack
@@ -49,33 +49,33 @@ def submit(
     from mtl_ray.config import load
 
     settings = load(experiment, changes)
-    check_locations(settings, {f"--{name}": parsed.params.get(name) for name in PLACES})
+    check_locations(settings, {f"--{name}": parsed.params.get(name) for name in LOCATION_OPTIONS})
     environment = forwarded_environment(env)
     packed, inside = pack(folder, experiment, settings, int(max_megabytes * 2**20))
-    say(f"packed: {len(packed.files):,} files, {packed.num_bytes / 2**20:.1f} MB")
+    echo(f"packed: {len(packed.files):,} files, {packed.num_bytes / 2**20:.1f} MB")
     if environment.names:
-        say(f"environment: {', '.join(environment.names)}")
+        echo(f"environment: {', '.join(environment.names)}")
     if environment.withheld:
-        say(
+        echo(
             f"not passed: {', '.join(environment.withheld)}; that needs token authentication (RAY_AUTH_MODE=token), "
             "since Ray would write them into its logs"
         )
     is_logged = verb not in ("check", "prepare")
     if is_logged and settings.tracking.uri is None and "MLFLOW_TRACKING_URI" not in environment.names:
-        say(
+        echo(
             "neither tracking.uri nor MLFLOW_TRACKING_URI is set here: unless it is on the cluster, the MLflow runs "
             "are lost with the job's copy of the working folder"
         )
     try:
         job = run([verb, inside, *options], packed, environment, address, f"{settings.name}-{verb}")
-        say(f"job: {job.name}")
+        echo(f"job: {job.name}")
         if follow:
-            code = follow_job(job, say)
+            code = follow_job(job, echo)
             if code:
                 raise typer.Exit(code)
         else:
-            say(f"its output: {job.command('logs')} --follow")
-            say(f"to stop it: {job.command('stop')}")
+            echo(f"its output: {job.command('logs')} --follow")
+            echo(f"to stop it: {job.command('stop')}")
     except SubmissionError as error:
-        say(f"error: {error}")
+        echo(f"error: {error}")
         raise typer.Exit(1) from None

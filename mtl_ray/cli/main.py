@@ -12,14 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from mtl_ray.cli.cluster import submit
-from mtl_ray.cli.console import Json, Keys, console, names_of, say, write_result
+from mtl_ray.cli.console import Json, Keys, console, echo, names_of, write_result
 from mtl_ray.cli.models import drift, evaluate, export, predict, promote, recommend, serve
 from mtl_ray.cluster.environment import decrypt_environment
 from mtl_ray.cluster.ray_compat import original_error
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError
 
-# What a command needs is slow to load, and `mtl-ray --help` needs none of it.
+# Libraries are slow to load, and `mtl-ray --help` needs none.
 # ruff: noqa: PLC0415
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ Set = Annotated[list[str], typer.Option("--set", help="Override a setting: dotte
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; exit 0 success, 1 the work failed, 2 bad input, 3 drift, 130 interrupted."""
+    """Run a command. Exit codes: 0 success, 1 failure, 2 bad input, 3 drift, 130 interrupted."""
     decrypt_environment()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     warnings.showwarning = _show
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _show(message: Warning | str, *_: Any, **__: Any) -> None:
-    """A warning as one line; none of those that are for developers of MLflow, which it turns on over any filter."""
+    """Print a warning as one line, except those about type hints, which MLflow shows whatever the filters say."""
     if "type hints" not in str(message):
         print(f"warning: {without_credentials(str(message))}", file=sys.stderr)
 
@@ -94,18 +94,19 @@ def check(
     if experiment is None:
         raise InputError("check: expected an experiment file, or --json-schema")
     settings = load(experiment, changes)
-    cells = grid(settings) if settings.compare else []
+    grid_runs = grid(settings) if settings.compare else []
     if settings.tune:
         check_tune(settings)
-    from mtl_ray.workflows.plan import plan  # mistakes of the file are told before anything heavy is loaded
+    from mtl_ray.workflows.plan import plan  # report mistakes before loading slow libraries
 
     result = plan(settings)
     for line in result.lines():
         console.print(line, highlight=False, markup=False)
-    if cells:
-        say(f"compare: {len(cells)} trainings, {', '.join(dict.fromkeys(cell.variant for cell in cells))}")
+    if grid_runs:
+        variants = dict.fromkeys(each.variant for each in grid_runs)
+        echo(f"compare: {len(grid_runs)} trainings, {', '.join(variants)}")
     if search := settings.tune:
-        say(f"tune: {search.trials} trials over {', '.join(parameters_of(settings))}, by {search.algorithm.kind}")
+        echo(f"tune: {search.trials} trials over {', '.join(parameters_of(settings))}, by {search.algorithm.kind}")
     write_result(json_file, result.to_dict())
 
 
@@ -117,17 +118,17 @@ def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None
     settings = load(experiment, changes)
     from mtl_ray.data.prepare import prepare as run
 
-    prepared = run(settings, say)
+    prepared = run(settings, echo)
     quality = prepared.quality
-    say(f"rows: {quality['rows']:,} read, {quality['bad']:,} bad, splits {quality['splits']}")
+    echo(f"rows: {quality['rows']:,} read, {quality['bad']:,} bad, splits {quality['splits']}")
     for reason, count in quality["reasons"].items():
-        say(f"  {count:,} x {reason}")
+        echo(f"  {count:,} x {reason}")
     for example in quality["examples"]:
-        say(f"  e.g. {example}")
+        echo(f"  e.g. {example}")
     for entity, counts in quality["leakage"].items():
         seen = ", ".join(f"{number:,} {where}" for where, number in counts.items() if where != "tested")
-        say(f"{counts['tested']:,} tested {entity}s: {seen}")
-    say(f"data set: {prepared.folder}")
+        echo(f"{counts['tested']:,} tested {entity}s: {seen}")
+    echo(f"data set: {prepared.folder}")
     write_result(json_file, {"dataset": prepared.folder.location, "quality": quality, "reused": prepared.reused})
 
 
@@ -146,11 +147,11 @@ def train(
     from mtl_ray.cli.tables import table
     from mtl_ray.runs.train import train as run
 
-    trained = run(settings, resume, say, profile=profile)
+    trained = run(settings, resume, echo, profile=profile)
     console.print(table(settings, trained.evaluation, trained.prepared.schema))
-    say(f"MLflow run: {trained.run_id}")
-    say(f"model: {trained.model_uri or trained.checkpoint}")
-    say(f"report: {trained.folder}/report.html")
+    echo(f"MLflow run: {trained.run_id}")
+    echo(f"model: {trained.model_uri or trained.checkpoint}")
+    echo(f"report: {trained.folder}/report.html")
     write_result(
         json_file,
         {
@@ -175,8 +176,8 @@ def daily(
     keys: Keys = None,
     json_file: Json = None,
 ) -> None:
-    """A day's work: prepare the grown log, train from the champion's weights, pass the gate, score; repeated after a
-    crash, it goes on where it stopped."""
+    """Prepare the grown log, train from the champion's weights, pass the gate and score. Repeated after a crash, it
+    continues where it stopped."""
     from mtl_ray.config import load
 
     settings = load(experiment, changes)
@@ -186,15 +187,15 @@ def daily(
     from mtl_ray.workflows.daily import daily as run
 
     try:
-        day = run(settings, rows, output, names_of(keys), say)
+        day = run(settings, rows, output, names_of(keys), echo)
     except (PromotionError, ConnectionError) as error:
-        say(f"error: {error}")
+        echo(f"error: {error}")
         raise typer.Exit(1) from None
     console.print(Markdown(day.decision["note"]))
-    say(f"MLflow run: {day.run_id}")
-    say(f"report: {day.folder}/report.html")
+    echo(f"MLflow run: {day.run_id}")
+    echo(f"report: {day.folder}/report.html")
     bad = sum(day.scored.quarantined.values())
-    say(f"version {day.champion} scored {day.scored.num_rows:,} rows, {bad:,} bad: {day.scored.folder}")
+    echo(f"version {day.champion} scored {day.scored.num_rows:,} rows, {bad:,} bad: {day.scored.folder}")
     write_result(json_file, day.to_dict())
 
 
@@ -208,7 +209,7 @@ def compare(
     ] = None,
     json_file: Json = None,
 ) -> None:
-    """Train a grid of variants on the same folds and seeds; means, deviations and paired tests by task and segment."""
+    """Train a grid of variants on the same folds and seeds, and compare them by task and segment with paired tests."""
     from mtl_ray.comparison.grid import grid
     from mtl_ray.config import load
 
@@ -216,33 +217,33 @@ def compare(
     if affinity is not None:
         from mtl_ray.comparison.task_selection import select_tasks
 
-        selection = select_tasks(settings, affinity, say)
+        selection = select_tasks(settings, affinity, echo)
         console.print(selection.table())
-        say(f"tasks that help {affinity}: {', '.join(selection.helpful) or 'none'}")
-        say(f"files: {selection.folder}/affinity.json, affinity.png, suggested.yaml")
+        echo(f"tasks that help {affinity}: {', '.join(selection.helpful) or 'none'}")
+        echo(f"files: {selection.folder}/affinity.json, affinity.png, suggested.yaml")
         found = {"affinity": selection.affinity, "helpful": selection.helpful, "folder": selection.folder.location}
         write_result(json_file, found)
         return
-    grid(settings)  # mistakes of a variant are told before anything heavy is loaded
+    grid(settings)  # report mistakes before loading slow libraries
     from mtl_ray.comparison.run import compare as run
 
     command = shlex.join(
         ["mtl-ray", "compare", experiment, *(word for change in changes for word in ("--set", change))]
     )
-    compared = run(settings, resume, say, command)
+    compared = run(settings, resume, echo, command)
     console.print(compared.comparison.table())
-    say(f"MLflow run: {compared.run_id}")
-    say(f"report: {compared.folder}/report.html, comparison.md, comparison.json")
+    echo(f"MLflow run: {compared.run_id}")
+    echo(f"report: {compared.folder}/report.html, comparison.md, comparison.json")
     result = {"run": compared.name, "run_id": compared.run_id, "folder": compared.folder.location}
     write_result(json_file, {**result, **compared.comparison.to_dict()})
 
 
 @app.command()
 def report(run: Annotated[str, typer.Argument(help="Folder of a run: runs/NAME.", metavar="RUN")]) -> None:
-    """Make the report of a finished run anew: one HTML file and its pictures, in the run's folder and in MLflow."""
+    """Write the report of a finished run again: an HTML file and pictures, in the run's folder and in MLflow."""
     from mtl_ray.workflows.report import report as make
 
-    say(f"report: {make(run)}/report.html")
+    echo(f"report: {make(run)}/report.html")
 
 
 @app.command()
@@ -255,12 +256,12 @@ def tune(
     ] = 0,
     json_file: Json = None,
 ) -> None:
-    """Search task weights, task subsets, architectures and any other setting; the trade-off, and the best as a file."""
+    """Search task weights, task subsets, architectures and any other setting, and write the best as a file."""
     from mtl_ray.config import load
     from mtl_ray.tuning.space import check_tune
 
     settings = load(experiment, changes)
-    check_tune(settings)  # mistakes of the search are told before anything heavy is loaded
+    check_tune(settings)  # report mistakes before loading slow libraries
     from rich.live import Live
 
     from mtl_ray.tuning.run import tune as run
@@ -268,11 +269,11 @@ def tune(
     with Live(console=console, auto_refresh=False) as live:
         shown = sys.stdout.isatty()
         show = (lambda now: live.update(now.table(20), refresh=True)) if shown else (lambda _: None)
-        tuned = run(settings, resume, say, show, num_refits)
+        tuned = run(settings, resume, echo, show, num_refits)
         live.update("")
     console.print(tuned.tuning.table())
     for line in tuned.lines():
-        say(line)
+        echo(line)
     write_result(json_file, tuned.to_dict())
     if tuned.tuning.best is None:
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mtl_ray.cli.console import Json, Keys, Model, TrackingUri, console, names_of, say, write_result
+from mtl_ray.cli.console import Json, Keys, Model, TrackingUri, console, echo, names_of, write_result
 from mtl_ray.errors import InputError
 
 # Libraries are slow to load, and `mtl-ray --help` needs none.
@@ -21,7 +21,7 @@ def evaluate(
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
-    """Metrics of a model on a prepared data set, per task and per segment."""
+    """Evaluate a model on a prepared data set, per task and per segment."""
     from mtl_ray.cli.tables import table
     from mtl_ray.cluster.session import connect
     from mtl_ray.data.dataset import open_prepared
@@ -50,16 +50,16 @@ def predict(
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
-    """Score raw rows, unseen users and items included, through Ray Data; repeated, it goes on where it stopped."""
+    """Score raw rows through Ray Data, also of unseen users and items. Repeated, it continues where it stopped."""
     from mtl_ray.inference.predict import predict as run
     from mtl_ray.tracking.registry import checkpoint_folder
     from mtl_ray.tracking.tracked_run import default_uri
 
-    done = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output, names_of(keys), say)
+    done = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output, names_of(keys), echo)
     bad = sum(done.quarantined.values())
-    say(f"{done.num_rows:,} rows read, {bad:,} bad, {done.rows_per_second:,.0f} rows/s: {done.folder}")
+    echo(f"{done.num_rows:,} rows read, {bad:,} bad, {done.rows_per_second:,.0f} rows/s: {done.folder}")
     for reason, count in done.quarantined.items():
-        say(f"  {count:,} x {reason} (in {done.folder}/_quarantine)")
+        echo(f"  {count:,} x {reason} (in {done.folder}/_quarantine)")
     result = {"output": done.folder.location, "rows": done.num_rows, "quarantined": done.quarantined}
     write_result(json_file, {**result, "rows_per_second": done.rows_per_second})
 
@@ -78,7 +78,7 @@ def recommend(
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
-    """The best items for a user, known or described by a profile alone; or for many users, through Ray Data."""
+    """Recommend the best items to a user, known or described by a profile alone, or to many users through Ray Data."""
     if (profile is None) == (users is None):
         raise InputError("recommend: expected either --profile or --users")
     if (users is None) != (output is None):
@@ -94,11 +94,11 @@ def recommend(
     from mtl_ray.tracking.tracked_run import default_uri
 
     folder = checkpoint_folder(model, tracking_uri or default_uri())
-    # One user is milliseconds of work, which threads that wait for each other on a busy machine make many times longer.
+    # One user takes milliseconds; on a busy machine, threads that wait for each other would take many times longer.
     torch.set_num_threads(1)
     if users and output:
         done = run(folder, users, output, items, task, k, seen)
-        say(f"{k} items each for {done.num_rows:,} users: {done.folder}")
+        echo(f"{k} items each for {done.num_rows:,} users: {done.folder}")
         write_result(json_file, {"output": done.folder.location, "users": done.num_rows})
         return
     assert described is not None
@@ -108,7 +108,7 @@ def recommend(
     found = recommender.recommend(described, k, known)
     milliseconds = 1000 * (time.monotonic() - began)
     console.print(item_table(found, recommender.task))
-    say(f"chosen from {len(recommender.keys):,} items in {milliseconds:.0f} ms")
+    echo(f"chosen from {len(recommender.keys):,} items in {milliseconds:.0f} ms")
     write_result(json_file, {"items": found, "task": recommender.task, "milliseconds": milliseconds})
 
 
@@ -123,7 +123,7 @@ def drift(
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
-    """Compare new rows with those of the training, input by input; exit 3 if anything is over a limit."""
+    """Compare new rows with those of the training, input by input. The exit code is 3 if any limit is exceeded."""
     from mtl_ray.inference.drift import Limits
     from mtl_ray.inference.drift import drift as run
     from mtl_ray.tracking.registry import checkpoint_folder
@@ -134,7 +134,7 @@ def drift(
     console.print(found.table())
     write_result(json_file, found.to_dict())
     if found.drifted:
-        say(f"drift: {', '.join(found.drifted)}")
+        echo(f"drift: {', '.join(found.drifted)}")
         raise typer.Exit(3)
 
 
@@ -153,8 +153,8 @@ def export(
     if kind not in ("onnx", "torch"):
         raise InputError(f"--format: expected onnx or torch; found {kind}")
     exported = run(checkpoint_folder(model, tracking_uri or default_uri()), kind, output)
-    say(f"{exported.folder}/{exported.file}: encoded rows in (see encoding.json), predictions out")
-    say(f"largest difference from the original: {exported.largest_difference:.2g} over {exported.rows:,} random rows")
+    echo(f"{exported.folder}/{exported.file}: encoded rows in (see encoding.json), predictions out")
+    echo(f"largest difference from the original: {exported.largest_difference:.2g} over {exported.rows:,} random rows")
     numbers = {"largest_difference": exported.largest_difference, "rows": exported.rows}
     write_result(json_file, {"output": str(exported.folder), "file": exported.file, **numbers})
 
@@ -189,13 +189,13 @@ def promote(
     uri = tracking_uri or default_uri()
     place = raw_test_rows(dataset) if dataset else rows
     try:
-        decision = run_back(name, uri, dry_run) if rollback else run(name, uri, version, place, force, dry_run, say)
+        decision = run_back(name, uri, dry_run) if rollback else run(name, uri, version, place, force, dry_run, echo)
     except PromotionError as error:
-        say(f"error: {error}")
+        echo(f"error: {error}")
         raise typer.Exit(1) from None
     console.print(Markdown(decision.markdown()))
     if dry_run:
-        say("dry run: nothing was changed")
+        echo("dry run: nothing was changed")
     write_result(json_file, decision.to_dict())
     if not decision.live:
         raise typer.Exit(1)
@@ -220,11 +220,11 @@ def serve(
     from mtl_ray.tracking.tracked_run import default_uri
 
     settings = Settings(model, tracking_uri or default_uri(), max_batch, batch_wait / 1000, max_megabytes, poll)
-    serve_forever(settings, host, port, replicas, say)
+    serve_forever(settings, host, port, replicas, echo)
 
 
 def _json_object(text: str, option: str) -> dict[str, Any]:
-    """A JSON object, or that of the file that `text` names."""
+    """Return the JSON object in `text`, or in the file that it names."""
     try:
         value = json.loads(text if text.lstrip().startswith(("{", "[")) else Path(text).read_text())
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Results in the terminal: task by segment, beside the constant prediction and the noise floor; items of a user."""
+"""Tables for the terminal: metrics by segment, and the recommended items of a user."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from mtl_ray.schema import SEGMENTS, Schema
 
 
 def rows(experiment: Experiment, evaluation: Evaluation, schema: Schema, split: str = "test") -> Iterator[list[str]]:
-    """For each task and metric: its value on all rows and per segment, the constant prediction, the noise floor."""
+    """Yield a row per task and metric: values by segment, the constant prediction's, and the noise floor."""
     for task in experiment.tasks:
         prefix = f"{split}/{task}/"
         names = [k.removeprefix(prefix) for k in evaluation.metrics if k.startswith(prefix)]
@@ -26,12 +26,12 @@ def rows(experiment: Experiment, evaluation: Evaluation, schema: Schema, split: 
 
 
 def header() -> list[str]:
-    """Titles of the columns of `rows`."""
+    """Return the column titles of `rows`."""
     return ["task", "metric", *SEGMENTS, "constant", "noise floor"]
 
 
 def table(experiment: Experiment, evaluation: Evaluation, schema: Schema, split: str = "test") -> Table:
-    """For the terminal."""
+    """Return the metrics as a table for the terminal."""
     result = Table(title=f"{experiment.name}: {split} rows, by segment")
     for place, title in enumerate(header()):
         result.add_column(title, justify="left" if place < 2 else "right")
@@ -41,7 +41,7 @@ def table(experiment: Experiment, evaluation: Evaluation, schema: Schema, split:
 
 
 def item_table(items: Sequence[Mapping[str, Any]], task: str) -> Table:
-    """Recommended items, for the terminal; the columns are those of the first."""
+    """Return recommended items as a table for the terminal, with the columns of the first one."""
     result = Table(title=f"by {task}")
     for title in items[0] if items else ():
         result.add_column(title, justify="left" if title == "name" else "right")

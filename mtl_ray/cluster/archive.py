@@ -1,5 +1,4 @@
-"""The working folder as the zip that goes to a cluster: what its ignore files let through, and never an environment,
-data or secrets, whatever they say."""
+"""Pack the working folder for a cluster: what its ignore files let through, but never environments, data or secrets."""
 
 import zipfile
 from collections import Counter
@@ -12,15 +11,15 @@ from pathspec import GitIgnoreSpec
 from mtl_ray.errors import InputError
 
 IGNORE_FILES = (".gitignore", ".rayignore")
-"""Read in every folder, as git reads the first; the second is for what belongs to the project but not to a job, and
-may take back (`!name`) what the first ignores."""
+"""Files that are read in every folder, with git's rules. The second is for what belongs to the project but not to a
+job, and may take back (`!name`) what the first one ignores."""
 
 NEVER = GitIgnoreSpec.from_lines(
     [
         # environments, caches, histories of versions
         *(".venv/", "venv/", "node_modules/", "__pycache__/", "*.egg-info/", ".ipynb_checkpoints/", ".*_cache/"),
         *(".git", ".hg/", ".svn/", ".hypothesis/"),
-        # what commands of this package leave in the folder that they are run in
+        # output of this package's commands in the folder where they run
         *("/datasets/", "/runs/", "/reports/", "mlflow.db", "mlflow.db-*", "mlruns/", "mlartifacts/"),
         # secrets
         *(".env", ".env.*", "*.env", ".envrc", ".netrc", ".pgpass", ".pypirc", ".npmrc", ".git-credentials"),
@@ -29,24 +28,24 @@ NEVER = GitIgnoreSpec.from_lines(
     ]
 )
 ENVIRONMENT_MARKS = ("pyvenv.cfg", "conda-meta")
-"""Names in a folder that show that it is a Python environment."""
+"""Names that mark a folder as a Python environment."""
 
 Rules = tuple[tuple[Path, GitIgnoreSpec], ...]
-"""Ignore files with the folders that they speak of, the outermost first."""
+"""Ignore files with their folders, the outermost first."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """What is to be packed."""
+    """The files to pack."""
 
     root: Path
     files: list[str]
     """Paths below `root`, sorted."""
     num_bytes: int
-    """Of the files, before compression."""
+    """Size of the files before compression."""
 
     def write(self, target: Path) -> None:
-        """Write the zip; equal files give equal bytes, so that a cluster which has it is not sent it again."""
+        """Write the zip. Equal files give equal bytes, so a cluster that has it is not sent it again."""
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in self.files:
                 entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
@@ -56,15 +55,15 @@ class Package:
 
 
 def package(root: Path, without: Collection[Path] = (), max_bytes: int | None = None) -> Package:
-    """What goes to the cluster of the folder `root`. Links are packed if they lead to a file that is packed.
+    """List the files of a folder that go to the cluster. Links are packed if they lead to a file that is packed.
 
     Args:
         root: working folder.
-        without: folders and files that stay, such as those with data.
+        without: folders and files to leave out, such as those with data.
         max_bytes: largest size of all files together.
 
     Raises:
-        InputError: there is no such folder, or more than `max_bytes` would be packed; names the biggest entries.
+        InputError: there is no such folder, or the files have more than `max_bytes`; the message names the biggest.
     """
     root = root.resolve()
     if not root.is_dir():
@@ -100,7 +99,7 @@ def _walk(folder: Path, root: Path, rules: Rules, stay: Collection[Path]) -> Ite
 
 
 def _ignored(path: Path, is_folder: bool, rules: Rules) -> bool:
-    """What the innermost file says that says anything."""
+    """Return the decision of the innermost ignore file that has a matching rule."""
     for base, spec in reversed(rules):
         ignored = spec.check_file(path.relative_to(base).as_posix() + "/" * is_folder).include
         if ignored is not None:
@@ -115,7 +114,7 @@ def _rules_in(folder: Path) -> Rules:
 
 
 def _above(root: Path) -> Rules:
-    """The ignore files above `root`, up to the top of the git checkout that it is in."""
+    """Return the rules of the folders above `root`, up to the top of its git checkout."""
     inner = []
     for folder in (root, *root.parents):
         if (folder / ".git").exists():
@@ -125,7 +124,7 @@ def _above(root: Path) -> Rules:
 
 
 def _biggest(sizes: dict[str, int], number: int = 3) -> list[tuple[str, int]]:
-    """The biggest entries, a folder that holds most of the whole opened."""
+    """Return the biggest entries, with a folder opened if it holds most of the total."""
     folder = ""
     while True:
         entries: Counter[str] = Counter()

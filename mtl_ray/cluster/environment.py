@@ -1,8 +1,8 @@
-"""Which variables of the environment go with a job, and how secret ones do.
+"""Pass variables of the environment to a job, secret ones encrypted.
 
-Ray writes the environment of a job into its logs (`runtime_env_agent.log` of every node) and shows it to whoever asks
-for the job. So secret variables are encrypted with a key made of the cluster's token, which all its nodes hold, and
-each process of the job opens them when it starts. A cluster without token authentication is sent none.
+Ray writes the environment of a job into its logs (`runtime_env_agent.log` of every node) and shows it to everybody who
+asks for the job. So secret variables are encrypted with a key derived from the cluster's token, which all its nodes
+hold, and each process of the job decrypts them when it starts. Without token authentication none are sent.
 """
 
 import base64
@@ -22,19 +22,19 @@ PLAIN = (
     *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
     *("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "OMP_NUM_THREADS"),
 )
-"""Variables that go with a job where they are set; one whose URL holds credentials goes as a secret one."""
+"""Variables that go with a job if they are set. One whose URL holds credentials is treated as a secret."""
 
 SECRET = (
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_CLIENT_SECRET"),
 )
-"""Variables that go with a job encrypted, as those that the user names do."""
+"""Variables that go with a job encrypted, like those that the user names."""
 
 ENCRYPTED = "MTL_RAY_SEALED"
-"""Variable that holds the secret ones."""
+"""Variable that holds the encrypted secrets."""
 
-OPEN = "mtl_ray.cluster.environment.decrypt_environment"
-"""What every worker process of a job runs when it starts; its driver does so by itself."""
+SETUP_HOOK = "mtl_ray.cluster.environment.decrypt_environment"
+"""Function that every worker process of a job calls when it starts. The driver calls it in `cli.main`."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class ForwardedEnvironment:
 
     variables: dict[str, str]
     names: list[str]
-    """What is passed, secret ones included."""
+    """Names of the variables that are passed, secrets included."""
     withheld: list[str]
-    """Secret ones that are set, but not passed to a cluster without a token."""
+    """Names of secrets that are set but not passed, since the cluster has no token."""
 
 
 def forwarded_environment(also: Sequence[str] = ()) -> ForwardedEnvironment:
-    """The variables that go with a job.
+    """Return the variables that go with a job.
 
     Args:
-        also: names of further ones, passed as secrets.
+        also: names of further variables, passed as secrets.
 
     Raises:
-        InputError: one of `also` is not set, is no name, or the cluster has no token to encrypt it with.
+        InputError: one of `also` is not set or is no name, or the cluster has no token to encrypt it with.
     """
     for name in also:
         if not name.isidentifier():
@@ -78,13 +78,17 @@ def forwarded_environment(also: Sequence[str] = ()) -> ForwardedEnvironment:
         return ForwardedEnvironment(plain, sorted(plain), sorted(secret))
     from cryptography.fernet import Fernet  # noqa: PLC0415 - slow to load
 
-    sealed = Fernet(key).encrypt(json.dumps(secret).encode()).decode()
-    return ForwardedEnvironment({**plain, ENCRYPTED: sealed}, sorted([*plain, *secret]), [])
+    encrypted = Fernet(key).encrypt(json.dumps(secret).encode()).decode()
+    return ForwardedEnvironment({**plain, ENCRYPTED: encrypted}, sorted([*plain, *secret]), [])
 
 
 def decrypt_environment() -> None:
-    """Put the secret variables of the job into the environment of this process. Raises RuntimeError without its key."""
-    if (sealed := os.environ.get(ENCRYPTED)) is None:
+    """Decrypt the secret variables of the job into the environment of this process.
+
+    Raises:
+        RuntimeError: this process does not have the token that they were encrypted with.
+    """
+    if (encrypted := os.environ.get(ENCRYPTED)) is None:
         return
     from cryptography.fernet import Fernet, InvalidToken  # noqa: PLC0415 - slow to load
 
@@ -92,13 +96,13 @@ def decrypt_environment() -> None:
     try:
         if key is None:
             raise InvalidToken
-        os.environ.update(json.loads(Fernet(key).decrypt(sealed)))
+        os.environ.update(json.loads(Fernet(key).decrypt(encrypted)))
     except InvalidToken:
         raise RuntimeError("the job's secrets were encrypted with another token than this node's") from None
 
 
 def _key() -> bytes | None:
-    """Made of the token of Ray's token authentication; None where that is off."""
+    """Return a key derived from Ray's token, or None if token authentication is off."""
     token = authorization_header()
     if not token:
         return None

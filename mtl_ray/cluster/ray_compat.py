@@ -5,6 +5,7 @@ needed: some callers, such as the start of the command line, must not load it.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def authorization_header() -> str | None:
     return {name.lower(): value for name, value in found.items()}.get("authorization")
 
 
-def max_cluster_resources() -> dict[str, float]:
+def max_cluster_resources() -> Mapping[str, float]:
     """Return the resources that an autoscaling cluster can grow to; empty if it does not autoscale.
 
     Ray Train asks the same function before it starts elastic workers; the public `ray.cluster_resources` knows the

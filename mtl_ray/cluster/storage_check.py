@@ -1,4 +1,4 @@
-"""Whether every node of the cluster can use the storage, asked before any work."""
+"""Check, before any work, that every node of the cluster can use the storage."""
 
 import uuid
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ TIMEOUT = 120.0
 
 
 def check_storage(experiment: Experiment, sections: Sequence[str] = ("training", "data")) -> None:
-    """Let every node read what this process writes to the sections' `output`, and the other way round.
+    """Check that every node reads what this process writes to the sections' `output`, and vice versa.
 
     Raises:
-        InputError: a node cannot, or sees another folder under that name; the line names the node.
+        InputError: a node cannot, or sees another folder under that name; the message names the node.
     """
     names = {absolute(getattr(experiment, section).output): f"{section}.output" for section in sections}
     for location, name in names.items():
@@ -48,7 +48,7 @@ def _check(location: str, name: str) -> None:
 
 
 def _alive() -> dict[str, str]:
-    """Address of each node."""
+    """Return the address of each live node by id."""
     return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
 
@@ -65,7 +65,7 @@ def _answer(answer: ray.ObjectRef) -> str | None:
 
 
 def _use(location: str, mark: str, node: str) -> str | None:
-    """What is wrong with the storage on this node; None if nothing is."""
+    """Return what is wrong with the storage on this node, or None."""
     try:
         folder = Folder(location)
         if not folder.exists(mark) or folder.read_text(mark) != mark:

@@ -1,4 +1,4 @@
-"""Commands as jobs of a Ray cluster: packed, sent over HTTP, followed."""
+"""Run commands as jobs of a Ray cluster: pack the folder, send it over HTTP, follow the output."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from requests import RequestException
 
 from mtl_ray.cluster.archive import Package, package
-from mtl_ray.cluster.environment import OPEN, ForwardedEnvironment
+from mtl_ray.cluster.environment import SETUP_HOOK, ForwardedEnvironment
 from mtl_ray.cluster.ray_compat import quiet_job_client
 from mtl_ray.config import Experiment, load
 from mtl_ray.config.data import TableSourceConfig
@@ -28,13 +28,13 @@ from mtl_ray.errors import InputError, first_line
 from mtl_ray.storage import absolute
 
 PATIENCE = 60.0
-"""Seconds in which a cluster that has just started, or whose head is away, may fail to answer."""
-SECOND_THOUGHTS = 5.0
-"""Seconds after Ctrl-C in which another one stops the job."""
+"""Seconds for which a cluster that has just started, or whose head is away, may fail to answer."""
+STOP_WINDOW = 5.0
+"""Seconds after Ctrl-C within which another one stops the job."""
 
 
 class SubmissionError(Exception):
-    """The cluster refused the job, or was lost sight of."""
+    """The cluster refused the job, or does not answer any more."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Job:
     client: JobSubmissionClient
 
     def command(self, what: str) -> str:
-        """How to do something with the job later."""
+        """Return a command of `ray job` for this job, such as `ray job stop NAME`."""
         return f"ray job {what} {self.name} --address {without_credentials(self.address)}"
 
 
 def locations(experiment: Experiment) -> dict[str, str]:
-    """By setting, where the experiment reads or writes files."""
+    """Return the locations where the experiment reads or writes files, by setting."""
     data, training = experiment.data, experiment.training
     found = {"data.output": data.output, "training.output": training.output, "data.raw": data.raw}
     if isinstance(data.source, TableSourceConfig) and data.raw is None:
@@ -64,8 +64,12 @@ def locations(experiment: Experiment) -> dict[str, str]:
 
 
 def check_locations(experiment: Experiment, options: Mapping[str, str | None]) -> None:
-    """Raises InputError if the experiment, or an option of the command that names a place, reads or writes below the
-    working folder, of which a job has a copy alone."""
+    """Raise InputError if a location is inside the working folder, of which a job has only a copy.
+
+    Args:
+        experiment: has locations in its settings.
+        options: locations in options of the command, by option.
+    """
     given = {option: place for option, place in options.items() if place is not None}
     for setting, place in {**locations(experiment), **given}.items():
         if "://" not in place and not place.startswith(("/", "~")):
@@ -77,16 +81,16 @@ def check_locations(experiment: Experiment, options: Mapping[str, str | None]) -
 
 
 def pack(folder: Path, file: str, experiment: Experiment, max_bytes: int) -> tuple[Package, str]:
-    """The working folder without the data of the experiment, and the path of its file in it.
+    """Return the files of the working folder without the experiment's data, and the path of its file among them.
 
     Raises:
-        InputError: the file is not among what is packed, or too much is.
+        InputError: the experiment file is not packed, or the files are too big.
     """
     root, path = folder.resolve(), Path(file).resolve()
     if not path.is_relative_to(root):
         raise InputError(f"{file}: expected an experiment file in the working folder {root}; see --working-dir")
     places = list(locations(experiment).values())
-    with suppress(InputError):  # it may be complete with --set alone
+    with suppress(InputError):  # the file may be incomplete without --set
         places += locations(load(file)).values()
     packed = package(root, [Path(absolute(place)) for place in places if "://" not in place], max_bytes)
     inside = path.relative_to(root).as_posix()
@@ -98,14 +102,14 @@ def pack(folder: Path, file: str, experiment: Experiment, max_bytes: int) -> tup
 def submit(
     arguments: Sequence[str], packed: Package, environment: ForwardedEnvironment, address: str, name: str
 ) -> Job:
-    """Send a job that runs `mtl-ray` with these arguments in a copy of the packed folder.
+    """Start a job that runs `mtl-ray` with these arguments in a copy of the packed folder.
 
     Raises:
-        InputError: no cluster answers at the address, or it wants another token.
+        InputError: no cluster answers at the address, or it expects another token.
         SubmissionError: the cluster does not take the job.
     """
     quiet_job_client()
-    os.environ["RAY_API_SERVER_ADDRESS"] = address  # the client would rather go where RAY_ADDRESS says
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # otherwise the client prefers RAY_ADDRESS
     where, token = f"--address {address}", "expected the token of this cluster as RAY_AUTH_TOKEN"
     try:
         client = JobSubmissionClient(address)
@@ -116,7 +120,7 @@ def submit(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "working_folder.zip"
         packed.write(file)
-        runtime = {"working_dir": str(file), "env_vars": environment.variables, "worker_process_setup_hook": OPEN}
+        runtime = {"working_dir": str(file), "env_vars": environment.variables, "worker_process_setup_hook": SETUP_HOOK}
         command = shlex.join(["python", "-m", "mtl_ray.cli", *arguments])
         submission = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
         end = time.monotonic() + PATIENCE
@@ -131,9 +135,9 @@ def submit(
 
 
 def follow(job: Job, echo: Callable[[str], None]) -> int:
-    """Copy the job's output until it ends; returns its exit code.
+    """Copy the job's output until it ends, and return its exit code.
 
-    Ctrl-C ends that with 130 and leaves the job running; a second one within `SECOND_THOUGHTS` stops the job.
+    Ctrl-C ends this with 130 and leaves the job running; a second one within `STOP_WINDOW` stops the job.
 
     Raises:
         SubmissionError: the cluster did not answer for `PATIENCE`.
@@ -143,8 +147,8 @@ def follow(job: Job, echo: Callable[[str], None]) -> int:
     interrupted = None
     while not reader.ended.is_set():
         try:
-            reader.ended.wait(0.1)  # `Thread.join` would take a thread for ended that a Ctrl-C finds it waiting for
-            if interrupted is not None and time.monotonic() > interrupted + SECOND_THOUGHTS:
+            reader.ended.wait(0.1)  # after Ctrl-C, `Thread.join` would take the thread for ended
+            if interrupted is not None and time.monotonic() > interrupted + STOP_WINDOW:
                 echo(f"the job goes on; its output: {job.command('logs')} --follow")
                 return 130
         except KeyboardInterrupt:
@@ -178,13 +182,13 @@ def _wait(job: Job) -> None:
 
 
 class _Output(Thread):
-    """Copies the output of a job to that of this process until the job ends, over lost connections."""
+    """A thread that copies a job's output until the job ends, and reconnects after a lost connection."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(daemon=True)
         self.job, self.written = job, 0
         self.failure: Exception | None = None
-        """Why it was given up."""
+        """The error after which it gave up."""
         self.ended = Event()
 
     def run(self) -> None:
@@ -209,7 +213,7 @@ class _Output(Thread):
             time.sleep(1)
 
     async def _copy(self) -> None:
-        """Copy what a new connection does not merely repeat."""
+        """Copy the output. A new connection starts from its beginning, so skip what is written already."""
         seen = 0
         async for text in self.job.client.tail_job_logs(self.job.name):
             sys.stdout.write(text[max(0, self.written - seen) :])

@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 def comparison_plot(comparison: Comparison) -> "Figure":
-    """Mean and standard deviation of every variant: by segment, a panel a metric; or along the curve."""
+    """Draw mean and standard deviation of every variant: by segment with a panel per metric, or along the curve."""
     return _curve_plot(comparison) if comparison.settings.curve else _segment_plot(comparison)
 
 
 def _variants(comparison: Comparison) -> tuple[list[str], list[str]]:
-    """The trained variants and the predictions without a model that have rows."""
+    """Return the trained variants and the predictions without a model that have rows."""
     found = {(row.variant, row.trained) for row in comparison.rows}
     others = dict.fromkeys(row.variant for row in comparison.rows if not row.trained)
     return [v for v in comparison.settings.variants if (v, True) in found], list(others)
 
 
 def _curve_plot(comparison: Comparison) -> "Figure":
-    """A panel a metric and segment, the points of the curve evenly apart."""
+    """Draw a panel per metric and segment, with the points of the curve evenly apart."""
     places = list(dict.fromkeys((row.key, row.segment) for row in comparison.rows))
     trained, others = _variants(comparison)
     points = sorted(comparison.settings.curve)
@@ -56,7 +56,7 @@ def _curve_plot(comparison: Comparison) -> "Figure":
 
 
 def _segment_plot(comparison: Comparison) -> "Figure":
-    """A panel a metric, its segments side by side."""
+    """Draw a panel per metric, with its segments side by side."""
     keys = list(dict.fromkeys(row.key for row in comparison.rows))
     trained, others = _variants(comparison)
     figure, axes = panels(len(keys), 2, width=6.4, height=3.6)
@@ -90,16 +90,16 @@ def _segment_plot(comparison: Comparison) -> "Figure":
 
 
 def variant_curves(
-    comparison: Comparison, cells: Sequence[GridRun], results: Mapping[str, Mapping[str, Any]]
+    comparison: Comparison, grid_runs: Sequence[GridRun], results: Mapping[str, Mapping[str, Any]]
 ) -> "Figure":
-    """A panel a metric: its mean over a variant's trainings, on validation rows, by epoch."""
+    """Draw a panel per metric: its mean over a variant's trainings, on validation rows, by epoch."""
     keys = list(dict.fromkeys(row.key for row in comparison.rows))
     figure, axes = panels(len(keys), 2, width=6.4)
     handles = {}
     for axis, key in zip(axes, keys, strict=True):
         for color, variant in zip(cycle(COLORS), comparison.settings.variants, strict=False):
             found: dict[int, list[float]] = {}
-            for metrics in (m for c in cells if c.variant == variant for m in results[c.name]["history"]):
+            for metrics in (m for r in grid_runs if r.variant == variant for m in results[r.name]["history"]):
                 if (value := metrics.get(f"valid/{key}")) is not None:
                     found.setdefault(int(metrics["epoch"]), []).append(value)
             if found:
@@ -111,7 +111,10 @@ def variant_curves(
 
 
 def affinity_map(affinity: Mapping[str, Mapping[str, float]]) -> "Figure":
-    """What a step on a task (row) does to the loss of another (column); its own, of another size, is left out."""
+    """Draw what a step on a task (row) does to the loss of another (column).
+
+    The effect on its own loss is left out, since it is of another size.
+    """
     table = {a: {b: math.nan if a == b else affinity[a].get(b, math.nan) for b in affinity} for a in affinity}
     largest = max((abs(v) for row in table.values() for v in row.values() if not math.isnan(v)), default=0.0) or 1.0
     title = "after a step on the row's task\nthe column's loss falls (blue) or rises (red)"

@@ -1,4 +1,4 @@
-"""The trainings that `compare` declares, each a whole experiment, checked before anything starts."""
+"""The trainings that `compare` declares, each a whole experiment, checked before any of them starts."""
 
 from dataclasses import dataclass
 
@@ -13,38 +13,39 @@ from mtl_ray.schema import segments
 
 @dataclass(frozen=True)
 class GridRun:
-    """One training of the grid, by one worker. Cells of the same fold and seed are compared in pairs."""
+    """One training of the grid, by one worker. Runs of the same fold and seed are compared in pairs."""
 
     variant: str
     fold: str | None
     seed: int
     experiment: Experiment
     point: float | None = None
-    """Of the curve."""
+    """Point of the curve, if the grid has one."""
 
     @property
     def name(self) -> str:
-        """Unique in the grid: `VARIANT[@POINT]/[FOLD-]seedN`."""
+        """The name in the grid: `VARIANT[@POINT]/[FOLD-]seedN`."""
         return f"{at_point(self.variant, self.point)}/{f'{self.fold}-' if self.fold else ''}seed{self.seed}"
 
 
 def at_point(variant: str, point: float | None) -> str:
-    """The name of a variant at a point of the curve."""
+    """Return the name of a variant at a point of the curve."""
     return variant if point is None else f"{variant}@{point:g}"
 
 
 def grid(experiment: Experiment) -> list[GridRun]:
-    """All cells, seed by seed and fold by fold, so that complete pairs come early.
+    """Return all runs, seed by seed and fold by fold, so that complete pairs come early.
 
     Raises:
-        InputError: there is no `compare` section, a variant is no experiment, or a metric or segment does not exist.
+        InputError: there is no section `compare`, a variant is no valid experiment, or a metric or segment does not
+            exist.
     """
     compare = experiment.compare
     if compare is None:
         raise InputError("compare: expected a section `compare` with `variants` and `baseline` in the experiment file")
-    # A variant may lack a task on which the gate looks; nothing of a comparison is promoted.
+    # Nothing of a comparison is promoted, and a variant may lack a task that the promotion gate names.
     base = experiment.model_copy(update={"compare": None, "promotion": PromotionConfig()})
-    cells = []
+    grid_runs = []
     for seed in compare.seeds:
         for fold, fold_changes in (compare.folds or {None: {}}).items():
             where = "compare.seeds" if fold is None else f"compare.folds.{fold}"
@@ -53,25 +54,25 @@ def grid(experiment: Experiment) -> list[GridRun]:
                 at = override(common, point_changes, f"compare.curve.{point}:") if point_changes else common
                 for variant, changes in compare.variants.items():
                     changed = override(at, changes, f"compare.variants.{variant}:")
-                    cells.append(GridRun(variant, fold, seed, changed, point))
-    _check_metrics(compare, cells)
+                    grid_runs.append(GridRun(variant, fold, seed, changed, point))
+    _check_metrics(compare, grid_runs)
     _check_segments(compare, experiment)
-    return cells
+    return grid_runs
 
 
-def compared_metrics(compare: CompareConfig, cells: list[GridRun]) -> list[str]:
-    """Keys `TASK/METRIC` in the order of the table: the declared ones, or the first metric of each task."""
+def compared_metrics(compare: CompareConfig, grid_runs: list[GridRun]) -> list[str]:
+    """Return the keys `TASK/METRIC` of the table: the declared ones, or the first metric of each task."""
     if compare.metrics:
         return list(compare.metrics)
-    tasks = {name: task for cell in cells for name, task in cell.experiment.tasks.items()}
+    tasks = {name: task for each in grid_runs for name, task in each.experiment.tasks.items()}
     return [f"{name}/{first_metric(task)}" for name, task in tasks.items()]
 
 
-def _check_metrics(compare: CompareConfig, cells: list[GridRun]) -> None:
+def _check_metrics(compare: CompareConfig, grid_runs: list[GridRun]) -> None:
     known = {
         f"{name}/{metric}": None
-        for cell in cells
-        for name, task in cell.experiment.tasks.items()
+        for each in grid_runs
+        for name, task in each.experiment.tasks.items()
         for metric in directed_metrics(task)
     }
     for key in compare.metrics:

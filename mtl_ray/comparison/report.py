@@ -1,4 +1,4 @@
-"""The report of a comparison: a verdict in words a variant, then the picture, the table and the learning curves."""
+"""The report of a comparison: a sentence per variant, then the figure, the table and the learning curves."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,23 +9,23 @@ from mtl_ray.comparison.results import HEADER, Comparison, comparison_of, descri
 from mtl_ray.config import Experiment
 from mtl_ray.errors import InputError
 from mtl_ray.reporting.html import HtmlReport
-from mtl_ray.storage import Folder
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.tracking.tracked_run import Run
 
 
 def compare_report(
-    comparison: Comparison, cells: Sequence[GridRun], results: Mapping[str, Mapping[str, Any]]
+    comparison: Comparison, grid_runs: Sequence[GridRun], results: Mapping[str, Mapping[str, Any]]
 ) -> HtmlReport:
-    """The report of a finished comparison.
+    """Return the report of a finished comparison.
 
     Args:
-        comparison: what was found.
-        cells: the grid.
-        results: by name of the cell, what `run_cell` returned.
+        comparison: its results.
+        grid_runs: the grid.
+        results: by name of the run, what `run_single_process` returned.
     """
     settings = comparison.settings
     report = HtmlReport(f"{comparison.experiment.name}: comparison")
-    for line in verdict(comparison):
+    for line in summary(comparison):
         report.text(line)
     report.heading("Curves" if settings.curve else "By segment")
     report.figure(
@@ -44,15 +44,15 @@ def compare_report(
     report.text(f"Seeds {', '.join(map(str, settings.seeds))}{folds}. {comparison.method().replace('`', '')}")
     report.table(HEADER, [row.cells() for row in comparison.rows])
     report.heading("Learning curves")
-    figure = variant_curves(comparison, cells, results)
+    figure = variant_curves(comparison, grid_runs, results)
     report.figure(
         figure, "Metrics of the validation rows by epoch, mean over each variant's trainings.", "learning_curves"
     )
     return report
 
 
-def verdict(comparison: Comparison) -> Iterator[str]:
-    """A sentence a variant: where it is better or worse than the baseline, and where nothing was found."""
+def summary(comparison: Comparison) -> Iterator[str]:
+    """Yield a sentence per variant: where it is better or worse than the baseline, and where no difference shows."""
     settings = comparison.settings
     yield (
         f"Each variant is set against {settings.baseline} on the same {settings.split} rows, over "
@@ -70,34 +70,35 @@ def verdict(comparison: Comparison) -> Iterator[str]:
                 f"{row.key} of {'all rows' if row.segment == 'all' else row.segment}"
                 f"{'' if row.point is None else f' at {row.point:g}'} ({row.difference:+.4f})"
                 for row in rows
-                if row.verdict == word
+                if row.outcome == word
             ]
             if found:
                 told.append(f"{word} on {', '.join(found)}")
-        silent = sum(row.verdict not in ("better", "worse") for row in rows)
+        silent = sum(row.outcome not in ("better", "worse") for row in rows)
         if silent:
             told.append(f"no difference shown on {silent} of {len(rows)} metrics and segments")
         if told:
             yield f"{variant}: {'; '.join(told)}."
 
 
-def read_results(folder: Folder, cells: Sequence[GridRun]) -> dict[str, dict[str, Any]]:
-    """Results of the cells of a comparison that are there, by name."""
-    place = folder / "cells"
-    return {c.name: place.read_json(f"{c.name}.json") for c in cells if place.exists(f"{c.name}.json")}
+def read_results(folder: RunFolder, grid_runs: Sequence[GridRun]) -> dict[str, dict[str, Any]]:
+    """Return the results of the runs of a comparison that have finished, by name."""
+    files = folder.grid_runs
+    return {each.name: files.read(each.name) for each in grid_runs if files.exists(each.name)}
 
 
-def write_report(experiment: Experiment, folder: Folder, run: Run) -> None:
-    """Write `report.html` and its pictures into the folder of a comparison that ended, and log them.
+def write_report(experiment: Experiment, folder: RunFolder, run: Run) -> None:
+    """Write `report.html` and its pictures into the folder of a finished comparison, and log them.
 
     Raises:
-        InputError: the comparison did not end.
+        InputError: the comparison has not finished.
     """
-    cells = grid(experiment)
-    results = read_results(folder, cells)
-    if len(results) < len(cells):
+    grid_runs = grid(experiment)
+    results = read_results(folder, grid_runs)
+    if len(results) < len(grid_runs):
         raise InputError(
-            f"{folder}: {len(results)} of {len(cells)} cells are there, so there is nothing to report; "
+            f"{folder}: {len(results)} of {len(grid_runs)} cells are there, so there is nothing to report; "
             "resume it with --resume"
         )
-    run.keep(compare_report(comparison_of(experiment, cells, results), cells, results).files())
+    report = compare_report(comparison_of(experiment, grid_runs, results), grid_runs, results)
+    folder.keep_report(report, run)

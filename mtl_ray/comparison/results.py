@@ -1,4 +1,4 @@
-"""The table of a comparison: variant by task by segment, each beside the baseline and with a paired test."""
+"""The results of a comparison: each variant on each metric and segment, with a paired test against the baseline."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +17,7 @@ from mtl_ray.evaluation.significance import Summary, holm, paired_p, summarize
 from mtl_ray.schema import segment_key
 
 Values = dict[str, float]
-"""A metric by unit: by fold where there are several, its mean over the seeds; otherwise by seed."""
+"""A metric by unit. With several folds, units are folds and values are means over the seeds; otherwise seeds."""
 
 HEADER = ("task", "metric", "segment", "rows", "variant", "mean", "sd", "n", "difference", "p (Holm)", "verdict")
 NUMBERS = ("rows", "mean", "sd", "n", "difference", "p (Holm)")
@@ -34,20 +34,21 @@ class Row:
     trained: bool
     """False for a prediction without a model (see `mtl_ray.evaluation.baselines`)."""
     num_rows: float
-    """Labelled rows of the segment, mean over the units."""
+    """Mean number of labelled rows over the units."""
     summary: Summary
     difference: float | None = None
-    """Mean of the variant minus the baseline, over the units that have both."""
+    """Mean difference to the baseline, over the units that have both."""
     p: float | None = None
     p_holm: float | None = None
     """`p` corrected for all tests of the table."""
-    verdict: str = ""
+    outcome: str = ""
+    """Outcome of the test: `better`, `worse`, `no evidence`, or why there is no test."""
     point: float | None = None
-    """Of the curve."""
+    """Point of the curve, if there is one."""
 
     @property
     def label(self) -> str:
-        """The variant, and at which point of the curve."""
+        """The variant and its point of the curve; in parentheses if it is not trained."""
         name = at_point(self.variant, self.point)
         return name if self.trained else f"({name})"
 
@@ -57,7 +58,7 @@ class Row:
         return f"{self.task}/{self.metric}"
 
     def cells(self) -> list[str]:
-        """The columns of `HEADER` as texts."""
+        """Return the columns of `HEADER` as texts."""
         mean, sd, n = self.summary.mean, self.summary.sd, self.summary.n
         return [
             self.task,
@@ -70,20 +71,20 @@ class Row:
             str(n),
             "-" if self.difference is None else f"{self.difference:+.4f}",
             "-" if self.p_holm is None else f"{self.p_holm:.3g}",
-            self.verdict,
+            self.outcome,
         ]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found."""
+    """The results of `compare`."""
 
     experiment: Experiment
     settings: CompareConfig
     rows: list[Row]
 
     def table(self) -> Table:
-        """For the terminal."""
+        """Return the table for the terminal."""
         result = Table(title=f"{self.experiment.name}: {self.settings.split} rows, against {self.settings.baseline}")
         for title in HEADER:
             result.add_column(title, justify="right" if title in NUMBERS else "left")
@@ -95,7 +96,7 @@ class Comparison:
         return result
 
     def markdown(self, command: str) -> str:
-        """The same as a report file, with how it was made."""
+        """Return the table as a Markdown file that says how it was made."""
         settings = self.settings
         variants = (f"- `{name}`: {describe_changes(changes)}" for name, changes in settings.variants.items())
         folds = f"; folds {', '.join(settings.folds)}" if settings.folds else ""
@@ -118,7 +119,7 @@ class Comparison:
         return "\n".join(lines) + "\n"
 
     def method(self) -> str:
-        """What the columns mean and how differences were tested."""
+        """Return the explanation of the columns and of the tests."""
         tests = sum(row.p is not None for row in self.rows)
         unit = "folds, over whose seeds a value is averaged" if len(self.settings.folds) > 1 else "seeds"
         return (
@@ -128,49 +129,52 @@ class Comparison:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the results in a form for JSON."""
         keys = (segment_key(self.settings.split, row.task, row.metric, row.segment) for row in self.rows)
         named = zip(keys, self.rows, strict=True)
         metrics = {f"{at_point(row.variant, row.point)}/{key}": row.summary.mean for key, row in named}
         return {
             "settings": self.settings.model_dump(mode="json"),
             "metrics": metrics,
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [
+                {"verdict" if name == "outcome" else name: value for name, value in asdict(row).items()}
+                for row in self.rows
+            ],
         }
 
 
 def comparison_of(
-    experiment: Experiment, cells: Sequence[GridRun], results: Mapping[str, Mapping[str, Any]]
+    experiment: Experiment, grid_runs: Sequence[GridRun], results: Mapping[str, Mapping[str, Any]]
 ) -> Comparison:
-    """Compare the variants of finished cells.
+    """Compare the variants of a grid whose runs have finished.
 
     Args:
-        experiment: with the section `compare`.
-        cells: the grid.
-        results: by name of the cell, what `run_cell` returned.
+        experiment: has a section `compare`.
+        grid_runs: the grid.
+        results: by name of the run, what `run_single_process` returned.
     """
     settings = experiment.compare
     assert settings is not None
     rows = []
-    for key in compared_metrics(settings, list(cells)):
+    for key in compared_metrics(settings, list(grid_runs)):
         for segment in settings.segments:
             for point in settings.curve or (None,):
-                found = [(cell, results[cell.name]) for cell in cells if cell.point == point]
+                found = [(each, results[each.name]) for each in grid_runs if each.point == point]
                 rows += [replace(row, point=point) for row in _rows(settings, found, key, segment)]
     corrected = holm({place: row.p for place, row in enumerate(rows) if row.p is not None})
     for place, p in corrected.items():
-        rows[place] = replace(rows[place], p_holm=p, verdict=_verdict(rows[place], p, settings.level))
+        rows[place] = replace(rows[place], p_holm=p, outcome=_outcome(rows[place], p, settings.level))
     return Comparison(experiment, settings, rows)
 
 
 def _rows(
     settings: CompareConfig, found: Sequence[tuple[GridRun, Mapping[str, Any]]], key: str, segment: str
 ) -> Iterator[Row]:
-    """Each variant, then each prediction without a model, that has this metric."""
+    """Yield a row for each variant, then for each prediction without a model, that has this metric."""
     task, _, metric = key.partition("/")
 
     def values(name: str, variant: str) -> Values:
-        return _by_unit(settings, [(c, result["metrics"]) for c, result in found if c.variant == variant], name)
+        return _by_unit(settings, [(r, result["metrics"]) for r, result in found if r.variant == variant], name)
 
     full, count = (segment_key(settings.split, task, name, segment) for name in (metric, "count"))
     variants = [settings.baseline, *(v for v in settings.variants if v != settings.baseline)]
@@ -183,46 +187,48 @@ def _rows(
             task, metric, segment, variant, True, float(np.mean(list(own_rows.values()))), summarize([*own.values()])
         )
         if variant == settings.baseline:
-            yield replace(row, verdict="baseline")
+            yield replace(row, outcome="baseline")
         else:
             yield _tested(row, own, reference, same_rows=own_rows == reference_rows)
     for name in BASELINES:
         # All variants have the same rows and labels, so any that has the task will do.
         for variant in variants:
-            own = _by_unit(settings, [(c, r["baselines"][name]) for c, r in found if c.variant == variant], full)
+            own = _by_unit(
+                settings, [(r, result["baselines"][name]) for r, result in found if r.variant == variant], full
+            )
             if own:
                 num_rows = float(np.mean(list(values(count, variant).values())))
                 yield Row(task, metric, segment, name, False, num_rows, summarize([*own.values()]))
                 break
 
 
-def _by_unit(settings: CompareConfig, cells: Sequence[tuple[GridRun, Mapping[str, float]]], key: str) -> Values:
-    """The metric by unit; seeds of a fold share its rows, so several folds are the units, not their seeds."""
-    found: dict[str, list[float]] = {}
-    for cell, metrics in cells:
+def _by_unit(settings: CompareConfig, found: Sequence[tuple[GridRun, Mapping[str, float]]], key: str) -> Values:
+    """Return the metric by unit. Seeds of a fold share its rows, so with several folds the folds are the units."""
+    by_unit: dict[str, list[float]] = {}
+    for grid_run, metrics in found:
         if key in metrics:
-            unit = str(cell.fold) if len(settings.folds) > 1 else str(cell.seed)
-            found.setdefault(unit, []).append(metrics[key])
-    return {unit: float(np.mean(values)) for unit, values in found.items()}
+            unit = str(grid_run.fold) if len(settings.folds) > 1 else str(grid_run.seed)
+            by_unit.setdefault(unit, []).append(metrics[key])
+    return {unit: float(np.mean(values)) for unit, values in by_unit.items()}
 
 
 def _tested(row: Row, own: Values, reference: Values, *, same_rows: bool) -> Row:
-    """The row with its difference and uncorrected p value, or why there is none."""
+    """Return the row with its difference and uncorrected p value, or the reason why there is none."""
     units = [unit for unit in own if unit in reference]
     if not units:
-        return replace(row, verdict="no test: the baseline has no value")
+        return replace(row, outcome="no test: the baseline has no value")
     if not same_rows:
-        return replace(row, verdict="no test: other rows than the baseline")
+        return replace(row, outcome="no test: other rows than the baseline")
     mine, theirs = [own[u] for u in units], [reference[u] for u in units]
     difference = float(np.mean(np.subtract(mine, theirs)))
     p = paired_p(mine, theirs)
     if p is not None:
         return replace(row, difference=difference, p=p)
     reason = "a single pair" if len(units) < 2 else "equal" if difference == 0 else "differences do not vary"
-    return replace(row, difference=difference, verdict=reason if reason == "equal" else f"no test: {reason}")
+    return replace(row, difference=difference, outcome=reason if reason == "equal" else f"no test: {reason}")
 
 
-def _verdict(row: Row, p: float, level: float) -> str:
+def _outcome(row: Row, p: float, level: float) -> str:
     assert row.difference is not None
     if p >= level:
         return "no evidence"
@@ -230,7 +236,7 @@ def _verdict(row: Row, p: float, level: float) -> str:
 
 
 def describe_changes(changes: Mapping[str, Any]) -> str:
-    """What a variant changes, in words."""
+    """Return what a variant changes, in words."""
     if not changes:
         return "the file as it stands"
     return ", ".join(

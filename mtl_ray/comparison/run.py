@@ -1,4 +1,4 @@
-"""`compare`: a grid of variants, folds and seeds, trained side by side through Ray; finished cells survive a stop."""
+"""`compare`: train a grid of variants, folds and seeds side by side through Ray; finished trainings survive a stop."""
 
 import json
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from mtl_ray.comparison.results import Comparison, comparison_of
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
+from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.parallel import train_in_parallel
-from mtl_ray.runs.run_folder import finish_on_exit, new_name, read_note, write_note
-from mtl_ray.storage import Folder
-from mtl_ray.tracking.registry import stage_warm_start
+from mtl_ray.runs.run_folder import RunFolder
+from mtl_ray.runs.warm_start import stage_warm_start
 from mtl_ray.tracking.tracked_run import Run
 
 
@@ -24,7 +24,7 @@ class Compared:
     """A finished comparison, and where its files are."""
 
     name: str
-    folder: Folder
+    folder: RunFolder
     run_id: str | None
     comparison: Comparison
 
@@ -32,48 +32,48 @@ class Compared:
 def compare(
     experiment: Experiment, resume: str | None = None, echo: Callable[[str], None] = print, command: str = ""
 ) -> Compared:
-    """Train every cell of `experiment.compare` that is not there yet, and compare the variants.
+    """Train every run of the grid `experiment.compare` that has not finished, and compare the variants.
 
-    Leaves `report.html`, `comparison.md`, `comparison.json` and `cells/VARIANT/[FOLD-]seedN.json` in the run's folder;
-    one MLflow run with one child a cell.
+    The run's folder receives `report.html`, `comparison.md`, `comparison.json` and
+    `cells/VARIANT/[FOLD-]seedN.json`; MLflow one run with a child per training.
 
     Args:
-        experiment: with a section `compare`.
-        resume: name of an earlier comparison of the same experiment that did not end.
-        report: receives lines of text for the user.
+        experiment: has a section `compare`.
+        resume: name of an unfinished comparison of the same experiment.
+        echo: receives lines of text for the user.
         command: the command line that asks for it, for the report.
 
     Raises:
-        InputError: a variant is no experiment, its data are bad, or `resume` names no run of this experiment.
+        InputError: a variant is no valid experiment, its data are bad, or `resume` names no run of this experiment.
     """
-    cells = grid(experiment)
+    grid_runs = grid(experiment)
     settings = experiment.compare
     assert settings is not None
     name = resume or new_name(experiment, "-compare")
-    folder = Folder(experiment.training.output) / name
-    note = read_note("compare", experiment, folder) if resume else None
-    finished = read_results(folder, cells)
-    missing = [cell for cell in cells if cell.name not in finished]
-    missing = [replace(cell, experiment=stage_warm_start(cell.experiment, folder)) for cell in missing]
+    folder = RunFolder.of(experiment, name)
+    record = folder.record_to_resume("compare", experiment) if resume else None
+    finished = read_results(folder, grid_runs)
+    missing = [each for each in grid_runs if each.name not in finished]
+    missing = [replace(each, experiment=stage_warm_start(each.experiment, folder)) for each in missing]
     connect()
     check_storage(experiment)
     prepared = _prepare(missing, echo)
-    if note:
-        run = Run(note["tracking_uri"], note["run_id"], folder)
-        echo(f"resuming run {name}: {len(finished)} of {len(cells)} cells are there")
+    if record:
+        run = record.tracked_run(folder)
+        echo(f"resuming run {name}: {len(finished)} of {len(grid_runs)} cells are there")
     else:
         run = Run.start(experiment, name, folder.create())
-        write_note("compare", experiment, folder, run)
+        folder.write_record("compare", experiment, run)
         run.log_experiment(experiment, None)
-        echo(f"run {name}: {len(cells)} cells; if it is interrupted, continue with: {_resume_command(name)}")
-    with finish_on_exit(run, echo, _resume_command(name), lambda: f" with {len(finished)} of {len(cells)} cells"):
-        trained = {cell.name: (cell.experiment, prepared[cell.name]) for cell in missing}
-        for cell, result in train_in_parallel(trained, "cells", settings.split, settings.cpus_per_cell, run, name):
-            finished[cell] = result
-            echo(f"{len(finished)}/{len(cells)} {cell}: {result['seconds']:.0f} s")
-        comparison = comparison_of(experiment, cells, finished)
-        numbers = json.dumps(comparison.to_dict(), indent=2) + "\n"
-        run.keep({"comparison.md": comparison.markdown(command), "comparison.json": numbers})
+        echo(f"run {name}: {len(grid_runs)} cells; if it is interrupted, continue with: {_resume_command(name)}")
+    with finish_on_exit(run, echo, _resume_command(name), lambda: f" with {len(finished)} of {len(grid_runs)} cells"):
+        trainings = {each.name: (each.experiment, prepared[each.name]) for each in missing}
+        results = train_in_parallel(trainings, folder.grid_runs, settings.split, settings.cpus_per_cell, run, name)
+        for trained, result in results:
+            finished[trained] = result
+            echo(f"{len(finished)}/{len(grid_runs)} {trained}: {result['seconds']:.0f} s")
+        comparison = comparison_of(experiment, grid_runs, finished)
+        folder.keep_comparison(comparison.markdown(command), comparison.to_dict(), run)
         write_report(experiment, folder, run)
     return Compared(name, folder, run.run_id, comparison)
 
@@ -82,14 +82,14 @@ def _resume_command(name: str) -> str:
     return f"mtl-ray compare EXPERIMENT --resume {name}"
 
 
-def _prepare(cells: list[GridRun], echo: Callable[[str], None]) -> dict[str, Prepared]:
-    """The data set of each cell; made once for all cells with the same settings of the data."""
+def _prepare(grid_runs: list[GridRun], echo: Callable[[str], None]) -> dict[str, Prepared]:
+    """Return the data set of each run by name, made once for all runs with the same settings of the data."""
     made: dict[str, Prepared] = {}
     result = {}
-    for cell in cells:
-        shape = cell.experiment.model_dump(mode="json", include={"data", "features", "tasks"})
-        key = json.dumps([cell.experiment.data_seed, shape])
+    for each in grid_runs:
+        settings = each.experiment.model_dump(mode="json", include={"data", "features", "tasks"})
+        key = json.dumps([each.experiment.data_seed, settings])
         if key not in made:
-            made[key] = prepare(cell.experiment, echo)
-        result[cell.name] = made[key]
+            made[key] = prepare(each.experiment, echo)
+        result[each.name] = made[key]
     return result

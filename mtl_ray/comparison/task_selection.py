@@ -1,44 +1,42 @@
-"""`compare --affinity`: which auxiliary tasks to train with a target, from one training run."""
+"""`compare --affinity`: find out from one training which auxiliary tasks help a target."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
 
 import ray
-import yaml
 from rich.table import Table
 
 from mtl_ray.balancing.affinity import affinity_of, helpful_tasks
 from mtl_ray.cluster.session import connect
 from mtl_ray.comparison.figures import affinity_map
-from mtl_ray.config import Experiment, override, parse
+from mtl_ray.config import Experiment, override
 from mtl_ray.data.prepare import prepare
 from mtl_ray.errors import InputError
 from mtl_ray.reporting.figures import png
-from mtl_ray.runs.run_folder import new_name
-from mtl_ray.storage import Folder
-from mtl_ray.tracking.registry import stage_warm_start
+from mtl_ray.runs.lifecycle import new_name
+from mtl_ray.runs.run_folder import RunFolder
+from mtl_ray.runs.warm_start import stage_warm_start
 from mtl_ray.training.single_process import start_single_process
 
 EVERY = 10
-"""Steps between two looks, where the experiment sets no `training.affinity_every`: a look costs a step a task."""
+"""Steps between two measurements if `training.affinity_every` is not set. One costs a step per task."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """How much a step on one task lowers the loss of another, and what follows for a target."""
+    """The affinities between tasks, and the tasks that help a target."""
 
     target: str
     affinity: dict[str, dict[str, float]]
-    """By task that steps, by task whose loss is looked at: mean over the run; a pair without labels is absent."""
+    """Relative fall of a loss (mean over the run) by task that steps and task of the loss; absent without labels."""
     helpful: list[str]
     """Auxiliary tasks with a positive affinity to the target, the best first."""
-    folder: Folder
+    folder: RunFolder
 
     def table(self) -> Table:
-        """For the terminal."""
+        """Return a table for the terminal."""
         result = Table(title="affinity: relative fall of a task's loss (column) after a step on a task (row)")
         result.add_column("step on")
         for task in self.affinity:
@@ -49,10 +47,10 @@ class Selection:
 
 
 def select_tasks(experiment: Experiment, target: str, echo: Callable[[str], None] = print) -> Selection:
-    """Train once with all tasks, measure lookahead affinity (Fifty et al. 2021), suggest the tasks that help `target`.
+    """Train once with all tasks, measure lookahead affinity (Fifty et al. 2021) and suggest tasks that help `target`.
 
-    Leaves `affinity.json`, `affinity.png` and `suggested.yaml`, the experiment with the target and the suggested tasks
-    alone, in a folder under `training.output`.
+    A folder under `training.output` receives `affinity.json`, `affinity.png` and `suggested.yaml`: the experiment with
+    only the target and the suggested tasks.
 
     Raises:
         InputError: `target` is no task, or bad data.
@@ -62,7 +60,8 @@ def select_tasks(experiment: Experiment, target: str, echo: Callable[[str], None
             f"--affinity {target}: expected one of at least two tasks; found {', '.join(experiment.tasks)}"
         )
     name = new_name(experiment, "-affinity")
-    folder = (Folder(experiment.training.output) / name).create()
+    folder = RunFolder.of(experiment, name)
+    folder.create()
     every = experiment.training.affinity_every or EVERY
     settings = override(experiment, {"training.affinity_every": every, "compare": None})
     settings = stage_warm_start(settings, folder)
@@ -76,11 +75,8 @@ def select_tasks(experiment: Experiment, target: str, echo: Callable[[str], None
         if seen := [epoch[a][b] for epoch in epochs if b in epoch.get(a, {})]:
             affinity[a][b] = fmean(seen)
     selection = Selection(target, affinity, helpful_tasks(affinity, target), folder)
-    folder.write_bytes("affinity.png", png(affinity_map(affinity)))
-    numbers = {"target": target, "affinity": affinity, "helpful": selection.helpful}
-    folder.write_bytes("affinity.json", (json.dumps(numbers, indent=2) + "\n").encode())
-    kept = experiment.model_dump(mode="json", exclude_unset=True, exclude={"compare"})
-    kept["tasks"] = {n: t for n, t in kept["tasks"].items() if n in (target, *selection.helpful)}
-    parse(kept, "suggested.yaml")
-    folder.write_bytes("suggested.yaml", yaml.safe_dump(kept, sort_keys=False).encode())
+    suggested = experiment.model_dump(mode="json", exclude_unset=True, exclude={"compare"})
+    suggested["tasks"] = {n: t for n, t in suggested["tasks"].items() if n in (target, *selection.helpful)}
+    results = {"target": target, "affinity": affinity, "helpful": selection.helpful}
+    folder.write_task_selection(results, png(affinity_map(affinity)), suggested)
     return selection

@@ -8,32 +8,32 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field
 from mtl_ray.config.base import Section
 
 Changes = dict[str, Any]
-"""Dotted path -> value, as for `--set`; null at `tasks.NAME` or `features.NAME` removes the entry."""
+"""Values by dotted path, as for `--set`; null at `tasks.NAME` or `features.NAME` removes the entry."""
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 class CompareConfig(Section):
     variants: Annotated[dict[str, Changes], Field(min_length=1)]
-    """By name, what differs from the rest of this file; `{}` is the file as it stands."""
+    """Changes to the rest of this file, by name of the variant; `{}` is the file as it stands."""
     baseline: str
-    """The variant that the others are tested against."""
+    """Variant that the others are tested against."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
     """Values of `seed`. Unless `data.seed` is set they also seed the split, so each has its own data set."""
     folds: dict[str, Changes] = Field(default={})
-    """By name, what a fold changes; every variant is trained on every fold with every seed."""
+    """Changes by name of the fold; every variant is trained on every fold with every seed."""
     curve: dict[NonNegativeFloat, Changes] = Field(default={})
-    """Of a curve, by point what changes there: every variant is trained at every point, and tested at each against the
-    baseline. A number, such as how many interactions of a new user are known."""
+    """Changes by point of a curve, which is a number such as the known interactions of a new user. Every variant is
+    trained at every point, and tested there against the baseline."""
     split: Literal["valid", "test"] = "test"
-    """The rows that are compared."""
+    """Split on which the variants are compared."""
     metrics: tuple[str, ...] = ()
     """Keys `TASK/METRIC` to compare; by default the first metric of each task."""
     segments: tuple[str, ...] = ("all", "warm", "new_user", "new_item", "new_both")
     level: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Probability, over all tests of the table, of calling any difference real that is none."""
+    """Probability, over all tests of the table, of declaring any difference that does not exist."""
     cpus_per_cell: PositiveInt = 1
-    """CPUs, and torch threads, of one training; as many run side by side as the cluster has room for."""
+    """CPUs, and torch threads, of one training. As many trainings run side by side as the cluster has room for."""
 
     @field_validator("variants", "folds")
     @classmethod

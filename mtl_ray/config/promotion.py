@@ -1,4 +1,4 @@
-"""The gate that a new version of the registered model passes before it becomes the champion."""
+"""The gate that a new version of a registered model must pass to become the champion."""
 
 from typing import Annotated, Literal
 
@@ -10,22 +10,22 @@ Margin = Annotated[float, Field(ge=0, lt=1)]
 
 
 class PromotionConfig(Section):
-    """What `mtl-ray promote` asks of a candidate, measured on the same rows as the champion."""
+    """The requirements of `mtl-ray promote`, measured on the same rows for the candidate and the champion."""
 
     metric: str | None = None
-    """The target, `TASK/METRIC[/SEGMENT]`: the candidate must be better at it. By default the first metric of the first
-    task."""
+    """The target, `TASK/METRIC[/SEGMENT]`, at which the candidate must be better; by default the first metric of the
+    first task."""
     guards: dict[str, Margin] = Field(default={})
-    """By `TASK/METRIC`, the largest loss that is let pass, as a share of the champion's value, on all rows and in each
-    of `segments`. Without any, the first metric of every task, with `margin`."""
+    """Largest accepted loss by `TASK/METRIC`, as a share of the champion's value, on all rows and in each of
+    `segments`; by default `margin` for the first metric of every task."""
     margin: Margin = 0.02
-    """The margin where `guards` names none."""
+    """Margin of the guards by default."""
     segments: tuple[Literal["warm", "new_user", "new_item", "new_both"], ...] = ("new_user", "new_item", "warm")
     min_users: NonNegativeInt = 30
-    """A guard decides nothing in a segment with fewer users, since their resamples say little; the note says so."""
+    """A guard is not decisive in a segment with fewer users, since resamples of so few are uninformative."""
     level: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Probability of calling a candidate better, or a loss within its margin, that is not."""
+    """Probability of wrongly declaring a candidate better, or a loss within its margin."""
     draws: PositiveInt = 500
-    """Resamples of the users."""
+    """Number of resamples of the users."""
     max_rows: PositiveInt = 100_000
-    """Of more rows, those of whole users drawn at random are compared: about so many."""
+    """Approximate number of rows to compare; if there are more, all rows of randomly drawn users are taken."""

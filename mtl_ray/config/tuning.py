@@ -1,4 +1,4 @@
-"""The search of `mtl-ray tune`: what may change, what is better, who searches, and with what."""
+"""The search of `mtl-ray tune`: its space, objectives, algorithm and resources."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ Objectives = str | list[str] | dict[str, Direction]
 
 class _EntryConfig(Section):
     when: dict[str, Any] | None = None
-    """Searched only where the trial's settings at these dotted paths have this value, or one of these values."""
+    """Search this entry only if the trial's settings at these dotted paths have this value, or one of these values."""
 
 
 class _RangeConfig(_EntryConfig):
@@ -61,7 +61,7 @@ class RandIntConfig(_RangeConfig):
 
 
 def _labelled(values: Any) -> Any:
-    """Values by the label under which tables and searchers know them: the value itself, or its JSON."""
+    """Return values by the label that tables and searchers use: the value itself if it is text, else its JSON."""
     if isinstance(values, Sequence) and not isinstance(values, str):
         return {v if isinstance(v, str) else json.dumps(v, sort_keys=True): v for v in values}
     return values
@@ -78,18 +78,18 @@ class ChoiceConfig(_EntryConfig):
 
 
 class SimplexConfig(_EntryConfig):
-    """Weights of tasks that sum to one, by a symmetric Dirichlet distribution; stands at `tasks.*.weight`."""
+    """Task weights that sum to one, with a symmetric Dirichlet distribution; used at `tasks.*.weight`."""
 
     kind: Literal["simplex"] = "simplex"
     place: ClassVar[str] = "tasks.*.weight"
     of: tuple[str, ...] = ()
-    """The tasks; all by default. Tasks that a `subset` leaves out take no part."""
+    """The tasks, by default all. Tasks that a `subset` leaves out take no part."""
     concentration: PositiveFloat = 1.0
-    """1 is uniform over the simplex; below it favours few tasks, above it equal weights."""
+    """1 is uniform over the simplex; lower values favour few tasks, higher ones equal weights."""
 
 
 class SubsetConfig(_EntryConfig):
-    """Which auxiliary tasks take part, each in or out; stands at `tasks`."""
+    """A choice of auxiliary tasks, each in or out; used at `tasks`."""
 
     kind: Literal["subset"] = "subset"
     place: ClassVar[str] = "tasks"
@@ -117,7 +117,7 @@ class TPEConfig(_AlgorithmConfig):
 
     kind: Literal["tpe"] = "tpe"
     startup_trials: NonNegativeInt = 10
-    """Random trials before the estimator is asked."""
+    """Random trials before the estimator is used."""
 
 
 class NSGA2Config(_AlgorithmConfig):
@@ -125,23 +125,23 @@ class NSGA2Config(_AlgorithmConfig):
 
     kind: Literal["nsga2"] = "nsga2"
     population: Annotated[int, Field(ge=2)] = 16
-    """Trials of a generation."""
+    """Trials per generation."""
 
 
 class _PopulationConfig(_AlgorithmConfig):
     is_population: ClassVar[bool] = True
     every: PositiveInt = 1
-    """Epochs between two looks at the population."""
+    """Epochs between two exchanges in the population."""
     quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    """Share of the population that is replaced by copies of as many of the best."""
+    """Share of the population, the worst, that is replaced by copies of as many of the best."""
 
 
 class PBTConfig(_PopulationConfig):
-    """Population based training (Jaderberg et al. 2017): `trials` is the population, whose values change on the way."""
+    """Population based training (Jaderberg et al. 2017); `trials` is the size of the population."""
 
     kind: Literal["pbt"] = "pbt"
     resample: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Probability of drawing a value anew instead of multiplying it by 0.8 or 1.2."""
+    """Probability of drawing a new value instead of multiplying it by 0.8 or 1.2."""
 
 
 class PB2Config(_PopulationConfig):
@@ -177,9 +177,9 @@ class ASHAConfig(_SchedulerConfig):
 
     kind: Literal["asha"] = "asha"
     grace: PositiveInt = 1
-    """Epochs that every trial gets."""
+    """Epochs that every trial is trained for at least."""
     reduction: Annotated[float, Field(gt=1)] = 3.0
-    """Of the trials that reach a rung one in so many goes on; rungs are so many times as far apart."""
+    """One in so many of the trials at a rung continues; each rung is so many times as late as the one before."""
 
     @property
     def first_epochs(self) -> int:
@@ -187,13 +187,13 @@ class ASHAConfig(_SchedulerConfig):
 
 
 class MedianConfig(_SchedulerConfig):
-    """A trial stops when its best value so far is worse than the median of the others' means (Golovin et al. 2017)."""
+    """Median stopping (Golovin et al. 2017): stop a trial whose best value is worse than the median of other means."""
 
     kind: Literal["median"] = "median"
     grace: PositiveInt = 1
-    """Epochs that every trial gets."""
+    """Epochs that every trial is trained for at least."""
     min_trials: PositiveInt = 3
-    """Trials that must have come as far before any is stopped."""
+    """Trials that must have reached an epoch before any is stopped there."""
 
     @property
     def first_epochs(self) -> int:
@@ -201,7 +201,7 @@ class MedianConfig(_SchedulerConfig):
 
 
 class HyperBandConfig(_SchedulerConfig):
-    """HyperBand (Li et al. 2017): brackets of successive halving, whose trials wait for each other."""
+    """HyperBand (Li et al. 2017): brackets of successive halving, in which trials wait for each other."""
 
     kind: Literal["hyperband"] = "hyperband"
     pauses_trials: ClassVar[bool] = True
@@ -214,13 +214,13 @@ SchedulerConfig = Annotated[
 
 
 class ConstraintConfig(Section):
-    """A bound on a metric of validation rows, either a number or relative to the file as it stands (the incumbent)."""
+    """A bound on a metric of the validation rows, a number or relative to the file as it stands (the incumbent)."""
 
     metric: str
     at_most: float | None = None
     at_least: float | None = None
     worse_by: NonNegativeFloat | None = None
-    """Share of the incumbent's value by which the metric may be worse: 0.01 is 1 %."""
+    """Share of the incumbent's value by which the metric may be worse; 0.01 is 1 %."""
 
     @model_validator(mode="after")
     def _one_bound(self) -> "ConstraintConfig":
@@ -233,7 +233,7 @@ class ConstraintConfig(Section):
 
 
 def _directed(objectives: Any) -> Any:
-    """A key, or a list of keys, with the direction that the metric has."""
+    """Return objectives with the direction of each metric, for a single key or a list of keys."""
     keys = [objectives] if isinstance(objectives, str) else objectives
     if isinstance(keys, Mapping) or not isinstance(keys, Sequence):
         return keys
@@ -242,27 +242,27 @@ def _directed(objectives: Any) -> Any:
 
 class TuneConfig(Section):
     space: Annotated[dict[str, EntryConfig], Field(min_length=1)]
-    """Dotted path, as for `--set`, -> what it may be. Read in the order of the file, `simplex` last."""
+    """Ranges and choices by dotted path, as for `--set`. They are drawn in the order of the file, `simplex` last."""
     objectives: Annotated[
         dict[str, Direction], BeforeValidator(_directed, json_schema_input_type=Objectives), Field(min_length=1)
     ]
-    """Metric keys of validation rows, alone, as a list, or each with `min` or `max`. A trial's value is that of the
-    epoch which `train` would keep. With several, schedulers go by the first one."""
+    """Metric keys of the validation rows: one, a list, or each with `min` or `max`. A trial's value is that of the
+    epoch whose checkpoint `train` would select. With several, schedulers use the first one."""
     constraints: tuple[ConstraintConfig, ...] = ()
-    """Trials that break one are never suggested as the best, and the searcher turns away from them."""
+    """Trials that break one are never suggested as the best, and the searcher avoids their neighbourhood."""
     algorithm: Annotated[AlgorithmConfig, name_alone(AlgorithmConfig)] = TPEConfig()
     scheduler: Annotated[SchedulerConfig, name_alone(SchedulerConfig)] = NoSchedulerConfig()
-    """Stops trials early; population based training does so by itself."""
+    """Stops trials early. Population based training replaces trials by itself."""
     trials: PositiveInt = 32
     seed: NonNegativeInt = 0
-    """Of the searcher."""
+    """Seed of the searcher."""
     cpus_per_trial: PositiveFloat = 1.0
-    """CPUs of a trial of one worker, and its torch threads. A trial of several workers takes
+    """CPUs, and torch threads, of a trial with one worker. A trial with several workers takes
     `training.cpus_per_worker` for each."""
     gpus_per_trial: NonNegativeFloat | None = None
-    """GPUs of a trial of one worker, which trials may share; by default 1 with `training.use_gpu`, otherwise 0."""
+    """GPUs of a trial with one worker, which trials may share; by default 1 with `training.use_gpu`, otherwise 0."""
     max_concurrent: PositiveInt | None = None
-    """Trials at once; by default as many as the cluster has room for. To be set where a cluster grows by itself."""
+    """Trials at once; by default as many as the cluster has room for. Set it for a cluster that autoscales."""
 
     @field_validator("space")
     @classmethod

@@ -1,7 +1,7 @@
-"""A function of tables over a log through Ray Data: streamed, resumable, with bad rows set aside.
+"""Map a function over the tables of a log through Ray Data: streamed, resumable, with bad rows set aside.
 
-The output is made in `OUTPUT.partial`: a Parquet part a table, each written aside and renamed, and a note a chunk when
-all of it is done. It is renamed to `OUTPUT` when whole. The same job started again goes on there.
+The output is made in `OUTPUT.partial`: a Parquet file per table, each written aside and renamed, and a JSON file per
+chunk when all of it is done. It is renamed to `OUTPUT` when complete. The same job, repeated, continues there.
 """
 
 import hashlib
@@ -30,25 +30,25 @@ from mtl_ray.models import checkpoint
 from mtl_ray.storage import Folder
 
 JOB, DONE, QUARANTINE = "_job.json", "_done", "_quarantine"
-"""In the output: what the job is and what came of it, notes of finished chunks (until the end), bad rows with their
-reason. Readers of a folder of Parquet pass over names that begin with an underscore."""
+"""Names in the output: the job's arguments and result, the finished chunks (until the end), and bad rows with reasons.
+Readers of Parquet folders skip names that begin with an underscore."""
 
 
 class Function(Protocol):
-    """What is applied to each table."""
+    """A function that is applied to each table."""
 
     def bad_rows(self, table: pa.Table) -> pa.Array:
-        """(n,) string: why a row is set aside, null for a good row."""
+        """Return (n,) strings: the reason to set a row aside, null for a good row."""
         ...
 
     def __call__(self, table: pa.Table, /) -> pa.Table:
-        """The result for good rows."""
+        """Return the result for good rows."""
         ...
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """A finished job over raw rows."""
+    """The result of a job over raw rows."""
 
     folder: Folder
     num_rows: int
@@ -56,12 +56,14 @@ class BatchResult:
     quarantined: dict[str, int]
     """Rows set aside, by reason."""
     rows_per_second: float
-    """Of what this call did; an earlier one may have done a part."""
+    """Speed of this call, which may have continued an earlier one."""
 
 
 class _Apply:
-    """Loads the function once per actor, reads chunks and writes what becomes of them. The model comes as its files,
-    since the folder may be on the driver's machine alone."""
+    """An actor that loads the function once, reads chunks and writes the results.
+
+    The model is passed as the content of its files, since its folder may exist on the driver's machine alone.
+    """
 
     def __init__(
         self, load: Callable[..., Function], files: list[ray.ObjectRef], arguments: tuple, output: str
@@ -103,7 +105,7 @@ class _Apply:
 
 
 def tables_of(log: Log) -> Iterator[pa.Table]:
-    """The log table by table, in this process. Raises InputError at a malformed line."""
+    """Yield the tables of a log in this process. Raises InputError at a malformed line."""
     for chunk in log.chunks:
         for first_row, table in chunk.read():
             if MALFORMED not in table.column_names:
@@ -119,14 +121,14 @@ def tables_of(log: Log) -> Iterator[pa.Table]:
 
 
 def read_whole(location: str) -> pa.Table:
-    """All rows of a Parquet or CSV file, folder or glob, in this process. Raises InputError if it cannot be read."""
+    """Read all rows of a Parquet or CSV file, folder or glob in this process. Raises InputError if that fails."""
     return pa.concat_tables(tables_of(open_log(location)), promote_options="permissive")
 
 
 def check_output(output: str) -> None:
-    """Raises InputError if there is something in the folder that no job over rows has written."""
+    """Raise InputError if the folder contains anything that was not written by a job over rows."""
     target = Folder(output)
-    # Without a rename an earlier attempt may have ended while it gave its parts their names.
+    # On storage without an atomic rename, an earlier attempt may have been killed while it renamed its files.
     if not target.exists(JOB) and not set(target.entries()) <= set(target.suffixed(".partial").entries()):
         raise InputError(f"--output {output}: the folder is not empty; name a new one")
 
@@ -144,17 +146,17 @@ def map_rows(
     """Apply a function to every table of a log and write the results as Parquet.
 
     Args:
-        location: where the log is.
-        log: it, opened.
+        location: location of the log.
+        log: the open log.
         output: folder to make; an unfinished one of the same job is continued, a finished one is left as it is.
-        load: called once in each actor with a copy of `model` and `arguments`; gives the function.
+        load: called once in each actor with a copy of `model` and with `arguments`; returns the function.
         model: checkpoint folder on this machine.
         arguments: small, picklable.
-        job: what the results depend on beside the rows, as JSON.
-        report: receives lines of text for the user.
+        job: what the results depend on beside the rows, in a form for JSON.
+        echo: receives lines of text for the user.
 
     Raises:
-        InputError: `output` has other files, another job left it unfinished, or rows cannot be read.
+        InputError: `output` has other files or an unfinished other job, or rows cannot be read.
     """
     target = Folder(output)
     aside = target.suffixed(".partial")
@@ -194,7 +196,7 @@ def map_rows(
 def _results(
     left: list[dict[str, Any]], load: Callable[..., Function], model: Path, arguments: tuple, aside: Folder
 ) -> Iterator[int]:
-    """Rows of each chunk as it is done."""
+    """Yield the number of rows of each chunk as it is done."""
     files = [path for path in model.rglob("*") if path.is_file() and path.name != checkpoint.TRAINER]
     copy = ray.put({str(path.relative_to(model)): path.read_bytes() for path in files})
     actors = max(1, min(len(left), int(ray.cluster_resources().get("CPU", 1))))
@@ -217,7 +219,7 @@ def _progress(counts: Iterator[int], began: float, echo: Callable[[str], None]) 
 
 
 def _identity(location: str) -> str:
-    """Digest of the names, sizes and times of the log's files: of what a resumed job must find again."""
+    """Return a digest of the names, sizes and times of the log's files, which a resumed job must find unchanged."""
     infos = [(f.path, f.filesystem.get_file_info(f.path)) for f in find_files(location)]
     return hashlib.sha256(repr([(path, info.size, info.mtime_ns) for path, info in infos]).encode()).hexdigest()
 

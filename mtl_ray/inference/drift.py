@@ -1,4 +1,4 @@
-"""`drift`: do new rows still look like those that the model was evaluated on when its training ended?"""
+"""`drift`: compare new rows with those that the model was evaluated on at the end of its training."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,12 +27,12 @@ from mtl_ray.schema import SPLITS, SplitName
 from mtl_ray.scoring.scorer import Scorer
 
 REFERENCE_ROWS = 100_000
-"""Rows, drawn at random, that a reference is made from at most."""
+"""The most rows, drawn at random, from which a reference is made."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Above which a difference is a drift."""
+    """The largest differences that are not a drift."""
 
     psi: float
     """Population stability index of an input or of a task's predictions."""
@@ -44,36 +44,36 @@ class Limits:
 
 @dataclass(frozen=True)
 class Row:
-    """An input, or the predictions of a task."""
+    """The comparison of one input, or of a task's predictions."""
 
     psi: float
     noise: float
-    """What the index of an unchanged sample of this size stays below; a smaller one is no drift."""
+    """Upper limit of the index for an unchanged distribution with samples of this size; a smaller index is no drift."""
     null_rate: tuple[float, float]
-    """In the reference, in the new rows."""
+    """Shares of nulls in the reference and in the new rows."""
     unknown_rate: tuple[float, float]
     drifts: tuple[str, ...]
-    """Among `distribution`, `nulls`, `unknown`."""
+    """Drifts that were found: any of `distribution`, `nulls` and `unknown`."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What was found."""
+    """The comparison of new rows with a reference."""
 
     num_rows: int
     num_bad: int
-    """Rows that could not be scored, which are left out."""
+    """Number of rows that could not be scored and are left out."""
     reference: Reference
     rows: dict[str, Row]
-    """By name of an input, and `predicted_TASK`."""
+    """Comparisons by name of an input, or `predicted_TASK`."""
 
     @property
     def drifted(self) -> list[str]:
-        """Names of what is over a limit."""
+        """Names of inputs and predictions that are over a limit."""
         return [name for name, row in self.rows.items() if row.drifts]
 
     def table(self) -> Table:
-        """For the terminal."""
+        """Return a table for the terminal."""
         reference = f"{self.reference.num_rows:,} {self.reference.split} rows"
         result = Table(title=f"{self._told()} against {reference} of the training")
         for title in ("", "PSI", "null then", "null now", "unknown then", "unknown now", "drift"):
@@ -87,7 +87,7 @@ class Drift:
         return f"{self.num_rows:,} new rows{f' ({self.num_bad:,} more are bad)' if self.num_bad else ''}"
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the comparison in a form for JSON."""
         return {
             "rows": self.num_rows,
             "bad": self.num_bad,
@@ -98,10 +98,10 @@ class Drift:
 
 
 def write_reference(folder: Path, prepared: Prepared) -> None:
-    """Make the reference of a trained checkpoint from its data set and keep it in its folder.
+    """Write the reference of a trained checkpoint into its folder.
 
-    Of rows that were not trained on, where there are any: training rows hold no unknown ids, and the model is too sure
-    of them.
+    It is made from rows that were not trained on, if there are any: training rows have no unknown ids, and the model is
+    too sure of them.
     """
     loaded, schema = checkpoint.load(folder), prepared.schema
     experiment = loaded.experiment
@@ -115,12 +115,12 @@ def write_reference(folder: Path, prepared: Prepared) -> None:
 
 
 def drift(model: Path, rows: str, limits: Limits) -> Drift:
-    """Compare raw rows, read piece by piece, with the reference of a model.
+    """Compare raw rows, read chunk by chunk, with the reference of a model.
 
     Args:
         model: checkpoint folder.
-        rows: Parquet or CSV file, folder or glob, of what `predict` takes.
-        limits: above which a difference counts.
+        rows: Parquet or CSV file, folder or glob with rows as `predict` takes them.
+        limits: the largest differences that are not a drift.
 
     Raises:
         InputError: the model has no reference, or the rows cannot be read.

@@ -1,4 +1,4 @@
-"""Metrics of a checkpoint on a split of a prepared data set, predicted by Ray Data where there are many rows."""
+"""Evaluate a checkpoint on a split of a prepared data set, through Ray Data if it has many rows."""
 
 import pickle
 from dataclasses import dataclass, field
@@ -21,38 +21,40 @@ from mtl_ray.schema import ITEM_SUPPORT, SEGMENTS, USER_SUPPORT, SplitName, segm
 from mtl_ray.storage import Folder
 
 IN_PROCESS = 100_000
-"""Rows of a split that are predicted where they are asked for: to start processes for them takes longer."""
+"""The most rows that are predicted in the calling process, since starting others for them takes longer."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of a split, and those of predictions without a model beside them."""
+    """Metrics of a split, and those of predictions without a model."""
 
     metrics: dict[str, float]
     """`split/task/metric[/segment]` and row counts `split/task/count[/segment]`."""
     baselines: dict[str, dict[str, float]]
-    """By baseline (see `mtl_ray.evaluation.baselines`), the same keys."""
+    """Metrics with the same keys, by baseline (see `mtl_ray.evaluation.baselines`)."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """95% intervals of the first metric of each task, by the same keys (see `mtl_ray.evaluation.uncertainty`)."""
+    """95% intervals of each task's first metric, with the same keys (see `mtl_ray.evaluation.uncertainty`)."""
     calibration: dict[str, list[Bin]] = field(default_factory=dict)
-    """By task whose prediction estimates its label."""
+    """Calibration by task, for tasks whose prediction estimates the label."""
 
     @property
     def constant(self) -> dict[str, float]:
-        """The same keys for a model that always predicts the mean of the training labels."""
+        """Metrics of a model that always predicts the mean training label, with the same keys."""
         return self.baselines["constant"]
 
 
 def _of_file(model: MultiTaskModel, folder: Folder, file: str, batch_size: int) -> Batch:
-    """What `evaluated` gives of one file: with other rows beside it a row's prediction has other last digits, and the
-    rows of a file are the same every time."""
+    """Return the evaluated rows of one file.
+
+    A prediction's last digits depend on the other rows of its batch, so batches never span files.
+    """
     (table,) = read_directly(folder, [file])
     slices = (table.slice(first, batch_size) for first in range(0, len(table), batch_size))
     return evaluated(model, map(to_batch, slices))
 
 
 class _Predictor:
-    """Has the model once per actor, on whatever node it runs: the checkpoint may be on the driver's alone."""
+    """An actor with the model, which is passed by value since the checkpoint may exist on the driver's node alone."""
 
     def __init__(self, model: list[ray.ObjectRef], location: str, batch_size: int) -> None:
         torch.set_num_threads(1)
@@ -65,7 +67,7 @@ class _Predictor:
 
 
 def _of_files(model: MultiTaskModel, folder: Folder, files: list[str], batch_size: int) -> list[Batch]:
-    """`_of_file` of each file, in processes of Ray Data."""
+    """Return the evaluated rows of each file, from processes of Ray Data."""
     dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files)).map(
         _Predictor,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
         fn_constructor_args=([ray.put(model)], folder.location, batch_size),
@@ -78,7 +80,7 @@ def _of_files(model: MultiTaskModel, folder: Folder, files: list[str], batch_siz
 
 
 def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> Evaluation:
-    """Evaluate a checkpoint folder; every row of the split counts once.
+    """Evaluate a checkpoint folder on all rows of a split.
 
     Raises:
         InputError: the split has no rows, or the data set was encoded for another model.

@@ -1,4 +1,4 @@
-"""Batch scoring of raw rows through Ray Data."""
+"""Score raw rows through Ray Data."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from mtl_ray.scoring.scorer import Scorer
 
 
 class _Score:
-    """Rows, or their keys alone, with the predictions beside them."""
+    """Scores rows: returns their kept columns and the predictions."""
 
     def __init__(self, model: Path, keys: Sequence[str]) -> None:
         self.scorer = Scorer(model)
@@ -38,14 +38,14 @@ def predict(
 ) -> BatchResult:
     """Score a Parquet or CSV file, folder or glob of raw rows; the results are in the order of the rows.
 
-    A row that cannot be scored is set aside, see `scoring_job`. The same call goes on where one was interrupted.
+    A row that cannot be scored is set aside, see `inference.batch`. Repeated after an interruption, the call continues.
 
     Args:
         model: checkpoint folder.
-        rows: where the raw rows are.
+        rows: location of the raw rows.
         output: folder to make.
         keys: input columns to keep beside `predicted_TASK`; all by default.
-        report: receives lines of text for the user.
+        echo: receives lines of text for the user.
 
     Raises:
         InputError: no such input, an id column or a key is missing, or `output` exists.
@@ -53,13 +53,15 @@ def predict(
     scorer = Scorer(model)
     log = open_log(rows)
     scorer.check_ids(log.columns, rows)
-    kept = list(log.columns if keys is None else keys)
-    if absent := [name for name in kept if name not in log.columns]:
+    kept_columns = list(log.columns if keys is None else keys)
+    if absent := [name for name in kept_columns if name not in log.columns]:
         raise InputError(f"--keys: expected columns of {rows} ({', '.join(log.columns)}); found {', '.join(absent)}")
-    needed = None if keys is None else [name for name in log.columns if name in {*kept, *scorer.input_columns()}]
-    job = {"command": "predict", "model": scorer.digest, "keys": kept}
+    needed = (
+        None if keys is None else [name for name in log.columns if name in {*kept_columns, *scorer.input_columns()}]
+    )
+    job = {"command": "predict", "model": scorer.digest, "keys": kept_columns}
     log = log if needed is None else open_log(rows, columns=needed)
-    return map_rows(rows, log, output, _Score, model, (kept,), job, echo)
+    return map_rows(rows, log, output, _Score, model, (kept_columns,), job, echo)
 
 
 def _column(values: np.ndarray) -> pa.Array:

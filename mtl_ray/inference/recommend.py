@@ -1,4 +1,4 @@
-"""Recommendations for many users through Ray Data."""
+"""Recommend items to many users through Ray Data."""
 
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from mtl_ray.values.keys import flat, to_keys
 
 
 class Seen:
-    """The items that each user is not to be shown again."""
+    """The items that each user has seen and is not to be shown again."""
 
     def __init__(self, table: pa.Table, recommender: Recommender) -> None:
-        """From interactions. Raises InputError if an id column is missing."""
+        """Read interactions. Raises InputError if an id column is missing."""
         for column in (recommender.user_column, recommender.item_column):
             if column not in table.column_names:
                 raise InputError(f"--seen: expected a column `{column}`; found {', '.join(table.column_names)}")
@@ -31,17 +31,17 @@ class Seen:
         self._bounds = dict(zip(runs.dictionary.to_pylist(), zip(ends - sizes, sizes, strict=True), strict=True))
 
     def of_one(self, user: Any) -> list[str]:
-        """The same for a raw user id."""
+        """Return the keys of the items that a user has seen, by raw user id."""
         return self.of(to_keys(pa.array([None if user is None else str(user)], pa.string()))[0].as_py()).to_pylist()
 
     def of(self, user: str | None) -> pa.Array:
-        """Keys of the items that the user has seen."""
+        """Return the keys of the items that a user has seen, by key of the user."""
         start, size = self._bounds.get(user, (0, 0))
         return self._items.slice(int(start), int(size))
 
 
 class _Recommend:
-    """Rows of users to rows of their best items."""
+    """Maps rows of users to rows of their best items."""
 
     def __init__(self, model: Path, items: str | None, task: str | None, k: int, seen: str | None) -> None:
         self.recommender = Recommender(model, read_whole(items) if items else None, task)
@@ -71,7 +71,7 @@ def recommend(
 
     Args:
         model: checkpoint folder.
-        users: raw rows of users; of their columns those that the model knows count.
+        users: raw rows of users; columns that the model does not know are ignored.
         output: folder to make; a row has the user's id, rank, the item's id, score, and name where items have one.
         items: raw rows of the candidates; by default those that the registered model carries.
         task: what to rank by, see `Recommender`.

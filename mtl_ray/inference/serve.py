@@ -1,8 +1,8 @@
-"""A model behind HTTP through Ray Serve: `POST /invocations` as MLflow's server takes it, `GET /ping`, `GET /ready`.
+"""Serve a model over HTTP through Ray Serve: `POST /invocations` (like MLflow's server), `GET /ping`, `GET /ready`.
 
-A model URI with an alias, `models:/NAME@ALIAS`, is followed: a thread looks at the alias, loads the version that it has
-moved to beside the present one and exchanges them. A request keeps the version that it began with, so none is dropped.
-Each replica looks for itself: with several, both versions answer for at most one `poll`.
+A model URI with an alias, `models:/NAME@ALIAS`, is followed: a thread polls the alias, loads the version that it moves
+to beside the present one and swaps them. A request keeps the version that it started with, so none is dropped. Each
+replica polls by itself, so with several, both versions answer for at most one `poll`.
 """
 
 import asyncio
@@ -34,28 +34,28 @@ logger = logging.getLogger("ray.serve")
 
 @dataclass(frozen=True)
 class Settings:
-    """How requests are answered."""
+    """Settings of the server."""
 
     model: str
     """Model URI or checkpoint folder."""
     tracking_uri: str
     max_batch: int = 64
-    """Requests that are scored together at most."""
+    """The most requests that are scored together."""
     batch_wait: float = 0.002
-    """Seconds that a request waits for others."""
+    """Seconds for which a request waits for others."""
     max_megabytes: float = 8.0
-    """Largest body of a request."""
+    """Largest request body."""
     poll: float = 5.0
-    """Seconds between two looks at the alias."""
+    """Seconds between two polls of the alias."""
 
 
 @dataclass(frozen=True)
 class Live:
-    """The model that answers."""
+    """The model that answers requests."""
 
     scorer: Scorer
     version: str
-    """Of the registered model; of another URI or a folder its name."""
+    """Version of the registered model; for another URI or a folder, its name."""
 
 
 Waiting = tuple[Live, Mapping[str, torch.Tensor]]
@@ -65,7 +65,7 @@ api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
 
 def version_of(settings: Settings) -> str:
-    """The version that the model URI means now. Raises InputError if there is none."""
+    """Return the version that the model URI names now. Raises InputError if there is none."""
     alias = re.fullmatch(r"models:/([^@/]+)@(.+)", settings.model)
     if alias is None:
         return settings.model.rpartition("/")[2]
@@ -76,16 +76,16 @@ def version_of(settings: Settings) -> str:
 
 
 def load(settings: Settings) -> Live:
-    """The model that the URI means now. Raises InputError if there is none."""
+    """Load the model that the URI names now. Raises InputError if there is none."""
     version = version_of(settings)
     name, at, _ = settings.model.partition("@")
     uri = f"{name}/{version}" if at and settings.model.startswith("models:/") else settings.model
     return Live(Scorer(checkpoint_folder(uri, settings.tracking_uri)), version)
 
 
-# `ingress` copies the routes with what they need at once: what they call has to stand before them.
+# `ingress` pickles the routes at once, so the functions that they call must be defined above them.
 def _score(waiting: list[Waiting]) -> list[Any]:
-    """Predictions of each request; while versions change there may be two models among them."""
+    """Return the predictions of each request. While versions are swapped, requests may belong to two models."""
     answers: list[Any] = [None] * len(waiting)
     for live in {id(live): live for live, _ in waiting}.values():
         own = [place for place, (model, _) in enumerate(waiting) if model is live]
@@ -101,7 +101,7 @@ def _refusal(status: int, message: str) -> Response:
 @serve.deployment(max_ongoing_requests=256)
 @serve.ingress(api)
 class Answers:
-    """A replica."""
+    """A replica, which holds the model."""
 
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(1)
@@ -125,17 +125,17 @@ class Answers:
     @api.get("/ping")
     @api.get("/health")
     def ping(self) -> dict[str, str]:
-        """Whether the process lives."""
+        """Answer that the process is alive."""
         return {"status": "ok"}
 
     @api.get("/ready")
     def ready(self) -> dict[str, str]:
-        """Which version answers; a replica is asked once its model is loaded."""
+        """Answer with the version; a replica gets requests only once its model is loaded."""
         return {"model": self.settings.model, "model_version": self.live.version}
 
     @api.post("/invocations")
     async def invocations(self, request: Request) -> Response:
-        """Predictions for the rows of the body."""
+        """Answer with predictions for the rows in the body."""
         live = self.live
         limit = int(self.settings.max_megabytes * 2**20)
         body = bytearray()
@@ -156,12 +156,12 @@ class Answers:
 
 
 def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:
-    """Serve in the background of this process; returns when the model is loaded and answers.
+    """Serve in the background of this process; return once the model is loaded and answers.
 
     Raises:
         InputError: there is no such model.
     """
-    load(settings)  # a mistake is told here, not by a replica that Ray starts again and again
+    load(settings)  # report a mistake here, not in a replica that Ray restarts again and again
     connect()
     serve.start(http_options=HTTPOptions(host=host, port=port))
     app = Answers.options(num_replicas=replicas).bind(settings)  # pyright: ignore[reportAttributeAccessIssue]
@@ -169,7 +169,7 @@ def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:
 
 
 def serve_forever(settings: Settings, host: str, port: int, replicas: int, echo: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM; requests that have begun are answered."""
+    """Serve until Ctrl-C or SIGTERM; requests in progress are answered."""
     start(settings, host, port, replicas)
     echo(f"{settings.model} answers at http://{host}:{port}/invocations; stop with Ctrl-C")
     stop = threading.Event()

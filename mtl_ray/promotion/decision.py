@@ -1,49 +1,49 @@
-"""What became of a version that was to be promoted, as a note in Markdown and for machines."""
+"""The decision on a version, as a note in Markdown and in a form for JSON."""
 
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtl_ray.promotion.gate import Judgement
+from mtl_ray.promotion.gate import GateResult
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of a version, and why."""
+    """The decision on a version, and its reasons."""
 
     name: str
     version: str
     outcome: str
     """`promoted`, `refused`, `forced` or `rolled back`."""
     against: str | None
-    """The version that was champion before."""
+    """Version that was champion before."""
     reason: str = ""
-    judgement: Judgement | None = None
+    gate_result: GateResult | None = None
     rows_from: str = ""
     caveats: list[str] = field(default_factory=list)
 
     @property
     def live(self) -> bool:
-        """Whether the version is the champion now."""
+        """True if the version is the champion now."""
         return self.outcome != "refused"
 
     def markdown(self) -> str:
-        """The note that is kept with the version."""
+        """Return the note that is kept with the version."""
         lines = [f"## {self.outcome.capitalize()} on {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC", ""]
         lines.append(self.summary())
-        lines += [f"- {line}" for line in (self.judgement.refusals if self.judgement else [])]
-        if judgement := self.judgement:
-            lines += ["", *_table(judgement), ""]
+        lines += [f"- {line}" for line in (self.gate_result.refusals if self.gate_result else [])]
+        if result := self.gate_result:
+            lines += ["", *_table(result), ""]
             lines.append(
-                f"{judgement.rows:,} rows of {judgement.users:,} users from `{self.rows_from}`; paired bootstrap over "
+                f"{result.rows:,} rows of {result.users:,} users from `{self.rows_from}`; paired bootstrap over "
                 "users. `improvement` is above 0 where the candidate is better, its bound must be above `needed`."
             )
-            lines += [f"- not compared: {line}" for line in judgement.missing]
+            lines += [f"- not compared: {line}" for line in result.missing]
         lines += [f"- {line}" for line in self.caveats]
         return "\n".join(lines) + "\n"
 
     def summary(self) -> str:
-        """One line."""
+        """Return the decision in one line."""
         before = f"version {self.against}" if self.against else "no champion"
         match self.outcome:
             case "refused":
@@ -59,8 +59,8 @@ class Decision:
         return f" Forced: {self.reason}" if self.outcome == "forced" else ""
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
-        found = self.judgement
+        """Return the decision in a form for JSON."""
+        found = self.gate_result
         return {
             "model": self.name,
             "version": self.version,
@@ -75,7 +75,7 @@ class Decision:
         }
 
 
-def _table(judgement: Judgement) -> list[str]:
+def _table(result: GateResult) -> list[str]:
     header = ("metric", "rows", "users", "champion", "candidate", "improvement", "bound", "needed", "verdict")
     rows = [
         (
@@ -84,8 +84,8 @@ def _table(judgement: Judgement) -> list[str]:
             f"{f.users:,}",
             *(f"{value:.4f}" for value in (f.champion, f.candidate)),
             *(f"{value:+.4f}" for value in (f.improvement, f.low, f.needed)),
-            f.verdict,
+            f.outcome,
         )
-        for f in judgement.findings
+        for f in result.findings
     ]
     return [f"| {' | '.join(row)} |" for row in (header, ("---",) * len(header), *rows)]

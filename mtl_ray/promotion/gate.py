@@ -1,8 +1,8 @@
-"""The gate of promotion: a candidate and the champion on the same rows, by a paired bootstrap over users.
+"""The gate of promotion: compare a candidate with the champion on the same rows, by a paired bootstrap over users.
 
-The candidate must be better at the target: the lower bound of its improvement is above 0. On every guard it must not
-be worse than a margin: the lower bound is above minus the margin (a test of non-inferiority). All must hold at once, so
-the tests need no correction for their number (intersection-union test, Berger 1982).
+The candidate must be better at the target: the lower bound of its improvement is above 0. At every guard it must not
+be worse by more than a margin: the lower bound is above minus the margin (a test of non-inferiority). All must hold at
+once, so the tests need no correction for their number (intersection-union test, Berger 1982).
 """
 
 import math
@@ -29,18 +29,18 @@ from mtl_ray.values.columns import raw_values
 from mtl_ray.values.keys import hash_keys, to_keys
 
 Metric = Callable[[Tensor, Tensor], float]
-"""A metric of rows at positions (m,) that belong to the users (m,); NaN where it is not defined."""
+"""Takes positions of rows (m,) and their users (m,); returns the metric of these rows, NaN if it is undefined."""
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """What the gate asks of one metric in one segment."""
+    """A requirement of the gate on one metric in one segment."""
 
     task: str
     metric: str
     segment: str
     margin: float | None
-    """Largest loss, as a share of the champion's value; None for the target, at which the candidate must be better."""
+    """Largest loss, as a share of the champion's value; None for the target, where the candidate must be better."""
 
     def __str__(self) -> str:
         return f"{self.task}/{self.metric}" + (f"/{self.segment}" if self.segment else "")
@@ -48,7 +48,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the rows say of a requirement."""
+    """The evidence of the rows on one requirement."""
 
     requirement: Requirement
     rows: int
@@ -57,23 +57,23 @@ class Finding:
     champion: float
     candidate: float
     improvement: float
-    """Of the candidate over the champion, above 0 where it is better, whatever side of the metric is the better one."""
+    """Difference to the champion with the sign that makes positive values better."""
     low: float
     high: float
-    """Bounds of the improvement, each passed with probability `promotion.level`."""
+    """Bounds of the improvement; each is exceeded with probability `promotion.level`."""
     needed: float
-    """What `low` must be above."""
+    """Value that `low` must exceed."""
     decides: bool
-    """False for a guard of a segment with too few users."""
+    """False for a guard in a segment with too few users."""
 
     @property
     def passed(self) -> bool:
-        """Whether this finding lets the candidate through."""
+        """True if the candidate passes."""
         return not self.decides or self.low > self.needed
 
     @property
-    def verdict(self) -> str:
-        """In words."""
+    def outcome(self) -> str:
+        """The outcome in words."""
         if not self.decides:
             return "too few users to decide"
         if self.requirement.margin is None:
@@ -81,38 +81,38 @@ class Finding:
         return "within the margin" if self.passed else "not shown to be within the margin"
 
     def refusal(self) -> str:
-        """The number that refuses the candidate, in one line."""
+        """Return the numbers that refuse the candidate, as one line."""
         return (
             f"{self.requirement}: {self.champion:.4f} -> {self.candidate:.4f}, improvement {self.improvement:+.4f}, "
             f"lower bound {self.low:+.4f}, which must be above {self.needed:+.4f}"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
-        return {"key": str(self.requirement), **asdict(self), "passed": self.passed, "verdict": self.verdict}
+        """Return the finding in a form for JSON."""
+        return {"key": str(self.requirement), **asdict(self), "passed": self.passed, "verdict": self.outcome}
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """All findings of a comparison."""
+class GateResult:
+    """The findings on all requirements."""
 
     findings: list[Finding]
     rows: int
     users: int
     missing: list[str]
-    """What the gate could not look at, and why."""
+    """Requirements that could not be checked, and why."""
     lost: list[str]
-    """Tasks of the champion that the candidate does not predict."""
+    """Tasks that the champion predicts and the candidate does not."""
 
     @property
     def refusals(self) -> list[str]:
-        """Why the candidate is refused; empty if it is not."""
+        """The reasons to refuse the candidate; empty if it passes."""
         lost = [f"the candidate does not predict `{task}`, the champion does" for task in self.lost]
         return lost + [finding.refusal() for finding in self.findings if not finding.passed]
 
 
 def requirements(experiment: Experiment) -> list[Requirement]:
-    """The target, then the guards on all rows and in each guarded segment."""
+    """Return the target, then the guards on all rows and in each guarded segment."""
     gate = experiment.promotion
     first = {name: first_metric(task) for name, task in experiment.tasks.items()}
     defaults = {f"{name}/{metric}": gate.margin for name, metric in first.items()}
@@ -127,16 +127,16 @@ def requirements(experiment: Experiment) -> list[Requirement]:
 
 @dataclass(frozen=True)
 class _Side:
-    """The compared rows as one model sees them, in one order for both models."""
+    """The predictions and labels of one model; both models have the rows in the same order."""
 
     experiment: Experiment
     predictions: Mapping[str, Tensor]
     labels: Mapping[str, Tensor]
     labelled: Mapping[str, Tensor]
-    """By task, (n,) bool."""
+    """(n,) bool by task."""
 
     def metric(self, requirement: Requirement, inside: Tensor) -> Metric:
-        """The metric of the rows of a mask (n,)."""
+        """Return the metric on the rows of a mask (n,)."""
         name, task = requirement.task, self.experiment.tasks[requirement.task]
         prediction, label = self.predictions[name][inside], self.labels[name][inside]
 
@@ -147,19 +147,20 @@ class _Side:
         return metric
 
 
-def judge(candidate: Scorer, champion: Scorer, tables: Iterable[pa.Table], num_rows: int) -> Judgement:
-    """Compare two models on raw rows that have the labels.
+def run_gate(candidate: Scorer, champion: Scorer, tables: Iterable[pa.Table], num_rows: int) -> GateResult:
+    """Compare two models on raw rows with labels.
 
     Segments are those of the candidate's training rows.
 
     Args:
-        candidate: its experiment says what is asked.
-        champion: what it is set against.
-        tables: the rows, label columns among them.
-        num_rows: how many they are, at least roughly; of more than `promotion.max_rows` whole users are drawn.
+        candidate: the candidate, whose experiment has the requirements.
+        champion: the present champion.
+        tables: the rows, with their label columns.
+        num_rows: about how many rows there are; of more than `promotion.max_rows`, only rows of randomly drawn users
+            are compared.
 
     Raises:
-        InputError: a column that the gate needs is missing or cannot be read, or the target has no labelled row.
+        InputError: a column that the gate needs is missing or unreadable, or the target has no labelled row.
     """
     experiment, gate = candidate.experiment, candidate.experiment.promotion
     wanted = requirements(experiment)
@@ -177,7 +178,7 @@ def judge(candidate: Scorer, champion: Scorer, tables: Iterable[pa.Table], num_r
         if requirement.segment:
             inside = inside & masks[requirement.segment]
         ours, theirs = (side.metric(requirement, inside) for side in sides)
-        found = finding(gate, requirement, ours, theirs, users[inside]) if inside.any() else None
+        found = check_requirement(gate, requirement, ours, theirs, users[inside]) if inside.any() else None
         if found is None:
             missing.append(f"{requirement}: not defined on {int(inside.sum()):,} labelled rows")
         else:
@@ -185,7 +186,7 @@ def judge(candidate: Scorer, champion: Scorer, tables: Iterable[pa.Table], num_r
     if not findings or findings[0].requirement.margin is not None:
         raise InputError(f"promotion.metric: the target cannot be compared; {missing[0]}; give other rows with --input")
     lost = [name for name in champion.experiment.tasks if name not in experiment.tasks]
-    return Judgement(findings, len(users), len(torch.unique(users)), missing, lost)
+    return GateResult(findings, len(users), len(torch.unique(users)), missing, lost)
 
 
 def _users(experiment: Experiment, table: pa.Table) -> np.ndarray:
@@ -195,7 +196,7 @@ def _users(experiment: Experiment, table: pa.Table) -> np.ndarray:
 def _scored(
     models: tuple[Scorer, Scorer], tasks: list[str], tables: Iterable[pa.Table], share: float
 ) -> tuple[list[_Side], Tensor, dict[str, Tensor]]:
-    """Each model's rows; (n,) user keys; (n,) training interactions of user and item by the first model."""
+    """Return each model's rows, (n,) user keys, and (n,) numbers of training interactions by the first model."""
     first, parts, users, supports = models[0], ([], []), [], []
     for whole in tables:
         drawn = uniform_keys(_users(first.experiment, whole), 0) < share
@@ -218,7 +219,7 @@ def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _score(scorer: Scorer, tasks: list[str], table: pa.Table) -> tuple[dict[str, Tensor], ...]:
-    """Predictions, labels, and which rows have a label, by task."""
+    """Return predictions, labels, and whether rows have a label, by task."""
     experiment = scorer.experiment
     for task in tasks:
         for name in (experiment.tasks[task].column or task, *(experiment.tasks[task].where or {})):
@@ -233,16 +234,16 @@ def _score(scorer: Scorer, tasks: list[str], table: pa.Table) -> tuple[dict[str,
     return predictions, labels, {t: scorer.model.tasks[t].labelled(label) for t, label in labels.items()}
 
 
-def finding(
+def check_requirement(
     gate: PromotionConfig, requirement: Requirement, ours: Metric, theirs: Metric, users: Tensor
 ) -> Finding | None:
-    """The finding on (m,) rows; None where the metric is not defined on them.
+    """Return the finding on (m,) rows, or None if the metric is not defined on them.
 
     Args:
-        gate: level and number of draws.
-        requirement: what is asked.
-        ours: of the candidate.
-        theirs: of the champion.
+        gate: has level and number of draws.
+        requirement: the requirement.
+        ours: the candidate's metric.
+        theirs: the champion's metric.
         users: (m,) keys of the rows' users.
     """
     keys, user = torch.unique(users, return_inverse=True)
@@ -267,7 +268,7 @@ def is_mean_over_users(name: str) -> bool:
 def _improvement(
     requirement: Requirement, ours: Metric, theirs: Metric, user: Tensor, sign: int
 ) -> Callable[[np.ndarray], float]:
-    """The improvement on the rows of drawn users; one who is drawn twice counts as two users."""
+    """Return a function of drawn users: the improvement on their rows. A user drawn twice counts as two users."""
     sizes = torch.bincount(user)
     starts = sizes.cumsum(0) - sizes
     order = torch.argsort(user, stable=True)

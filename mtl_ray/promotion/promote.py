@@ -1,9 +1,9 @@
-"""Which version of a registered model is live: the aliases `candidate`, `champion` and `previous`, and what moves them.
+"""Move the aliases `candidate`, `champion` and `previous`, which say what version of a registered model is live.
 
-MLflow has no conditional write of an alias. What its server does allow a single client to do is to create a registered
-model of a name, so an empty one, `NAME-promotion`, is the lock. It holds on every store with that constraint (SQLite, a
-server over a database) and between machines, for those who promote with this module. A process that is killed leaves
-it behind; the error of the next one says how to remove it, unless both have the same `holder`.
+MLflow cannot write an alias conditionally. But only one client can create a registered model of a given name, so an
+empty one, `NAME-promotion`, serves as a lock. It works on every store with that constraint (SQLite, a server with a
+database) and between machines, for all who promote with this module. A killed process leaves it behind; the next one
+fails with an error that says how to remove it, unless both have the same `holder`.
 """
 
 import os
@@ -23,23 +23,23 @@ from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.inference.batch import tables_of
 from mtl_ray.promotion.decision import Decision
-from mtl_ray.promotion.gate import judge
+from mtl_ray.promotion.gate import run_gate
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.registry import CANDIDATE, DATASET_FOLDER, checkpoint_folder
 
 CHAMPION, PREVIOUS = "champion", "previous"
-"""Aliases of the version that is live, and of the one that was before it."""
+"""Aliases of the live version and of the one before it."""
 
 HOLDER = "holder"
-"""Tag of a lock: who has it."""
+"""Tag of a lock with the name of its holder."""
 
 MAX_DESCRIPTION = 5000
-"""Characters that MLflow's database keeps of a description."""
+"""Longest description that MLflow's database holds, in characters."""
 
 
 class PromotionError(RuntimeError):
-    """Another promotion got in the way; one line."""
+    """Another promotion got in the way. The message is one line."""
 
 
 def promote(
@@ -55,15 +55,15 @@ def promote(
     """Make a version the champion if it passes the gate of its experiment file (`promotion`).
 
     Args:
-        name: of the registered model.
+        name: name of the registered model.
         uri: MLflow server.
-        version: by default the one with the alias `candidate`.
+        version: version to promote, by default the one with the alias `candidate`.
         rows: raw rows with labels to compare on; by default the test rows of the candidate's data set.
         force: a reason to promote whatever the gate finds.
-        dry_run: decide, and change nothing.
-        report: receives lines of text for the user.
-        holder: name of the work that this is a part of: what an earlier attempt at it, which was killed, has left
-            undone is done, and nothing twice.
+        dry_run: decide without changing anything.
+        echo: receives lines of text for the user.
+        holder: name of the work that this is part of. If an earlier attempt was killed, the rest is done, and nothing
+            twice.
 
     Raises:
         InputError: there is no such model or version, it is the champion already, or the rows cannot be read.
@@ -81,7 +81,7 @@ def promote(
 
 
 def rollback(name: str, uri: str, dry_run: bool = False) -> Decision:
-    """Make the previous champion the champion again, and the present one the previous.
+    """Swap the champion and the previous champion.
 
     Raises:
         InputError: there is no such model, or no previous champion.
@@ -116,7 +116,7 @@ def _decide(
     found, champion = _version(client, name, version), aliases.get(CHAMPION)
     if champion == version and holder is None:
         raise InputError(f"{name}: version {version} is the champion already")
-    if champion == version:  # since the attempt that was killed
+    if champion == version:  # the earlier attempt got that far
         champion = aliases.get(PREVIOUS)
     if champion is None:
         return Decision(name, version, "forced" if force else "promoted", None, force or "")
@@ -124,19 +124,19 @@ def _decide(
     place = rows or _own_rows(found, candidate)
     echo(f"comparing version {version} with the champion, version {champion}, on {place}")
     log = open_log(place)
-    judgement = judge(candidate, live, tables_of(log), log.num_rows)
+    result = run_gate(candidate, live, tables_of(log), log.num_rows)
     caveats = []
     if candidate.schema.fingerprint != live.schema.fingerprint:
         caveats.append(
             f"the champion was trained on another data set ({live.schema.fingerprint[:12]}): which of these rows it "
             "has seen in training is not known"
         )
-    outcome = "promoted" if not judgement.refusals else "forced" if force else "refused"
-    return Decision(name, version, outcome, champion, force or "", judgement, place, caveats)
+    outcome = "promoted" if not result.refusals else "forced" if force else "refused"
+    return Decision(name, version, outcome, champion, force or "", result, place, caveats)
 
 
 def raw_test_rows(dataset: str) -> str:
-    """Where the raw test rows of a prepared data set are. Raises InputError if it is none."""
+    """Return the location of a prepared data set's raw test rows. Raises InputError if it is no data set."""
     return f"{open_prepared(dataset).folder}/{RAW_TEST}"
 
 
@@ -153,7 +153,7 @@ def _own_rows(found: ModelVersion, candidate: Scorer) -> str:
 
 
 def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
-    """Version by alias. Raises InputError if there is no such model."""
+    """Return versions by alias. Raises InputError if there is no such model."""
     try:
         return {alias: str(version) for alias, version in client.get_registered_model(name).aliases.items()}
     except MlflowException as error:
@@ -168,7 +168,7 @@ def _version(client: MlflowClient, name: str, version: str) -> ModelVersion:
 
 
 def _move(client: MlflowClient, decision: Decision) -> None:
-    """Move the aliases. The champion moves in one write, after `previous`: a reader sees the old or the new one."""
+    """Move the aliases. `champion` moves last and in one write, so a reader sees either the old or the new one."""
     name = decision.name
     now = _aliases(client, name)
     if now.get(CHAMPION) not in (decision.against, decision.version):
@@ -184,10 +184,10 @@ def _move(client: MlflowClient, decision: Decision) -> None:
 
 
 def _note(client: MlflowClient, decision: Decision, holder: str | None = None) -> None:
-    """Put the note before those that the version has; the oldest go where there is no room."""
+    """Put the note before the version's earlier ones, and drop the oldest if there is no room."""
     name, version = decision.name, decision.version
     note, known = decision.markdown(), client.get_model_version(name, version).description or ""
-    body = note.partition("\n")[2]  # without the time
+    body = note.partition("\n")[2]  # without the line that has the time
     if holder is None or body[: MAX_DESCRIPTION // 2] not in known:
         client.update_model_version(name, version, f"{note}\n{known}"[:MAX_DESCRIPTION])
     client.set_model_version_tag(name, version, "promotion", decision.outcome)
@@ -195,7 +195,7 @@ def _note(client: MlflowClient, decision: Decision, holder: str | None = None) -
 
 @contextmanager
 def _lock(client: MlflowClient, name: str, holder: str | None = None) -> Iterator[None]:
-    """Hold the lock of a model, or take up that of the same holder. Raises PromotionError if another one has it."""
+    """Hold the lock of a model, or take over one of the same holder. Raises PromotionError if another has it."""
     lock = f"{name}-promotion"
     process = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     tags = {HOLDER: holder} if holder else {}

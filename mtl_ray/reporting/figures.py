@@ -1,4 +1,4 @@
-"""Figures without a display, what they have in common, and their PNG."""
+"""Draw figures without a display: the style and the kinds of figures that all reports share."""
 
 import io
 import math
@@ -16,11 +16,11 @@ COLORS = (
     *("#222222", "#bcbd22", "#17becf", "#7f3c8d", "#f2b701", "#11a579"),
 )
 BASELINE_MARKERS = {"constant": "_", "item_mean": "x", "user_mean": "+", "popularity": "1"}
-"""Of the predictions without a model (see `mtl_ray.evaluation.baselines`)."""
+"""Markers of the predictions without a model (see `mtl_ray.evaluation.baselines`)."""
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure of so many inches."""
+    """Return an empty figure; sizes are in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow to load, and seldom needed
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -30,7 +30,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def panels(number: int, columns: int, width: float = 4.8, height: float = 3.2) -> tuple["Figure", list["Axes"]]:
-    """A figure of `number` drawings of so many inches, at most `columns` side by side."""
+    """Return a figure of `number` panels, at most `columns` side by side; sizes of a panel are in inches."""
     import matplotlib as mpl  # noqa: PLC0415
 
     columns = max(1, min(columns, number))
@@ -49,7 +49,7 @@ def panels(number: int, columns: int, width: float = 4.8, height: float = 3.2) -
 
 
 def curve(axis: "Axes", values: Mapping[int, float], **style: Any) -> Any:
-    """A line over the epochs."""
+    """Draw a line over the epochs, and return it."""
     (line,) = axis.plot(list(values), list(values.values()), marker="o", markersize=3, **style)
     axis.set_xlabel("epoch")
     axis.locator_params(axis="x", integer=True)
@@ -59,7 +59,7 @@ def curve(axis: "Axes", values: Mapping[int, float], **style: Any) -> Any:
 def heat_map(
     table: Mapping[str, Mapping[str, float]], title: str, form: str, limits: tuple[float, float], colors: str
 ) -> "Figure":
-    """Numbers by row and column as colours between two limits; an absent one is left white."""
+    """Return a heat map of numbers by row and column, with colours between two limits; absent numbers are white."""
     columns = list(dict.fromkeys(name for row in table.values() for name in row))
     values = [[row.get(name, math.nan) for name in columns] for row in table.values()]
     figure = new_figure(2.6 + 0.9 * len(columns), 1.8 + 0.6 * len(table))
@@ -80,7 +80,7 @@ def heat_map(
 
 
 def png(figure: "Figure") -> bytes:
-    """The figure as a file."""
+    """Return the figure as a PNG file."""
     target = io.BytesIO()
     figure.savefig(target, format="png")
     return target.getvalue()

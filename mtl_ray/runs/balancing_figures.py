@@ -1,4 +1,4 @@
-"""Figures of how the tasks shared the training."""
+"""Figures of the balancing of tasks during training."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -15,16 +15,16 @@ PANELS = {
     "cosine": "cosine of two tasks' gradients",
     "conflicting": "share of steps with a conflict",
 }
-"""Metrics `balance/PANEL/...` and what they are."""
+"""Titles of the panels, by the PANEL of the metrics `balance/PANEL/...`."""
 
 History = Mapping[int, Mapping[str, float]]
 """Metrics by epoch."""
 
 
 def balance_plot(history: History) -> "Figure | None":
-    """Over the epochs the weights, losses, gradients and conflicts of the tasks.
+    """Draw the weights, losses, gradients and conflicts of the tasks by epoch.
 
-    None where nothing of it was observed (`balancing.diagnostics_every` 0).
+    Returns None if they were not measured (`balancing.diagnostics_every` is 0).
     """
     lines = {panel: found for panel in PANELS if (found := series_of(history, f"balance/{panel}"))}
     if not lines:
@@ -40,7 +40,7 @@ def balance_plot(history: History) -> "Figure | None":
 
 
 def conflict_map(history: History) -> "Figure | None":
-    """The cosine of each two tasks' gradients in the last epoch; None where none was observed."""
+    """Draw the cosine of each two tasks' gradients in the last epoch, or return None if it was not measured."""
     pairs = series_of(history, "balance/cosine")
     table: dict[str, dict[str, float]] = {name: {} for pair in pairs for name in pair.split("/")}
     for row, name in ((row, name) for row in table for name in table):
@@ -50,7 +50,7 @@ def conflict_map(history: History) -> "Figure | None":
 
 
 def expert_map(history: History) -> "Figure | None":
-    """The share of each expert in each gate, in the last epoch; None for a model without gates."""
+    """Draw the share of each expert in each gate in the last epoch, or return None for a model without gates."""
     table: dict[str, dict[str, float]] = {}
     for key, values in series_of(history, "gate").items():
         gate, _, expert = key.rpartition("/")
@@ -60,7 +60,7 @@ def expert_map(history: History) -> "Figure | None":
 
 
 def series_of(history: History, prefix: str) -> dict[str, dict[int, float]]:
-    """By the rest of the key after `prefix/` (empty for the key itself), its value by epoch."""
+    """Return values by epoch for each metric `prefix/REST`, by REST, which is empty for the metric `prefix`."""
     found: dict[str, dict[int, float]] = {}
     for epoch in sorted(history):
         for key, value in history[epoch].items():

@@ -1,9 +1,8 @@
-"""What becomes of the metrics that rank 0 reports.
+"""Log the metrics that rank 0 reports.
 
-In a module of its own, for the controller of Ray Train imports it before it starts a worker.
+This module stands apart from `runs.train` because Ray Train's controller imports it before it starts a worker.
 """
 
-import json
 import os
 from typing import Any
 
@@ -12,21 +11,22 @@ import ray.train
 from mtl_ray.config import Experiment
 from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
 from mtl_ray.runs.recovery import copy_manifest, last_metrics
-from mtl_ray.runs.run_folder import HISTORY, read_history
-from mtl_ray.storage import Folder
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.tracking.tracked_run import Run
 
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""Of the process that watches the workers: they wait for it, and what MLflow misses is sent again at the end."""
+"""MLflow's settings in the controller: workers wait for it, and what MLflow misses is sent again at the end."""
 
 
-class EpochLog(ray.train.UserCallback):
-    """Sends what rank 0 reports to MLflow and keeps it by epoch in the run's folder; without progress bars it also
-    prints a line. Runs once per report, in the controller of Ray Train beside the driver, never in a worker."""
+class EpochLogger(ray.train.UserCallback):
+    """Logs each report in MLflow and each epoch in the run's folder; without progress bars it prints a line as well.
 
-    def __init__(self, experiment: Experiment, run: Run, folder: Folder, bars: bool) -> None:
+    Ray Train calls it in its controller, once per report.
+    """
+
+    def __init__(self, experiment: Experiment, run: Run, folder: RunFolder, bars: bool) -> None:
         self.experiment, self.run, self.folder, self.bars = experiment, run, folder, bars
-        self.history = read_history(folder)
+        self.history = folder.read_history()
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: D102
         os.environ.update(IMPATIENT)
@@ -34,23 +34,23 @@ class EpochLog(ray.train.UserCallback):
         copy_manifest(self.folder)
 
     def log(self, metrics: dict[str, Any]) -> None:
-        """Log what was reported; of a whole epoch also in the run's folder."""
+        """Log a report, and if it ends an epoch, note it in the run's folder."""
         values = log_report(self.run, metrics)
         if metrics[SCORE] != WITHIN_EPOCH:
             self.history[int(metrics["epoch"])] = values
-            self.folder.write_atomic(HISTORY, json.dumps(self.history))
+            self.folder.write_history(self.history)
             if not self.bars:
                 print(epoch_line(self.experiment, metrics), flush=True)
 
     def log_lost(self) -> None:
-        """Log the epoch whose checkpoint was written and which a killed driver had not logged yet."""
+        """Log the epoch whose checkpoint a killed driver wrote without logging it."""
         metrics = last_metrics(self.folder)
         if metrics and metrics[SCORE] != WITHIN_EPOCH and metrics["epoch"] not in self.history:
             self.log(metrics)
 
 
 def epoch_line(experiment: Experiment, metrics: dict[str, Any]) -> str:
-    """An epoch's losses by task and rows per second, for a log file."""
+    """Return an epoch's losses by task and its rows per second, as a line for a log file."""
     told = [f"epoch {metrics['epoch']}/{experiment.training.epochs}"]
     for split in ("train", "valid"):
         losses = {task: metrics.get(f"{split}/{task}/loss") for task in experiment.tasks}
@@ -60,7 +60,7 @@ def epoch_line(experiment: Experiment, metrics: dict[str, Any]) -> str:
 
 
 def log_report(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Log what a worker reported after an epoch; returns the metrics in it."""
+    """Log the metrics in a worker's report, and return them."""
     values = {k: v for k, v in metrics.items() if isinstance(v, int | float) and k not in (SCORE, "epoch")}
     run.log_metrics(values, int(metrics["epoch"]))
     return values

@@ -1,4 +1,4 @@
-"""Figures of a training run: learning curves, what it reached by segment, calibration of its predictions."""
+"""Figures of a training: learning curves, metrics by segment, and calibration."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ SEGMENT_TITLES = {
 
 
 def learning_curves(history: Mapping[int, Mapping[str, float]], tasks: Sequence[str]) -> "Figure":
-    """A panel a task: its loss on training and validation rows by epoch."""
+    """Draw a panel per task: its loss on training and validation rows by epoch."""
     figure, axes = panels(len(tasks), 3)
     for axis, task in zip(axes, tasks, strict=True):
         for color, (split, title) in zip(COLORS, (("train", "training"), ("valid", "validation")), strict=False):
@@ -39,7 +39,7 @@ def learning_curves(history: Mapping[int, Mapping[str, float]], tasks: Sequence[
 
 
 def segment_bars(experiment: Experiment, evaluation: Evaluation) -> "Figure":
-    """A panel a task: its first metric by segment with its interval, beside the predictions without a model."""
+    """Draw a panel per task: its first metric by segment with intervals, beside predictions without a model."""
     tasks = experiment.tasks
     figure, axes = panels(len(tasks), 2, width=6.0)
     handles = {}
@@ -83,7 +83,7 @@ def segment_bars(experiment: Experiment, evaluation: Evaluation) -> "Figure":
 
 
 def calibration_plot(evaluation: Evaluation) -> "Figure | None":
-    """A panel a task: mean label against mean prediction of groups of rows with similar predictions."""
+    """Draw a panel per task: mean label against mean prediction, for groups of rows with similar predictions."""
     if not evaluation.calibration:
         return None
     figure, axes = panels(len(evaluation.calibration), 3, width=3.9, height=3.6)

@@ -1,23 +1,19 @@
-"""The report of a training run: a verdict in words, then what it rests on."""
+"""The report of a training: its result in a sentence, then what that rests on."""
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 
-from mtl_ray.config import Experiment, parse
+from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import first_metric, is_higher_better, metric_names
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.baselines import BASELINES
 from mtl_ray.evaluation.metrics import metric_of
-from mtl_ray.evaluation.uncertainty import Bin
 from mtl_ray.inference.evaluate import Evaluation
 from mtl_ray.reporting.html import HtmlReport
 from mtl_ray.runs.balancing_figures import balance_plot, conflict_map, expert_map
 from mtl_ray.runs.figures import calibration_plot, learning_curves, segment_bars
-from mtl_ray.runs.run_folder import EVALUATION, RUN_FILE, read_history
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.schema import SEGMENTS, segment_key
-from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
 
 WHO = {
@@ -35,18 +31,18 @@ def train_report(
     history: Mapping[int, Mapping[str, float]],
     facts: Mapping[str, str],
 ) -> HtmlReport:
-    """The report of a finished run.
+    """Return the report of a finished training.
 
     Args:
-        experiment: the run's own.
-        evaluation: of its test rows.
-        prepared: the data set.
+        experiment: the experiment of the run.
+        evaluation: the metrics of its test rows.
+        prepared: its data set.
         history: metrics by epoch.
-        facts: where to find the run and its model, by what they are.
+        facts: names and locations of the run, its model and its data set.
     """
     report = HtmlReport(experiment.name)
-    report.text(verdict(experiment, evaluation))
-    report.table(["task", "metric", *WHO.values()], _judged(experiment, evaluation))
+    report.text(summary(experiment, evaluation))
+    report.table(["task", "metric", *WHO.values()], _first_metrics(experiment, evaluation))
     report.heading("By segment")
     report.figure(
         segment_bars(experiment, evaluation),
@@ -86,11 +82,15 @@ def _glossary(experiment: Experiment) -> str:
     return f"{'; '.join(f'{name}: {metric.text}' for name, metric in known if metric)}."
 
 
-def verdict(experiment: Experiment, evaluation: Evaluation) -> str:
-    """In a sentence, for known and new users and items, on how many tasks the model is better than no model."""
+def summary(experiment: Experiment, evaluation: Evaluation) -> str:
+    """Return a sentence: on how many tasks the model beats the baselines, for known and new users and items."""
     parts = []
     for segment, who in WHO.items():
-        words = [word for key in _first_keys(experiment, evaluation, segment) if (word := judge(evaluation, key)[0])]
+        words = [
+            word
+            for key in _first_keys(experiment, evaluation, segment)
+            if (word := against_baselines(evaluation, key)[0])
+        ]
         if words:
             worse = words.count("worse")
             parts.append(
@@ -101,10 +101,13 @@ def verdict(experiment: Experiment, evaluation: Evaluation) -> str:
     return f"Better than every prediction without a model: {', '.join(parts)}."
 
 
-def judge(evaluation: Evaluation, key: str) -> tuple[str, str]:
-    """`better`, `worse` or `no clear difference` on a metric, and the best prediction without a model.
+def against_baselines(evaluation: Evaluation, key: str) -> tuple[str, str]:
+    """Compare a metric of the model with the best prediction without a model.
 
-    Both are empty where there is none. A difference is clear if that prediction's value is outside of the interval.
+    A difference is clear if the value of that prediction lies outside of the model's interval.
+
+    Returns:
+        `better`, `worse` or `no clear difference`, and that prediction with its value; both empty without any.
     """
     references = {name: values[key] for name, values in evaluation.baselines.items() if key in values}
     if not references:
@@ -119,15 +122,15 @@ def judge(evaluation: Evaluation, key: str) -> tuple[str, str]:
 
 
 def _first_keys(experiment: Experiment, evaluation: Evaluation, segment: str) -> Iterator[str]:
-    """The key of each task's first metric, where the segment defines it."""
+    """Yield the key of each task's first metric, if it is defined in the segment."""
     for task, spec in experiment.tasks.items():
         key = segment_key("test", task, first_metric(spec), segment)
         if key in evaluation.metrics:
             yield key
 
 
-def _judged(experiment: Experiment, evaluation: Evaluation) -> Iterator[list[str]]:
-    """A row a task: its first metric beside the best prediction without a model, by segment."""
+def _first_metrics(experiment: Experiment, evaluation: Evaluation) -> Iterator[list[str]]:
+    """Yield a row per task: its first metric beside the best prediction without a model, by segment."""
     for task, spec in experiment.tasks.items():
         metric, cells = first_metric(spec), []
         for segment in WHO:
@@ -135,7 +138,7 @@ def _judged(experiment: Experiment, evaluation: Evaluation) -> Iterator[list[str
             if key not in evaluation.metrics:
                 cells.append("-")
                 continue
-            word, beside = judge(evaluation, key)
+            word, beside = against_baselines(evaluation, key)
             value = f"{evaluation.metrics[key]:.3f}"
             cells.append(f"{word}: {value} against {beside}" if word else f"{value}, nothing to compare with")
         yield [
@@ -189,7 +192,7 @@ def _balance(report: HtmlReport, history: Mapping[int, Mapping[str, float]]) -> 
 
 
 def _test_rows(experiment: Experiment, evaluation: Evaluation, floors: Mapping[str, float]) -> Iterator[list[str]]:
-    """For each task and metric the model's values by segment, and below them those of each prediction without one."""
+    """Yield a row per task and metric with the model's values by segment, and one per prediction without a model."""
 
     def cells(values: Mapping[str, float], task: str, metric: str, form: str = ".4f") -> list[str]:
         found = (values.get(segment_key("test", task, metric, s)) for s in SEGMENTS)
@@ -208,31 +211,23 @@ def _test_rows(experiment: Experiment, evaluation: Evaluation, floors: Mapping[s
                 yield ["", "", "noise floor", f"{floor:.4f}", *["-"] * (len(SEGMENTS) - 1)]
 
 
-def write_evaluation(folder: Folder, evaluation: Evaluation, model_uri: str | None) -> None:
-    """Keep what the report of a training run tells."""
-    folder.write_atomic(EVALUATION, json.dumps({"model_uri": model_uri, **asdict(evaluation)}, indent=2))
-
-
-def write_report(folder: Folder, run: Run) -> None:
-    """Write `report.html` and its pictures into the folder of a training run that ended, and log them.
+def write_report(folder: RunFolder, run: Run) -> None:
+    """Write `report.html` and its pictures into the folder of a finished training, and log them.
 
     Raises:
-        InputError: the run did not end.
+        InputError: the training has not finished.
     """
-    if not folder.exists(EVALUATION):
+    if not folder.has_evaluation:
         raise InputError(f"{folder}: the run did not end, so there is nothing to report; resume it with --resume")
-    note = folder.read_json(RUN_FILE)
-    experiment = parse(note["experiment"], RUN_FILE)
-    saved = folder.read_json(EVALUATION)
-    model_uri = saved.pop("model_uri")
-    calibration = {task: [Bin(*values) for values in bins] for task, bins in saved.pop("calibration").items()}
-    prepared = open_prepared(note["dataset"])
+    record = folder.read_record()
+    evaluation, model_uri = folder.read_evaluation()
+    prepared = open_prepared(str(record.dataset))
     facts = {
         "run": folder.location,
-        "MLflow run": note["run_id"] or "none",
+        "MLflow run": record.run_id or "none",
         "model": model_uri or "none",
         "data set": prepared.folder.location,
         "content of the data set": prepared.schema.content_hash,
     }
-    evaluation = Evaluation(**saved, calibration=calibration)
-    run.keep(train_report(experiment, evaluation, prepared, read_history(folder), facts).files())
+    report = train_report(record.parse_experiment(), evaluation, prepared, folder.read_history(), facts)
+    folder.keep_report(report, run)

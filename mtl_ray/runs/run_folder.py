@@ -1,86 +1,243 @@
-"""What a run leaves in its folder for those that resume it or tell of it."""
+"""The files of a run: their names, and the only code that writes and reads them.
+
+Every run has `run.json`. Beside it lie
+
+- of a training: `history.json`, `evaluation.json`, the checkpoints with Ray Train's manifest (see `runs.recovery`), a
+  trace of the profiler, a copy of the registered model that it starts from, and `daily.json` if `daily` started it;
+- of a comparison: `cells/`, `comparison.md` and `comparison.json`;
+- of a search: `references/`, `trials/`, `refit/`, Ray Tune's `search/`, `tuning.json`, `best.yaml` and `compare.yaml`;
+- of a task selection: `affinity.json`, `affinity.png` and `suggested.yaml`;
+- of all but the last: `report.html` with its pictures, and `unlogged.jsonl` while MLflow misses metrics (see
+  `tracking.tracked_run`).
+
+Files that a resumed run depends on are written aside and renamed, so they are whole whenever a process was killed.
+"""
 
 import json
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from mtl_ray.config import Experiment
+import yaml
+
+from mtl_ray.config import Experiment, parse
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.training.profiler import TRACE
 
-RUN_FILE, HISTORY, EVALUATION = "run.json", "history.json", "evaluation.json"
+if TYPE_CHECKING:
+    from mtl_ray.inference.evaluate import Evaluation
+    from mtl_ray.reporting.html import HtmlReport
 
+RUN_FILE, HISTORY, EVALUATION, DAILY_STEPS = "run.json", "history.json", "evaluation.json", "daily.json"
 
-def new_name(experiment: Experiment, kind: str = "") -> str:
-    """A name that no other run has: the experiment's, what the run is, the time, and four digits by chance."""
-    return f"{experiment.name}{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
-
-
-def read_history(folder: Folder) -> dict[int, dict[str, float]]:
-    """Metrics of the finished epochs of a run."""
-    history = folder.read_json(HISTORY) if folder.exists(HISTORY) else {}
-    return {int(epoch): metrics for epoch, metrics in history.items()}
+Command = Literal["train", "compare", "tune"]
+History = dict[int, dict[str, float]]
+"""Metrics by epoch."""
 
 
-def write_note(command: str, experiment: Experiment, folder: Folder, run: Run, dataset: str | None = None) -> None:
-    """Note in the run's folder what a resumed run must find again."""
-    note = {
-        "command": command,
-        "experiment": experiment.model_dump(mode="json"),
-        "dataset": dataset,
-        "tracking_uri": without_credentials(run.uri),
-        "run_id": run.run_id,
-    }
-    folder.create().write_atomic(RUN_FILE, json.dumps(note, indent=2) + "\n")
+@dataclass(frozen=True)
+class RunRecord:
+    """The content of `run.json`: what a later process needs to resume the run or to report on it."""
+
+    command: Command
+    experiment: dict[str, Any]
+    """All settings, as a plain tree."""
+    dataset: str | None
+    """Location of the prepared data set; None for a comparison, whose trainings have several."""
+    tracking_uri: str
+    """MLflow server, without credentials."""
+    run_id: str | None
+    """MLflow run; None if MLflow did not answer when the run began."""
+
+    def parse_experiment(self) -> Experiment:
+        """Return the settings as an experiment."""
+        return parse(self.experiment, RUN_FILE)
+
+    def tracked_run(self, folder: Folder) -> Run:
+        """Return the MLflow run of a folder's record."""
+        return Run(self.tracking_uri, self.run_id, folder)
 
 
-def read_note(command: str, experiment: Experiment, folder: Folder) -> dict[str, Any]:
-    """What `write_note` wrote.
+@dataclass(frozen=True)
+class JsonFiles:
+    """A folder of JSON files, each written atomically. Names may contain folders."""
 
-    Raises:
-        InputError: the folder is no run of this command, or one of another experiment.
-    """
-    parent, name = folder.path.rpartition("/")[0], folder.name
-    if not folder.exists(RUN_FILE):
-        raise InputError(f"--resume {name}: no such run under {parent}")
-    note = folder.read_json(RUN_FILE)
-    if note["command"] != command:
-        raise InputError(f"--resume {name}: expected a run of `{command}`; it is one of `{note['command']}`")
-    mine = json.loads(json.dumps(experiment.model_dump(mode="json")))
-    changed = [section for section in mine if mine[section] != note["experiment"].get(section)]
-    if changed:
-        raise InputError(
-            f"--resume: the experiment differs from that of the run in {', '.join(changed)}; "
-            "resume with the same file and --set values, or start a new run without --resume"
-        )
-    return note
+    folder: Folder
+    indent: int | None = 2
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file of that name."""
+        return self.folder.exists(f"{name}.json")
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return the content of a file."""
+        return self.folder.read_json(f"{name}.json")
+
+    def read_all(self) -> list[dict[str, Any]]:
+        """Return the contents of all files directly in the folder, sorted by name."""
+        return [self.read(path.rpartition("/")[2].removesuffix(".json")) for path in self.folder.files(".json")]
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a file."""
+        self.folder.write_atomic(f"{name}.json", json.dumps(content, indent=self.indent))
+
+    def delete(self, name: str) -> None:
+        """Delete a file if it exists."""
+        if self.exists(name):
+            self.folder.fs.delete_file(f"{self.folder.path}/{name}.json")
 
 
-@contextmanager
-def finish_on_exit(
-    run: Run, echo: Callable[[str], None], resume_command: str, so_far: Callable[[], str] = str
-) -> Iterator[None]:
-    """End the run in MLflow by how the block ends: FINISHED, KILLED or FAILED.
+class RunFolder(Folder):
+    """The folder of one run."""
 
-    Args:
-        run: that of the block.
-        report: is told, unless all went well, how to continue.
-        resume_command: the command that continues.
-        so_far: what was done until a failure.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        echo(f"\nstopped; continue with: {resume_command}")
-        run.finish("KILLED")
-        raise
-    except BaseException:
-        echo(f"stopped{so_far()}; continue with: {resume_command}")
-        run.finish("FAILED")
-        raise
-    run.finish("FINISHED")
+    @classmethod
+    def of(cls, experiment: Experiment, name: str) -> "RunFolder":
+        """Return the folder of an experiment's run, which need not exist yet."""
+        return cls((Folder(experiment.training.output) / name).location)
+
+    @property
+    def has_record(self) -> bool:
+        """True if this is the folder of a run that has begun."""
+        return self.exists(RUN_FILE)
+
+    def write_record(self, command: Command, experiment: Experiment, run: Run, dataset: str | None = None) -> None:
+        """Write `run.json` and make the folder if need be."""
+        tree, uri = experiment.model_dump(mode="json"), without_credentials(run.uri)
+        record = RunRecord(command, tree, dataset, uri, run.run_id)
+        self.create()
+        self.write_atomic(RUN_FILE, json.dumps(asdict(record), indent=2) + "\n")
+
+    def read_record(self) -> RunRecord:
+        """Read `run.json`."""
+        return RunRecord(**self.read_json(RUN_FILE))
+
+    def record_to_resume(self, command: Command, experiment: Experiment) -> RunRecord:
+        """Read `run.json` of a run that is to be resumed.
+
+        Raises:
+            InputError: there is no such run, or it is one of another command or experiment.
+        """
+        parent, name = self.path.rpartition("/")[0], self.name
+        if not self.has_record:
+            raise InputError(f"--resume {name}: no such run under {parent}")
+        record = self.read_record()
+        if record.command != command:
+            raise InputError(f"--resume {name}: expected a run of `{command}`; it is one of `{record.command}`")
+        own = json.loads(json.dumps(experiment.model_dump(mode="json")))
+        changed = [section for section in own if own[section] != record.experiment.get(section)]
+        if changed:
+            raise InputError(
+                f"--resume: the experiment differs from that of the run in {', '.join(changed)}; "
+                "resume with the same file and --set values, or start a new run without --resume"
+            )
+        return record
+
+    def read_history(self) -> History:
+        """Return the metrics of the finished epochs; empty before the first one."""
+        found = self.read_json(HISTORY) if self.exists(HISTORY) else {}
+        return {int(epoch): metrics for epoch, metrics in found.items()}
+
+    def write_history(self, history: History) -> None:
+        """Write `history.json`."""
+        self.write_atomic(HISTORY, json.dumps(history))
+
+    @property
+    def has_evaluation(self) -> bool:
+        """True if this is the folder of a training that has ended."""
+        return self.exists(EVALUATION)
+
+    def write_evaluation(self, evaluation: "Evaluation", model_uri: str | None) -> None:
+        """Write `evaluation.json`."""
+        self.write_atomic(EVALUATION, json.dumps({"model_uri": model_uri, **asdict(evaluation)}, indent=2))
+
+    def read_evaluation(self) -> "tuple[Evaluation, str | None]":
+        """Return the evaluation on the test rows, and the URI of the registered model."""
+        # Ray Train's controller loads this module before it starts a worker, and needs no evaluation.
+        from mtl_ray.evaluation.uncertainty import Bin  # noqa: PLC0415
+        from mtl_ray.inference.evaluate import Evaluation  # noqa: PLC0415
+
+        saved = self.read_json(EVALUATION)
+        model_uri = saved.pop("model_uri")
+        calibration = {task: [Bin(*values) for values in bins] for task, bins in saved.pop("calibration").items()}
+        return Evaluation(**saved, calibration=calibration), model_uri
+
+    @property
+    def trace(self) -> str:
+        """Location of the profiler's trace."""
+        return f"{self}/{TRACE}"
+
+    def read_daily_steps(self) -> dict[str, Any]:
+        """Return the result of each finished step of `daily`."""
+        return self.read_json(DAILY_STEPS) if self.exists(DAILY_STEPS) else {}
+
+    def write_daily_steps(self, steps: Mapping[str, Any]) -> None:
+        """Write `daily.json` and make the folder if need be."""
+        self.create()
+        self.write_atomic(DAILY_STEPS, json.dumps(steps, indent=2) + "\n")
+
+    def warm_start_copy(self, model: str) -> Folder:
+        """Return the folder for a copy of the registered model that the training starts from."""
+        return self / re.sub(r"[^A-Za-z0-9@.]+", "-", f"warm_start-{model}")
+
+    @property
+    def grid_runs(self) -> JsonFiles:
+        """The result of each training of a comparison, `cells/VARIANT/[FOLD-]seedN.json`."""
+        return JsonFiles(self / "cells")
+
+    @property
+    def references(self) -> JsonFiles:
+        """The result of each training that a search measures its trials by."""
+        return JsonFiles(self / "references")
+
+    @property
+    def trials(self) -> JsonFiles:
+        """The trials of a search (see `tuning.trial_store`)."""
+        return JsonFiles(self / "trials", indent=None)
+
+    @property
+    def refits(self) -> JsonFiles:
+        """The result of each training of a search's winner."""
+        return JsonFiles(self / "refit")
+
+    @property
+    def search(self) -> Folder:
+        """Ray Tune's own state and the trials' checkpoints, while the search is on."""
+        return self / "search"
+
+    def keep_report(self, report: "HtmlReport", run: Run) -> None:
+        """Write `report.html` and its pictures, and log them in MLflow."""
+        run.keep(report.files())
+
+    def keep_comparison(self, markdown: str, results: Mapping[str, Any], run: Run) -> None:
+        """Write the results of a comparison, and log them in MLflow."""
+        run.keep({"comparison.md": markdown, "comparison.json": json.dumps(results, indent=2) + "\n"})
+
+    def keep_search(
+        self, results: Mapping[str, Any], best: Experiment | None, comparison: Experiment | None, run: Run
+    ) -> None:
+        """Write the results of a search, the latter two as experiment files, and log them in MLflow."""
+        files = {"tuning.json": json.dumps(results, indent=2) + "\n"}
+        for name, experiment in {"best.yaml": best, "compare.yaml": comparison}.items():
+            if experiment:
+                tree = experiment.model_dump(mode="json", exclude_unset=True)
+                files[name] = _yaml({section: found for section, found in tree.items() if found is not None})
+        run.keep(files)
+
+    def write_task_selection(self, results: Mapping[str, Any], figure: bytes, suggested: Mapping[str, Any]) -> None:
+        """Write the results of a task selection: numbers, a figure (PNG) and the suggested experiment file.
+
+        Raises:
+            InputError: what is suggested is no valid experiment.
+        """
+        self.write_bytes("affinity.png", figure)
+        self.write_bytes("affinity.json", (json.dumps(results, indent=2) + "\n").encode())
+        parse(dict(suggested), "suggested.yaml")
+        self.write_bytes("suggested.yaml", _yaml(suggested).encode())
+
+
+def _yaml(tree: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(tree), sort_keys=False)

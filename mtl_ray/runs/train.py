@@ -1,4 +1,4 @@
-"""Training as the driver sees it: prepare, Ray Train, evaluation of the kept checkpoint, MLflow."""
+"""Train as the driver does: prepare the data, run Ray Train, evaluate the best checkpoint, register the model."""
 
 import signal
 import threading
@@ -13,23 +13,24 @@ from ray.train.torch import TorchConfig
 
 from mtl_ray.cluster.session import connect, shows_bars
 from mtl_ray.cluster.storage_check import check_storage
-from mtl_ray.config import Experiment, parse
+from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.prepare import prepare
 from mtl_ray.inference.drift import write_reference
 from mtl_ray.inference.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.models.complexity import complexity_of
-from mtl_ray.runs.callbacks import EpochLog
+from mtl_ray.runs.callbacks import EpochLogger
+from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.ray_trainer import RayTrainer
 from mtl_ray.runs.recovery import delete_orphan_checkpoints, restore_manifest, wait_until_idle
-from mtl_ray.runs.report import write_evaluation, write_report
-from mtl_ray.runs.run_folder import RUN_FILE, finish_on_exit, new_name, read_note, write_note
+from mtl_ray.runs.report import write_report
+from mtl_ray.runs.run_folder import RunFolder
+from mtl_ray.runs.warm_start import stage_warm_start
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
-from mtl_ray.tracking.registry import example_of, register, signature_of, stage_warm_start
+from mtl_ray.tracking.registry import example_of, register, signature_of
 from mtl_ray.tracking.tracked_run import Run
-from mtl_ray.training.profiler import TRACE
 from mtl_ray.training.worker import train_worker, workers_of
 
 
@@ -38,7 +39,7 @@ class Trained:
     """A finished training run."""
 
     name: str
-    folder: Folder
+    folder: RunFolder
     run_id: str | None
     model_uri: str | None
     checkpoint: Path
@@ -53,24 +54,24 @@ def train(
     parent: str | None = None,
     profile: bool = False,
 ) -> Trained:
-    """Train, keep the best checkpoint, evaluate it on the test rows and log it all.
+    """Train, evaluate the best checkpoint on the test rows, register the model and log it all.
 
     Args:
-        experiment: what to do.
-        resume: name of an earlier run of the same experiment that did not end; it continues from its last checkpoint.
-        report: receives lines of text for the user.
-        parent: MLflow run to put that of the training under.
-        profile: whether to write a trace of some steps of rank 0 to the run's folder, by the profiler of PyTorch.
+        experiment: what to train.
+        resume: name of an unfinished run of the same experiment, which continues from its last checkpoint.
+        echo: receives lines of text for the user.
+        parent: MLflow run that becomes the parent of this one.
+        profile: write a trace of some steps of rank 0, by PyTorch's profiler, into the run's folder.
 
     Raises:
         InputError: bad data, or `resume` names no run of this experiment.
     """
     name = resume or new_name(experiment)
-    folder, resume_command = Folder(experiment.training.output) / name, f"mtl-ray train EXPERIMENT --resume {name}"
+    folder, resume_command = RunFolder.of(experiment, name), f"mtl-ray train EXPERIMENT --resume {name}"
     training = _Training(experiment, folder, echo, resume_command, profile)
     if resume:
         return training.resume()
-    stage_warm_start(experiment, folder)  # a mistake in it is told before the work of `prepare`
+    stage_warm_start(experiment, folder)  # report a mistake before the work of `prepare`
     connect()
     check_storage(experiment)
     prepared = prepare(experiment, echo)
@@ -80,23 +81,24 @@ def train(
 def train_once(
     name: str, experiment: Experiment, prepared: Prepared, echo: Callable[[str], None], resume_command: str
 ) -> Trained:
-    """`train` on a prepared data set, under a name that says what is trained on what: one that has begun is continued,
-    wherever it was killed, and makes no second MLflow run or model version.
+    """Train on a prepared data set, or continue the run of that name if it has begun.
+
+    However often it is killed and repeated, there is one MLflow run and one model version.
 
     Args:
-        name: of the run.
-        experiment: what to do.
+        name: name of the run, which identifies experiment and data set.
+        experiment: what to train.
         prepared: its data set.
-        report: receives lines of text for the user.
+        echo: receives lines of text for the user.
         resume_command: the command that continues.
 
     Raises:
-        InputError: the run of that name is one of another experiment.
+        InputError: the run of that name belongs to another experiment.
         ConnectionError: MLflow does not answer.
     """
-    folder = Folder(experiment.training.output) / name
+    folder = RunFolder.of(experiment, name)
     training = _Training(experiment, folder, echo, resume_command)
-    if folder.exists(RUN_FILE):
+    if folder.has_record:
         return training.resume()
     stage_warm_start(experiment, folder)
     run = Run.start(experiment, name, folder.create(), known=True)
@@ -107,10 +109,10 @@ def train_once(
 
 @dataclass(frozen=True)
 class _Training:
-    """One run, from its first or its last step to its end."""
+    """One training, from its beginning or from where it stopped."""
 
     experiment: Experiment
-    folder: Folder
+    folder: RunFolder
     echo: Callable[[str], None]
     resume_command: str
     profile: bool = False
@@ -121,31 +123,31 @@ class _Training:
         return self._finish(prepared, run)
 
     def _started(self, prepared: Prepared, run: Run) -> Run:
-        """Log what the run is, and note what a resumed one must find again."""
+        """Log the settings of the run, and record what is needed to resume it."""
         run.log_experiment(self.experiment, prepared)
         run.log_metrics(complexity_of(self.experiment, prepared.schema).to_dict(), 0)
-        write_note("train", self.experiment, self.folder, run, prepared.folder.location)
+        self.folder.write_record("train", self.experiment, run, prepared.folder.location)
         return run
 
     def resume(self) -> Trained:
-        """Continue with the run's own experiment, MLflow run and data set.
+        """Continue with the experiment, MLflow run and data set of the record.
 
-        Its own experiment, although an equal one is given: the optimizer's state goes by the order of parameters,
-        which follows the order of features and tasks in the file.
+        The given experiment is equal to the recorded one, but may have its features and tasks in another order, which
+        is the order of the model's parameters and so of the optimizer's state.
         """
         folder = self.folder
-        note = read_note("train", self.experiment, folder)
-        own = replace(self, experiment=parse(note["experiment"], RUN_FILE))
+        record = folder.record_to_resume("train", self.experiment)
+        own = replace(self, experiment=record.parse_experiment())
         self.echo(f"resuming run {folder.name}")
         connect()
         check_storage(own.experiment)
         wait_until_idle(folder)
         restore_manifest(folder)
         delete_orphan_checkpoints(folder)
-        prepared, run = open_prepared(note["dataset"]), Run(note["tracking_uri"], note["run_id"], folder)
+        prepared, run = open_prepared(str(record.dataset)), record.tracked_run(folder)
         if run.run_id is None:  # MLflow did not answer when the run began
             run = own._started(prepared, Run.start(own.experiment, folder.name, folder, known=True))
-        EpochLog(own.experiment, run, folder, bars=True).log_lost()
+        EpochLogger(own.experiment, run, folder, bars=True).log_lost()
         return own._finish(prepared, run)
 
     def _finish(self, prepared: Prepared, run: Run) -> Trained:
@@ -160,7 +162,7 @@ class _Training:
             with run.system_metrics():
                 result = _fit(_trainer(experiment, config, folder, run))
             if self.profile:
-                self.echo(f"trace of some steps: {folder}/{TRACE}, for https://ui.perfetto.dev or chrome://tracing")
+                self.echo(f"trace of some steps: {folder.trace}, for https://ui.perfetto.dev or chrome://tracing")
             delete_orphan_checkpoints(folder)
             if result.return_value is not None:
                 raise result.return_value
@@ -171,12 +173,12 @@ class _Training:
             scorer = Scorer(checkpoint)
             signature, example = signature_of(scorer), example_of(scorer, prepared)
             model_uri = register(experiment, run, checkpoint, prepared, signature, example, evaluation.metrics)
-            write_evaluation(folder, evaluation, model_uri)
+            folder.write_evaluation(evaluation, model_uri)
             write_report(folder, run)
         return Trained(folder.name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
 
 
-def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run: Run) -> RayTrainer:
+def _trainer(experiment: Experiment, config: dict[str, Any], folder: RunFolder, run: Run) -> RayTrainer:
     return RayTrainer(
         train_worker,
         train_loop_config=config,
@@ -189,17 +191,17 @@ def _trainer(experiment: Experiment, config: dict[str, Any], folder: Folder, run
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
             ),
-            callbacks=[EpochLog(experiment, run, folder, config["bars"])],
+            callbacks=[EpochLogger(experiment, run, folder, config["bars"])],
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
 
 
 def _fit(trainer: RayTrainer) -> ray.train.Result:
-    """The result of the trainer; KeyboardInterrupt after Ctrl-C, once its workers have ended.
+    """Return the trainer's result, or raise KeyboardInterrupt after Ctrl-C once its workers have ended.
 
-    In the main thread Ray itself answers Ctrl-C: it ends the workers in order, but then leaves as if nothing had
-    happened, and would answer so for the rest of the process.
+    In the main thread Ray handles Ctrl-C itself: it ends the workers in order, but then exits the process, and its
+    handler would stay for the rest of the process.
     """
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -212,13 +214,13 @@ def _fit(trainer: RayTrainer) -> ray.train.Result:
 
 
 def _best(result: Any) -> Any:
-    """The checkpoint of the best score; between equals the later one."""
+    """Return the checkpoint with the best score, the later one of equals."""
     kept = [(metrics[SCORE], metrics["epoch"], checkpoint) for checkpoint, metrics in result.best_checkpoints]
     return max(kept, key=lambda entry: entry[:2])[2]
 
 
 def _local(checkpoint: ray.train.Checkpoint) -> Path:
-    """Where the checkpoint lies, or a local copy of one on another filesystem."""
+    """Return the checkpoint's folder, or a local copy if it lies on another filesystem."""
     if isinstance(checkpoint.filesystem, LocalFileSystem):
         return Path(checkpoint.path)
     return Path(checkpoint.to_directory())

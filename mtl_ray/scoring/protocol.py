@@ -1,4 +1,4 @@
-"""Rows in a request and predictions in its answer, in the JSON of MLflow's scoring server. Knows no web framework.
+"""Read rows from a request and write predictions into its answer, in the JSON format of MLflow's scoring server.
 
 {"dataframe_records": [{"user_id": "u1", "item_id": "i7"}, ...]}
 {"dataframe_split": {"columns": ["user_id", "item_id"], "data": [["u1", "i7"], ...]}}
@@ -21,7 +21,7 @@ FORMS = ("dataframe_records", "dataframe_split")
 
 
 def read_rows(body: bytes) -> pa.Table:
-    """The rows of a request. Raises InputError, with the place, if it has none."""
+    """Return the rows of a request. Raises InputError, with the position of the mistake, for an invalid one."""
     try:
         tree = json.loads(body)
     except ValueError as error:
@@ -60,7 +60,7 @@ def _split(split: Any) -> tuple[list[str], list[list[Any]]]:
 
 
 def encode_rows(scorer: Scorer, table: pa.Table) -> dict[str, torch.Tensor]:
-    """What the model reads of the rows. Raises InputError, with row and column, if it cannot read one."""
+    """Encode rows for the model. Raises InputError, with row and column, for an invalid value."""
     scorer.check_ids(table.column_names, "rows")
     try:
         reasons = bad_inputs(scorer.experiment, table)
@@ -73,7 +73,7 @@ def encode_rows(scorer: Scorer, table: pa.Table) -> dict[str, torch.Tensor]:
 
 
 def score_together(scorer: Scorer, requests: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, np.ndarray]]:
-    """Predictions of each of several requests' encoded rows, from one pass of the model."""
+    """Return the predictions of each of several requests, whose encoded rows the model takes in one pass."""
     sizes = [max(map(len, inputs.values())) for inputs in requests]
     scores = scorer.predict({name: torch.cat([inputs[name] for inputs in requests]) for name in requests[0]})
     ends = np.cumsum(sizes)
@@ -84,7 +84,7 @@ def score_together(scorer: Scorer, requests: Sequence[Mapping[str, torch.Tensor]
 
 
 def write_answer(scores: Mapping[str, np.ndarray], version: str) -> bytes:
-    """The answer to a request."""
+    """Return the answer to a request."""
     columns = [values.tolist() for values in scores.values()]
     predictions = [dict(zip(scores, row, strict=True)) for row in zip(*columns, strict=True)]
     return json.dumps({"predictions": predictions, "model_version": version}).encode()

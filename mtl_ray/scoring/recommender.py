@@ -1,4 +1,4 @@
-"""The best items for a user, known or described by a profile alone. Knows no Ray."""
+"""Recommend the best items to a user who is known, or described by a profile alone. It does not import Ray."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ RANK, SCORE, ITEM_NAME = "rank", "score", "name"
 
 
 class Recommender:
-    """Ranks a fixed set of candidates, encoded once, by a task's prediction."""
+    """A ranking of a fixed set of candidates, which are encoded once, by a task's prediction."""
 
     def __init__(self, folder: Path, items: pa.Table | None = None, task: str | None = None) -> None:
         """Load a model and encode the candidates.
@@ -69,20 +69,20 @@ class Recommender:
         return Folder(str(folder)).read_table(ITEMS)
 
     def user_columns(self) -> list[str]:
-        """Raw columns that may describe a user and the occasion; histories are lists of item ids, oldest first."""
+        """Return the raw columns that describe a user and the context; histories are item ids, oldest first."""
         own = {self.scorer.experiment.column_of(name) for name in self._own}
         return [name for name in self.scorer.input_columns() if name not in own]
 
     def recommend(self, profile: Mapping[str, Any], k: int = 10, seen: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """The best k items for one user, the best first.
+        """Return the best k items for one user, the best first.
 
         Args:
             profile: raw columns of the user, any of `user_columns`; the items of a history are not recommended.
-            k: number of items; fewer come back where there are fewer.
+            k: number of items; the result is shorter if there are fewer.
             seen: ids of items to leave out.
 
         Returns:
-            For each item its id under `item_column`, `rank` from 1, `score` (the task's prediction) and `name`.
+            For each item its id as `item_column`, `rank` from 1, `score` (the task's prediction) and `name`.
 
         Raises:
             InputError: an unknown column, or a value of the wrong kind.
@@ -104,15 +104,15 @@ class Recommender:
         return ranked.drop_columns(["row"]).to_pylist()
 
     def rank(self, users: pa.Table, k: int, seen: Sequence[pa.Array] | None = None) -> pa.Table:
-        """The best k items of each of n users.
+        """Return the best k items of each of n users.
 
         Args:
             users: (n,) raw rows of users.
             k: number of items.
-            seen: for each user, keys of the items to leave out beside those of the history.
+            seen: for each user, keys of items to leave out in addition to the history's.
 
         Returns:
-            Table of (row of `users`, rank, item id, score[, name]), by user and rank.
+            A table of (row of `users`, rank, item id, score[, name]), sorted by user and rank.
 
         Raises:
             ValueError: a value of a numeric column is not a number.
@@ -135,9 +135,9 @@ class Recommender:
 
     @torch.no_grad()
     def _order(self, user: Mapping[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the candidates, the best first, and the prediction of each candidate, (m,) and (m,).
+        """Return the positions of the candidates, best first, and each candidate's prediction, (m,) and (m,).
 
-        The user's columns have a single row, so that a history is embedded once, not once a candidate.
+        The user's columns have a single row, so a history is embedded once, not once per candidate.
         """
         model, size = self.scorer.model, self.scorer.experiment.evaluation.batch_size
         logits = []
@@ -146,7 +146,7 @@ class Recommender:
             logits.append(model.evaluation_logits({**batch, **user}, [self.task])[self.task])
         whole = torch.cat(logits)
         scores = model.tasks[self.task].predict(whole).double().numpy()
-        # A prediction may be cut off at the end of its range; the output of the model still tells such items apart.
+        # Predictions may be clipped to their range; the logits still tell such items apart.
         return np.lexsort((-whole.sum(1).numpy(), -scores)), scores
 
     def _excluded(self, user: pa.Table, seen: pa.Array | None) -> np.ndarray:
@@ -166,7 +166,7 @@ class Recommender:
 
 
 def _is_first(keys: pa.Array) -> np.ndarray:
-    """(n,) bool: whether a key stands in no earlier row."""
+    """Return (n,) bool: whether the key is in no earlier row."""
     _, first = np.unique(np.array(keys.fill_null("").to_pylist(), dtype=object).astype(str), return_index=True)
     flags = np.zeros(len(keys), bool)
     flags[first] = True

@@ -1,4 +1,4 @@
-"""Raw rows to predictions with a checkpoint folder; used by `predict` and by the registered model. Knows no Ray."""
+"""Score raw rows with a checkpoint, as `predict` and the registered model do. It does not import Ray."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -20,33 +20,33 @@ from mtl_ray.values.vocabulary import VOCABULARY, read_vocabularies
 
 
 class Scorer:
-    """Scores raw rows: strings or numbers, unseen ids, nulls and absent columns included."""
+    """A model that scores raw rows: strings or numbers, with unseen ids, nulls and missing columns."""
 
     def __init__(self, folder: Path) -> None:
-        """Load a checkpoint folder. Raises InputError if `folder` is none."""
+        """Load a checkpoint folder. Raises InputError if `folder` is not one."""
         loaded = checkpoint.load(folder)
         self.folder = folder
         self.experiment, self.schema, self.model = loaded.experiment, loaded.schema, loaded.model
-        words = read_vocabularies(Folder(str(folder)), list(self.experiment.features))
-        self.encoder = Encoder(self.experiment, self.schema, words)
+        vocabularies = read_vocabularies(Folder(str(folder)), list(self.experiment.features))
+        self.encoder = Encoder(self.experiment, self.schema, vocabularies)
 
     @cached_property
     def digest(self) -> str:
-        """Digest of all that predictions depend on."""
+        """Digest of everything that predictions depend on."""
         whole = hashlib.sha256()
         for name in ("experiment.json", "schema.json", VOCABULARY, checkpoint.WEIGHTS):
             whole.update((self.folder / name).read_bytes())
         return whole.hexdigest()
 
     def input_columns(self) -> list[str]:
-        """Raw columns that are read, the two ids first; histories are lists of item ids."""
+        """Return the raw columns that are read, the two ids first; histories are lists of item ids."""
         names = [self.experiment.column_of(self.experiment.user), self.experiment.column_of(self.experiment.item)]
         for kind in self.encoder.kinds.values():
             names += kind.input_columns()
         return list(dict.fromkeys(names))
 
     def check_ids(self, columns: Sequence[str], where: str) -> None:
-        """Rows need the columns of both ids, which may hold nulls. Raises InputError, beginning with `where`."""
+        """Raise InputError, whose message begins with `where`, if the column of an id is missing."""
         for name in (self.experiment.user, self.experiment.item):
             if self.experiment.column_of(name) not in columns:
                 raise InputError(
@@ -55,8 +55,7 @@ class Scorer:
                 )
 
     def inputs(self, table: pa.Table, names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-        """What the model reads of the given features of raw rows, by default of all; with an id goes how often training
-        saw it."""
+        """Encode features of raw rows, by default all; with an id also the number of its training interactions."""
         names = list(self.experiment.features) if names is None else names
         encoded = self.encoder.features(table, names)
         for support, name in ((USER_SUPPORT, self.experiment.user), (ITEM_SUPPORT, self.experiment.item)):
@@ -66,15 +65,17 @@ class Scorer:
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in encoded.items()}
 
     def score(self, table: pa.Table) -> dict[str, np.ndarray]:
-        """Predictions by task: (n,) rating or probability, or (n, num_classes) probabilities.
+        """Return predictions by task: (n,) ratings or probabilities, or (n, num_classes) probabilities.
 
-        Text in a numeric column that is not a number and a vector of another length raise ValueError; everything else
-        yields finite numbers.
+        All predictions are finite.
+
+        Raises:
+            ValueError: a numeric column has text that is not a number, or a vector has another length.
         """
         return self.predict(self.inputs(table))
 
     def predict(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-        """The same of encoded rows, see `inputs`."""
+        """Return predictions by task for already encoded rows, see `inputs`."""
         result: dict[str, list[np.ndarray]] = {name: [] for name in self.experiment.tasks}
         size = self.experiment.evaluation.batch_size
         for start in range(0, max(map(len, inputs.values())), size):
@@ -85,7 +86,7 @@ class Scorer:
 
 
 def as_column(cells: Sequence[Any]) -> pa.Array:
-    """Cells of Python as a column; one that mixes texts and numbers is read as text, in lists too."""
+    """Return Python values as a column. If they mix texts and numbers, also within lists, all become text."""
     try:
         return pa.array(cells, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError):

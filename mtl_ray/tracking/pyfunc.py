@@ -1,6 +1,6 @@
-"""The registered model as MLflow loads it: this file is stored in the model ("models from code"), no pickle is.
+"""The registered model as MLflow loads it. This file is stored in the model ("models from code"), no pickle.
 
-Input: a frame of raw rows. Output: one column a task; class probabilities are lists.
+Input: a frame of raw rows. Output: one column per task; class probabilities are lists.
 """
 
 from pathlib import Path
@@ -15,15 +15,15 @@ from mtl_ray.scoring.scorer import Scorer, as_column
 
 
 class RegisteredModel(PythonModel):
-    """A checkpoint folder behind MLflow's interface."""
+    """A checkpoint with MLflow's interface."""
 
     def load_context(self, context: Any) -> None:
         """Load the checkpoint that was logged with the model."""
         self.scorer = Scorer(Path(context.artifacts["checkpoint"]))
 
-    # MLflow reads type hints of `predict` as a schema; the signature that is logged says more.
+    # No type hints: MLflow reads them as a schema, and the logged signature is more precise.
     def predict(self, context, model_input, params=None):  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Predictions on each task's natural scale, for a frame of raw rows."""
+        """Return predictions on each task's natural scale, for a frame of raw rows."""
         columns = {name: _column(model_input[name]) for name in model_input.columns}
         scores = self.scorer.score(pa.table(columns))
         return pd.DataFrame({n: v if v.ndim == 1 else v.tolist() for n, v in scores.items()}, index=model_input.index)

@@ -1,8 +1,7 @@
-"""From a trained checkpoint to a model in MLflow, and from a model's name back to its checkpoint folder."""
+"""Register a checkpoint as a model in MLflow, and find the checkpoint of a registered model."""
 
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -30,20 +29,20 @@ from mtl_ray.models import checkpoint
 from mtl_ray.schema import SEGMENTS
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder, local_copy
-from mtl_ray.tracking.tracked_run import Run, git_commit, metric_key, tracking_uri
+from mtl_ray.tracking.tracked_run import Run, git_commit, metric_key
 
 CANDIDATE = "candidate"
-"""Alias of the version that was registered last and not promoted yet."""
+"""Alias of the version that was registered last and is not promoted yet."""
 
 DATASET_FOLDER = "dataset_folder"
-"""Tag of a version: where the data set that it was trained on lies."""
+"""Tag of a version with the location of its data set."""
 
 WEIGHTS = "weights"
-"""Tag of a version: digest of its weights."""
+"""Tag of a version with the digest of its weights."""
 
 
 def signature_of(scorer: Scorer) -> ModelSignature:
-    """Raw columns in (a value may be text or number; only the ids must be there), one column a task out."""
+    """Return the signature: raw columns in (text or numbers; only the ids are required), one column per task out."""
     experiment = scorer.experiment
     keys = {experiment.column_of(experiment.user), experiment.column_of(experiment.item)}
     inputs: list[ColSpec | TensorSpec] = [
@@ -57,7 +56,7 @@ def signature_of(scorer: Scorer) -> ModelSignature:
 
 
 def example_of(scorer: Scorer, prepared: Prepared) -> pd.DataFrame:
-    """A few raw test rows, or one row of unknown entities where there are none."""
+    """Return a few raw test rows, or one row of unknown entities if there are none."""
     names = scorer.input_columns()
     files = (prepared.folder / RAW_TEST).files(".parquet")
     if not files:
@@ -75,11 +74,11 @@ def register(
     example: Any,
     metrics: Mapping[str, float],
 ) -> str | None:
-    """Log the checkpoint in `folder` as a pyfunc model, registered if `tracking.register_as` is set; returns its URI.
+    """Log the checkpoint in `folder` as a pyfunc model, and return its URI, or None if MLflow does not answer.
 
-    A registered version has tags (see `version_tags`) and becomes the `candidate` of its name. The items of the data
-    set go with it, so that the model can recommend with nothing else at hand. Weights that the run has registered
-    already, before it was killed, are not registered again.
+    With `tracking.register_as` it becomes a registered version with tags (see `version_tags`) and the alias
+    `candidate`. The model contains the items of the data set, so that it can recommend on its own. Weights that the run
+    registered before it was killed are not registered again.
     """
     package = Path(mtl_ray.__file__).parent
     needed = ("torch", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "torchmetrics", "torchjd")
@@ -89,16 +88,16 @@ def register(
 
     def log() -> None:
         name, client = experiment.tracking.register_as, run.client
-        if name and (known := _registered(client, name, run._id(), weights)):
+        if name and (known := _registered(client, name, run.required_id(), weights)):
             uri.append(f"models:/{name}/{known.version}")
             if "promotion" not in known.tags and str(known.version) not in _aliased(client, name):
                 client.set_registered_model_alias(name, CANDIDATE, str(known.version))
             return
         mlflow.set_tracking_uri(run.uri)
-        with tempfile.TemporaryDirectory() as place, mlflow.start_run(run_id=run._id()):
-            # MLflow keeps the path of the model's code: let it be one that says nothing of this machine.
+        with tempfile.TemporaryDirectory() as place, mlflow.start_run(run_id=run.required_id()):
+            # MLflow keeps the path of the model's code, so give it one that tells nothing about this machine.
             code = Path(place) / "pyfunc.py"
-            # Scoring needs no optimizer state, and the folder's name becomes part of the model.
+            # Scoring needs no optimizer state. The folder's name becomes part of the model.
             scored = Path(place) / "checkpoint"
             shutil.copytree(folder, scored, ignore=shutil.ignore_patterns(checkpoint.TRAINER))
             if prepared.folder.exists(ITEMS):
@@ -121,12 +120,12 @@ def register(
             uri.append(f"models:/{name}/{number}")
             client.set_registered_model_alias(name, CANDIDATE, str(number))
 
-    run._safely("log the model", log)
+    run.attempt("log the model", log)
     return uri[0] if uri else None
 
 
 def _registered(client: MlflowClient, name: str, run_id: str, weights: str) -> ModelVersion | None:
-    """The version that the run has registered with these weights."""
+    """Return the version that the run has registered with these weights."""
     found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
     return next((version for version in found if version.tags.get(WEIGHTS) == weights), None)
 
@@ -136,14 +135,17 @@ def _aliased(client: MlflowClient, name: str) -> set[str]:
 
 
 def digest_of(experiment: Experiment) -> str:
-    """Digest of all settings."""
+    """Return a digest of all settings."""
     settings = json.dumps(experiment.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()
 
 
 def version_tags(experiment: Experiment, prepared: Prepared, metrics: Mapping[str, float]) -> dict[str, str]:
-    """What tells a version of a registered model from another: the data set, the experiment, the commit of the code
-    where it is a git checkout, and the test metrics of all rows and of each named segment."""
+    """Return the tags of a version of a registered model.
+
+    They are the data set, the experiment, the commit of the code if it is a git checkout, and the test metrics of all
+    rows and of each named segment.
+    """
     tags = {
         "dataset": prepared.schema.fingerprint,
         DATASET_FOLDER: prepared.folder.location,
@@ -155,40 +157,17 @@ def version_tags(experiment: Experiment, prepared: Prepared, metrics: Mapping[st
     return tags | {metric_key(key): f"{value:.6g}" for key, value in shown.items()}
 
 
-def stage_warm_start(experiment: Experiment, folder: Folder) -> Experiment:
-    """The experiment with the checkpoint of `training.warm_start` where every worker can read it.
-
-    Args:
-        experiment: of a run.
-        folder: of the run, on storage that all workers share; a registered model is copied into it.
-
-    Raises:
-        InputError: there is no such model or folder.
-    """
-    model = experiment.training.warm_start
-    if model is None:
-        return experiment
-    start = folder / re.sub(r"[^A-Za-z0-9@.]+", "-", f"warm_start-{model}")
-    if not is_model_uri(model):
-        start = Folder(model)
-    elif not start.exists(checkpoint.WEIGHTS):
-        own, aside = checkpoint_folder(model, tracking_uri(experiment)), start.suffixed(".partial").create()
-        for file in (path for path in own.iterdir() if path.name != checkpoint.TRAINER):
-            aside.write_bytes(file.name, file.read_bytes())
-        aside.rename(start, last=checkpoint.WEIGHTS)
-    if not start.exists(checkpoint.WEIGHTS):
-        raise InputError(f"training.warm_start: expected a checkpoint folder or a model URI; found {model}")
-    training = experiment.training.model_copy(update={"warm_start": start.location})
-    return experiment.model_copy(update={"training": training})
-
-
 def is_model_uri(model: str) -> bool:
-    """Whether it names a model of MLflow, not a folder."""
+    """Return whether it names a model in MLflow rather than a folder."""
     return model.startswith(("models:/", "runs:/", "mlflow-artifacts:/"))
 
 
 def checkpoint_folder(model: str, uri: str) -> Path:
-    """The checkpoint folder of `model`: a folder, or a model URI such as `models:/NAME/1` or `models:/NAME@champion`.
+    """Return the checkpoint folder of a model.
+
+    Args:
+        model: a folder, or a model URI such as `models:/NAME/1` or `models:/NAME@champion`.
+        uri: MLflow server.
 
     Raises:
         InputError: there is no such model.

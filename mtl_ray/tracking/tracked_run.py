@@ -1,6 +1,6 @@
-"""MLflow runs, written by the driver's side alone. A server that cannot be reached never stops a run.
+"""MLflow runs, written by the driver alone. An unreachable server never stops a training.
 
-What could not be logged is kept in `unlogged.jsonl` of the run folder and sent again when the run ends.
+Metrics that could not be logged are kept in `unlogged.jsonl` in the run's folder and sent again when the run ends.
 """
 
 import json
@@ -32,28 +32,28 @@ from mtl_ray.data.dataset import Prepared
 from mtl_ray.errors import first_line
 from mtl_ray.storage import Folder
 
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it would be printed with its password
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # MLflow would print it with its password
 
 UNLOGGED = "unlogged.jsonl"
-"""In the run's folder: metrics that MLflow did not take, to be sent again when the run ends."""
+"""File in the run's folder with the metrics that MLflow did not take."""
 
 
 def tracking_uri(experiment: Experiment) -> str:
-    """The experiment's server, the one of the environment, or SQLite in the working folder."""
+    """Return the experiment's MLflow server, that of the environment, or SQLite in the working folder."""
     return experiment.tracking.uri or default_uri()
 
 
 def default_uri() -> str:
-    """The MLflow server of the environment, or SQLite in the working folder."""
+    """Return the MLflow server of the environment, or SQLite in the working folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
 
 
 class Run:
-    """One MLflow run, found again by its id when training resumes."""
+    """An MLflow run, which a resumed training finds again by its id."""
 
     def __init__(self, uri: str, run_id: str | None, folder: Folder) -> None:
         own = default_uri()
-        # What is noted in a folder, and read back, is without the credentials that the environment's may have.
+        # A URI that was read from a folder lacks the credentials that the environment's may have.
         self.uri = own if uri == without_credentials(own) else uri
         self.run_id, self.folder = run_id, folder
 
@@ -66,12 +66,17 @@ class Run:
     def start(
         cls, experiment: Experiment, name: str, folder: Folder, parent: str | None = None, *, known: bool = False
     ) -> "Run":
-        """Create the run, below the run `parent`; without a reachable server its id is None and training goes on.
+        """Create the run; its id is None if the server cannot be reached.
 
-        With `known`, as below a parent, the name says what the run is: one that has it is continued.
+        Args:
+            experiment: the experiment of the run.
+            name: name of the run.
+            folder: folder of the run.
+            parent: id of the parent run.
+            known: continue a run of that name if there is one, as is always done below a parent.
         """
         run = cls(tracking_uri(experiment), None, folder)
-        run._safely("create the run", lambda: run._create(experiment, name, parent, known or parent is not None))
+        run.attempt("create the run", lambda: run._create(experiment, name, parent, known or parent is not None))
         return run
 
     def _create(self, experiment: Experiment, name: str, parent: str | None, known: bool) -> None:
@@ -84,7 +89,7 @@ class Run:
             self.run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
 
     def _experiment(self, title: str) -> str:
-        """The id of the experiment of that name, which is made if there is none."""
+        """Return the id of the experiment of that name, which is created if need be."""
         if found := self.client.get_experiment_by_name(title):
             return found.experiment_id
         local = self.uri.startswith("sqlite:")
@@ -97,18 +102,18 @@ class Run:
             raise
 
     def _begun(self, experiment_id: str, name: str, parent: str | None) -> str | None:
-        """The run of that name, which a driver made that was killed before it could note it."""
+        """Return the run of that name, created by a driver that was killed before it could write its id down."""
         below = f"tags.`mlflow.parentRunId` = '{parent}' and " if parent else ""
         wanted = f"{below}attributes.run_name = '{name}'"
         found = self.client.search_runs([experiment_id], wanted, max_results=1)
         return found[0].info.run_id if found else None
 
     def delete(self) -> None:
-        """Take the run out of MLflow."""
-        self._safely("delete the run", lambda: self.client.delete_run(self._id()))
+        """Delete the run in MLflow."""
+        self.attempt("delete the run", lambda: self.client.delete_run(self.required_id()))
 
     def log_experiment(self, experiment: Experiment, prepared: Prepared | None) -> None:
-        """Parameters, tags and the experiment file; of one data set also its quality report and its digest."""
+        """Log parameters, tags and the experiment file; for a data set also its quality report and its digest."""
         tree = experiment.model_dump(mode="json")
         tags = {f"version.{name}": version(name) for name in ("ray", "torch", "mlflow", "torchjd", "pyarrow")}
         if commit := git_commit():
@@ -116,13 +121,14 @@ class Run:
         if prepared is not None:
             schema = prepared.schema
             tags |= {"dataset": schema.fingerprint, "content_hash": schema.content_hash, "seed": str(experiment.seed)}
-            self._safely("log the data set", lambda: self._log_dataset(prepared))
+            self.attempt("log the data set", lambda: self._log_dataset(prepared))
             self.log_file("quality.json", json.dumps(prepared.quality, indent=2))
-        self._safely("log parameters", lambda: self._log_params(flatten(tree), tags))
+        self.attempt("log parameters", lambda: self._log_params(flatten(tree), tags))
         settings = experiment.model_dump(mode="json", exclude_unset=True)
         self.log_file("experiment.yaml", yaml.safe_dump(settings, sort_keys=False))
 
-    def _id(self) -> str:
+    def required_id(self) -> str:
+        """Return the id. Raises MlflowException if the run could not be created."""
         if self.run_id is None:
             raise MlflowException("the run could not be created")
         return self.run_id
@@ -130,8 +136,8 @@ class Run:
     def _log_params(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         entries = [Param(key.replace("*", "each"), str(value)) for key, value in params.items()]
         for part in chunk_list(entries, MAX_PARAMS_TAGS_PER_BATCH):
-            self.client.log_batch(self._id(), params=part)
-        self.client.log_batch(self._id(), tags=[RunTag(key, value) for key, value in tags.items()])
+            self.client.log_batch(self.required_id(), params=part)
+        self.client.log_batch(self.required_id(), tags=[RunTag(key, value) for key, value in tags.items()])
 
     def _log_dataset(self, prepared: Prepared) -> None:
         schema = prepared.schema
@@ -142,21 +148,21 @@ class Run:
             source=json.dumps({"uri": prepared.folder.location}),
             profile=json.dumps(schema.num_rows),
         )
-        self.client.log_inputs(self._id(), [DatasetInput(dataset, [])])
+        self.client.log_inputs(self.required_id(), [DatasetInput(dataset, [])])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics at a step; kept in the run folder when the server does not answer."""
+        """Log metrics at a step, or keep them in the run's folder if the server does not answer."""
         self.log_history({step: metrics})
 
     def log_history(self, history: Mapping[int, Mapping[str, float]]) -> None:
-        """Metrics by step, as `log_metrics`, with fewer requests."""
+        """Log metrics by step, like `log_metrics` but with fewer requests."""
         now = int(time.time() * 1000)
         entries = [
             Metric(metric_key(key), float(value), now, step)
             for step, metrics in history.items()
             for key, value in metrics.items()
         ]
-        if self._safely("log metrics", lambda: self._log_metrics(entries)):
+        if self.attempt("log metrics", lambda: self._log_metrics(entries)):
             return
         lines = self.folder.read_text(UNLOGGED) if self.folder.exists(UNLOGGED) else ""
         for step, metrics in history.items():
@@ -165,23 +171,23 @@ class Run:
 
     def _log_again(self, entry: dict[str, Any]) -> bool:
         named = entry["metrics"].items()
-        resume_command = [Metric(metric_key(key), float(value), entry["time"], entry["step"]) for key, value in named]
-        return self._safely("log metrics", lambda: self._log_metrics(resume_command))
+        metrics = [Metric(metric_key(key), float(value), entry["time"], entry["step"]) for key, value in named]
+        return self.attempt("log metrics", lambda: self._log_metrics(metrics))
 
     def _log_metrics(self, entries: list[Metric]) -> None:
         for part in chunk_list(entries, MAX_METRICS_PER_BATCH):
-            self.client.log_batch(self._id(), metrics=part)
+            self.client.log_batch(self.required_id(), metrics=part)
 
     def log_file(self, name: str, content: str | bytes) -> None:
-        """An artifact."""
+        """Log an artifact."""
 
         def log() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / name
                 path.write_bytes(content.encode() if isinstance(content, str) else content)
-                self.client.log_artifact(self._id(), str(path))
+                self.client.log_artifact(self.required_id(), str(path))
 
-        self._safely(f"log {name}", log)
+        self.attempt(f"log {name}", log)
 
     def keep(self, files: Mapping[str, str | bytes]) -> None:
         """Write files in the run's folder and log them as artifacts."""
@@ -191,7 +197,7 @@ class Run:
 
     @contextmanager
     def system_metrics(self) -> Iterator[None]:
-        """Within the block MLflow also logs what this machine does, if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is set."""
+        """Let MLflow log this machine's load during the block, if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is set."""
         monitor = None
         if self.run_id is not None and MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.uri)
@@ -203,17 +209,18 @@ class Run:
                 monitor.finish()
 
     def finish(self, status: str) -> None:
-        """End the run as FINISHED, FAILED or KILLED, after another try at what was left unlogged."""
+        """End the run as FINISHED, FAILED or KILLED, after another attempt to log what was kept in the folder."""
         if self.folder.exists(UNLOGGED):
             lines = self.folder.read_text(UNLOGGED).splitlines(keepends=True)
-            # At the first that fails no other one is tried: each would be waited for as long.
+            # Stop at the first failure: each further one would take as long to fail.
             left = list(dropwhile(lambda line: self._log_again(json.loads(line)), lines))
             self.folder.write_atomic(UNLOGGED, "".join(left))
             if not left:
                 self.folder.fs.delete_file(f"{self.folder.path}/{UNLOGGED}")
-        self._safely("end the run", lambda: self.client.set_terminated(self._id(), status))
+        self.attempt("end the run", lambda: self.client.set_terminated(self.required_id(), status))
 
-    def _safely(self, what: str, action: Callable[[], Any]) -> bool:
+    def attempt(self, what: str, action: Callable[[], Any]) -> bool:
+        """Call `action`; if it fails, warn that MLflow could not do `what`. Return whether it succeeded."""
         try:
             action()
         except Exception as error:
@@ -224,7 +231,7 @@ class Run:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted paths."""
+    """Return nested settings by dotted path."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
@@ -236,7 +243,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the code, where it is a git checkout."""
+    """Return the commit of the code, or None if it is not a git checkout."""
     command = ["git", "rev-parse", "HEAD"]
     try:
         done = subprocess.run(command, cwd=Path(mtl_ray.__file__).parent, capture_output=True, text=True, check=False)
@@ -246,5 +253,5 @@ def git_commit() -> str | None:
 
 
 def metric_key(metric: str) -> str:
-    """A metric's key as MLflow takes it."""
+    """Return a metric's key with the characters that MLflow allows."""
     return metric.replace("@", "_at_").replace("+", "_plus")

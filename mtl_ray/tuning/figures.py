@@ -1,4 +1,4 @@
-"""Figures of a search: the trade-off, what the trials were, which parameters matter, how the trials learned."""
+"""Figures of a search: the trade-off, the trials' parameters and their importance, and learning curves."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ GREY = "#bbbbbb"
 
 
 def trade_off(tuning: Tuning) -> "Figure":
-    """A panel for each objective after the first, over the first: trials, the front, its knee, and the references."""
+    """Draw each further objective over the first one: trials, the front, its knee, and the references."""
     first, *others = tuning.objectives
     figure, axes = panels(len(others), 2, width=6.0, height=4.2)
     for axis, key in zip(axes, others, strict=True):
@@ -28,13 +28,19 @@ def trade_off(tuning: Tuning) -> "Figure":
             "trained to the end": [t for t in tuning.candidates if t not in tuning.front],
         }
         for (title, trials), color in zip(groups.items(), (GREY, COLORS[0]), strict=True):
-            shown = [t for t in trials if not t.failure and t.kept]
-            axis.scatter([t.kept[first] for t in shown], [t.kept[key] for t in shown], s=18, color=color, label=title)
-        front = sorted(tuning.front, key=lambda trial: trial.kept[first])
-        places = [t.kept[first] for t in front], [t.kept[key] for t in front]
+            shown = [t for t in trials if not t.failure and t.best_metrics]
+            axis.scatter(
+                [t.best_metrics[first] for t in shown],
+                [t.best_metrics[key] for t in shown],
+                s=18,
+                color=color,
+                label=title,
+            )
+        front = sorted(tuning.front, key=lambda trial: trial.best_metrics[first])
+        places = [t.best_metrics[first] for t in front], [t.best_metrics[key] for t in front]
         axis.plot(*places, marker="o", color=COLORS[1], label="Pareto front")
         if tuning.best:
-            place = tuning.best.kept[first], tuning.best.kept[key]
+            place = tuning.best.best_metrics[first], tuning.best.best_metrics[key]
             axis.scatter(*place, s=140, facecolors="none", edgecolors="#222222", label="suggested")
         for (name, metrics), marker in zip(tuning.references.items(), "xs^v", strict=False):
             if first in metrics and key in metrics:
@@ -46,14 +52,16 @@ def trade_off(tuning: Tuning) -> "Figure":
 
 
 def parallel_coordinates(tuning: Tuning) -> "Figure":
-    """A line a finished trial through its parameters and its first objective, darker where it is better."""
+    """Draw a line per trial through its parameters and its first objective, darker for better ones."""
     key, higher = next(iter(tuning.objectives.items()))
     domains = parameters_of(tuning.experiment)
     trials = sorted(
-        (t for t in tuning.trials if t.kept and not t.failure), key=lambda t: t.kept[key], reverse=not higher
+        (t for t in tuning.trials if t.best_metrics and not t.failure),
+        key=lambda t: t.best_metrics[key],
+        reverse=not higher,
     )
     columns = {name: [_place(domain, trial.params.get(name)) for trial in trials] for name, domain in domains.items()}
-    values = np.array([trial.kept[key] for trial in trials])
+    values = np.array([trial.best_metrics[key] for trial in trials])
     spread = np.ptp(values) or 1.0
     columns[key] = ((values - values.min()) / spread).tolist()
     figure = new_figure(1.6 + 1.1 * len(columns), 4.2)
@@ -76,7 +84,7 @@ def parallel_coordinates(tuning: Tuning) -> "Figure":
 
 
 def importance_bars(importance: Mapping[str, float]) -> "Figure":
-    """How much of the variance of the first objective each parameter explains."""
+    """Draw how much of the first objective's variance each parameter explains."""
     figure, (axis,) = panels(1, 1, width=6.4, height=0.6 + 0.32 * len(importance))
     names = list(importance)[::-1]
     axis.barh(range(len(names)), [importance[name] for name in names], color=COLORS[0])
@@ -86,7 +94,7 @@ def importance_bars(importance: Mapping[str, float]) -> "Figure":
 
 
 def trial_curves(tuning: Tuning) -> "Figure":
-    """The objectives by epoch: stopped trials in grey up to where they were stopped, the suggested one in red."""
+    """Draw the objectives by epoch: stopped trials in grey, the suggested one in red."""
     figure, axes = panels(len(tuning.objectives), 2, width=6.0, height=4.0)
     styles = {
         "stopped": {"color": GREY, "linewidth": 0.9},
@@ -109,7 +117,7 @@ def trial_curves(tuning: Tuning) -> "Figure":
 
 
 def schedule_curves(tuning: Tuning) -> "Figure":
-    """Of a population, a panel a changing value: each trial's by epoch, the suggested one in red."""
+    """Draw a panel per value that a population changes: each trial's by epoch, the suggested one in red."""
     series = {trial.name: _schedule(trial) for trial in tuning.trials}
     names = list(dict.fromkeys(name for own in series.values() for name in own))
     figure, axes = panels(len(names), 3)
@@ -132,7 +140,7 @@ def schedule_curves(tuning: Tuning) -> "Figure":
 
 
 def _schedule(trial: Trial) -> dict[str, dict[int, float]]:
-    """By task, its weights by first epoch; the learning rate likewise."""
+    """Return each task's weights, and the learning rate, by the epoch from which they hold."""
     weights = trial.changes.get("balancing", {}).get("weights", {})
     found = {f"weight of {n}": {int(e): w for e, w in own.items()} for n, own in weights.items()}
     if (rate := trial.changes.get("training.optimizer.lr")) is not None:
@@ -142,7 +150,7 @@ def _schedule(trial: Trial) -> dict[str, dict[int, float]]:
 
 
 def _place(domain: object, value: object) -> float:
-    """Height in [0, 1] of a value; NaN, a gap in the line, for a parameter that the trial does not have."""
+    """Return the height in [0, 1] of a value. NaN leaves a gap, for a parameter that the trial does not have."""
     if value is None:
         return math.nan
     if isinstance(domain, ChoiceConfig):

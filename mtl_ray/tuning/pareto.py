@@ -6,11 +6,13 @@ import numpy as np
 
 
 def pareto_front(values: Sequence[Sequence[float]], higher: Sequence[bool]) -> list[int]:
-    """Positions of the points that no other is at least as good as in every objective and better in one.
+    """Return the positions of the points that no other point dominates.
+
+    A point dominates another if it is at least as good in every objective and better in one.
 
     Args:
         values: (n, k) objectives.
-        higher: (k,) whether higher is better.
+        higher: (k,) true where higher is better.
     """
     costs = _costs(values, higher)
     better = (costs[:, None] <= costs[None]).all(2) & (costs[:, None] < costs[None]).any(2)
@@ -18,7 +20,7 @@ def pareto_front(values: Sequence[Sequence[float]], higher: Sequence[bool]) -> l
 
 
 def knee(values: Sequence[Sequence[float]], higher: Sequence[bool]) -> int:
-    """Position of the point of a front that is furthest below the plane through its extremes (Das 1999).
+    """Return the position of the front's point that is furthest below the plane through its extremes (Das 1999).
 
     Objectives are scaled so that the best of the front is 0 and the worst 1; the plane then is sum_k f_k = 1, and in
     two dimensions the line between the two extremes. With one objective it is the best point.
@@ -34,13 +36,13 @@ def knee(values: Sequence[Sequence[float]], higher: Sequence[bool]) -> int:
 
 
 def delta_m(values: Sequence[float], references: Sequence[float], higher: Sequence[bool]) -> float:
-    """Mean relative gain over single-task training, as a share: positive is better (Maninis et al. 2019, eq. 4).
+    """Return the mean relative gain over single-task training; positive is better (Maninis et al. 2019, eq. 4).
 
     1/k sum_k s_k (M_k - B_k) / |B_k| with s_k = 1 where higher is better and -1 otherwise.
 
     Args:
         values: (k,) objectives M.
-        references: (k,) those of single-task training B.
+        references: (k,) objectives B of single-task training.
         higher: (k,) whether higher is better.
     """
     gains = [

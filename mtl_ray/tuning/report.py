@@ -1,10 +1,10 @@
-"""The report of a search: what it gained, the trade-off, what mattered, how the trials learned, all trials."""
+"""The report of a search: its result, the trade-off, the important parameters, learning curves and all trials."""
 
 from collections.abc import Iterator
 
 from mtl_ray.config import Experiment
 from mtl_ray.reporting.html import HtmlReport
-from mtl_ray.storage import Folder
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.tuning.figures import importance_bars, parallel_coordinates, schedule_curves, trade_off, trial_curves
 from mtl_ray.tuning.importance import importance_of
@@ -14,17 +14,17 @@ from mtl_ray.tuning.trial_store import read_trials
 
 
 def tuning_report(tuning: Tuning) -> HtmlReport:
-    """The report of a search that ended."""
+    """Return the report of a finished search."""
     settings = tune_of(tuning.experiment)
     report = HtmlReport(f"{tuning.experiment.name}: search")
-    for line in verdict(tuning):
+    for line in summary(tuning):
         report.text(line)
     if len(tuning.objectives) > 1:
         report.heading("Trade-off")
         report.figure(
             trade_off(tuning), "Objectives of each trial on the validation rows, and the Pareto front.", "pareto"
         )
-    if any(trial.kept and not trial.failure for trial in tuning.trials):
+    if any(trial.best_metrics and not trial.failure for trial in tuning.trials):
         report.heading("What the trials were")
         caption = "A line a trial, darker where the first objective is better; the suggested one is red. Weights of a "
         report.figure(
@@ -50,8 +50,8 @@ def tuning_report(tuning: Tuning) -> HtmlReport:
     return report
 
 
-def verdict(tuning: Tuning) -> Iterator[str]:
-    """What was searched, what is suggested, and how it compares with the file as it stands, on the validation rows."""
+def summary(tuning: Tuning) -> Iterator[str]:
+    """Yield what was searched, what is suggested, and how that compares with the file as it stands."""
     settings, best = tune_of(tuning.experiment), tuning.best
     yield f"Searched by {settings.algorithm.kind}, scheduler {settings.scheduler.kind}: {tuning.progress()}."
     for key, limit, least in tuning.limits:
@@ -63,15 +63,16 @@ def verdict(tuning: Tuning) -> Iterator[str]:
     told = []
     for key in tuning.objectives:
         before = f" (the file as it stands: {incumbent[key]:.4f})" if key in incumbent else ""
-        told.append(f"{key} {best.kept[key]:.4f}{before}")
+        told.append(f"{key} {best.best_metrics[key]:.4f}{before}")
     knee = ", the knee of the Pareto front" if len(tuning.objectives) > 1 else ""
     yield f"Suggested: {best.name}{knee}, with {'; '.join(told)}. These are the rows that it was chosen on."
-    gain = tuning.delta_m(best.kept)
+    gain = tuning.delta_m(best.best_metrics)
     if gain is not None:
         alone = "training each objective's task alone (Maninis et al. 2019)"
         yield f"Delta-m, the mean gain over {alone}: {100 * gain:+.2f} %."
 
 
-def write_report(experiment: Experiment, folder: Folder, run: Run) -> None:
-    """Write `report.html` and its pictures into the folder of a search that ended, and log them."""
-    run.keep(tuning_report(Tuning(experiment, read_trials(folder), read_references(experiment, folder))).files())
+def write_report(experiment: Experiment, folder: RunFolder, run: Run) -> None:
+    """Write `report.html` and its pictures into the folder of a finished search, and log them."""
+    tuning = Tuning(experiment, read_trials(folder), read_references(experiment, folder))
+    folder.keep_report(tuning_report(tuning), run)

@@ -1,4 +1,4 @@
-"""What trials of a search take of a cluster, and how many it has room for at once."""
+"""The resources that trials take, and how many trials fit a cluster at once."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,9 +14,10 @@ Resources = Mapping[str, float]
 
 
 def resources_of(experiment: Experiment) -> dict[str, float]:
-    """What Ray Tune reserves for a trial, by its names; Ray Train reserves for several workers by itself.
+    """Return what Ray Tune reserves for a trial, under Ray Tune's names.
 
-    Then the trial's process only waits for them, and has the one byte without which there is nothing to reserve.
+    For several workers Ray Train reserves by itself, and the trial's process only waits for them. It takes one byte of
+    memory, since Ray Tune cannot reserve nothing.
     """
     settings, training = tune_of(experiment), experiment.training
     if training.most_workers > 1:
@@ -26,21 +27,21 @@ def resources_of(experiment: Experiment) -> dict[str, float]:
 
 
 def num_trials_that_fit(experiment: Experiment) -> int:
-    """How many trials the cluster has room for at once, or comes to have if it has told Ray how far it grows."""
+    """Return how many trials fit at once, into the cluster as it is or as far as it can grow."""
     several = experiment.training.most_workers
     if several > 1:
-        room = max(num_workers(experiment, nodes) for nodes in (_nodes(), [max_cluster_resources()])) // several
+        fitting = max(num_workers(experiment, nodes) for nodes in (_nodes(), [max_cluster_resources()])) // several
     else:
         wanted = {key.upper(): number for key, number in resources_of(experiment).items()}
-        room = max(_times(total, wanted) for total in (ray.cluster_resources(), max_cluster_resources()))
-    return max(1, min(room, tune_of(experiment).trials))
+        fitting = max(_times(total, wanted) for total in (ray.cluster_resources(), max_cluster_resources()))
+    return max(1, min(fitting, tune_of(experiment).trials))
 
 
 def max_parallel_trials(experiment: Experiment) -> int | None:
-    """How many trials may have been proposed and not ended: so many as run, so that each knows of those before it.
+    """Return how many trials may be proposed and unfinished: as many as run, so that each learns from earlier ones.
 
-    None where trials that wait for others take no room. `max_concurrent` may be beyond the room, for a cluster that is
-    to grow: what a trial or its workers take is reserved as a whole, so those that wait hold nothing back.
+    The result is None if the scheduler pauses trials, which then take no room. `max_concurrent` may exceed the room of
+    a cluster that has yet to grow: a trial reserves all it needs at once, so waiting trials hold nothing back.
     """
     settings = tune_of(experiment)
     waits = settings.scheduler.pauses_trials or settings.algorithm.is_population
@@ -48,17 +49,13 @@ def max_parallel_trials(experiment: Experiment) -> int | None:
 
 
 def num_workers(experiment: Experiment, nodes: Iterable[Resources]) -> int:
-    """How many workers of trials find room on nodes."""
+    """Return how many workers of trials fit on the nodes."""
     wanted = resources_of_worker(experiment.training)
     return sum(_times(node, wanted) for node in nodes)
 
 
 def check_resources(experiment: Experiment) -> None:
-    """Whether some node, or of several workers the cluster, has, or may come to have, room for a trial.
-
-    Raises:
-        InputError: it has not.
-    """
+    """Raise InputError if no trial can ever be scheduled, not even when the cluster has grown."""
     nodes, training = [*_nodes(), max_cluster_resources()], experiment.training
     if training.most_workers > 1:
         found = num_workers(experiment, nodes)
@@ -82,6 +79,6 @@ def _nodes() -> list[Resources]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _times(room: Resources, wanted: Resources) -> int:
-    """How often the wanted resources fit."""
-    return min(int(room.get(key, 0) / number) for key, number in wanted.items() if number)
+def _times(available: Resources, wanted: Resources) -> int:
+    """Return how often the wanted resources fit."""
+    return min(int(available.get(key, 0) / number) for key, number in wanted.items() if number)

@@ -1,4 +1,4 @@
-"""What a search found: constraints kept, the Pareto front and its knee, the gain over single-task training."""
+"""The results of a search: constraints, the Pareto front and its knee, the gain over single-task training."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,23 +11,23 @@ from rich.table import Table
 from mtl_ray.config import Experiment, override
 from mtl_ray.config.comparison import Changes
 from mtl_ray.config.tuning import ConstraintConfig
-from mtl_ray.storage import Folder
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.tuning.pareto import delta_m, knee, pareto_front
 from mtl_ray.tuning.space import parameters_of, trial_experiment, tune_of, untuned
-from mtl_ray.tuning.trial import searched_metrics
+from mtl_ray.tuning.trial import BEST_EPOCH, BEST_METRICS, searched_metrics
 from mtl_ray.tuning.trial_store import Trial
 
-REFERENCES, INCUMBENT, ALONE = "references", "incumbent", "alone_"
-"""Their folder, and their names: the file as it stands, and each objective's task trained alone."""
+INCUMBENT, ALONE = "incumbent", "alone_"
+"""Names of the references: the file as it stands, and (as a prefix) each objective's task trained alone."""
 
 TUNED = "tuned"
-"""Name of the best trial in its comparison with the file as it stands."""
+"""Name of the best trial when it is compared with the file as it stands."""
 
 Metrics = Mapping[str, float]
 
 
 def reference_experiments(experiment: Experiment) -> dict[str, Experiment]:
-    """The trainings that trials are measured by: the file as it stands, and each objective's task alone."""
+    """Return the trainings that trials are measured by: the file as it stands, and each objective's task alone."""
     base = override(untuned(experiment), {"training.num_workers": 1})
     found = {INCUMBENT: base}
     for key in tune_of(experiment).objectives if len(base.tasks) > 1 else ():
@@ -41,15 +41,15 @@ def reference_experiments(experiment: Experiment) -> dict[str, Experiment]:
     return found
 
 
-def read_references(experiment: Experiment, folder: Folder) -> dict[str, dict[str, float]]:
-    """Metrics of the references that a search has trained."""
-    place = folder / REFERENCES
-    names = [name for name in reference_experiments(experiment) if place.exists(f"{name}.json")]
-    return {name: place.read_json(f"{name}.json")["metrics"] for name in names}
+def read_references(experiment: Experiment, folder: RunFolder) -> dict[str, dict[str, float]]:
+    """Return the metrics of the references that a search has trained, by name."""
+    files = folder.references
+    names = [name for name in reference_experiments(experiment) if files.exists(name)]
+    return {name: files.read(name)["metrics"] for name in names}
 
 
 def limit_of(constraint: ConstraintConfig, incumbent: Metrics, *, higher: bool) -> tuple[float, bool]:
-    """The bound of a constraint, and whether the metric must be at least it."""
+    """Return the bound of a constraint, and whether it is a lower bound."""
     if constraint.worse_by is None:
         least = constraint.at_least is not None
         return (constraint.at_least if least else constraint.at_most), least  # pyright: ignore[reportReturnType]
@@ -59,60 +59,60 @@ def limit_of(constraint: ConstraintConfig, incumbent: Metrics, *, higher: bool) 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Trials and what they are measured by, finished or not."""
+    """The trials of a search, finished or not, and the references that they are measured by."""
 
     experiment: Experiment
     trials: list[Trial]
     references: Mapping[str, Metrics]
-    """By name (see `reference_experiments`), metrics of the validation rows."""
+    """Metrics of the validation rows by name (see `reference_experiments`)."""
 
     @cached_property
     def objectives(self) -> dict[str, bool]:
-        """By key, whether higher is better."""
+        """The keys of the objectives, and whether higher is better."""
         return {key: direction == "max" for key, direction in tune_of(self.experiment).objectives.items()}
 
     @cached_property
     def limits(self) -> list[tuple[str, float, bool]]:
-        """Metric, bound, and whether the metric must be at least it, of each constraint."""
+        """The metric and the bound of each constraint, and whether it is a lower bound."""
         higher = searched_metrics(tune_of(self.experiment))
         constraints = tune_of(self.experiment).constraints
         incumbent = self.references.get(INCUMBENT, {})
         return [(c.metric, *limit_of(c, incumbent, higher=higher[c.metric])) for c in constraints]
 
-    def violations(self, kept: Metrics) -> list[float]:
-        """By how much searched metrics break each constraint; at most 0 where they do not."""
-        return [limit - kept[key] if least else kept[key] - limit for key, limit, least in self.limits]
+    def violations(self, metrics: Metrics) -> list[float]:
+        """Return by how much searched metrics break each constraint; at most 0 where they do not."""
+        return [limit - metrics[key] if least else metrics[key] - limit for key, limit, least in self.limits]
 
     def values(self, metrics: Metrics) -> list[float]:
-        """The objectives."""
+        """Return the values of the objectives."""
         return [metrics[key] for key in self.objectives]
 
     @cached_property
     def candidates(self) -> list[Trial]:
-        """Trials that trained to the end and break no constraint."""
+        """The trials that trained to the end and break no constraint."""
         done = [trial for trial in self.trials if trial.state == "finished"]
-        return [trial for trial in done if all(v <= 0 for v in self.violations(trial.kept))]
+        return [trial for trial in done if all(v <= 0 for v in self.violations(trial.best_metrics))]
 
     @cached_property
     def front(self) -> list[Trial]:
         """The candidates that no other candidate beats in every objective."""
-        values = [self.values(trial.kept) for trial in self.candidates]
+        values = [self.values(trial.best_metrics) for trial in self.candidates]
         return [self.candidates[i] for i in pareto_front(values, [*self.objectives.values()])] if values else []
 
     @cached_property
     def best(self) -> Trial | None:
-        """The best candidate, with several objectives the knee of the front; None without any candidate."""
+        """The best candidate (with several objectives the knee of the front), or None without any candidate."""
         if not self.front:
             return None
-        values = [self.values(trial.kept) for trial in self.front]
+        values = [self.values(trial.best_metrics) for trial in self.front]
         return self.front[knee(values, [*self.objectives.values()])]
 
     def best_experiment(self) -> Experiment | None:
-        """The experiment of the best trial."""
+        """Return the experiment of the best trial."""
         return trial_experiment(self.experiment, self.best.changes) if self.best else None
 
     def comparison(self) -> Experiment | None:
-        """The file as it stands with a section `compare`: the best trial against it, on test rows over five seeds."""
+        """Return an experiment that compares the best trial with the file as it stands, on test rows over 5 seeds."""
         if not self.best:
             return None
         keys = [key.split("/") for key in searched_metrics(tune_of(self.experiment))]
@@ -129,7 +129,7 @@ class Tuning:
         return override(untuned(self.experiment), changes, "tune:")
 
     def delta_m(self, metrics: Metrics) -> float | None:
-        """Mean relative gain over training each objective's task alone; None where that has no value."""
+        """Return the mean relative gain over training each objective's task alone, or None if it is undefined."""
         incumbent = self.references.get(INCUMBENT, {})
         alone = {key: self.references.get(ALONE + key.split("/")[1], incumbent).get(key) for key in self.objectives}
         references = [value for value in alone.values() if value]
@@ -138,23 +138,25 @@ class Tuning:
         return delta_m(self.values(metrics), references, [*self.objectives.values()])
 
     def header(self) -> list[str]:
-        """Titles of the columns of `rows`."""
+        """Return the column titles of `rows`."""
         constrained = [key for key, _, _ in self.limits if key not in self.objectives]
         return ["trial", "state", "epochs", *self.objectives, *constrained, "delta-m", "settings"]
 
     def rows(self, trials: Sequence[Trial] | None = None) -> Iterator[list[str]]:
-        """References, then trials (all of them by default), the best values of the first objective first."""
+        """Yield the references, then trials (by default all), sorted by the first objective, best first."""
         for name, metrics in self.references.items():
             yield self._row(name.replace("_", " "), "reference", "", metrics, "")
         first, higher = next(iter(self.objectives.items()))
         shown = self.trials if trials is None else trials
-        for trial in sorted(shown, key=lambda t: (t.failure is not None, _order(t.kept.get(first), higher=higher))):
+        for trial in sorted(
+            shown, key=lambda t: (t.failure is not None, _order(t.best_metrics.get(first), higher=higher))
+        ):
             state = "best" if trial is self.best else "front" if trial in self.front else trial.state
             if trial.state == "finished" and trial not in self.candidates:
                 state = "breaks a constraint"
             described = trial.failure or ", ".join(_described(trial))
             epochs = str(max(trial.history, default=0))
-            yield self._row(trial.name, state, epochs, {} if trial.failure else trial.kept, described)
+            yield self._row(trial.name, state, epochs, {} if trial.failure else trial.best_metrics, described)
 
     def _row(self, name: str, state: str, epochs: str, metrics: Metrics, settings: str) -> list[str]:
         keys = self.header()[3:-2]
@@ -163,13 +165,14 @@ class Tuning:
         return [name, state, epochs, *values, "-" if gain is None else f"{100 * gain:+.2f}%", settings]
 
     def table(self, most: int | None = None) -> Table:
-        """For the terminal: all, or while the search is on, what is running and the best, `most` in all."""
+        """Return a table for the terminal, of all trials or of at most `most` running and best ones."""
         trials = self.trials
         if most is not None:
             running = [trial for trial in trials if trial.state == "running"][-most:]
             key, higher = next(iter(self.objectives.items()))
             others = sorted(
-                (t for t in trials if t.state != "running"), key=lambda t: _order(t.kept.get(key), higher=higher)
+                (t for t in trials if t.state != "running"),
+                key=lambda t: _order(t.best_metrics.get(key), higher=higher),
             )
             trials = running + others[: max(0, most - len(running))]
         result = Table(title=f"{self.experiment.name}: {self.progress()}")
@@ -180,21 +183,21 @@ class Tuning:
         return result
 
     def progress(self) -> str:
-        """How far the search is, in a line."""
+        """Return the progress of the search, as a line."""
         states = [trial.state for trial in self.trials]
         told = [f"{states.count(s)} {s}" for s in ("finished", "stopped", "failed", "running") if s in states]
         return f"{tune_of(self.experiment).trials} trials, {', '.join(told) or 'none begun'}"
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the results in a form for JSON."""
         return {
             "objectives": dict(tune_of(self.experiment).objectives),
             "references": {name: dict(metrics) for name, metrics in self.references.items()},
             "limits": [{"metric": key, "limit": limit, "at_least": least} for key, limit, least in self.limits],
             "best": self.best.name if self.best else None,
             "front": [trial.name for trial in self.front],
-            "metrics": dict(self.best.kept) if self.best else {},
-            "delta_m": self.delta_m(self.best.kept) if self.best else None,
+            "metrics": dict(self.best.best_metrics) if self.best else {},
+            "delta_m": self.delta_m(self.best.best_metrics) if self.best else None,
             "parameters": list(parameters_of(self.experiment)),
             "trials": [
                 {
@@ -202,11 +205,11 @@ class Tuning:
                     "state": t.state,
                     "params": t.params,
                     "changes": t.changes,
-                    "kept": t.kept,
-                    "kept_epoch": t.kept_epoch,
+                    BEST_METRICS: t.best_metrics,
+                    BEST_EPOCH: t.best_epoch,
                     "epochs": max(t.history, default=0),
                     "failure": t.failure,
-                    "delta_m": self.delta_m(t.kept) if t.kept else None,
+                    "delta_m": self.delta_m(t.best_metrics) if t.best_metrics else None,
                     "run_id": t.run_id,
                 }
                 for t in self.trials
@@ -219,7 +222,7 @@ def _order(value: float | None, *, higher: bool) -> float:
 
 
 def _described(trial: Trial) -> Iterator[str]:
-    """What the trial changes; of a population, whose changes are schedules, what it has come to."""
+    """Yield the changes of a trial; for a member of a population, whose changes are schedules, its present values."""
     changes = trial.params if "balancing" in trial.changes else trial.changes
     for path, value in changes.items():
         if value is None:

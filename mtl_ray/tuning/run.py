@@ -1,6 +1,5 @@
-"""`tune`: a search through Ray Tune that resumes, with an MLflow run and a child a trial."""
+"""`tune`: a resumable search through Ray Tune, with an MLflow run and a child run per trial."""
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -10,7 +9,6 @@ from typing import Any
 
 import ray
 import ray.tune
-import yaml
 
 from mtl_ray.cluster.session import connect
 from mtl_ray.cluster.storage_check import check_storage
@@ -20,24 +18,24 @@ from mtl_ray.data.prepare import prepare
 from mtl_ray.data.shared import SharedDataset, share_dataset
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.segments import segment_masks
+from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.parallel import train_in_parallel
-from mtl_ray.runs.run_folder import finish_on_exit, new_name, read_note, write_note
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
-from mtl_ray.storage import Folder
 from mtl_ray.tasks.base import build_task
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.tuning.refit import refit
 from mtl_ray.tuning.report import write_report
 from mtl_ray.tuning.resources import check_resources, max_parallel_trials, num_trials_that_fit, resources_of
-from mtl_ray.tuning.results import REFERENCES, Tuning, read_references, reference_experiments
+from mtl_ray.tuning.results import Tuning, read_references, reference_experiments
 from mtl_ray.tuning.search_algorithms import build_scheduler, build_searcher, population_space
 from mtl_ray.tuning.space import check_tune, tune_of, untuned
 from mtl_ray.tuning.trial import searched_metrics
 from mtl_ray.tuning.trial_actor import EndWorkers, run_trial
 from mtl_ray.tuning.trial_store import Trial, TrialStore, read_trials
 
-SEARCH, WORKERS = "search", "workers"
-"""Folder of Ray Tune's own state and of the trials' checkpoints, in the run's folder; in it, that of Ray Train's."""
+WORKERS = "workers"
+"""Folder, inside Ray Tune's, for what Ray Train writes of trials with several workers."""
 
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -46,7 +44,7 @@ SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-"""Of Ray Tune, by environment variable."""
+"""Settings that Ray Tune takes from environment variables."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +52,14 @@ class Tuned:
     """A finished search, and where its files are."""
 
     name: str
-    folder: Folder
+    folder: RunFolder
     run_id: str | None
     tuning: Tuning
     refitted: dict[str, Any] | None
-    """What `refit` gives, if it was asked for."""
+    """The result of `refit`, if it was asked for."""
 
     def lines(self) -> Iterator[str]:
-        """Where the results are, for the terminal."""
+        """Yield lines for the terminal that say where the results are."""
         yield f"MLflow run: {self.run_id}"
         yield f"report: {self.folder}/report.html; trials: {self.folder}/tuning.json"
         if best := self.tuning.best:
@@ -77,7 +75,7 @@ class Tuned:
                     yield f"  {key}: {found.mean:.4f}{deviation}"
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the results in a form for JSON."""
         found = {"run": self.name, "run_id": self.run_id, "folder": self.folder.location, **self.tuning.to_dict()}
         if self.refitted:
             found["candidate"] = self.refitted["candidate"]
@@ -94,15 +92,15 @@ def tune(
 ) -> Tuned:
     """Search what `experiment.tune` declares.
 
-    Leaves in the run's folder `best.yaml` and `compare.yaml` (experiment files), `tuning.json`, `report.html`, a file a
-    trial under `trials/` and a file a reference under `references/`; one MLflow run with one child each.
+    The run's folder receives `best.yaml` and `compare.yaml` (experiment files), `tuning.json`, `report.html`, and a
+    file per trial under `trials/` and per reference under `references/`; MLflow one run with a child for each.
 
     Args:
-        experiment: with a section `tune`.
-        resume: name of an earlier search of the same experiment that did not end.
-        report: receives lines of text for the user.
-        show: receives what is known whenever a trial changes.
-        num_refits: seeds over which the winner is trained on training and validation rows.
+        experiment: has a section `tune`.
+        resume: name of an unfinished search of the same experiment.
+        echo: receives lines of text for the user.
+        show: receives the results so far whenever a trial changes.
+        num_refits: number of seeds over which the winner is trained on training and validation rows.
 
     Raises:
         InputError: the search cannot be done (see `check_tune`), the cluster has no room for a trial, an objective has
@@ -110,8 +108,8 @@ def tune(
     """
     check_tune(experiment)
     name = resume or new_name(experiment, "-tune")
-    folder = Folder(experiment.training.output) / name
-    note = read_note("tune", experiment, folder) if resume else None
+    folder = RunFolder.of(experiment, name)
+    record = folder.record_to_resume("tune", experiment) if resume else None
     connect()
     check_resources(experiment)
     check_storage(experiment)
@@ -119,23 +117,26 @@ def tune(
     shared = share_dataset(prepared, ("train", "valid"), int(experiment.training.cache_memory))
     check_rows(experiment, shared)
     resume_command = f"mtl-ray tune EXPERIMENT --resume {name}"
-    if note:
-        run = Run(note["tracking_uri"], note["run_id"], folder)
+    if record:
+        run = record.tracked_run(folder)
         echo(f"resuming run {name}: {Tuning(experiment, read_trials(folder), {}).progress()}")
     else:
         run = Run.start(experiment, name, folder.create())
-        write_note("tune", experiment, folder, run, prepared.folder.location)
+        folder.write_record("tune", experiment, run, prepared.folder.location)
         run.log_experiment(experiment, prepared)
         echo(f"run {name}: {tune_of(experiment).trials} trials; if it is interrupted, continue with: {resume_command}")
     with finish_on_exit(run, echo, resume_command):
-        references = _references(experiment, prepared, run, name, echo)
+        references = _references(experiment, prepared, folder, run, name, echo)
         trials = search(experiment, shared, run, name, references, show)
         tuning = Tuning(experiment, trials, references)
-        _write(tuning, run)
+        folder.keep_search(tuning.to_dict(), tuning.best_experiment(), tuning.comparison(), run)
+        if tuning.best:
+            run.log_metrics(tuning.best.best_metrics, tuning.best.best_epoch)
+        write_report(experiment, folder, run)
         refitted = None
         if num_refits and tuning.best and (best := tuning.best_experiment()):
-            epochs = tuning.best.kept_epoch if best.training.early_stopping else best.training.epochs
-            refitted = refit(best, epochs, num_refits, run, echo)
+            epochs = tuning.best.best_epoch if best.training.early_stopping else best.training.epochs
+            refitted = refit(best, epochs, num_refits, folder, run, echo)
     return Tuned(name, folder, run.run_id, tuning, refitted)
 
 
@@ -147,61 +148,61 @@ def search(
     references: dict[str, dict[str, float]],
     show: Callable[[Tuning], None] = lambda _: None,
 ) -> list[Trial]:
-    """Run the trials that are not there yet.
+    """Run the trials that have not finished yet, and return all trials.
 
     Args:
-        experiment: with a section `tune`.
+        experiment: has a section `tune`.
         shared: the data set.
-        run: the parent in MLflow; its folder receives the trials.
-        title: before the name of a child run.
-        references: metrics of what trials are measured by.
-        show: receives what is known whenever a trial changes.
+        run: the parent run in MLflow; its folder receives the trials.
+        title: stands before the names of the child runs.
+        references: metrics of the references that trials are measured by.
+        show: receives the results so far whenever a trial changes.
     """
-    settings = tune_of(experiment)
+    settings, folder = tune_of(experiment), RunFolder(run.folder.location)
     known = Tuning(experiment, [], references)
-    recorder = TrialStore(
-        experiment, run, title, lambda _: show(Tuning(experiment, list(recorder.trials.values()), references))
+    store = TrialStore(
+        experiment, run, title, lambda _: show(Tuning(experiment, list(store.trials.values()), references))
     )
-    if len([t for t in recorder.trials.values() if t.state != "running"]) == settings.trials:
-        recorder.close(set(recorder.trials))
-        return read_trials(run.folder)
+    if len([t for t in store.trials.values() if t.state != "running"]) == settings.trials:
+        store.close(set(store.trials))
+        return read_trials(folder)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
-    place = run.folder / SEARCH
+    place = folder.search
     common = {
         "experiment": tree,
         "shared": ray.put(shared),
         "storage": (place / WORKERS).location,
-        "ended": {trial.id: trial.last_report() for trial in recorder.trials.values() if trial.state == "finished"},
+        "ended": {trial.id: trial.last_report() for trial in store.trials.values() if trial.state == "finished"},
     }
     limit = max_parallel_trials(experiment)
-    # Otherwise trials would start one after the other.
+    # Without a limit on pending trials, Ray Tune would start them one after the other.
     for key, value in (
         SETTINGS | {"TUNE_MAX_PENDING_TRIALS_PG": str(limit or num_trials_that_fit(experiment))}
     ).items():
         os.environ.setdefault(key, value)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are off
-    # `ray.tune.run` and not `Tuner`, which would resume with pickled copies of the recorder and of the scheduler.
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it warns about the files of loggers that are off
+    # `ray.tune.run`, since `Tuner` would resume with pickled copies of the store and of the scheduler.
 
     def run_trials(resume: str | None) -> Any:
         return ray.tune.run(
             ray.tune.with_parameters(run_trial, common=common),
-            name=SEARCH,
-            storage_path=run.folder.location,
+            name=place.name,
+            storage_path=folder.location,
             resume=resume,
             config=population_space(experiment),
             num_samples=settings.trials,
             resources_per_trial=resources_of(experiment),
             search_alg=build_searcher(experiment, known.violations),
-            scheduler=build_scheduler(experiment, {t.id: t.reports for t in recorder.trials.values()}),
+            scheduler=build_scheduler(experiment, {t.id: t.reports for t in store.trials.values()}),
             max_concurrent_trials=limit,
             max_failures=experiment.training.max_failures,
-            # None is deleted before the search ends: members of a population copy from each other, and the state of
-            # the search, which is written every second, may be older than a killed driver's last checkpoints.
+            # Keep all checkpoints until the search ends: members of a population copy from each other, and the state
+            # of the search, written every second, may be older than a killed driver's last checkpoints.
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=None),
             reuse_actors=experiment.training.most_workers == 1,
             trial_dirname_creator=lambda trial: trial.trial_id,
             raise_on_failed_trial=False,
-            callbacks=[recorder, EndWorkers()],
+            callbacks=[store, EndWorkers()],
             verbose=0,
         )
 
@@ -209,20 +210,20 @@ def search(
     unstarted: list[Any] = []
     resume = "AUTO" if place.exists() else None
     for _ in range(1 + experiment.training.max_failures):
-        found = _beside_main_thread(lambda resume=resume: run_trials(resume), recorder.stop).trials
-        unstarted = [trial for trial in found if trial.trial_id not in recorder.trials]
+        found = _beside_main_thread(lambda resume=resume: run_trials(resume), store.stop).trials
+        unstarted = [trial for trial in found if trial.trial_id not in store.trials]
         if not unstarted:
             break
         resume = "AUTO+ERRORED"
     for trial in unstarted:
-        recorder.fail(trial)
-    recorder.close({trial.trial_id for trial in found})
-    place.delete()  # of no use to trials that have all ended
-    return read_trials(run.folder)
+        store.fail(trial)
+    store.close({trial.trial_id for trial in found})
+    place.delete()  # all trials have ended
+    return read_trials(folder)
 
 
 def _beside_main_thread(work: Callable[[], ray.tune.ExperimentAnalysis], stop: Callable[[], None]) -> Any:
-    """What the work gives; after Ctrl-C, which reaches the main thread alone, it is asked to stop and waited for."""
+    """Return the result of the work. After Ctrl-C, which only the main thread receives, stop it and wait for it."""
     pool = ThreadPoolExecutor(1)
     future = pool.submit(work)
     try:
@@ -237,7 +238,7 @@ def _beside_main_thread(work: Callable[[], ray.tune.ExperimentAnalysis], stop: C
 
 
 def check_rows(experiment: Experiment, shared: SharedDataset) -> None:
-    """Whether there are validation rows for each searched metric. Raises InputError."""
+    """Raise InputError if a searched metric has no validation rows."""
     named = {segment.name: segment for segment in segments(experiment.evaluation.support_buckets)}
     for key in searched_metrics(tune_of(experiment)):
         _, task, _, *segment = key.split("/")
@@ -255,26 +256,12 @@ def check_rows(experiment: Experiment, shared: SharedDataset) -> None:
 
 
 def _references(
-    experiment: Experiment, prepared: Prepared, run: Run, title: str, echo: Callable[[str], None]
+    experiment: Experiment, prepared: Prepared, folder: RunFolder, run: Run, title: str, echo: Callable[[str], None]
 ) -> dict[str, dict[str, float]]:
-    """Metrics of the references, those trained that are not there yet."""
-    found = read_references(experiment, run.folder)
+    """Train the references that have not finished yet, and return the metrics of all."""
+    found = read_references(experiment, folder)
     missing = {n: (e, prepared) for n, e in reference_experiments(experiment).items() if n not in found}
     cpus = max(1, int(tune_of(experiment).cpus_per_trial))
-    for name, result in train_in_parallel(missing, REFERENCES, "valid", cpus, run, title):
+    for name, result in train_in_parallel(missing, folder.references, "valid", cpus, run, title):
         echo(f"{name.replace('_', ' ')}: {result['seconds']:.0f} s")
-    return read_references(experiment, run.folder)
-
-
-def _write(tuning: Tuning, run: Run) -> None:
-    """The results, in the run's folder and in MLflow."""
-    files = {"tuning.json": json.dumps(tuning.to_dict(), indent=2) + "\n"}
-    for name, experiment in {"best.yaml": tuning.best_experiment(), "compare.yaml": tuning.comparison()}.items():
-        if experiment:
-            tree = experiment.model_dump(mode="json", exclude_unset=True)
-            sections = {section: found for section, found in tree.items() if found is not None}
-            files[name] = yaml.safe_dump(sections, sort_keys=False)
-    run.keep(files)
-    if tuning.best:
-        run.log_metrics(tuning.best.kept, tuning.best.kept_epoch)
-    write_report(tuning.experiment, run.folder, run)
+    return read_references(experiment, folder)

@@ -1,4 +1,4 @@
-"""Task weights and learning rates that change during training, as an experiment that anyone can train again."""
+"""Express task weights and learning rates that changed during training as an experiment that can be trained again."""
 
 from mtl_ray.config.balancing import ScheduledBalancingConfig
 from mtl_ray.config.comparison import Changes
@@ -9,12 +9,12 @@ LEARNING_RATE, SCHEDULE = "training.optimizer.lr", "training.schedule.epochs"
 
 
 def changed_from(experiment: Experiment, changes: Changes, epoch: int) -> Experiment:
-    """The experiment whose weights and learning rate follow `changes` from an epoch on, and are as before until then.
+    """Return the experiment whose weights and learning rate follow `changes` from an epoch on.
 
     Args:
-        experiment: with `static` or `scheduled` weights.
+        experiment: has `static` or `scheduled` weights.
         changes: values of `tasks.NAME.weight` and `training.optimizer.lr`.
-        epoch: from 0.
+        epoch: epoch from which they hold, counted from 0.
     """
     weights: dict[str, dict[int, float]] = {}
     if isinstance(experiment.balancing, ScheduledBalancingConfig):
@@ -37,7 +37,7 @@ def changed_from(experiment: Experiment, changes: Changes, epoch: int) -> Experi
 
 
 def schedule_changes(experiment: Experiment) -> Changes:
-    """What `changed_from` made of the experiment, by dotted path."""
+    """Return the settings that `changed_from` has changed, by dotted path."""
     tree = experiment.model_dump(mode="json")
     found: Changes = {LEARNING_RATE: tree["training"]["optimizer"]["lr"]}
     if tree["balancing"]["kind"] == "scheduled":
@@ -48,7 +48,7 @@ def schedule_changes(experiment: Experiment) -> Changes:
 
 
 def _put(values: dict[int, float], epoch: int, value: float, before: float | None = None) -> None:
-    """Note a value from an epoch on, unless it holds already; `before` is what holds before the first one."""
+    """Set a value from an epoch on, unless it holds already; `before` holds until the first one."""
     begun = [first for first in values if first < epoch]
     if value != (values[max(begun)] if begun else before):
         values[epoch] = value

@@ -1,4 +1,4 @@
-"""The searchers and schedulers of Ray Tune and Optuna that a section `tune` names."""
+"""Build the searcher and the scheduler that a section `tune` names, of Ray Tune and Optuna."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -25,35 +25,36 @@ from mtl_ray.cluster.ray_compat import running_optuna_trial
 from mtl_ray.config import Experiment
 from mtl_ray.config import tuning as settings
 from mtl_ray.tuning.space import Domain, changes_of, parameters_of, tune_of
-from mtl_ray.tuning.trial import EPOCH, KEPT
+from mtl_ray.tuning.trial import BEST_METRICS, EPOCH
 
 Violations = Callable[[Mapping[str, float]], Sequence[float]]
-"""From a trial's searched metrics to by how much they break each constraint; at most 0 where they do not."""
+"""Takes a trial's searched metrics; returns by how much they break each constraint, at most 0 where they do not."""
 
 
 class ConstrainedOptunaSearch(OptunaSearch):
-    """Tells Optuna of broken constraints before it tells the values."""
+    """A searcher that tells Optuna how far a trial breaks the constraints, before it tells the values."""
 
     violations: Violations = staticmethod(lambda _: [])
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """Receives the trial's last report."""
+        """Take a trial's last report."""
         if result and (trial := running_optuna_trial(self, trial_id)):
-            kept = {key.removeprefix(f"{KEPT}/"): v for key, v in result.items() if key.startswith(f"{KEPT}/")}
-            for number, violation in enumerate(self.violations(kept)):
+            prefix = f"{BEST_METRICS}/"
+            metrics = {key.removeprefix(prefix): v for key, v in result.items() if key.startswith(prefix)}
+            for number, violation in enumerate(self.violations(metrics)):
                 trial.set_constraint(str(number), violation)
         super().on_trial_complete(trial_id, result, error)
 
 
 def build_searcher(experiment: Experiment, violations: Violations) -> ConstrainedOptunaSearch | BasicVariantGenerator:
-    """What proposes parameters; of a population only those to begin with."""
+    """Return what proposes parameters; for a population, only its first ones."""
     tune = tune_of(experiment)
     if tune.algorithm.is_population:
-        random.seed(tune.seed)  # what the schedulers of populations draw from
+        random.seed(tune.seed)  # the schedulers of populations draw from the global generators
         np.random.seed(tune.seed)
         return BasicVariantGenerator(random_state=tune.seed)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    keys, modes = [f"{KEPT}/{key}" for key in tune.objectives], [str(mode) for mode in tune.objectives.values()]
+    keys, modes = [f"{BEST_METRICS}/{key}" for key in tune.objectives], [str(mode) for mode in tune.objectives.values()]
     several = len(keys) > 1
     search = ConstrainedOptunaSearch(
         _Space(experiment), keys if several else keys[0], modes if several else modes[0], sampler=_sampler(tune)
@@ -64,7 +65,7 @@ def build_searcher(experiment: Experiment, violations: Violations) -> Constraine
 
 @dataclass(frozen=True)
 class _Space:
-    """Optuna's define-by-run function; a class, since Ray Tune pickles it."""
+    """Optuna's define-by-run function, as a class so that Ray Tune can pickle it."""
 
     experiment: Experiment
 
@@ -75,7 +76,7 @@ class _Space:
 def _sampler(tune: settings.TuneConfig) -> BaseSampler:
     match tune.algorithm:
         case settings.TPEConfig(startup_trials=number):
-            # Trials run side by side: without the liar they would all be proposed in the same place.
+            # Trials run side by side. Without the constant liar all of them would be proposed in the same place.
             return TPESampler(n_startup_trials=number, seed=tune.seed, constant_liar=True)
         case settings.NSGA2Config(population=size):
             return NSGAIISampler(population_size=size, seed=tune.seed)
@@ -84,7 +85,7 @@ def _sampler(tune: settings.TuneConfig) -> BaseSampler:
 
 
 def suggest(trial: optuna.Trial, name: str, domain: Domain) -> Any:
-    """Optuna's value of a parameter; of a choice its label."""
+    """Return Optuna's value of a parameter; for a choice, its label."""
     distribution = distribution_of(domain)
     if isinstance(distribution, optuna.distributions.CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
@@ -100,7 +101,7 @@ def distribution_of(
     | optuna.distributions.IntDistribution
     | optuna.distributions.CategoricalDistribution
 ):
-    """Optuna's distribution of a domain."""
+    """Return Optuna's distribution for a domain."""
     match domain:
         case settings.ChoiceConfig(values=values):
             return optuna.distributions.CategoricalDistribution(list(values))
@@ -113,7 +114,7 @@ def distribution_of(
 
 
 def population_space(experiment: Experiment) -> dict[str, Any]:
-    """Ray Tune's distributions from which a population begins; empty for other algorithms, which propose all."""
+    """Return Ray Tune's distributions of a population's first parameters; empty for other algorithms."""
     if not tune_of(experiment).algorithm.is_population:
         return {}
     return {name: _ray_domain(domain) for name, domain in parameters_of(experiment).items()}
@@ -130,35 +131,40 @@ def _ray_domain(domain: Domain) -> Any:
 
 
 Reports = Mapping[str, Mapping[int, Mapping[str, float]]]
-"""By the id of a trial and epoch, its searched metrics."""
+"""Searched metrics by trial id and epoch."""
 
 
 class _Remembering(TrialScheduler):
-    """Tells a new scheduler what trials of a resumed search reported that had ended before."""
+    """A scheduler that is told, when a search resumes, what its ended trials reported."""
 
     reports: Reports
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_add(tune_controller, trial)
         if trial.is_finished():
-            for epoch, kept in self.reports.get(trial.trial_id, {}).items():
-                result = {EPOCH: epoch, **{f"{KEPT}/{key}": value for key, value in kept.items()}}
+            for epoch, metrics in self.reports.get(trial.trial_id, {}).items():
+                result = {EPOCH: epoch, **{f"{BEST_METRICS}/{key}": value for key, value in metrics.items()}}
                 self.on_trial_result(tune_controller, trial, result)
 
 
 class RememberingASHA(_Remembering, ASHAScheduler):
-    """Its rungs hold what was reported before a search was resumed, too."""
+    """ASHA whose rungs include reports from before a search was resumed."""
 
 
 class RememberingMedian(_Remembering, MedianStoppingRule):
-    """Its medians are over what was reported before a search was resumed, too."""
+    """Median stopping whose medians include reports from before a search was resumed."""
 
 
 def build_scheduler(experiment: Experiment, reports: Reports) -> TrialScheduler:
-    """What stops trials, or replaces those of a population; `reports` are those before the search was resumed."""
+    """Return what stops trials, or replaces members of a population.
+
+    Args:
+        experiment: has a section `tune`.
+        reports: reports from before the search was resumed.
+    """
     tune = tune_of(experiment)
     key, mode = next(iter(tune.objectives.items()))
-    common: dict[str, Any] = {"time_attr": EPOCH, "metric": f"{KEPT}/{key}", "mode": mode}
+    common: dict[str, Any] = {"time_attr": EPOCH, "metric": f"{BEST_METRICS}/{key}", "mode": mode}
     match tune.algorithm, tune.scheduler:
         case settings.PBTConfig() as s, _:
             return PopulationBasedTraining(
@@ -206,7 +212,7 @@ def _ranges(parameters: Mapping[str, Domain]) -> dict[str, settings.UniformConfi
 
 
 def _clipped(parameters: Mapping[str, Domain]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Population based training multiplies; this keeps what it makes within the ranges."""
+    """Return a function that clips values to their ranges: population based training multiplies them."""
     ranges = {name: (domain.low, domain.high) for name, domain in _ranges(parameters).items()}
 
     def clip(params: dict[str, Any]) -> dict[str, Any]:

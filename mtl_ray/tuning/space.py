@@ -1,4 +1,4 @@
-"""From the values of a trial's parameters to its experiment, and what is wrong with a search, told before any work."""
+"""Turn the parameters of a trial into its experiment, and check a search before any work."""
 
 import difflib
 import random
@@ -26,7 +26,7 @@ from mtl_ray.schema import segments
 
 Domain = UniformConfig | LogUniformConfig | RandIntConfig | ChoiceConfig
 Draw = Callable[[str, Domain], Any]
-"""From the name and the domain of a parameter to its value; of a `ChoiceConfig` the label."""
+"""Takes the name and the domain of a parameter; returns its value, for a `ChoiceConfig` the label."""
 
 UNIT, BOTH = UniformConfig(low=0, high=1), ChoiceConfig(values={"true": True, "false": False})
 
@@ -35,27 +35,27 @@ TUNABLE = re.compile(
     r"|tasks\.[^.]+\.(weight|loss|gamma|label_smoothing|masked_input|temperature|dim)"
     r"|training\.(?!num_workers|use_gpu|cpus_per_worker|threads_per_worker|max_failures|cache_memory|output).+"
 )
-"""Paths that leave as they are the prepared data set, which all trials share, and the machine."""
+"""Paths whose change affects neither the data set, which all trials share, nor the use of machines."""
 
 MIN_PROBES, MAX_PROBES = 50, 2000
 
 
 def tune_of(experiment: Experiment) -> TuneConfig:
-    """The section `tune`. Raises InputError if there is none."""
+    """Return the section `tune`. Raises InputError if there is none."""
     if experiment.tune is None:
         raise InputError("tune: expected a section `tune` with `space` and `objectives` in the experiment file")
     return experiment.tune
 
 
 def untuned(experiment: Experiment) -> Experiment:
-    """The experiment alone, as one training has it."""
+    """Return the experiment of a single training, without `tune` and `compare`."""
     return experiment.model_copy(update={"tune": None, "compare": None})
 
 
 def changes_of(experiment: Experiment, draw: Draw) -> Changes:
-    """What a trial changes, by dotted path, with parameters from `draw`.
+    """Return the changes of a trial by dotted path, with parameters from `draw`.
 
-    Those whose `when` does not hold, or whose task is left out, are not drawn.
+    Parameters whose `when` does not hold or whose task is left out are not drawn.
     """
     changes: Changes = {}
     base = untuned(experiment)
@@ -85,12 +85,12 @@ def changes_of(experiment: Experiment, draw: Draw) -> Changes:
 
 
 def trial_experiment(experiment: Experiment, changes: Changes) -> Experiment:
-    """The experiment of a trial. Raises InputError if the changes together make none."""
+    """Return the experiment of a trial. Raises InputError if the changes are invalid together."""
     return override(untuned(experiment), changes, "tune.space:")
 
 
 def dirichlet(units: list[float], concentration: float) -> list[float]:
-    """Weights that sum to one, (T,) by (T,) numbers in [0, 1].
+    """Return (T,) weights that sum to one, for (T,) numbers in [0, 1].
 
     The quantiles g_t of the gamma distribution at independent uniform numbers, over their sum, have the symmetric
     Dirichlet distribution. Any part of them, over its own sum, has it too (Devroye 1986, XI.4).
@@ -104,12 +104,12 @@ def dirichlet(units: list[float], concentration: float) -> list[float]:
 
 
 def drawn_from(params: Mapping[str, Any]) -> Draw:
-    """Parameters that were drawn before."""
+    """Return a `Draw` that gives known parameters."""
     return lambda name, _: params[name]
 
 
 def parameters_of(experiment: Experiment) -> dict[str, Domain]:
-    """Every parameter that a trial can have. Raises InputError if a search over them cannot be (see `check_tune`)."""
+    """Return every parameter that a trial can have. Raises InputError for an invalid search (see `check_tune`)."""
     space = tune_of(experiment).space
     found: dict[str, Domain] = {}
     for name in _names_of(experiment, space.get("tasks.*.weight")):
@@ -125,7 +125,7 @@ def parameters_of(experiment: Experiment) -> dict[str, Domain]:
 
 
 def check_tune(experiment: Experiment) -> None:
-    """Whether the search can be done.
+    """Check that the search can be done.
 
     Raises:
         InputError: no section `tune`, an unknown path, a value that its field does not take, settings that do not go
@@ -179,7 +179,7 @@ def check_tune(experiment: Experiment) -> None:
 
 
 def check_metric(experiment: Experiment, key: str, where: str) -> None:
-    """Whether trials have a metric that tells better from worse. Raises InputError."""
+    """Raise InputError if trials have no such metric, or if it does not tell better from worse."""
     named = ["", *(f"/{segment.name}" for segment in segments(experiment.evaluation.support_buckets))]
     known = []
     for name, task in experiment.tasks.items():
@@ -197,7 +197,7 @@ def _auxiliary(experiment: Experiment) -> list[str]:
 
 
 def _names_of(experiment: Experiment, entry: EntryConfig | None) -> list[str]:
-    """The tasks of a `simplex` or a `subset`."""
+    """Return the tasks of a `simplex` or a `subset`."""
     if not isinstance(entry, SimplexConfig | SubsetConfig):
         return []
     names = list(entry.of) or (list(experiment.tasks) if isinstance(entry, SimplexConfig) else _auxiliary(experiment))
@@ -222,7 +222,7 @@ def _holds(when: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 
 
 def _probe(experiment: Experiment, parameters: Mapping[str, Domain]) -> None:
-    """Make experiments of trials until each parameter has had its ends, a value between, and every choice."""
+    """Make experiments of trials until every end, one value between and every choice has occurred."""
     generator = random.Random(0)  # noqa: S311 - no secret
     probes = {name: _probes(domain) for name, domain in parameters.items()}
     missing = {(name, probe) for name, own in probes.items() for probe in own}

@@ -1,4 +1,4 @@
-"""The training of one trial of a search, on rows that all trials of the node share."""
+"""Train one trial of a search, on rows that all trials of a node share."""
 
 import json
 import math
@@ -31,34 +31,50 @@ from mtl_ray.training.trainer import Trainer
 from mtl_ray.tuning.schedule import changed_from, schedule_changes
 from mtl_ray.tuning.space import changes_of, drawn_from, trial_experiment, tune_of, untuned
 
-KEPT, EPOCH, GROUP = "kept", "epoch", "placement_group"
-"""Of a report: the searched metrics in the epoch that `train` would keep so far; the number of epochs; by hexadecimal
-id, what Ray reserved for the trial's workers, None for a trial in one process."""
+EPOCH = "epoch"
+"""Key of a report: the number of epochs so far."""
+
+BEST_METRICS, BEST_EPOCH = "kept", "kept_epoch"
+"""Keys of a report, and of a trial's files: the epoch whose checkpoint `train` would select so far, and its searched
+metrics."""
+
+GROUP = "placement_group"
+"""Key of a report: hexadecimal id of the trial's placement group in Ray; None for a trial in one process."""
 
 STATE = "trial.json"
-"""Beside the weights in a trial's checkpoint: its `State`."""
-
+"""File beside the weights in a trial's checkpoint, with its `State`."""
 
 WORST = 1e30
-"""Finite, since the Gaussian process of PB2 takes no infinity."""
+"""Reported value of a failed trial. It is finite, since the Gaussian process of PB2 takes no infinity."""
 
 
 @dataclass
 class State:
-    """Where a trial is, and the epoch of its best score so far."""
+    """The progress of a trial, and the epoch of its best score so far."""
 
     epoch: int = 0
     score: float = -math.inf
-    kept_epoch: int = 0
-    kept: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+
+    def dump(self) -> str:
+        """Return the content of its file."""
+        best = {BEST_EPOCH: self.best_epoch, BEST_METRICS: self.best_metrics}
+        return json.dumps({"epoch": self.epoch, "score": self.score, **best})
+
+    @classmethod
+    def load(cls, text: str) -> "State":
+        """Return the state in a file."""
+        tree = json.loads(text)
+        return cls(tree["epoch"], tree["score"], tree[BEST_EPOCH], tree[BEST_METRICS])
 
 
 class UndefinedMetricError(ValueError):
-    """A searched metric has no value, as an AUC among labels of one class."""
+    """A searched metric is undefined, such as an AUC among labels of one class."""
 
 
 def searched_metrics(tune: TuneConfig) -> dict[str, bool]:
-    """The metrics that a search looks at, and whether higher ones are better."""
+    """Return the metrics of objectives and constraints, and whether higher is better."""
     constrained = {c.metric: is_higher_better(c.metric) for c in tune.constraints}
     return constrained | {key: direction == "max" for key, direction in tune.objectives.items()}
 
@@ -66,15 +82,16 @@ def searched_metrics(tune: TuneConfig) -> dict[str, bool]:
 def train_trial(config: dict[str, Any], session: ModuleType) -> None:
     """Train from the trial's checkpoint, if any, and report each epoch.
 
-    A report has `metrics` of the epoch, `kept`, `kept_epoch`, `epoch`, `over` (whether it is the last one), `seconds`
-    since the start, and `changes`: what makes the trial's experiment of the searched one. Metrics and changes are JSON,
-    since of every number in a report Ray Tune keeps statistics in its state. Where the parameters are at fault, so that
-    another try would end the same, a report has the worst values and the reason `failed`.
+    A report has the `metrics` of the epoch, the best epoch so far and its searched metrics, `epoch`, `over` (true in
+    the last report), `seconds` since the start, and `changes`, which turn the searched experiment into the trial's.
+    Metrics and changes are JSON texts, since Ray Tune keeps statistics of every number in a report. If the parameters
+    are at fault, so that another try would end the same, the report has the worst values and the reason as `failed`.
 
     Args:
-        config: `params`, values of the parameters of the space; `experiment`, a plain tree with `tune`; `shared`, the
-            reference of the data set, a `SharedDataset`.
-        session: whom to ask for the checkpoint and to report to: `ray.tune`, or `ray.train` in one of several workers.
+        config: `params`, values of the parameters of the space; `experiment`, a plain tree with `tune`; `shared`, a
+            reference to a `SharedDataset`.
+        session: the module that gives the checkpoint and takes reports: `ray.tune`, or `ray.train` with several
+            workers.
     """
     quiet_tune_checkpoints()
     base = parse(config["experiment"], "experiment")
@@ -83,7 +100,9 @@ def train_trial(config: dict[str, Any], session: ModuleType) -> None:
         _train(base, tune, config["params"], ray.get(config["shared"]), session)
     except (InputError, FloatingPointError, UndefinedMetricError) as error:  # on all workers alike
         worst = {key: -WORST if higher else WORST for key, higher in searched_metrics(tune).items()}
-        session.report({"metrics": "{}", KEPT: worst, "kept_epoch": 0, EPOCH: 0, "over": True, "failed": str(error)})
+        session.report(
+            {"metrics": "{}", BEST_METRICS: worst, BEST_EPOCH: 0, EPOCH: 0, "over": True, "failed": str(error)}
+        )
 
 
 def _train(
@@ -95,7 +114,7 @@ def _train(
         start = session.get_checkpoint()
         folder = Path(stack.enter_context(start.as_directory())) if start else None
         if folder:
-            state = State(**json.loads((folder / STATE).read_text()))
+            state = State.load((folder / STATE).read_text())
         settings, changes = _settings(base, tune, params, folder, state.epoch)
         training = settings.training
         if session is ray.train:
@@ -113,12 +132,12 @@ def _train(
             return
         state.epoch = metrics.pop("epoch")
         if score >= state.score:
-            state.score, state.kept_epoch = score, state.epoch
-            state.kept = {key: _defined(metrics, key) for key in searched_metrics(tune)}
+            state.score, state.best_epoch = score, state.epoch
+            state.best_metrics = {key: _defined(metrics, key) for key in searched_metrics(tune)}
         values = {
             "metrics": json.dumps(metrics),
-            KEPT: state.kept,
-            "kept_epoch": state.kept_epoch,
+            BEST_METRICS: state.best_metrics,
+            BEST_EPOCH: state.best_epoch,
             EPOCH: state.epoch,
             "over": is_over(trainer),
             "seconds": time.monotonic() - began,
@@ -130,7 +149,7 @@ def _train(
             return
         with tempfile.TemporaryDirectory() as place:
             save_checkpoint(trainer, Path(place))
-            (Path(place) / STATE).write_text(json.dumps(vars(state)))
+            (Path(place) / STATE).write_text(state.dump())
             session.report(values, checkpoint=session.Checkpoint.from_directory(place))
 
     train, valid = (shared.shard(split, rank(), world_size()) for split in ("train", "valid"))
@@ -140,7 +159,7 @@ def _train(
 def _settings(
     base: Experiment, tune: TuneConfig, params: dict[str, Any], folder: Path | None, epoch: int
 ) -> tuple[Experiment, Changes]:
-    """The trial's experiment, and what it changes; of a population, from that of the copied checkpoint on."""
+    """Return the trial's experiment and its changes. A member of a population continues a copied checkpoint's."""
     changes = changes_of(base, drawn_from(params))
     if not tune.algorithm.is_population:
         return trial_experiment(base, changes), changes

@@ -1,4 +1,4 @@
-"""What Ray Tune runs in a trial's process: the training itself, or Ray Train, whose workers share it."""
+"""The process of a trial in Ray Tune, which trains by itself or starts several workers through Ray Train."""
 
 from typing import Any
 
@@ -19,15 +19,15 @@ from mtl_ray.tuning.trial import GROUP, train_trial
 def run_trial(params: dict[str, Any], common: dict[str, Any]) -> None:
     """Train, and report each epoch to Ray Tune (see `train_trial`).
 
-    A trial that had reported its end, of which a killed driver's state may not know, reports it again.
+    A trial that had reported its end reports it again, since the state of a killed driver may not know of it.
 
-    With several workers the trial's checkpoints are Ray Train's, under the trial's id, and a process that takes the
-    trial up again goes on from there.
+    With several workers Ray Train writes the checkpoints, under the trial's id, and a restarted process continues from
+    them.
 
     Args:
         params: values of the parameters of the space.
-        common: of all trials: `experiment` and `shared`, see `train_trial`; `storage`, the folder of Ray Train;
-            `ended`, the last reports of the trials that have ended, by id.
+        common: values shared by all trials: `experiment` and `shared` (see `train_trial`), `storage` (Ray Train's
+            folder) and `ended` (by id, the last reports of the trials that have ended).
     """
     trial_id = ray.tune.get_context().get_trial_id()
     if trial_id in common["ended"]:
@@ -61,13 +61,13 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 class EndWorkers(ray.tune.Callback):
-    """Ends the workers of a trial whose process Ray Tune has ended.
+    """A callback that ends the workers of a trial whose process Ray Tune has ended.
 
-    They have resources of their own, which Ray Train itself would free only where Ray's dashboard runs.
+    They have resources of their own, which Ray Train frees only if Ray's dashboard runs.
     """
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """The trial was stopped, or has ended."""
+        """Remove the placement group of a trial that has ended."""
         if group := trial.last_result.get(GROUP):
             remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(group)))
 

@@ -1,10 +1,10 @@
-"""The trials of a search: a file and an MLflow run each, from the first report on, whoever is killed."""
+"""The trials of a search: each has a file and an MLflow run, from its first report on, whatever is killed."""
 
 import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from threading import Lock
 from typing import Any, Literal
 
@@ -12,86 +12,98 @@ import ray.tune
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.comparison import Changes
-from mtl_ray.storage import Folder
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.tuning.space import trial_experiment
-from mtl_ray.tuning.trial import EPOCH, KEPT
+from mtl_ray.tuning.trial import BEST_EPOCH, BEST_METRICS, EPOCH
 
 State = Literal["running", "finished", "stopped", "failed"]
-"""`stopped`: by the scheduler, before its last epoch."""
+"""`stopped` means by the scheduler, before the last epoch."""
 
-PLACE = "trials"
+KEYS_IN_FILES = {"best_metrics": BEST_METRICS, "best_epoch": BEST_EPOCH}
+"""Fields of a trial that have another name in files."""
+
 LOG_EVERY = 10.0
-"""Seconds between two times that a trial's epochs are logged in MLflow, which takes longer for two batches than for one
-of both; the rest is logged when the trial ends."""
+"""Seconds between two requests to MLflow for the epochs of a trial: one large batch is cheaper than two small ones. The
+rest is logged when the trial ends."""
 
 
 @dataclass
 class Trial:
-    """What is known of a trial."""
+    """The state of a trial."""
 
     id: str
-    """Ray Tune's."""
+    """Id in Ray Tune."""
     number: int
     params: dict[str, Any]
     state: State = "running"
     changes: Changes = field(default_factory=dict)
-    """What makes its experiment of the searched one."""
+    """Changes that turn the searched experiment into the trial's."""
     history: dict[int, dict[str, float]] = field(default_factory=dict)
     """Metrics by epoch."""
-    kept: dict[str, float] = field(default_factory=dict)
-    """Searched metrics of the epoch that `train` would keep."""
-    kept_epoch: int = 0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    """Searched metrics of the epoch whose checkpoint `train` would select."""
+    best_epoch: int = 0
     reports: dict[int, dict[str, float]] = field(default_factory=dict)
-    """What `kept` was, by epoch."""
+    """The best metrics so far, by epoch."""
     seconds: float = 0.0
-    """Since its process took it up last."""
+    """Seconds since its process last started or resumed it."""
     failure: str | None = None
     run_id: str | None = None
     logged_epoch: int = 0
-    """Up to where its MLflow run has the history, at least."""
+    """Last epoch that its MLflow run has for sure."""
     logged: bool = False
-    """Whether its MLflow run has ended."""
+    """True once its MLflow run has ended."""
 
     @property
     def name(self) -> str:
-        """Unique in the search."""
+        """The name, unique in the search."""
         return f"trial_{self.number:05d}"
 
     def last_report(self) -> dict[str, Any]:
-        """What its process reported last (see `train_trial`)."""
+        """Return what its process reported last (see `train_trial`)."""
         epoch = max(self.history)
         return {
             "metrics": json.dumps(self.history[epoch]),
-            KEPT: self.kept,
-            "kept_epoch": self.kept_epoch,
+            BEST_METRICS: self.best_metrics,
+            BEST_EPOCH: self.best_epoch,
             EPOCH: epoch,
             "over": self.state == "finished",
             "seconds": self.seconds,
             "changes": json.dumps(self.changes),
         }
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of its file."""
+        return {KEYS_IN_FILES.get(each.name, each.name): getattr(self, each.name) for each in fields(self)}
 
-def read_trials(folder: Folder) -> list[Trial]:
-    """The trials that reported anything, in the order of their start."""
-    files = (folder / PLACE).files(".json") if folder.exists(PLACE) else []
-    trees = [json.loads((folder / PLACE).read_text(path.rpartition("/")[2])) for path in files]
-    for tree in trees:
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> "Trial":
+        """Return the trial of a file."""
+        names = {key: name for name, key in KEYS_IN_FILES.items()}
+        values = {names.get(key, key): value for key, value in tree.items()}
         for name in ("history", "reports"):
-            tree[name] = {int(epoch): metrics for epoch, metrics in tree[name].items()}
-    return sorted((Trial(**tree) for tree in trees), key=lambda trial: trial.number)
+            values[name] = {int(epoch): metrics for epoch, metrics in values[name].items()}
+        return cls(**values)
+
+
+def read_trials(folder: RunFolder) -> list[Trial]:
+    """Return the trials that reported anything, in the order of their start."""
+    return sorted(map(Trial.from_dict, folder.trials.read_all()), key=lambda trial: trial.number)
 
 
 class TrialStore(ray.tune.Callback):
-    """Keeps files and MLflow runs of trials up to date.
+    """Keeps the files and MLflow runs of trials up to date.
 
-    A file is written before Ray Tune writes its own state, so that a search whose driver is killed never resumes from a
-    state that knows more than the files; MLflow is told beside Ray Tune's loop, which it does not hold up.
+    A file is written before Ray Tune writes its own state, so a search whose driver was killed never resumes from a
+    state that is ahead of the files. MLflow is updated in another thread, which does not delay Ray Tune's loop.
     """
 
     def __init__(self, experiment: Experiment, run: Run, title: str, changed: Callable[[Trial], None]) -> None:
         self.experiment, self.run, self.title, self.changed = experiment, run, title, changed
-        self.trials = {trial.id: trial for trial in read_trials(run.folder)}
+        folder = RunFolder(run.folder.location)
+        self.files = folder.trials
+        self.trials = {trial.id: trial for trial in read_trials(folder)}
         self._thread = ThreadPoolExecutor(1)
         self._lock = Lock()
         self._logged: dict[str, float] = {}
@@ -99,16 +111,16 @@ class TrialStore(ray.tune.Callback):
         self._pending: list[Any] = []
 
     def stop(self) -> None:
-        """End Ray Tune's loop at its next step, with a state from which it can go on."""
+        """End Ray Tune's loop at its next step, in a state from which it can resume."""
         self._stopped = True
 
     def on_step_begin(self, iteration: int, trials: list, **info: Any) -> None:
-        """The loop of Ray Tune begins a step."""
+        """End Ray Tune's loop if `stop` was called."""
         if self._stopped:
             raise KeyboardInterrupt
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial begins, or goes on after a pause, a failure or a resumption; it may have reported its end before."""
+        """Note that a trial starts, or continues after a pause, a failure or a resumption."""
         known = self._known(trial)
         if known.state == "stopped":
             known.state = "running"
@@ -119,40 +131,41 @@ class TrialStore(ray.tune.Callback):
         return self.trials.setdefault(trial.trial_id, Trial(trial.trial_id, number, dict(trial.config)))
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """A trial reported an epoch."""
+        """Note the report of an epoch."""
         known = self.trials[trial.trial_id]
         known.params, known.failure = dict(trial.config), result.get("failed")
         if known.failure is None:
-            known.kept, known.kept_epoch = result[KEPT], result["kept_epoch"]
+            known.best_metrics, known.best_epoch = result[BEST_METRICS], result[BEST_EPOCH]
             known.history = _until(result[EPOCH], known.history, json.loads(result["metrics"]))
-            known.reports = _until(result[EPOCH], known.reports, result[KEPT])
+            known.reports = _until(result[EPOCH], known.reports, result[BEST_METRICS])
             known.changes, known.seconds = json.loads(result["changes"]), result["seconds"]
         known.state = "failed" if known.failure else "finished" if result["over"] else "running"
         self._later(known, lambda trial: None if trial.failure else self._log_epoch(trial, result[EPOCH]))
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial will not go on."""
+        """Note that a trial has ended."""
         known = self.trials[trial.trial_id]
         if known.state == "running":
             known.state = "stopped"
         self._later(known, self._finish)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """A trial failed as often as it may; or its process died before it began, which Ray Tune takes for the same."""
+        """Note that a trial failed too often. Ray Tune calls this as well if its process died before it started."""
         if trial.trial_id in self.trials:
             self.fail(trial)
 
     def fail(self, trial: Any) -> None:
-        """Give a trial up."""
+        """Give up a trial."""
         known = self._known(trial)
         known.state, known.failure = "failed", known.failure or _last_line(trial)
         self._later(known, self._finish)
 
     def close(self, known: set[str]) -> None:
-        """Wait until all is written, and end the runs of trials that ended as the last driver did.
+        """Wait until everything is written, and end the MLflow runs of trials that ended when a driver was killed.
 
-        What a killed driver had begun, not ended, and the resumed one does not know (`known` are the ids of all trials
-        of the search) is no trial, and dropped.
+        Args:
+            known: ids of all trials of the search. A running trial that is not among them was started by a driver that
+                was killed before Ray Tune saved its state; it is deleted.
         """
         for trial in list(self.trials.values()):
             if trial.id not in known and trial.state == "running":
@@ -165,7 +178,7 @@ class TrialStore(ray.tune.Callback):
             future.result()
 
     def _later(self, trial: Trial, action: Callable[[Trial], None]) -> None:
-        """Write the trial's file; act in MLflow later, in the order of the reports."""
+        """Write the trial's file now, and act in MLflow later, in the order of the reports."""
         self.changed(trial)
         self._write(trial)
         copy = replace(trial)
@@ -182,32 +195,30 @@ class TrialStore(ray.tune.Callback):
 
     def _write(self, trial: Trial) -> None:
         with self._lock:
-            self.run.folder.write_atomic(f"{PLACE}/{trial.name}.json", json.dumps(asdict(trial)))
+            self.files.write(trial.name, trial.to_dict())
 
     def _drop(self, trial: Trial) -> None:
-        folder, file = self.run.folder / PLACE, f"{trial.name}.json"
-        if folder.exists(file):
-            folder.fs.delete_file(f"{folder.path}/{file}")
+        self.files.delete(trial.name)
         if trial.run_id:
             self._run(trial).delete()
 
     def _run(self, trial: Trial) -> Run:
-        """The trial's run, begun if need be."""
-        folder = self.run.folder / PLACE / trial.name
+        """Return the trial's MLflow run, which is created if need be."""
+        folder = self.files.folder / trial.name
         if trial.run_id is None:
             title = f"{self.title}/{trial.name}"
             trial.run_id = Run.start(self.experiment, title, folder, self.run.run_id).run_id
         return Run(self.run.uri, trial.run_id, folder)
 
     def _log_epoch(self, trial: Trial, last: int) -> None:
-        """Log up to an epoch every `LOG_EVERY` seconds; later epochs that were logged are void."""
+        """Log up to an epoch, every `LOG_EVERY` seconds. A trial that went back to a checkpoint logs epochs again."""
         trial.logged_epoch, now = min(trial.logged_epoch, last - 1), time.monotonic()
         if now - self._logged.setdefault(trial.id, now - trial.seconds) >= LOG_EVERY:
             self._logged[trial.id] = now
             self._log(trial, last)
 
     def _log(self, trial: Trial, last: int) -> None:
-        """Log the history up to an epoch that is not logged yet; counts of rows, which do not change, once."""
+        """Log the epochs up to `last` that are not logged yet; row counts, which never change, only once."""
         history = {
             epoch: {key: value for key, value in metrics.items() if epoch == 1 or key.split("/")[2:3] != ["count"]}
             for epoch, metrics in trial.history.items()
@@ -227,7 +238,7 @@ class TrialStore(ray.tune.Callback):
 
 
 def _until(epoch: int, known: dict[int, Any], found: Any) -> dict[int, Any]:
-    """What is known by epoch, without what a trial that has gone back reported later."""
+    """Return values by epoch with a new one, without later ones of a trial that went back to a checkpoint."""
     return {before: values for before, values in known.items() if before < epoch} | {epoch: found}
 
 

@@ -1,11 +1,10 @@
 """One day of a recommender: prepare the grown log, begin with the champion's weights, train, evaluate, gate, score.
 
-A day is named after its data set and its experiment, and what a step came to is noted in the run's folder when the step
-is done. So the same command, started again after a crash, goes on where it stopped; what it found at its start, such as
-which version was the champion, stays what it was.
+A day is named after its data set and its experiment, and each finished step writes its result into the run's folder. So
+the same command, repeated after a crash, continues where it stopped, with what it found at its start, such as the
+version of the champion.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +21,11 @@ from mtl_ray.errors import InputError
 from mtl_ray.inference.batch import BatchResult, check_output
 from mtl_ray.inference.predict import predict
 from mtl_ray.promotion.promote import CHAMPION, promote
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.runs.train import train_once
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.registry import checkpoint_folder, digest_of
 from mtl_ray.tracking.tracked_run import tracking_uri
-
-NOTES = "daily.json"
-"""In the run's folder: what each finished step came to."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +33,24 @@ class Day:
     """A finished day."""
 
     name: str
-    """Of the run."""
-    folder: Folder
+    """Name of the run."""
+    folder: RunFolder
     dataset: str
     start: str | None
-    """Version whose weights the training began with."""
+    """Version whose weights the training started from."""
     run_id: str
     version: str
-    """That the training made."""
+    """Version that the training registered."""
     metrics: dict[str, float]
-    """Of that version, on the test rows."""
+    """Metrics of that version on the test rows."""
     decision: dict[str, Any]
-    """Of the gate, with its `note` in Markdown."""
+    """Decision of the gate, with its `note` in Markdown."""
     champion: str
-    """Version that has scored the rows."""
+    """Version that scored the rows."""
     scored: BatchResult
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the results in a form for JSON."""
         scored = self.scored
         return {
             "run": self.name,
@@ -73,16 +70,15 @@ class Day:
 class _Steps:
     """The finished steps of a day."""
 
-    def __init__(self, folder: Folder) -> None:
-        self.folder = folder
-        self.notes: dict[str, Any] = folder.read_json(NOTES) if folder.exists(NOTES) else {}
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.results = folder, folder.read_daily_steps()
 
     def once(self, step: str, work: Callable[[], Any]) -> Any:
-        """What the step came to; it is done unless an earlier attempt has noted it."""
-        if step not in self.notes:
-            self.notes[step] = work()
-            self.folder.create().write_atomic(NOTES, json.dumps(self.notes, indent=2) + "\n")
-        return self.notes[step]
+        """Return the result of a step, which is done unless an earlier attempt has finished it."""
+        if step not in self.results:
+            self.results[step] = work()
+            self.folder.write_daily_steps(self.results)
+        return self.results[step]
 
 
 def daily(
@@ -93,22 +89,22 @@ def daily(
     echo: Callable[[str], None] = print,
     resume_command: str = "the same command",
 ) -> Day:
-    """Bring the registered model of an experiment up to the present log, and score rows with the better one.
+    """Train the registered model of an experiment on the present log, and score rows with the better version.
 
-    Training begins with the weights of the champion; before there is one, as `training.warm_start` says. The version
-    that it makes becomes the champion if it passes the gate of `promotion`, and the champion scores.
+    Training starts from the champion's weights, or as `training.warm_start` says if there is no champion yet. The new
+    version becomes the champion if it passes the gate of `promotion`, and the champion scores.
 
     Args:
-        experiment: with `tracking.register_as`; its log is what has grown since.
+        experiment: has `tracking.register_as`; its log has grown since the last day.
         rows: raw rows to score: Parquet or CSV file, folder or glob.
         output: folder to make for the scores.
         keys: columns to keep beside `predicted_TASK`; all by default.
-        report: receives lines of text for the user.
+        echo: receives lines of text for the user.
         resume_command: the command that continues after a crash.
 
     Raises:
-        InputError: nothing is registered, bad data, rows that cannot be read, or a champion with another model.
-        PromotionError: somebody else promotes that model at this moment.
+        InputError: `tracking.register_as` is missing, bad data, unreadable rows, or a champion with another model.
+        PromotionError: another process promotes that model at this moment.
         ConnectionError: MLflow does not answer.
     """
     model, uri = experiment.tracking.register_as, tracking_uri(experiment)
@@ -117,7 +113,7 @@ def daily(
             "tracking.register_as: expected the name of a registered model, whose champion a day begins with and maybe "
             "replaces; found none"
         )
-    known = open_log(rows).columns  # mistakes in it are told before the work
+    known = open_log(rows).columns  # report mistakes before the work
     needed = [experiment.column_of(experiment.user), experiment.column_of(experiment.item), *(keys or ())]
     if absent := [name for name in needed if name not in known]:
         raise InputError(f"--score {rows}: expected the columns {', '.join(absent)}; found {', '.join(known)}")
@@ -126,7 +122,7 @@ def daily(
     check_storage(experiment)
     prepared = prepare(experiment, echo)
     name = f"{experiment.name}-{prepared.schema.fingerprint[:12]}-{digest_of(experiment)[:12]}"
-    folder = Folder(experiment.training.output) / name
+    folder = RunFolder.of(experiment, name)
     steps = _Steps(folder)
     start = steps.once("start", lambda: champion_of(model, uri))
     echo(f"beginning with {f'the champion, version {start}' if start else 'no champion, there is none yet'}")
@@ -140,7 +136,7 @@ def daily(
 
 
 def champion_of(model: str, uri: str) -> str | None:
-    """The version of a registered model that is live; None if there is none, or no such model."""
+    """Return the champion's version of a registered model, or None if there is no champion or no such model."""
     found = MlflowClient(tracking_uri=uri).search_registered_models(f"name = '{model}'")
     version = found[0].aliases.get(CHAMPION) if found else None
     return None if version is None else str(version)

@@ -1,28 +1,24 @@
-"""Make the report of a run anew from what is in its folder: one HTML file and pictures."""
+"""Write the report of a run again, from the files in its folder."""
 
 from mtl_ray.comparison import report as compare_report
-from mtl_ray.config import parse
 from mtl_ray.errors import InputError
 from mtl_ray.runs import report as train_report
-from mtl_ray.runs.run_folder import RUN_FILE
-from mtl_ray.storage import Folder
-from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.runs.run_folder import RUN_FILE, RunFolder
 from mtl_ray.tuning import report as tuning_report
 
 
-def report(location: str) -> Folder:
-    """Make the report of the run in a folder anew; returns the folder.
+def report(location: str) -> RunFolder:
+    """Write the report of the run in a folder again; return the folder.
 
     Raises:
-        InputError: it is no run's folder, or the run did not end.
+        InputError: it is not the folder of a run, or the run has not finished.
     """
-    folder = Folder(location)
-    if not folder.exists(RUN_FILE):
+    folder = RunFolder(location)
+    if not folder.has_record:
         raise InputError(f"{location}: expected the folder of a run, such as runs/NAME; found no {RUN_FILE} there")
-    note = folder.read_json(RUN_FILE)
-    run = Run(note["tracking_uri"], note["run_id"], folder)
-    experiment = parse(note["experiment"], RUN_FILE)
-    match note["command"]:
+    record = folder.read_record()
+    experiment, run = record.parse_experiment(), record.tracked_run(folder)
+    match record.command:
         case "compare":
             compare_report.write_report(experiment, folder, run)
         case "tune":

@@ -202,9 +202,9 @@ print("worker", ray.get(ray.remote(lambda: os.environ["MY_OWN"][::-1]).remote())
     client = """
 import os, sys
 from ray.job_submission import JobSubmissionClient
-from mtl_ray.cluster.environment import OPEN, forwarded_environment
+from mtl_ray.cluster.environment import SETUP_HOOK, forwarded_environment
 variables = forwarded_environment(["MY_OWN"]).variables
-runtime = {"working_dir": "project", "env_vars": variables, "worker_process_setup_hook": OPEN}
+runtime = {"working_dir": "project", "env_vars": variables, "worker_process_setup_hook": SETUP_HOOK}
 print(JobSubmissionClient(sys.argv[1]).submit_job(entrypoint="python script.py", runtime_env=runtime))
 """
     shutil.copytree(ROOT / "mtl_ray", tmp_path / "project" / "mtl_ray", ignore=shutil.ignore_patterns("__pycache__"))

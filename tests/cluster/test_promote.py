@@ -89,8 +89,8 @@ def test_a_better_candidate_becomes_champion_and_rollback_restores(first, uri, c
     note = client.get_model_version("gated", GOOD).description
     assert note is not None
     assert "| **target** rating/rmse |" in note
-    assert decision.judgement is not None
-    assert f"{decision.judgement.findings[0].low:+.4f}" in note
+    assert decision.gate_result is not None
+    assert f"{decision.gate_result.findings[0].low:+.4f}" in note
     assert rollback("gated", uri).outcome == "rolled back"
     assert aliases(client) == {"champion": WORSE, "previous": GOOD}
     assert "## Rolled back" in (client.get_model_version("gated", WORSE).description or "")

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def test_the_best_trial_is_an_experiment_file_that_gives_its_metrics_again(tuned
     again = run_single_process(best.model_dump(mode="json", exclude_unset=True), prepared, "valid", "again", 1)[
         "metrics"
     ]
-    assert {key: again[key] for key in (RMSE, AUC)} == pytest.approx(tuned.tuning.best.kept, abs=1e-9)
+    assert {key: again[key] for key in (RMSE, AUC)} == pytest.approx(tuned.tuning.best.best_metrics, abs=1e-9)
 
 
 def test_the_search_leaves_a_report_and_numbers(tuned):
@@ -134,7 +134,7 @@ def test_a_search_that_ended_is_not_run_again(tuned, searched, work, monkeypatch
 def test_what_a_killed_driver_had_not_logged_is_logged_when_it_resumes(tuned, searched, tmp_path):
     run = Run.start(searched, "killed", Folder(str(tmp_path)))
     trial = replace(tuned.tuning.trials[0], run_id=None, logged=False, logged_epoch=0)
-    run.folder.write_atomic(f"trials/{trial.name}.json", json.dumps(asdict(trial)))
+    run.folder.write_atomic(f"trials/{trial.name}.json", json.dumps(trial.to_dict()))
     TrialStore(searched, run, "killed", lambda _: None).close({trial.id})
     (child,) = children(searched, run.run_id)
     history = mlflow.MlflowClient(tracking_uri=searched.tracking.uri).get_metric_history(child.info.run_id, RMSE)
@@ -180,7 +180,7 @@ def test_the_schedule_of_a_population_gives_the_same_metric_when_replayed(algori
         assert replayed.balancing.kind == "scheduled"
         tree = replayed.model_dump(mode="json", exclude_unset=True)
         again = run_single_process(tree, shared.prepared.folder.location, "valid", "again", 1)["metrics"]
-        assert again[RMSE] == pytest.approx(trial.kept[RMSE], abs=1e-9)
+        assert again[RMSE] == pytest.approx(trial.best_metrics[RMSE], abs=1e-9)
 
 
 def found(settings: Experiment, shared, folder: Path):

@@ -68,17 +68,17 @@ def test_an_error_never_repeats_credentials():
 
 
 def test_a_server_of_the_environment_is_noted_without_its_password_and_found_again(tmp_path, monkeypatch):
-    from mtl_ray.runs.run_folder import read_note, write_note
+    from mtl_ray.runs.run_folder import RunFolder
 
     own = f"http://ann:{PLANTED}@127.0.0.1:9"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    experiment, folder = small_experiment(), Folder(str(tmp_path / "run"))
+    experiment, folder = small_experiment(), RunFolder(str(tmp_path / "run"))
     with pytest.warns(UserWarning, match="could not create the run") as warned:
         run = Run.start(experiment, "run", folder.create())
     assert PLANTED not in "".join(str(each.message) for each in warned)
-    write_note("train", experiment, folder, run)
+    folder.write_record("train", experiment, run)
     assert PLANTED not in folder.read_text("run.json")
-    note = read_note("train", experiment, folder)
-    assert note["tracking_uri"] == "http://127.0.0.1:9"
-    assert Run(note["tracking_uri"], None, folder).uri == own
+    record = folder.record_to_resume("train", experiment)
+    assert record.tracking_uri == "http://127.0.0.1:9"
+    assert Run(record.tracking_uri, None, folder).uri == own

@@ -74,20 +74,20 @@ def test_a_file_without_a_grid_is_refused():
 
 def test_the_grid_crosses_variants_folds_and_seeds():
     folds = {"a": {"data.source.seed": 5}, "b": {"data.source.seed": 6}}
-    cells = grid(experiment(folds=folds))
-    assert len({cell.name for cell in cells}) == len(cells) == 3 * 2 * 3
-    cell = next(c for c in cells if c.name == "single/b-seed2")
-    assert cell.experiment.seed == 2
-    assert cell.experiment.data.source.seed == 6  # pyright: ignore[reportAttributeAccessIssue]
-    assert set(cell.experiment.tasks) == {"click", "rating", "purchase", "occupation"}
-    assert cell.experiment.compare is None
-    assert cell.experiment.training.num_workers == 1
+    grid_runs = grid(experiment(folds=folds))
+    assert len({grid_run.name for grid_run in grid_runs}) == len(grid_runs) == 3 * 2 * 3
+    grid_run = next(c for c in grid_runs if c.name == "single/b-seed2")
+    assert grid_run.experiment.seed == 2
+    assert grid_run.experiment.data.source.seed == 6  # pyright: ignore[reportAttributeAccessIssue]
+    assert set(grid_run.experiment.tasks) == {"click", "rating", "purchase", "occupation"}
+    assert grid_run.experiment.compare is None
+    assert grid_run.experiment.training.num_workers == 1
 
 
 def test_a_variant_may_lack_a_task_that_the_gate_of_promotion_guards():
     settings = experiment(variants={"multi": {}, "single": {"tasks.click": None}})
-    cells = grid(override(settings, {"promotion.guards": {"click/auc": 0.1}}))
-    assert {"click" in cell.experiment.tasks for cell in cells if cell.variant == "single"} == {False}
+    grid_runs = grid(override(settings, {"promotion.guards": {"click/auc": 0.1}}))
+    assert {"click" in grid_run.experiment.tasks for grid_run in grid_runs if grid_run.variant == "single"} == {False}
 
 
 CURVE = {0: {"data.split": {"kind": "cold", "shown_users": 0}}, 5: {"data.split": {"kind": "cold", "shown_users": 5}}}
@@ -95,10 +95,10 @@ CURVE = {0: {"data.split": {"kind": "cold", "shown_users": 0}}, 5: {"data.split"
 
 def test_every_variant_is_trained_and_tested_at_every_point_of_a_curve():
     settings = experiment(curve=CURVE, variants={"single": {}, "multi": {}}, segments=["all"])
-    cells = grid(settings)
-    assert len({cell.name for cell in cells}) == len(cells) == 2 * 2 * 3
-    cell = next(c for c in cells if c.name == "multi@5/seed2")
-    assert cell.experiment.data.split.shown_users == 5  # pyright: ignore[reportAttributeAccessIssue]
+    grid_runs = grid(settings)
+    assert len({grid_run.name for grid_run in grid_runs}) == len(grid_runs) == 2 * 2 * 3
+    grid_run = next(c for c in grid_runs if c.name == "multi@5/seed2")
+    assert grid_run.experiment.data.split.shown_users == 5  # pyright: ignore[reportAttributeAccessIssue]
     values = {"single": [1.0, 0.9, 1.1, 1.0, 1.2, 1.1], "multi": [1.0, 0.8, 1.0, 0.9, 1.3, 1.0]}
     comparison = compared(settings, values)
     rows = [r for r in comparison.rows if r.key == "rating/rmse" and r.variant == "multi"]
@@ -137,17 +137,17 @@ def test_null_removes_a_task_or_a_feature(tmp_path):
 
 
 def results(settings: Experiment, values: dict[str, list[float]], count: dict[str, float] | None = None):
-    """By cell, metrics as `run_cell` gives them: `values` of each variant in the order of its cells."""
+    """By run, metrics as `run_single_process` gives them: `values` of each variant in the order of its runs."""
     left = {variant: iter(v) for variant, v in values.items()}
     found = {}
-    for cell in grid(settings):
-        value = next(left[cell.variant])
+    for grid_run in grid(settings):
+        value = next(left[grid_run.variant])
         metrics = {"test/rating/rmse": value, "test/click/auc": value}
-        metrics |= {f"test/{t}/count": (count or {}).get(cell.variant, 40.0) for t in ("rating", "click", "gender")}
-        if cell.variant != "single":
+        metrics |= {f"test/{t}/count": (count or {}).get(grid_run.variant, 40.0) for t in ("rating", "click", "gender")}
+        if grid_run.variant != "single":
             metrics["test/gender/auc"] = value
         baselines = {name: {"test/rating/rmse": 2.0} if name == "constant" else {} for name in BASELINES}
-        found[cell.name] = {"metrics": metrics, "baselines": baselines}
+        found[grid_run.name] = {"metrics": metrics, "baselines": baselines}
     return found
 
 
@@ -161,10 +161,10 @@ VALUES = {"single": [0.90, 1.0, 1.1], "multi": [0.80, 0.901, 0.9995], "wide": [0
 def test_lower_is_better_for_an_error_and_worse_for_an_auc():
     rows = compared(experiment(), VALUES).rows
     error, auc = row(rows, "multi", "rating/rmse"), row(rows, "multi", "click/auc")
-    assert (error.verdict, auc.verdict) == ("better", "worse")
+    assert (error.outcome, auc.outcome) == ("better", "worse")
     assert error.difference == pytest.approx(-0.0998, abs=1e-4)
-    assert row(rows, "single", "rating/rmse").verdict == "baseline"
-    assert row(rows, "wide", "rating/rmse").verdict == "no evidence"
+    assert row(rows, "single", "rating/rmse").outcome == "baseline"
+    assert row(rows, "wide", "rating/rmse").outcome == "no evidence"
 
 
 def test_holm_corrects_over_all_tests_of_the_table():
@@ -177,15 +177,15 @@ def test_holm_corrects_over_all_tests_of_the_table():
 
 def test_where_there_is_no_test_the_verdict_says_why():
     rows = compared(experiment(), VALUES).rows
-    assert row(rows, "multi", "gender/auc").verdict == "no test: the baseline has no value"
+    assert row(rows, "multi", "gender/auc").outcome == "no test: the baseline has no value"
     one = compared(experiment(seeds=[0]), VALUES).rows
-    assert row(one, "multi", "rating/rmse").verdict == "no test: a single pair"
+    assert row(one, "multi", "rating/rmse").outcome == "no test: a single pair"
     same = compared(experiment(), {**VALUES, "multi": VALUES["single"]}).rows
-    assert row(same, "multi", "rating/rmse").verdict == "equal"
+    assert row(same, "multi", "rating/rmse").outcome == "equal"
     shifted = compared(experiment(), {**VALUES, "multi": [v + 0.5 for v in VALUES["single"]]}).rows
-    assert row(shifted, "multi", "rating/rmse").verdict == "no test: differences do not vary"
+    assert row(shifted, "multi", "rating/rmse").outcome == "no test: differences do not vary"
     other = compared(experiment(), VALUES, count={"multi": 39.0}).rows
-    assert row(other, "multi", "rating/rmse").verdict == "no test: other rows than the baseline"
+    assert row(other, "multi", "rating/rmse").outcome == "no test: other rows than the baseline"
 
 
 def test_seeds_are_averaged_within_several_folds():
@@ -198,7 +198,7 @@ def test_seeds_are_averaged_within_several_folds():
 
 def test_predictions_without_a_model_are_in_the_table_without_a_test():
     found = row(compared(experiment(), VALUES).rows, "constant", "rating/rmse")
-    assert (found.trained, found.p, found.verdict, found.summary.mean) == (False, None, "", 2.0)
+    assert (found.trained, found.p, found.outcome, found.summary.mean) == (False, None, "", 2.0)
 
 
 def test_table_markdown_and_numbers_say_the_same():
@@ -219,7 +219,7 @@ def test_table_markdown_and_numbers_say_the_same():
 def test_the_report_says_in_words_where_a_variant_is_better_or_worse():
     settings = experiment()
     comparison = compared(settings, VALUES)
-    histories = {cell.name: {"history": [{"epoch": 1, "valid/rating/rmse": 1.0}]} for cell in grid(settings)}
+    histories = {grid_run.name: {"history": [{"epoch": 1, "valid/rating/rmse": 1.0}]} for grid_run in grid(settings)}
     report = compare_report(comparison, grid(settings), histories)
     html = report.html()
     assert "multi: better on rating/rmse of all rows (-0.0998); worse on click/auc of all rows (-0.0998); " in html

@@ -10,7 +10,7 @@ from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.tasks import BinaryTaskConfig
 from mtl_ray.evaluation.segments import compute
 from mtl_ray.evaluation.significance import bootstrap_bounds
-from mtl_ray.promotion.gate import Requirement, finding, requirements
+from mtl_ray.promotion.gate import Requirement, check_requirement, requirements
 from tests.support import small_experiment
 
 GATE = PromotionConfig(draws=60)
@@ -38,7 +38,7 @@ def rows(noise: float, seed: int = 0):
 def found(requirement: Requirement, candidate: float, champion: float, gate: PromotionConfig = GATE):
     ours, users = rows(candidate)
     theirs, _ = rows(champion, seed=5)
-    result = finding(gate, requirement, ours(requirement.metric), theirs(requirement.metric), users)
+    result = check_requirement(gate, requirement, ours(requirement.metric), theirs(requirement.metric), users)
     assert result is not None
     return result
 
@@ -66,7 +66,7 @@ def test_a_guard_lets_a_loss_pass_that_is_surely_within_its_margin():
 def test_a_segment_with_few_users_decides_nothing_and_says_so():
     worse = found(Requirement("click", "auc", "new_user", 0.0), 0.6, 0.1, PromotionConfig(draws=20, min_users=1000))
     assert worse.passed
-    assert "too few" in worse.verdict
+    assert "too few" in worse.outcome
     assert not found(Requirement("click", "auc", "new_user", 0.0), 0.6, 0.1, PromotionConfig(draws=20)).passed
 
 

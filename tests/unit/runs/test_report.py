@@ -9,7 +9,7 @@ from mtl_ray.evaluation.significance import jackknife_interval
 from mtl_ray.evaluation.uncertainty import calibration, intervals
 from mtl_ray.inference.evaluate import Evaluation
 from mtl_ray.runs.figures import segment_bars
-from mtl_ray.runs.report import judge, verdict
+from mtl_ray.runs.report import against_baselines, summary
 from mtl_ray.schema import USER_KEY, FittedTask
 from mtl_ray.tasks.base import build_task
 from tests.support import small_experiment
@@ -35,20 +35,22 @@ def test_the_interval_of_a_mean_is_that_of_student():
 
 
 def test_a_difference_is_clear_outside_of_the_interval_alone():
-    assert judge(evaluation((0.85, 0.95)), "test/rating/rmse/warm") == ("better", "1.000 by user mean")
-    assert judge(evaluation((0.85, 0.95), 0.8), "test/rating/rmse/warm") == ("worse", "0.800 by user mean")
-    assert judge(evaluation((0.75, 1.05)), "test/rating/rmse/warm")[0] == "no clear difference"
-    assert judge(evaluation((0.85, 0.95)), "test/rating/rmse/new_user")[0] == "no clear difference"  # no interval
-    assert judge(evaluation((0.85, 0.95)), "test/click/auc") == ("", "")
+    assert against_baselines(evaluation((0.85, 0.95)), "test/rating/rmse/warm") == ("better", "1.000 by user mean")
+    assert against_baselines(evaluation((0.85, 0.95), 0.8), "test/rating/rmse/warm") == ("worse", "0.800 by user mean")
+    assert against_baselines(evaluation((0.75, 1.05)), "test/rating/rmse/warm")[0] == "no clear difference"
+    assert (
+        against_baselines(evaluation((0.85, 0.95)), "test/rating/rmse/new_user")[0] == "no clear difference"
+    )  # no interval
+    assert against_baselines(evaluation((0.85, 0.95)), "test/click/auc") == ("", "")
 
 
 def test_the_verdict_counts_tasks_for_known_and_new():
-    told = verdict(small_experiment(), evaluation((0.85, 0.95)))
+    told = summary(small_experiment(), evaluation((0.85, 0.95)))
     assert "for known users and items on 1 of 1 tasks, for new users on 0 of 1 tasks" in told
     assert "new items" not in told
-    worse = verdict(small_experiment(), evaluation((0.85, 0.95), 0.5))
+    worse = summary(small_experiment(), evaluation((0.85, 0.95), 0.5))
     assert "for known users and items on 0 of 1 tasks (worse on 1)" in worse
-    assert "no test row" in verdict(small_experiment(), Evaluation({}, {name: {} for name in BASELINES}))
+    assert "no test row" in summary(small_experiment(), Evaluation({}, {name: {} for name in BASELINES}))
 
 
 def test_a_segment_without_a_value_is_not_drawn():

@@ -9,7 +9,7 @@ import pytest
 from mlflow.environment_variables import MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 from mlflow.exceptions import MlflowException
 
-from mtl_ray.runs.run_folder import new_name
+from mtl_ray.runs.lifecycle import new_name
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import UNLOGGED, Run, git_commit
 from tests.support import small_experiment

@@ -30,10 +30,10 @@ def searched(**changes) -> Experiment:
 
 
 def trial(number: int, rmse: float, auc: float, warm: float = 1.0, state="finished", kind="mmoe") -> Trial:
-    kept = {RMSE: rmse, AUC: auc, WARM: warm}
+    metrics = {RMSE: rmse, AUC: auc, WARM: warm}
     changes = {"model.kind": kind, "training.optimizer.lr": 10 ** (-4 + number / 4)}
     params = changes | ({"model.experts": 3} if kind == "mmoe" else {})
-    return Trial(f"id{number}", number, params, state, changes, {1: kept, 2: kept}, kept, kept_epoch=2)
+    return Trial(f"id{number}", number, params, state, changes, {1: metrics, 2: metrics}, metrics, best_epoch=2)
 
 
 TRIALS = [
@@ -117,9 +117,9 @@ def test_the_report_of_a_population_has_its_schedules():
         "training.schedule.epochs": {"1": 0.5},
     }
     space = {"tasks.*.weight": {"kind": "simplex", "of": ["click", "rating"]}}
-    kept = {RMSE: 0.9}
+    metrics = {RMSE: 0.9}
     params = {"tasks.click.weight": 0.5, "tasks.rating.weight": 0.5}
-    trials = [Trial("a", 0, params, "finished", changes, {1: kept}, kept)]
+    trials = [Trial("a", 0, params, "finished", changes, {1: metrics}, metrics)]
     settings = searched(objectives=RMSE, constraints=[], algorithm="pbt", space=space)
     page = tuning_report(Tuning(settings, trials, {}))
     assert "schedules.png" in page.files()

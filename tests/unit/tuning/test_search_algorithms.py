@@ -7,7 +7,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from mtl_ray.config import override
 from mtl_ray.tuning.search_algorithms import Reports, build_scheduler
-from mtl_ray.tuning.trial import EPOCH, KEPT
+from mtl_ray.tuning.trial import BEST_METRICS, EPOCH
 from tests.support import small_experiment
 
 RMSE = "valid/rating/rmse"
@@ -33,7 +33,7 @@ def decision(kind: str, rmse: float, reports: Reports) -> str:
     new = RayTrial("new", ended=False)
     for trial in (*(RayTrial(name, ended=True) for name in REPORTS), new):
         scheduler.on_trial_add(controller, trial)  # pyright: ignore[reportArgumentType]
-    return scheduler.on_trial_result(controller, new, {EPOCH: 1, f"{KEPT}/{RMSE}": rmse})  # pyright: ignore
+    return scheduler.on_trial_result(controller, new, {EPOCH: 1, f"{BEST_METRICS}/{RMSE}": rmse})  # pyright: ignore
 
 
 @pytest.mark.parametrize("kind", ["asha", "median"])

@@ -1,0 +1,36 @@
+"""Put the checkpoint that a training starts from where every worker can read it."""
+
+from mtl_ray.config import Experiment
+from mtl_ray.errors import InputError
+from mtl_ray.models import checkpoint
+from mtl_ray.runs.run_folder import RunFolder
+from mtl_ray.storage import Folder
+from mtl_ray.tracking.registry import checkpoint_folder, is_model_uri
+from mtl_ray.tracking.tracked_run import tracking_uri
+
+
+def stage_warm_start(experiment: Experiment, folder: RunFolder) -> Experiment:
+    """Return the experiment with `training.warm_start` as the location of a checkpoint folder.
+
+    Args:
+        experiment: the experiment of a run.
+        folder: the run's folder, on storage that all workers share; a registered model is copied into it.
+
+    Raises:
+        InputError: there is no such model or folder.
+    """
+    model = experiment.training.warm_start
+    if model is None:
+        return experiment
+    start = folder.warm_start_copy(model)
+    if not is_model_uri(model):
+        start = Folder(model)
+    elif not start.exists(checkpoint.WEIGHTS):
+        own, aside = checkpoint_folder(model, tracking_uri(experiment)), start.suffixed(".partial").create()
+        for file in (path for path in own.iterdir() if path.name != checkpoint.TRAINER):
+            aside.write_bytes(file.name, file.read_bytes())
+        aside.rename(start, last=checkpoint.WEIGHTS)
+    if not start.exists(checkpoint.WEIGHTS):
+        raise InputError(f"training.warm_start: expected a checkpoint folder or a model URI; found {model}")
+    training = experiment.training.model_copy(update={"warm_start": start.location})
+    return experiment.model_copy(update={"training": training})
