@@ -17,7 +17,8 @@ def experiment():
 
 
 def schema_of(experiment: Experiment) -> Schema:
-    features = {n: FittedFeature(num_embeddings=size) for n, size in SIZES.items()}
+    features = {name: FittedFeature() for name in experiment.features}
+    features |= {n: FittedFeature(num_embeddings=size) for n, size in SIZES.items()}
     features |= {"age": FittedFeature(mean=40, std=10), "history": FittedFeature(num_embeddings=15, mean=3, std=1)}
     return Schema(
         features=features,
