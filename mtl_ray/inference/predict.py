@@ -1,4 +1,4 @@
-"""Batch scoring of raw rows through Ray Data."""
+"""Batch scoring of raw rows."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,14 +38,14 @@ def predict(
 ) -> BatchResult:
     """Score a Parquet or CSV file, folder or glob of raw rows; the results are in the order of the rows.
 
-    A row that cannot be scored is set aside, see `scoring_job`. The same call goes on where one was interrupted.
+    A row that cannot be scored is set aside, see `inference.batch`. The same call goes on where one was interrupted.
 
     Args:
         model: checkpoint folder.
         rows: where the raw rows are.
         output: folder to make.
         keys: input columns to keep beside `predicted_TASK`; all by default.
-        report: receives lines of text for the user.
+        echo: receives lines of text for the user.
 
     Raises:
         InputError: no such input, an id column or a key is missing, or `output` exists.
@@ -59,7 +59,7 @@ def predict(
     needed = None if keys is None else [name for name in log.columns if name in {*kept, *scorer.input_columns()}]
     job = {"command": "predict", "model": scorer.digest, "keys": kept}
     log = log if needed is None else open_log(rows, columns=needed)
-    return map_rows(rows, log, output, _Score, model, (kept,), job, echo)
+    return map_rows(rows, log, output, _Score, model, (kept,), job, log.num_rows, echo)
 
 
 def _column(values: np.ndarray) -> pa.Array:
