@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from mtl_ray.config.base import Section, name_alone
+from mtl_ray.config.base import NOT_ENCODED, Section, name_alone
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -168,18 +168,18 @@ SplitConfig = Annotated[
 class DataConfig(Section):
     source: Annotated[SourceConfig, name_alone(SourceConfig)]
     """The data set, by name (`source: movielens`) or with its settings (`source: {kind: synthetic, ...}`)."""
-    raw: str | None = None
+    raw: Annotated[str | None, NOT_ENCODED] = None
     """Where the raw files are: folder, zip or URL."""
     time: str | None = None
     """Column of the time of the interaction: a number or a timestamp. Needed by histories and by the time split."""
     split: Annotated[SplitConfig, name_alone(SplitConfig)] = RandomSplitConfig()
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    seed: Annotated[Annotated[int, Field(ge=0, lt=2**31)] | None, NOT_ENCODED] = None  # see `Experiment.data_seed`
     """Seed of the split; the experiment's seed by default. Give it to vary that seed on one fixed data set."""
-    max_bad_share: Share = 0.01
+    max_bad_share: Annotated[Share, NOT_ENCODED] = 0.01
     """More bad rows than this share stop `prepare`."""
-    output: str = "datasets"
+    output: Annotated[str, NOT_ENCODED] = "datasets"
     """Folder (or URL) under which prepared data sets are kept."""
-    cache: str = "~/.cache/mtl_ray"
+    cache: Annotated[str, NOT_ENCODED] = "~/.cache/mtl_ray"
     """Folder for downloaded and unpacked raw files."""
     lanes: Annotated[int, Field(ge=1, le=256)] = 16
     """Parts of every bucket's training rows; the most workers that can share them."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from mtl_ray.config.base import Section, name_alone
+from mtl_ray.config.base import NOT_ENCODED, Section, name_alone
 from mtl_ray.config.cold_start import ColdStartConfig
 from mtl_ray.config.model import (
     CNNEncoderConfig,
@@ -23,7 +23,7 @@ class _FeatureConfig(Section):
     """Whose property it is; decides what is hidden together when training simulates cold start."""
     column: str | None = None
     """Column of the log or of a side table; the feature's own name by default."""
-    dim: PositiveInt | None = None
+    dim: Annotated[PositiveInt | None, NOT_ENCODED] = None
     """Width of its embedding; `model.embedding_dim` by default."""
 
 
@@ -47,9 +47,9 @@ class IdFeatureConfig(_FeatureConfig):
     """Ids with fewer training rows share the "unknown" row of the embedding table."""
     embed: bool = True
     """Whether the id is an input; otherwise it only says which rows belong together."""
-    cold_start: Annotated[ColdStartConfig, name_alone(ColdStartConfig)] | None = None
+    cold_start: Annotated[Annotated[ColdStartConfig, name_alone(ColdStartConfig)] | None, NOT_ENCODED] = None
     """What the attributes do for an id seen seldom or never; by default such an id reads the "unknown" row."""
-    compression: CompressionConfig | None = None
+    compression: Annotated[CompressionConfig | None, NOT_ENCODED] = None
     """How its embedding table is made smaller; by default each id has a row."""
 
 
@@ -57,7 +57,7 @@ class CategoricalFeatureConfig(_FeatureConfig):
     kind: Literal["categorical"] = "categorical"
     min_count: PositiveInt = 1
     """Values with fewer training rows are "unknown"."""
-    compression: CompressionConfig | None = None
+    compression: Annotated[CompressionConfig | None, NOT_ENCODED] = None
     """As that of an id."""
 
 
@@ -86,7 +86,7 @@ class TextFeatureConfig(_FeatureConfig):
     max_length: PositiveInt = 10
     """Words kept per row (the first ones)."""
     min_count: PositiveInt = 2
-    encoder: Annotated[TextEncoderConfig, name_alone(TextEncoderConfig)] = MeanPoolConfig()
+    encoder: Annotated[TextEncoderConfig, name_alone(TextEncoderConfig), NOT_ENCODED] = MeanPoolConfig()
     """How the words become one vector."""
 
 
@@ -111,7 +111,7 @@ class SequenceFeatureConfig(_FeatureConfig):
     values: str | None = None
     """Numeric column of the log whose standardised value (e.g. the rating given) weights each item of the history in
     a second pooled vector."""
-    encoder: Annotated[SequenceEncoderConfig, name_alone(SequenceEncoderConfig)] = MeanPoolConfig()
+    encoder: Annotated[SequenceEncoderConfig, name_alone(SequenceEncoderConfig), NOT_ENCODED] = MeanPoolConfig()
     """How the history becomes one vector; with `values`, all but `pool` also read the value beside each item."""
 
 
@@ -143,7 +143,7 @@ class VectorFeatureConfig(_FeatureConfig):
     kind: Literal["vector"] = "vector"
     size: PositiveInt
     """Numbers in each list; lists of another length are quarantined."""
-    encoder: MLPEncoderConfig | None = None
+    encoder: Annotated[MLPEncoderConfig | None, NOT_ENCODED] = None
     """Layers over the vector; without it the vector itself goes to the trunk."""
 
 
@@ -155,7 +155,7 @@ class ImageFeatureConfig(_FeatureConfig):
     """Height, width, channels."""
     scale: PositiveFloat = 255.0
     """Divisor of the numbers."""
-    encoder: CNNEncoderConfig = CNNEncoderConfig()
+    encoder: Annotated[CNNEncoderConfig, NOT_ENCODED] = CNNEncoderConfig()
 
     @property
     def size(self) -> int:

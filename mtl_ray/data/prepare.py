@@ -6,7 +6,6 @@ write   per bucket: histories, encode, write
 """
 
 import hashlib
-import json
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ import pyarrow as pa
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.encoding import Encoder
+from mtl_ray.data.fingerprint import dataset_name, fingerprint_of
 from mtl_ray.data.item_catalog import ITEMS, items_of
 from mtl_ray.data.preparation.fit import fitted_features, fitted_tasks, supports, vocabularies
 from mtl_ray.data.preparation.leakage import leakage_report
@@ -44,9 +44,6 @@ from mtl_ray.errors import InputError
 from mtl_ray.schema import SPLITS, Schema
 from mtl_ray.storage import Folder, sweep
 
-FORMAT = 2
-"""Version of the encoded data set; a new one makes old data sets be prepared anew."""
-
 
 def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None) -> Prepared:
     """Make the encoded data set of `experiment`, or find it already made.
@@ -62,7 +59,7 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
         InputError: files or columns are missing, the log is empty, or too many rows are bad.
     """
     raw = open_source(experiment)
-    target = Folder(experiment.data.output) / _name(experiment, raw)
+    target = Folder(experiment.data.output) / dataset_name(experiment, raw)
     columns = raw_columns(experiment, raw)
     if target.exists("schema.json"):
         echo(f"data set {target} is already prepared")
@@ -97,7 +94,7 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
             num_rows={split: int(rows[:, code].sum()) for code, split in enumerate(SPLITS)},
             train_offsets=tuple(np.concatenate([[0], np.cumsum(rows[:, 0])]).tolist()),
             num_lanes=experiment.data.lanes,
-            fingerprint=_fingerprint(experiment, raw),
+            fingerprint=fingerprint_of(experiment, raw),
             content_hash="",
             noise_floor=raw.noise_floor,
         )
@@ -141,13 +138,9 @@ def _side_table(
     return SideTable.of(clean, key), mended
 
 
-def _name(experiment: Experiment, raw: Raw) -> str:
-    return f"{experiment.name}-{_fingerprint(experiment, raw)[:12]}"
-
-
 def find_prepared(experiment: Experiment, raw: Raw) -> Prepared | None:
     """The data set that `prepare` would make, if it is there already."""
-    folder = Folder(experiment.data.output) / _name(experiment, raw)
+    folder = Folder(experiment.data.output) / dataset_name(experiment, raw)
     return open_prepared(folder.location) if folder.exists("schema.json") else None
 
 
@@ -161,22 +154,3 @@ def side_tables(experiment: Experiment, raw: Raw) -> tuple[SideTable | None, Sid
     users, mended_users = _side_table(experiment, raw.users, experiment.column_of(experiment.user), "users")
     items, mended_items = _side_table(experiment, raw.items, experiment.column_of(experiment.item), "items")
     return users, items, {**mended_users, **mended_items}
-
-
-def _fingerprint(experiment: Experiment, raw: Raw) -> str:
-    """Digest of the raw content and of all settings that change the encoded rows."""
-    tree = experiment.model_dump(mode="json", include={"data", "features", "tasks"})
-    tree["seed"] = experiment.data_seed
-    for name in ("raw", "output", "cache", "max_bad_share", "seed"):
-        del tree["data"][name]
-    for feature in tree["features"].values():
-        for name in ("dim", "encoder", "cold_start", "compression"):
-            feature.pop(name, None)
-    for task in tree["tasks"].values():
-        relevant = task.pop("relevant", None)
-        for name in ("weight", "metrics", "masked_input", "temperature", "dim"):
-            task.pop(name, None)
-        if task["kind"] == "ranking":  # of other kinds it concerns the metrics alone
-            task["relevant"] = relevant
-    text = json.dumps({"format": FORMAT, "raw": raw.fingerprint, **tree}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
