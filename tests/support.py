@@ -1,17 +1,14 @@
-"""What several tests share: a small experiment on generated data, its prepared data set, workers without Ray."""
+"""What several tests share: a small experiment on generated data, its prepared data set."""
 
 import os
 import random
 import time
 from collections.abc import Callable
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from mtl_ray.config import Experiment, parse
 from mtl_ray.config.balancing import BalancingConfig
@@ -102,25 +99,6 @@ def balancings() -> dict[str, dict[str, Any]]:
 
 def shard(prepared: Prepared, split: SplitName, rank: int = 0, world_size: int = 1, memory: int = 1 << 30) -> Shard:
     return Shard(prepared.folder, prepared.schema, split, rank, world_size, memory, read_directly)
-
-
-def run_workers(world_size: int, function: Callable[..., Any], *arguments: Any, folder: Path) -> list[Any]:
-    """Results of `function(rank, world_size, *arguments)` of each gloo process."""
-    # Forked from one process that has loaded the libraries already: each would otherwise take seconds to load them.
-    forkserver.set_forkserver_preload(["mtl_ray.training.trainer", "mtl_ray.evaluation.evaluate"])
-    (folder / "rendezvous").unlink(missing_ok=True)  # with addresses of those who met there before
-    arguments = (world_size, str(folder), function, arguments)
-    mp.start_processes(_worker, arguments, nprocs=world_size, start_method="forkserver")  # pyright: ignore
-    return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(world_size)]
-
-
-def _worker(rank: int, world_size: int, folder: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
-    try:
-        torch.save(function(rank, world_size, *arguments), Path(folder) / f"result-{rank}.pt")
-    finally:
-        dist.destroy_process_group()
 
 
 def parameters(trainer: Trainer) -> dict[str, torch.Tensor]:

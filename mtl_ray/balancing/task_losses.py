@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtl_ray.distributed import sum_over_ranks
-from mtl_ray.models.layers import ModelOutput
+from mtl_ray.models.architectures.base import ModelOutput
 
 
 @dataclass

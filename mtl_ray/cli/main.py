@@ -15,6 +15,7 @@ from mtl_ray.cli.cluster import submit
 from mtl_ray.cli.console import Json, Keys, console, names_of, say, write_result
 from mtl_ray.cli.models import drift, evaluate, export, predict, promote, recommend, serve
 from mtl_ray.cluster.environment import decrypt_environment
+from mtl_ray.cluster.ray_compat import original_error
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError
 
@@ -70,7 +71,7 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     while error is not None and error not in causes:
         causes.append(error)
         failures = list(getattr(error, "worker_failures", {}).values())  # of Ray Train, by rank
-        inner = [getattr(error, name, None) for name in ("cause", "_base_exc", "__cause__")]
+        inner = [getattr(error, "cause", None), original_error(error), error.__cause__]
         error = next((each for each in [*inner, *failures] if each is not None), None)
     return causes
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mtl_ray.cluster.ray_compat import authorization_header
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError
 
@@ -98,10 +99,7 @@ def decrypt_environment() -> None:
 
 def _key() -> bytes | None:
     """Made of the token of Ray's token authentication; None where that is off."""
-    from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled  # noqa: PLC0415
-
-    headers = {name.lower(): value for name, value in get_auth_headers_if_auth_enabled({}).items()}
-    token = headers.get("authorization")
+    token = authorization_header()
     if not token:
         return None
     return base64.urlsafe_b64encode(hashlib.sha256(f"mtl_ray {token}".encode()).digest())

@@ -9,6 +9,8 @@ from typing import Any
 import ray
 import ray.data
 
+from mtl_ray.cluster.ray_compat import quiet_token_setup
+
 _STARTED: set[str] = set()
 """Addresses of the Rays that this process has started."""
 
@@ -31,7 +33,7 @@ def connect(**options: Any) -> None:
         # ask each other for a token, which Ray turns on unless RAY_AUTH_MODE says otherwise; here it is one for this
         # run alone. Without "local" Ray would join, or wait for, the cluster that `ray start` last noted on it.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+        quiet_token_setup()
         # Its one machine is not taken away with a notice. Processes of Ray, as those of trials, have this environment.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         # Nobody looks at the dashboard of a Ray that ends with this process, and a dozen processes cost seconds.

@@ -1,7 +1,6 @@
 """Commands as jobs of a Ray cluster: packed, sent over HTTP, followed."""
 
 import asyncio
-import logging
 import os
 import shlex
 import sys
@@ -21,6 +20,7 @@ from requests import RequestException
 
 from mtl_ray.cluster.archive import Package, package
 from mtl_ray.cluster.environment import OPEN, ForwardedEnvironment
+from mtl_ray.cluster.ray_compat import quiet_job_client
 from mtl_ray.config import Experiment, load
 from mtl_ray.config.data import TableSourceConfig
 from mtl_ray.credentials import without_credentials
@@ -104,8 +104,7 @@ def submit(
         InputError: no cluster answers at the address, or it wants another token.
         SubmissionError: the cluster does not take the job.
     """
-    for module in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
-        logging.getLogger(f"ray.{module}").setLevel(logging.WARNING)
+    quiet_job_client()
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # the client would rather go where RAY_ADDRESS says
     where, token = f"--address {address}", "expected the token of this cluster as RAY_AUTH_TOKEN"
     try:

@@ -8,13 +8,15 @@ from mtl_ray.comparison.grid import GridRun, grid
 from mtl_ray.comparison.results import HEADER, Comparison, comparison_of, describe_changes
 from mtl_ray.config import Experiment
 from mtl_ray.errors import InputError
-from mtl_ray.reporting.html import Page
+from mtl_ray.reporting.html import HtmlReport
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
 
 
-def compare_report(comparison: Comparison, cells: Sequence[GridRun], results: Mapping[str, Mapping[str, Any]]) -> Page:
-    """The page of a finished comparison.
+def compare_report(
+    comparison: Comparison, cells: Sequence[GridRun], results: Mapping[str, Mapping[str, Any]]
+) -> HtmlReport:
+    """The report of a finished comparison.
 
     Args:
         comparison: what was found.
@@ -22,31 +24,31 @@ def compare_report(comparison: Comparison, cells: Sequence[GridRun], results: Ma
         results: by name of the cell, what `run_cell` returned.
     """
     settings = comparison.settings
-    page = Page(f"{comparison.experiment.name}: comparison")
+    report = HtmlReport(f"{comparison.experiment.name}: comparison")
     for line in verdict(comparison):
-        page.text(line)
-    page.heading("Curves" if settings.curve else "By segment")
-    page.figure(
+        report.text(line)
+    report.heading("Curves" if settings.curve else "By segment")
+    report.figure(
         comparison_plot(comparison),
         f"Mean and standard deviation of each variant on the {settings.split} rows; in grey, predictions without a "
         "model.",
         "comparison",
     )
-    page.heading("What was compared")
-    page.table(
+    report.heading("What was compared")
+    report.table(
         ["variant", "changes"],
         [[n, describe_changes(c).replace("`", "")] for n, c in settings.variants.items()]
         + [[f"at {point:g}", describe_changes(c).replace("`", "")] for point, c in settings.curve.items()],
     )
     folds = f"; folds {', '.join(settings.folds)}" if settings.folds else ""
-    page.text(f"Seeds {', '.join(map(str, settings.seeds))}{folds}. {comparison.method().replace('`', '')}")
-    page.table(HEADER, [row.cells() for row in comparison.rows])
-    page.heading("Learning curves")
+    report.text(f"Seeds {', '.join(map(str, settings.seeds))}{folds}. {comparison.method().replace('`', '')}")
+    report.table(HEADER, [row.cells() for row in comparison.rows])
+    report.heading("Learning curves")
     figure = variant_curves(comparison, cells, results)
-    page.figure(
+    report.figure(
         figure, "Metrics of the validation rows by epoch, mean over each variant's trainings.", "learning_curves"
     )
-    return page
+    return report
 
 
 def verdict(comparison: Comparison) -> Iterator[str]:

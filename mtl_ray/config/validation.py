@@ -1,19 +1,225 @@
-"""Rules of the experiment about losses that compare the rows of a batch, and about the gate of promotion."""
+"""Rules that hold between sections of the experiment file."""
 
 from typing import TYPE_CHECKING, get_args
 
-from mtl_ray.config.balancing import BanditBalancingConfig, FAMOBalancingConfig
+from mtl_ray.config.balancing import (
+    BanditBalancingConfig,
+    FAMOBalancingConfig,
+    GradientToTargetBalancingConfig,
+    ScheduledBalancingConfig,
+)
 from mtl_ray.config.cold_start import ContentGateConfig
-from mtl_ray.config.features import IdFeatureConfig, SequenceFeatureConfig, attributes_of
+from mtl_ray.config.data import ColdSplitConfig
+from mtl_ray.config.features import (
+    IdFeatureConfig,
+    ImageFeatureConfig,
+    SequenceFeatureConfig,
+    StatisticFeatureConfig,
+    TextFeatureConfig,
+    VectorFeatureConfig,
+    attributes_of,
+)
+from mtl_ray.config.model import CNNEncoderConfig, SharedBottomConfig, TransformerEncoderConfig
 from mtl_ray.config.promotion import PromotionConfig
-from mtl_ray.config.tasks import RankingTaskConfig, metric_names
+from mtl_ray.config.tasks import DOT_KINDS, RankingTaskConfig, metric_names
 
 if TYPE_CHECKING:
     from mtl_ray.config.experiment import Experiment
 
+RESERVED = ("row", "loss", "shared", "user_support", "item_support", "segment")
+
+
+def check_experiment(experiment: "Experiment") -> None:
+    """Check every rule that holds between sections. Raises ValueError at the first that is broken."""
+    check_keys(experiment)
+    check_names(experiment)
+    check_labels(experiment)
+    check_statistics(experiment)
+    check_time(experiment)
+    check_widths(experiment)
+    check_chains(experiment)
+    check_encoders(experiment)
+    check_ranking(experiment)
+    check_cold_start(experiment)
+    check_micro_batch(experiment)
+    check_compression(experiment)
+    check_compile(experiment)
+    check_workers(experiment)
+    check_balancing(experiment)
+    check_promotion(experiment)
+    check_early_stopping(experiment)
+
+
+def check_keys(experiment: "Experiment") -> None:
+    """Require exactly one id feature for the user and one for the item. Raises ValueError."""
+    for entity in ("user", "item"):
+        keys = [n for n, f in experiment.features.items() if isinstance(f, IdFeatureConfig) and f.entity == entity]
+        if len(keys) != 1:
+            found = ", ".join(f"features.{k}" for k in keys) or "none"
+            raise ValueError(f"features: expected exactly one `id` feature of entity `{entity}`; found {found}")
+
+
+def check_names(experiment: "Experiment") -> None:
+    """Require names of features and tasks that can be columns and parts of metric names. Raises ValueError."""
+    for section, names in (("features", experiment.features), ("tasks", experiment.tasks)):
+        for name in names:
+            if name in RESERVED or "/" in name or "." in name:
+                raise ValueError(
+                    f"{section}.{name}: expected a name without '/' and '.', not one of {', '.join(RESERVED)}"
+                )
+
+
+def check_labels(experiment: "Experiment") -> None:
+    """Forbid a task whose label is visible to it as an input. Raises ValueError."""
+    for name, task in experiment.tasks.items():
+        inputs = experiment.inputs_of(name)
+        if inputs and not task.masked_input:
+            raise ValueError(
+                f"tasks.{name}: its label column `{experiment.column_of(inputs[0])}` is also the input "
+                f"features.{inputs[0]}; remove one of them, or set tasks.{name}.masked_input to the share of "
+                "training rows in which that input is hidden and the task is learned"
+            )
+        if task.masked_input and not inputs:
+            raise ValueError(
+                f"tasks.{name}.masked_input: no input reads its label column; add the feature or remove the key"
+            )
+        for feature in inputs:
+            kind, entity = experiment.features[feature].kind, experiment.features[feature].entity
+            if kind == "id" or entity == "context":
+                raise ValueError(
+                    f"tasks.{name}.masked_input: expected an attribute of the user or the item as label; "
+                    f"found features.{feature}, {kind} of entity {entity}"
+                )
+
+
+def check_statistics(experiment: "Experiment") -> None:
+    """Forbid a statistic of a label that its task must predict without seeing it. Raises ValueError."""
+    for name, feature in experiment.features.items():
+        for task in experiment.tasks if isinstance(feature, StatisticFeatureConfig) else ():
+            if experiment.tasks[task].masked_input and experiment.column_of(task) == feature.of:
+                raise ValueError(
+                    f"features.{name}.of: `{feature.of}` is what tasks.{task} has to tell with it hidden, and its "
+                    "statistics would tell it; expected another column"
+                )
+
+
+def check_time(experiment: "Experiment") -> None:
+    """Require a time column and an embedded item wherever a history or a split needs them. Raises ValueError."""
+    for name, feature in experiment.features.items():
+        if not isinstance(feature, SequenceFeatureConfig):
+            continue
+        if feature.of != experiment.item:
+            raise ValueError(
+                f"features.{name}.of: expected the item's id feature `{experiment.item}`; found `{feature.of}`"
+            )
+        if not experiment.features[experiment.item].embed:  # pyright: ignore[reportAttributeAccessIssue]
+            raise ValueError(f"features.{name}: a history needs features.{experiment.item}.embed")
+        if experiment.data.time is None:
+            raise ValueError(f"features.{name}: a history needs `data.time`, the log's time column")
+        if feature.known == "all" and experiment.data.split.kind == "time":
+            raise ValueError(f"features.{name}.known: `all` does not go with the time split, it would see the future")
+    split = experiment.data.split
+    first = isinstance(split, ColdSplitConfig) and (split.shown_users or split.shown_items or split.evaluated_after)
+    if (split.kind == "time" or first) and experiment.data.time is None:
+        raise ValueError("data.split: what is earlier needs `data.time`, the log's time column")
+
+
+def check_widths(experiment: "Experiment") -> None:
+    """Require vectors of one width for interactions that multiply or add them. Raises ValueError."""
+    width, kind = experiment.model.embedding_dim, experiment.model.interaction.kind
+    if kind in ("concat", "dcn_v2"):
+        return
+    if kind == "dot" and not any(t.kind in DOT_KINDS and not t.masked_input for t in experiment.tasks.values()):
+        raise ValueError(
+            f"model.interaction: `dot` needs a task of kind {', '.join(DOT_KINDS)} that sees all inputs; found none"
+        )
+    for name, feature in experiment.features.items():
+        if isinstance(feature, IdFeatureConfig) and not feature.embed:
+            continue
+        found = feature.dim or width
+        if isinstance(feature, VectorFeatureConfig):
+            found = [feature.size, *(feature.encoder.hidden if feature.encoder else ())][-1]
+        if found != width:
+            raise ValueError(f"features.{name}: model.interaction `{kind}` needs the width {width}; found {found}")
+
+
+def check_chains(experiment: "Experiment") -> None:
+    """Require `after` to name binary tasks, without cycles. Raises ValueError."""
+    for name, task in experiment.tasks.items():
+        seen = [name]
+        while (before := experiment.tasks[seen[-1]].after) is not None:
+            if before in seen or before not in experiment.tasks or experiment.tasks[before].kind != "binary":
+                raise ValueError(
+                    f"tasks.{seen[-1]}.after: expected a binary task that comes before it; found `{before}`"
+                )
+            seen.append(before)
+        if task.after and (task.kind != "binary" or task.where or task.masked_input):
+            raise ValueError(
+                f"tasks.{name}.after: expected a binary task whose label is defined on all rows, without `where` "
+                f"and `masked_input`; found kind {task.kind}"
+            )
+
+
+def check_encoders(experiment: "Experiment") -> None:
+    """Check encoders against the model they feed. Raises ValueError."""
+    for name, feature in experiment.features.items():
+        if not isinstance(feature, ImageFeatureConfig | TextFeatureConfig | SequenceFeatureConfig):
+            continue
+        encoder = feature.encoder
+        if isinstance(encoder, CNNEncoderConfig) and encoder.shared_layers is not None:
+            path = f"features.{name}.encoder.shared_layers"
+            if not isinstance(feature, ImageFeatureConfig) or encoder.shared_layers >= len(encoder.channels):
+                raise ValueError(f"{path}: expected fewer layers than an image's encoder has")
+            model = experiment.model
+            if not isinstance(model, SharedBottomConfig) or (model.encoder.hidden and model.shared_layers != 0):
+                raise ValueError(
+                    f"{path}: needs model.kind `shared_bottom` with model.shared_layers 0 (or no encoder layers), "
+                    "since nothing above the layers of each task can be shared"
+                )
+            if model.interaction.kind == "dot":
+                raise ValueError(f"{path}: does not go with model.interaction `dot`")
+        if isinstance(encoder, TransformerEncoderConfig):
+            width = feature.dim or experiment.model.embedding_dim
+            if isinstance(feature, SequenceFeatureConfig):
+                width = experiment.features[feature.of].dim or experiment.model.embedding_dim
+            if width % encoder.heads:
+                raise ValueError(f"features.{name}.encoder.heads: expected a divisor of the width {width}")
+
+
+def check_balancing(experiment: "Experiment") -> None:
+    """Require the tasks that balancing names to exist. Raises ValueError."""
+    match experiment.balancing:
+        case GradientToTargetBalancingConfig(target=target):
+            named = {"target": (target,)}
+        case BanditBalancingConfig(targets=targets):
+            named = {"targets": targets}
+        case ScheduledBalancingConfig(weights=weights):
+            named = {"weights": tuple(weights)}
+        case _:
+            return
+    for key, names in named.items():
+        for name in names:
+            if name not in experiment.tasks:
+                raise ValueError(
+                    f"balancing.{key}: expected tasks of this file ({', '.join(experiment.tasks)}); found `{name}`"
+                )
+
+
+def check_early_stopping(experiment: "Experiment") -> None:
+    """Require an early-stopping metric that some task of this file reports. Raises ValueError."""
+    stopping = experiment.training.early_stopping
+    if stopping is None or stopping.metric == "valid/loss":
+        return
+    parts = stopping.metric.split("/")
+    if len(parts) < 3 or parts[0] != "valid" or (parts[1] not in experiment.tasks):
+        raise ValueError(
+            "training.early_stopping.metric: expected `valid/loss` or `valid/TASK/METRIC[/SEGMENT]` with a task of "
+            f"this file ({', '.join(experiment.tasks)}); found `{stopping.metric}`"
+        )
+
 
 def check_ranking(experiment: "Experiment") -> None:
-    """What a ranking task needs and what it does not go with. Raises ValueError."""
+    """Check what a ranking task needs and what it does not go with. Raises ValueError."""
     ranking = [name for name, task in experiment.tasks.items() if isinstance(task, RankingTaskConfig)]
     if not ranking:
         return
@@ -55,7 +261,7 @@ def check_ranking(experiment: "Experiment") -> None:
 
 
 def check_cold_start(experiment: "Experiment") -> None:
-    """What a vector in place of an id needs to be made and taught. Raises ValueError."""
+    """Check what a cold-start vector needs to be made and trained. Raises ValueError."""
     ids = {name: f for name, f in experiment.features.items() if isinstance(f, IdFeatureConfig)}
     for name, feature in ids.items():
         if feature.cold_start is None:
@@ -85,7 +291,7 @@ def check_cold_start(experiment: "Experiment") -> None:
 
 
 def check_compression(experiment: "Experiment") -> None:
-    """What a compressed table does not go with. Raises ValueError."""
+    """Forbid compressed tables where every id needs a row of its own. Raises ValueError."""
     ids = {n: f for n, f in experiment.features.items() if isinstance(f, IdFeatureConfig)}
     compressed = [name for name, feature in ids.items() if feature.compression]
     for name in compressed:
@@ -96,7 +302,7 @@ def check_compression(experiment: "Experiment") -> None:
 
 
 def check_compile(experiment: "Experiment") -> None:
-    """A compiled network has no gradients inside that a weighting could compare. Raises ValueError."""
+    """Forbid compilation under balancing methods that compare gradients inside the network. Raises ValueError."""
     balancing = experiment.balancing
     inside = hasattr(balancing, "space") or balancing.kind in ("graddrop", "db_mtl", "bandit")
     if experiment.training.compile and inside:
@@ -107,7 +313,7 @@ def check_compile(experiment: "Experiment") -> None:
 
 
 def check_micro_batch(experiment: "Experiment") -> None:
-    """Losses between rows need the whole batch at once. Raises ValueError."""
+    """Forbid micro-batches where a loss compares the rows of the whole batch. Raises ValueError."""
     if experiment.training.micro_batch is None:
         return
     ids = {n: f for n, f in experiment.features.items() if isinstance(f, IdFeatureConfig) and f.cold_start}
@@ -118,14 +324,14 @@ def check_micro_batch(experiment: "Experiment") -> None:
 
 
 def check_workers(experiment: "Experiment") -> None:
-    """Every worker has rows of its own. Raises ValueError."""
+    """Require rows of its own for every worker. Raises ValueError."""
     most, lanes = experiment.training.most_workers, experiment.data.lanes
     if most > lanes:
         raise ValueError(f"training.num_workers: expected at most data.lanes, {lanes}; found {most}")
 
 
 def check_promotion(experiment: "Experiment") -> None:
-    """The gate names metrics of this file that have a better side. Raises ValueError."""
+    """Require the promotion gate to name metrics of this file that have a better direction. Raises ValueError."""
     gate = experiment.promotion
     named = {"metric": [gate.metric] if gate.metric else [], "guards": list(gate.guards)}
     segments = get_args(get_args(PromotionConfig.model_fields["segments"].annotation)[0])

@@ -32,11 +32,11 @@ from mtl_ray.config.tasks import (
     Scalar,
     TaskConfig,
 )
-from mtl_ray.data.keys import decoded, flat, to_keys
-from mtl_ray.data.vectors import as_variable, is_lists, to_vectors
-from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.schema import FIRST, NULL, PADDING, FittedFeature, Schema
 from mtl_ray.storage import is_text
+from mtl_ray.values.keys import decoded, flat, to_keys
+from mtl_ray.values.vectors import as_variable, is_lists, to_vectors
+from mtl_ray.values.vocabulary import Vocabulary
 
 WORDS = r"[^\p{L}\p{N}]+"
 

@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
-from mtl_ray.data.keys import decoded, flat
 from mtl_ray.data.preparation.partition import SideTable
-from mtl_ray.data.vocabulary import Vocabulary
+from mtl_ray.values.keys import decoded, flat
+from mtl_ray.values.vocabulary import Vocabulary
 
 ITEMS = "items.parquet"
 """File of a data set, and of a registered model, with one raw row an item."""

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from mtl_ray.counter_rng import Stream, uniform_rows
-from mtl_ray.data.keys import flat
 from mtl_ray.data.prefetch import prefetch
 from mtl_ray.schema import ROW, Schema, SplitName
 from mtl_ray.storage import Folder
+from mtl_ray.values.keys import flat
 
 Batch = dict[str, Tensor]
 Reader = Callable[[Folder, Sequence[str]], Iterator[pa.Table]]

@@ -39,10 +39,10 @@ from mtl_ray.data.preparation.stage import Stage
 from mtl_ray.data.preparation.target_statistics import TargetStatistics
 from mtl_ray.data.preparation.write import Writer
 from mtl_ray.data.sources import Raw, open_source
-from mtl_ray.data.vocabulary import write_vocabularies
 from mtl_ray.errors import InputError
 from mtl_ray.schema import SPLITS, Schema
 from mtl_ray.storage import Folder, sweep
+from mtl_ray.values.vocabulary import write_vocabularies
 
 
 def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None) -> Prepared:

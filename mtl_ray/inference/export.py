@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.errors import InputError
 from mtl_ray.inference.input_spec import input_spec, random_rows
 from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.values.vocabulary import VOCABULARY
 
 Format = Literal["onnx", "torch"]
 FILES: dict[Format, str] = {"onnx": "model.onnx", "torch": "model.pt2"}

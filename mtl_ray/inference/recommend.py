@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError
 from mtl_ray.inference.batch import BatchResult, map_rows, read_whole
 from mtl_ray.scoring.recommender import Recommender
+from mtl_ray.values.keys import flat, to_keys
 
 
 class Seen:

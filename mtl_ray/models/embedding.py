@@ -21,10 +21,12 @@ from mtl_ray.config.features import (
 from mtl_ray.models.cold_start.base import SUPPORTS, ColdStartInputs, ReadIdVector, known_support
 from mtl_ray.models.cold_start.content import build_cold_start
 from mtl_ray.models.cold_start.meta_learned import MWUF
-from mtl_ray.models.compressed_embedding import INITIAL_STD, build_table
-from mtl_ray.models.encoders import ImageCNN, build_sequence_encoder
-from mtl_ray.models.layers import MLP, ModuleDict, ParameterDict
-from mtl_ray.models.pooling import list_sizes, pooled
+from mtl_ray.nn.compressed_embedding import INITIAL_STD, build_table
+from mtl_ray.nn.containers import ModuleDict, ParameterDict
+from mtl_ray.nn.image_encoder import ImageCNN
+from mtl_ray.nn.mlp import MLP
+from mtl_ray.nn.pooling import list_sizes, pooled
+from mtl_ray.nn.sequence_encoders import build_sequence_encoder
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 
 SHRINKAGE = 3.0

@@ -11,13 +11,14 @@ from mtl_ray.config.features import IdFeatureConfig, SequenceFeatureConfig, Stat
 from mtl_ray.config.tasks import DOT_KINDS, RankingTaskConfig
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.models.architectures import network_of
+from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec
 from mtl_ray.models.architectures.soft_sharing import SoftSharingNetwork
 from mtl_ray.models.cold_start.base import MetaLearnedColdStart, ReadIdVector, known_support
 from mtl_ray.models.embedding import EmbeddedFeatures, FeatureEmbeddings
 from mtl_ray.models.interactions import build_interaction
-from mtl_ray.models.layers import SHARED, ModelOutput, ModuleDict, Network, NetworkInput, NetworkSpec, ParameterDict
 from mtl_ray.models.masking import rows_of
 from mtl_ray.models.two_tower import TwoTowers
+from mtl_ray.nn.containers import ModuleDict, ParameterDict
 from mtl_ray.schema import Schema
 from mtl_ray.tasks.heads import UserItemVectors, build_task
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import RankingTaskConfig
 from mtl_ray.models.embedding import FeatureEmbeddings
-from mtl_ray.models.layers import MLP, ModuleDict
+from mtl_ray.nn.containers import ModuleDict
+from mtl_ray.nn.mlp import MLP
 from mtl_ray.schema import ITEM_SUPPORT
 from mtl_ray.tasks.heads import UserItemVectors
 

@@ -20,12 +20,12 @@ from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.tasks import first_metric, is_higher_better
 from mtl_ray.counter_rng import uniform_keys
 from mtl_ray.data.encoding import column
-from mtl_ray.data.keys import hash_keys, to_keys
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.metrics import compute, segment_masks
 from mtl_ray.evaluation.significance import bootstrap_bounds
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, segments
 from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.values.keys import hash_keys, to_keys
 
 Metric = Callable[[Tensor, Tensor], float]
 """A metric of rows at positions (m,) that belong to the users (m,); NaN where it is not defined."""

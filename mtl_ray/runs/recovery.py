@@ -1,7 +1,7 @@
-"""Ray Train's note of a run's checkpoints, kept whole through what may end the process that writes it.
+"""Repair a run's folder after the process that wrote it was killed.
 
-Ray Train writes the note over the old one, so a full disk or a kill may leave half of it; a copy of the one before is
-beside it. A checkpoint that was being written when its worker died is in no note.
+Ray Train overwrites its manifest of checkpoints in place, so a full disk or a kill may leave half of it; we keep a copy
+of the previous one beside it. A checkpoint that was being written when its worker died is in no manifest.
 """
 
 import json
@@ -10,21 +10,23 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
+from mtl_ray.cluster.ray_compat import MANIFEST, checkpoint_names, latest_reported_metrics
 from mtl_ray.errors import InputError
 from mtl_ray.storage import Folder
 
-MANIFEST, COPY = "checkpoint_manager_snapshot.json", "checkpoints.json"
+COPY = "checkpoints.json"
+"""The copy of Ray Train's manifest in the run's folder."""
 
 
 def copy_manifest(folder: Folder) -> None:
-    """Keep what the note says now; Ray Train deletes no checkpoint of it before the next one is written."""
+    """Copy the present manifest. Ray Train deletes no checkpoint that it lists before the next one is written."""
     folder.write_atomic(COPY, folder.read_text(MANIFEST))
 
 
 def wait_until_idle(folder: Folder, quiet: float = 2.0, most: float = 60.0) -> None:
-    """Wait until nothing has changed in a run's folder for `quiet` seconds.
+    """Wait until nothing in a run's folder has changed for `quiet` seconds.
 
-    The workers of a killed driver outlive it for a moment, in which they write checkpoints and the note.
+    The workers of a killed driver outlive it for a moment, in which they write checkpoints and the manifest.
 
     Raises:
         InputError: something still changes after `most` seconds.
@@ -41,13 +43,13 @@ def wait_until_idle(folder: Folder, quiet: float = 2.0, most: float = 60.0) -> N
 def _listing(folder: Folder) -> set[tuple[str, int | None, int | None]]:
     try:
         infos = folder.fs.get_file_info(pafs.FileSelector(folder.path, recursive=True))
-    except FileNotFoundError:  # what was listed has gone meanwhile
+    except FileNotFoundError:  # a listed file was deleted meanwhile
         return set()
     return {(info.path, info.size, info.mtime_ns) for info in infos}
 
 
 def restore_manifest(folder: Folder) -> None:
-    """Put the copy in the place of a note that cannot be read; without a copy the run begins anew."""
+    """Replace an unreadable manifest by its copy; without a copy, delete it so that the run starts over."""
     if _read(folder, MANIFEST) is not None:
         return
     if (copy := _read(folder, COPY)) is not None:
@@ -57,19 +59,18 @@ def restore_manifest(folder: Folder) -> None:
 
 
 def delete_orphan_checkpoints(folder: Folder) -> None:
-    """Remove the checkpoints that the manifest does not name, which may be half written; no worker may be running."""
-    note = _read(folder, MANIFEST) or {"checkpoint_results": [], "latest_checkpoint_result": None}
-    results = [*note["checkpoint_results"], note["latest_checkpoint_result"]]
-    known = {result["checkpoint_dir_name"] for result in results if result}
+    """Delete the checkpoints that the manifest does not list, which may be half written. No worker may be running."""
+    manifest = _read(folder, MANIFEST)
+    known = checkpoint_names(manifest) if manifest else set()
     for found in folder.fs.get_file_info(pafs.FileSelector(folder.path)):
         if found.base_name.startswith("checkpoint_") and found.base_name not in known and not found.is_file:
             folder.fs.delete_dir(found.path)
 
 
 def last_metrics(folder: Folder) -> dict[str, Any] | None:
-    """What was reported with the latest checkpoint."""
-    latest = (_read(folder, MANIFEST) or {}).get("latest_checkpoint_result")
-    return latest["metrics"] if latest else None
+    """Return the metrics reported with the latest checkpoint, or None if there is none."""
+    manifest = _read(folder, MANIFEST)
+    return latest_reported_metrics(manifest) if manifest else None
 
 
 def _read(folder: Folder, name: str) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.evaluation.baselines import BASELINES
 from mtl_ray.evaluation.uncertainty import Bin
 from mtl_ray.inference.evaluate import Evaluation
-from mtl_ray.reporting.html import Page
+from mtl_ray.reporting.html import HtmlReport
 from mtl_ray.runs.balancing_figures import balance_plot, conflict_map, expert_map
 from mtl_ray.runs.figures import calibration_plot, learning_curves, segment_bars
 from mtl_ray.runs.run_folder import EVALUATION, RUN_FILE, read_history
@@ -33,8 +33,8 @@ def train_report(
     prepared: Prepared,
     history: Mapping[int, Mapping[str, float]],
     facts: Mapping[str, str],
-) -> Page:
-    """The page of a finished run.
+) -> HtmlReport:
+    """The report of a finished run.
 
     Args:
         experiment: the run's own.
@@ -43,38 +43,38 @@ def train_report(
         history: metrics by epoch.
         facts: where to find the run and its model, by what they are.
     """
-    page = Page(experiment.name)
-    page.text(verdict(experiment, evaluation))
-    page.table(["task", "metric", *WHO.values()], _judged(experiment, evaluation))
-    page.heading("By segment")
-    page.figure(
+    report = HtmlReport(experiment.name)
+    report.text(verdict(experiment, evaluation))
+    report.table(["task", "metric", *WHO.values()], _judged(experiment, evaluation))
+    report.heading("By segment")
+    report.figure(
         segment_bars(experiment, evaluation),
         "Each task's first metric on the test rows. Lines are 95% intervals over users (delete-a-group jackknife, one "
         "training): where a second training would land is not in them. Marks beside the bars are predictions without "
         "a model.",
         "segments",
     )
-    _trained(page, experiment, prepared, facts)
-    page.heading("Learning curves")
-    page.figure(learning_curves(history, list(experiment.tasks)), "Loss of each task by epoch.", "learning_curves")
+    _trained(report, experiment, prepared, facts)
+    report.heading("Learning curves")
+    report.figure(learning_curves(history, list(experiment.tasks)), "Loss of each task by epoch.", "learning_curves")
     if figure := calibration_plot(evaluation):
-        page.heading("Calibration")
-        page.figure(
+        report.heading("Calibration")
+        report.figure(
             figure,
             "Test rows in groups of equal size by their prediction: mean label (with two standard errors) against mean "
             "prediction. On the dashed line predictions can be taken at their word.",
             "calibration",
         )
-    _balance(page, history)
-    page.heading("All metrics of the test rows")
-    page.text(
+    _balance(report, history)
+    report.heading("All metrics of the test rows")
+    report.text(
         "Predictions without a model: the mean training label (constant), the shrunken mean of the item's or the "
         "user's training labels, the number of the item's training interactions (popularity). The noise floor is the "
         "best value that any model can reach, known for generated data alone."
     )
     header = ["task", "metric", "prediction", *SEGMENTS]
-    page.table(header, _test_rows(experiment, evaluation, prepared.schema.noise_floor))
-    return page
+    report.table(header, _test_rows(experiment, evaluation, prepared.schema.noise_floor))
+    return report
 
 
 def verdict(experiment: Experiment, evaluation: Evaluation) -> str:
@@ -136,19 +136,19 @@ def _judged(experiment: Experiment, evaluation: Evaluation) -> Iterator[list[str
         ]
 
 
-def _trained(page: Page, experiment: Experiment, prepared: Prepared, facts: Mapping[str, str]) -> None:
+def _trained(report: HtmlReport, experiment: Experiment, prepared: Prepared, facts: Mapping[str, str]) -> None:
     schema, quality = prepared.schema, prepared.quality
-    page.heading("What was trained on what")
+    report.heading("What was trained on what")
     rows, reasons = schema.num_rows, quality["reasons"]
     bad = f", {quality['bad']:,} left out ({', '.join(f'{n:,} {r}' for r, n in reasons.items())})" if reasons else ""
-    page.text(
+    report.text(
         f"{quality['rows']:,} interactions{bad}: {rows['train']:,} to train on, {rows['valid']:,} to watch the "
         f"training, {rows['test']:,} to test; split: {experiment.data.split.kind}. The model is "
         f"{experiment.model.kind}, its tasks weighted by {experiment.balancing.kind}, seed {experiment.seed}."
     )
-    page.text(f"Inputs: {', '.join(f'{name} ({feature.kind})' for name, feature in experiment.features.items())}.")
+    report.text(f"Inputs: {', '.join(f'{name} ({feature.kind})' for name, feature in experiment.features.items())}.")
     weights = experiment.weights()
-    page.table(
+    report.table(
         ["task", "kind", "training labels", "test labels", "mean training label", "declared weight"],
         [
             [
@@ -161,22 +161,22 @@ def _trained(page: Page, experiment: Experiment, prepared: Prepared, facts: Mapp
             for name, task in experiment.tasks.items()
         ],
     )
-    page.table(["", "where"], [[what, where] for what, where in facts.items()])
+    report.table(["", "where"], [[what, where] for what, where in facts.items()])
 
 
-def _balance(page: Page, history: Mapping[int, Mapping[str, float]]) -> None:
+def _balance(report: HtmlReport, history: Mapping[int, Mapping[str, float]]) -> None:
     lines, conflicts, experts = balance_plot(history), conflict_map(history), expert_map(history)
     if lines:
-        page.heading("How the tasks shared the training")
-        page.figure(lines, "Means over the looked-at steps of each epoch.", "balance")
+        report.heading("How the tasks shared the training")
+        report.figure(lines, "Means over the looked-at steps of each epoch.", "balance")
     if conflicts:
-        page.figure(
+        report.figure(
             conflicts,
             "Last epoch: below 0 (red), a step that helps one task hurts the other.",
             "conflicts",
         )
     if experts:
-        page.figure(experts, "Last epoch: how each gate of the model mixes its experts.", "experts")
+        report.figure(experts, "Last epoch: how each gate of the model mixes its experts.", "experts")
 
 
 def _test_rows(experiment: Experiment, evaluation: Evaluation, floors: Mapping[str, float]) -> Iterator[list[str]]:

@@ -14,12 +14,12 @@ from mtl_ray.config.features import SequenceFeatureConfig
 from mtl_ray.config.tasks import RANKED
 from mtl_ray.data.encoding import column
 from mtl_ray.data.item_catalog import ITEMS
-from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.preparation.row_checks import bad_inputs
-from mtl_ray.data.vectors import is_lists
 from mtl_ray.errors import InputError
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
+from mtl_ray.values.keys import flat, to_keys
+from mtl_ray.values.vectors import is_lists
 
 NAMES = ("title", "name", "caption")
 """Endings of a column that names an item."""

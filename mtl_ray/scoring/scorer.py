@@ -12,12 +12,12 @@ import torch
 
 from mtl_ray.config.features import SequenceFeatureConfig
 from mtl_ray.data.encoding import Encoder, column
-from mtl_ray.data.keys import to_keys
-from mtl_ray.data.vocabulary import VOCABULARY, read_vocabularies
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT
 from mtl_ray.storage import Folder
+from mtl_ray.values.keys import to_keys
+from mtl_ray.values.vocabulary import VOCABULARY, read_vocabularies
 
 
 class Scorer:

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ray.experimental import tqdm_ray
 from torch import Tensor
 
+from mtl_ray.cluster.ray_compat import progress_bar
 from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import is_higher_better
 from mtl_ray.data.loader import Shard, draw_rows
@@ -100,7 +100,7 @@ class _Bar:
         epoch, epochs = trainer.progress.epoch + 1, trainer.experiment.training.epochs
         self.name = f"{title or ''} epoch {epoch}/{epochs}".strip()
         shown = rank() == 0 and title is not None
-        self.bar = tqdm_ray.tqdm(desc=self.name, total=total, unit=" rows") if shown else None
+        self.bar = progress_bar(self.name, total, " rows") if shown else None
         self.rows = trainer.progress.step * self.batch_size
 
     def update(self, step: int, totals: Tensor, *, last: bool = False) -> None:

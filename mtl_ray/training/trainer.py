@@ -28,9 +28,10 @@ from mtl_ray.distributed import rank, sum_over_ranks, world_size
 from mtl_ray.evaluation.evaluate import evaluate
 from mtl_ray.evaluation.losses import mean_losses
 from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models.architectures.base import ModelOutput
+from mtl_ray.models.architectures.experts import gate_use
 from mtl_ray.models.cold_start.base import ReadIdVector
 from mtl_ray.models.compile import compile_network
-from mtl_ray.models.layers import ModelOutput, gate_use
 from mtl_ray.models.masking import Hidden, draw_hidden, rows_of, trainable
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import ROW, UNKNOWN, Schema, label_column, num_steps

@@ -9,14 +9,14 @@ from ray.train import Checkpoint
 from torch import Tensor, nn
 
 from mtl_ray.data.dataset import Prepared
-from mtl_ray.data.vocabulary import Vocabulary, read_vocabularies
 from mtl_ray.errors import InputError
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.cold_start.meta_learned import MWUF
-from mtl_ray.models.compressed_embedding import CompressedTable
+from mtl_ray.nn.compressed_embedding import CompressedTable
 from mtl_ray.schema import FIRST, UNKNOWN, FittedFeature, Schema
 from mtl_ray.storage import Folder
 from mtl_ray.training.trainer import Trainer
+from mtl_ray.values.vocabulary import Vocabulary, read_vocabularies
 
 
 def start_from(trainer: Trainer, prepared: Prepared, location: str) -> None:

@@ -11,11 +11,11 @@ import ray.train
 import ray.train.torch
 import torch
 
+from mtl_ray.cluster.ray_compat import quiet_train_reports
 from mtl_ray.config import Experiment, parse
 from mtl_ray.config.training import ElasticConfig, TrainingConfig
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard
-from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
@@ -25,6 +25,7 @@ from mtl_ray.training.fit import fit
 from mtl_ray.training.prometheus import observed
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import start_from
+from mtl_ray.values.vocabulary import VOCABULARY
 
 
 def train_worker(config: dict[str, Any]) -> Exception | None:
@@ -65,10 +66,8 @@ def train_worker(config: dict[str, Any]) -> Exception | None:
 
 def quiet() -> None:
     """Keep what is no user's concern from the output."""
-    # Every report would be printed whole; the logger that does it is named after its file.
-    reports = Path(ray.train.__file__).parent / "v2/_internal/execution/context.py"
-    for name in ("ray.data", str(reports)):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_train_reports()
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     # What newer releases of torch want instead, older ones do not have.
     warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
 

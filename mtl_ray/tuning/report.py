@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.tuning import POPULATIONS
-from mtl_ray.reporting.html import Page
+from mtl_ray.reporting.html import HtmlReport
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.tuning.figures import importance_bars, parallel_coordinates, schedule_curves, trade_off, trial_curves
@@ -14,41 +14,41 @@ from mtl_ray.tuning.space import tune_of
 from mtl_ray.tuning.trial_store import read_trials
 
 
-def tuning_report(tuning: Tuning) -> Page:
-    """The page of a search that ended."""
+def tuning_report(tuning: Tuning) -> HtmlReport:
+    """The report of a search that ended."""
     settings = tune_of(tuning.experiment)
-    page = Page(f"{tuning.experiment.name}: search")
+    report = HtmlReport(f"{tuning.experiment.name}: search")
     for line in verdict(tuning):
-        page.text(line)
+        report.text(line)
     if len(tuning.objectives) > 1:
-        page.heading("Trade-off")
-        page.figure(
+        report.heading("Trade-off")
+        report.figure(
             trade_off(tuning), "Objectives of each trial on the validation rows, and the Pareto front.", "pareto"
         )
     if any(trial.kept and not trial.failure for trial in tuning.trials):
-        page.heading("What the trials were")
+        report.heading("What the trials were")
         caption = "A line a trial, darker where the first objective is better; the suggested one is red. Weights of a "
-        page.figure(
+        report.figure(
             parallel_coordinates(tuning),
             f"{caption}simplex are drawn before they are made to sum to one. A gap: the trial lacks the parameter.",
             "parallel_coordinates",
         )
     if importance := importance_of(tuning):
-        page.heading("What mattered")
+        report.heading("What mattered")
         caption = "Importance for the first objective by functional analysis of variance (Hutter et al. 2014), of the "
-        page.figure(importance_bars(importance), f"{caption}parameters that all these trials have.", "importance")
+        report.figure(importance_bars(importance), f"{caption}parameters that all these trials have.", "importance")
     if settings.algorithm.kind in POPULATIONS:
-        page.heading("Schedules")
-        page.figure(
+        report.heading("Schedules")
+        report.figure(
             schedule_curves(tuning),
             "What the population changed during training; best.yaml has the red one.",
             "schedules",
         )
-    page.heading("Learning curves")
-    page.figure(trial_curves(tuning), "Objectives by epoch; grey trials were stopped early.", "trials")
-    page.heading("All trials")
-    page.table(tuning.header(), tuning.rows())
-    return page
+    report.heading("Learning curves")
+    report.figure(trial_curves(tuning), "Objectives by epoch; grey trials were stopped early.", "trials")
+    report.heading("All trials")
+    report.table(tuning.header(), tuning.rows())
+    return report
 
 
 def verdict(tuning: Tuning) -> Iterator[str]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 import ray
-from ray._private.state import state
 
+from mtl_ray.cluster.ray_compat import max_cluster_resources
 from mtl_ray.config import Experiment
 from mtl_ray.config.tuning import POPULATIONS
 from mtl_ray.errors import InputError
@@ -30,10 +30,10 @@ def num_trials_that_fit(experiment: Experiment) -> int:
     """How many trials the cluster has room for at once, or comes to have if it has told Ray how far it grows."""
     several = experiment.training.most_workers
     if several > 1:
-        room = max(num_workers(experiment, nodes) for nodes in (_nodes(), [_grown()])) // several
+        room = max(num_workers(experiment, nodes) for nodes in (_nodes(), [max_cluster_resources()])) // several
     else:
         wanted = {key.upper(): number for key, number in resources_of(experiment).items()}
-        room = max(_times(total, wanted) for total in (ray.cluster_resources(), _grown()))
+        room = max(_times(total, wanted) for total in (ray.cluster_resources(), max_cluster_resources()))
     return max(1, min(room, tune_of(experiment).trials))
 
 
@@ -60,7 +60,7 @@ def check_resources(experiment: Experiment) -> None:
     Raises:
         InputError: it has not.
     """
-    nodes, training = [*_nodes(), _grown()], experiment.training
+    nodes, training = [*_nodes(), max_cluster_resources()], experiment.training
     if training.most_workers > 1:
         found = num_workers(experiment, nodes)
         if found < training.most_workers:
@@ -81,11 +81,6 @@ def check_resources(experiment: Experiment) -> None:
 
 def _nodes() -> list[Resources]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def _grown() -> Resources:
-    """What a cluster that has told Ray how far it grows comes to have; nothing for others."""
-    return state.get_max_resources_from_cluster_config() or {}
 
 
 def _times(room: Resources, wanted: Resources) -> int:

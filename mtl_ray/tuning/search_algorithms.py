@@ -21,6 +21,7 @@ from ray.tune.schedulers.pb2 import PB2
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
+from mtl_ray.cluster.ray_compat import running_optuna_trial
 from mtl_ray.config import Experiment
 from mtl_ray.config import tuning as settings
 from mtl_ray.tuning.space import Domain, changes_of, parameters_of, tune_of
@@ -37,10 +38,10 @@ class ConstrainedOptunaSearch(OptunaSearch):
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """Receives the trial's last report."""
-        if result and trial_id not in self._completed_trials:
+        if result and (trial := running_optuna_trial(self, trial_id)):
             kept = {key.removeprefix(f"{KEPT}/"): v for key, v in result.items() if key.startswith(f"{KEPT}/")}
             for number, violation in enumerate(self.violations(kept)):
-                self._ot_trials[trial_id].set_constraint(str(number), violation)
+                trial.set_constraint(str(number), violation)
         super().on_trial_complete(trial_id, result, error)
 
 

@@ -1,7 +1,6 @@
 """The training of one trial of a search, on rows that all trials of the node share."""
 
 import json
-import logging
 import math
 import tempfile
 import time
@@ -17,6 +16,7 @@ import ray.train.torch
 import ray.tune
 import torch
 
+from mtl_ray.cluster.ray_compat import quiet_tune_checkpoints
 from mtl_ray.config import Experiment, parse
 from mtl_ray.config.comparison import Changes
 from mtl_ray.config.tasks import is_higher_better
@@ -76,7 +76,7 @@ def train_trial(config: dict[str, Any], session: ModuleType) -> None:
             reference of the data set, a `SharedDataset`.
         session: whom to ask for the checkpoint and to report to: `ray.tune`, or `ray.train` in one of several workers.
     """
-    logging.getLogger("ray.train._internal.storage").setLevel(logging.WARNING)  # it would tell of every checkpoint
+    quiet_tune_checkpoints()
     base = parse(config["experiment"], "experiment")
     tune = tune_of(base)
     try:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+import ray
 import ray.train
 import ray.tune
-from ray._raylet import PlacementGroupID
 from ray.train.torch import TorchConfig
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.placement_group import PlacementGroup, remove_placement_group
@@ -69,6 +69,6 @@ class EndWorkers(ray.tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """The trial was stopped, or has ended."""
         if group := trial.last_result.get(GROUP):
-            remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(group)))
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(group)))
 
     on_trial_error = on_trial_recover = on_trial_complete

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mtl_ray.config import parse
 from mtl_ray.config.model import MLPConfig
 from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.layers import Experts
+from mtl_ray.models.architectures.experts import Experts
 from mtl_ray.schema import FittedFeature, FittedTask, Schema
 from tests.support import TREE, architectures
 

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import nn
 
-from mtl_ray.models.pooling import pooled
+from mtl_ray.nn.pooling import pooled
 
 ROWS, ENTRIES, ITEMS, DIM = 1024, 200, 1685, 48
 

@@ -41,8 +41,9 @@ from tests.benchmarks.scaling_model import (
 )
 from tests.benchmarks.test_sparse_tables import experiment_of, sized, write_states
 from tests.benchmarks.trainings import RayTraining, in_turns
-from tests.support import run_workers, small_experiment
+from tests.support import small_experiment
 from tests.unit.conftest import schema_of
+from tests.workers import run_workers
 
 IDS, DIM = ("user_id", "item_id", "occupation", "category"), 32
 BATCHES, STEPS, WARM = (1024, 2048, 4096, 8192), 14, 4
@@ -194,7 +195,7 @@ def cases() -> Iterator[tuple[str, Experiment, Schema]]:
 
 
 def test_two_workers_take_as_long_as_the_model_says(tmp_path: Path):
-    (network, _) = run_workers(2, loopback, folder=folder(tmp_path, "loopback"))
+    (network, _) = run_workers(2, loopback)
     print(f"\nloopback: {network.bandwidth / 1e9:.2f} GB/s, {network.latency * 1e6:.0f} us a call")
     print(
         "| tables | batch | 1 worker, ms | 2 workers: measured, ms | model, ms | of it exchange | rows/s of 2 over 1 |"
@@ -202,9 +203,8 @@ def test_two_workers_take_as_long_as_the_model_says(tmp_path: Path):
     print("|---|---|---|---|---|---|---|")
     ratios, notes, works = [], [], {}
     for name, experiment, schema in cases():
-        place = folder(tmp_path, name.replace(" ", ""))
-        (one,) = run_workers(1, measure, experiment, schema, BATCHES, folder=place)
-        two, _ = run_workers(2, measure, experiment, schema, BATCHES[1:], folder=place)
+        (one,) = run_workers(1, measure, experiment, schema, BATCHES)
+        two, _ = run_workers(2, measure, experiment, schema, BATCHES[1:])
         trainer = Trainer(experiment, schema, torch.device("cpu"))
         work = work_of(trainer, one, two[4096]["calls"])
         for size, measured in two.items():

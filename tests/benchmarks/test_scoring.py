@@ -23,11 +23,11 @@ import torch
 
 from mtl_ray.cluster.session import connect
 from mtl_ray.data.prepare import prepare
-from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.models import checkpoint
 from mtl_ray.scoring.recommender import Recommender
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.training.trainer import Trainer
+from mtl_ray.values.vocabulary import VOCABULARY
 from tests.benchmarks.test_evaluation import seconds
 from tests.benchmarks.test_prepare import peak_memory
 from tests.support import shard, small_experiment

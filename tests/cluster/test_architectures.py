@@ -52,9 +52,9 @@ def test_it_trains_resumes_registers_and_predicts(cluster, settings, work, tmp_p
     monkeypatch.chdir(work)
     experiment, said = experiment_of(settings, kind), []
     with mock.patch("mtl_ray.runs.train.train_worker", stop_in_the_second_epoch), pytest.raises(TrainingFailedError):
-        train(experiment, report=said.append)
+        train(experiment, echo=said.append)
     name = next(line.removeprefix("run ").partition(";")[0] for line in said if line.startswith("run "))
-    trained = train(experiment, resume=name, report=said.append)
+    trained = train(experiment, resume=name, echo=said.append)
     assert trained.run_id is not None
     client = mlflow.MlflowClient(tracking_uri=settings.tracking.uri)
     epochs = client.get_metric_history(trained.run_id, "valid/rating/rmse")

@@ -42,7 +42,7 @@ def interrupted(cluster, grid_settings, work) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(work)
         with pytest.raises(KeyboardInterrupt):
-            compare(grid_settings, report=stop)
+            compare(grid_settings, echo=stop)
     return next((work / "grid").glob("*/run.json")).parent.name
 
 
@@ -51,7 +51,7 @@ def resumed(interrupted, grid_settings, work):
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(work)
-        return compare(grid_settings, resume=interrupted, report=said.append, command="mtl-ray compare f.yaml"), said
+        return compare(grid_settings, resume=interrupted, echo=said.append, command="mtl-ray compare f.yaml"), said
 
 
 def test_a_resumed_comparison_trains_the_missing_cells_alone(resumed, interrupted):
@@ -116,5 +116,5 @@ def test_a_cell_that_fails_is_named(cluster, grid_settings, work, monkeypatch):
     broken = override(grid_settings, {"training.early_stopping": {"metric": "valid/rating/nothing"}})
     said: list[str] = []
     with pytest.raises(RuntimeError, match=r"the training of (multi|single)/seed3 failed"):
-        compare(broken, report=said.append)
+        compare(broken, echo=said.append)
     assert said[-1].startswith("stopped with 0 of 4 cells; continue with: mtl-ray compare EXPERIMENT --resume grid-")

@@ -22,7 +22,6 @@ from mlflow import MlflowClient
 from jobs.growing_log import add_day
 from mtl_ray.config import Experiment, load, override, parse
 from mtl_ray.data.dataset import open_prepared
-from mtl_ray.data.vocabulary import read_vocabularies
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.runs.run_folder import RUN_FILE
@@ -30,6 +29,7 @@ from mtl_ray.schema import FIRST, UNKNOWN
 from mtl_ray.storage import Folder
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import start_from
+from mtl_ray.values.vocabulary import read_vocabularies
 from mtl_ray.workflows.daily import daily
 
 ROOT = Path(__file__).parents[2]

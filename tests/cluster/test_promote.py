@@ -11,7 +11,6 @@ from mlflow import MlflowClient
 
 from mtl_ray.cli.main import main
 from mtl_ray.config import override
-from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.promotion.decision import Decision
@@ -19,6 +18,7 @@ from mtl_ray.promotion.promote import PromotionError, promote, rollback
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.tracking.registry import example_of, register, signature_of
 from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.values.vocabulary import VOCABULARY
 
 GATE = {
     "promotion.metric": "rating/rmse",

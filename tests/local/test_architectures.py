@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.prepare import prepare
 from mtl_ray.models import checkpoint
 from mtl_ray.training.trainer import Trainer
-from tests.support import TREE, architectures, cold_starts, parameters, run_workers, shard, small_experiment
+from tests.support import TREE, architectures, cold_starts, parameters, shard, small_experiment
+from tests.workers import run_workers
 
 STEPS = 6
 TASKS = {
@@ -68,66 +71,49 @@ def experiment_of(changes: dict[str, Any]) -> Experiment:
     return override(small_experiment(training__optimizer=sgd), changes)
 
 
-def train_all(rank: int, world_size: int, prepared: dict[str, Prepared], names: list[str]):
-    results = {}
-    for name in names:
-        experiment = experiment_of(cases()[name])
-        data = prepared.get(name, prepared[""])
-        trainer = Trainer(experiment, data.schema, torch.device("cpu"))
-        batches = shard(data, "train", rank, world_size).training_batches(experiment.seed, 0, 256)
-        for _, batch in zip(range(STEPS), batches, strict=False):
-            trainer.step(batch)
-        results[name] = parameters(trainer)
-    return results
+def train(rank: int, world_size: int, prepared: Prepared, name: str) -> dict[str, torch.Tensor]:
+    experiment = experiment_of(cases()[name])
+    trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
+    batches = shard(prepared, "train", rank, world_size).training_batches(experiment.seed, 0, 256)
+    for _, batch in zip(range(STEPS), batches, strict=False):
+        trainer.step(batch)
+    return parameters(trainer)
 
 
-def usable(prepared: Prepared) -> list[str]:
-    """Cases whose encoded columns are those of the shared data set."""
-    return [name for name in cases() if name not in OWN_DATA]
+def assert_two_workers_equal_one(prepared: Prepared, name: str) -> None:
+    expected = train(0, 1, prepared, name)
+    for found in run_workers(2, train, prepared, name):
+        for key, value in expected.items():
+            assert value.isfinite().all(), key
+            assert (found[key] - value).abs().max() < 1e-10, key
 
 
-def test_two_workers_make_the_steps_of_one(prepared: Prepared, tmp_path: Path):
-    names = usable(prepared)
-    one = train_all(0, 1, {"": prepared}, names)
-    for result in run_workers(2, train_all, {"": prepared}, names, folder=tmp_path):
-        for name, expected in one.items():
-            for key, value in expected.items():
-                assert value.isfinite().all(), (name, key)
-                assert (result[name][key] - value).abs().max() < 1e-10, (name, key)
+@pytest.mark.parametrize("name", [name for name in cases() if name not in OWN_DATA])
+def test_two_workers_make_the_steps_of_one(prepared: Prepared, name: str):
+    assert_two_workers_equal_one(prepared, name)
 
 
-def test_encoders_and_task_kinds_too(tmp_path: Path):
-    from mtl_ray.data.prepare import prepare
-
-    datasets, names = {}, list(OWN_DATA)
+@pytest.mark.parametrize("name", OWN_DATA)
+def test_encoders_and_task_kinds_too(tmp_path: Path, name: str):
     source = {"kind": "synthetic", "num_users": 100, "num_items": 50, "num_interactions": 2500}
-    for name in names:
-        changes = cases()[name] | {"data.output": str(tmp_path / "data"), "data.source": source}
-        datasets[name] = prepare(experiment_of(changes), lambda _: None)
-    datasets[""] = datasets["cnn"]
-    one = train_all(0, 1, datasets, names)
-    for result in run_workers(2, train_all, datasets, names, folder=tmp_path):
-        for name, expected in one.items():
-            for key, value in expected.items():
-                assert value.isfinite().all(), (name, key)
-                assert (result[name][key] - value).abs().max() < 1e-10, (name, key)
+    changes = cases()[name] | {"data.output": str(tmp_path / "data"), "data.source": source}
+    assert_two_workers_equal_one(prepare(experiment_of(changes), lambda _: None), name)
 
 
-def test_training_goes_on_from_a_checkpoint_as_if_never_interrupted(prepared: Prepared, tmp_path: Path):
-    for name in (*architectures(), *(f"{kind} under stem" for kind in cold_starts())):
-        experiment = experiment_of(cases()[name])
-        whole = Trainer(experiment, prepared.schema, torch.device("cpu"))
-        batches = list(shard(prepared, "train").training_batches(experiment.seed, 0, 256))[:6]
-        for batch in batches:
-            whole.step(batch)
-        first = Trainer(experiment, prepared.schema, torch.device("cpu"))
-        for batch in batches[:3]:
-            first.step(batch)
-        folder = tmp_path / name
-        checkpoint.save(folder, experiment, prepared.schema, first.evaluated, first.state())
-        second = Trainer(experiment, prepared.schema, torch.device("cpu"))
-        second.resume(folder)
-        for batch in batches[3:]:
-            second.step(batch)
-        expected = parameters(whole)
-        assert all(torch.equal(value, expected[key]) for key, value in parameters(second).items()), name
+@pytest.mark.parametrize("name", [*architectures(), *(f"{kind} under stem" for kind in cold_starts())])
+def test_training_goes_on_from_a_checkpoint_as_if_never_interrupted(prepared: Prepared, tmp_path: Path, name: str):
+    experiment = experiment_of(cases()[name])
+    whole = Trainer(experiment, prepared.schema, torch.device("cpu"))
+    batches = list(shard(prepared, "train").training_batches(experiment.seed, 0, 256))[:6]
+    for batch in batches:
+        whole.step(batch)
+    first = Trainer(experiment, prepared.schema, torch.device("cpu"))
+    for batch in batches[:3]:
+        first.step(batch)
+    checkpoint.save(tmp_path, experiment, prepared.schema, first.evaluated, first.state())
+    second = Trainer(experiment, prepared.schema, torch.device("cpu"))
+    second.resume(tmp_path)
+    for batch in batches[3:]:
+        second.step(batch)
+    expected = parameters(whole)
+    assert all(torch.equal(value, expected[key]) for key, value in parameters(second).items())

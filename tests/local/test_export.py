@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from mtl_ray.config import Experiment, override
-from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.errors import InputError
 from mtl_ray.inference import export as exporting
 from mtl_ray.inference.export import export
 from mtl_ray.inference.input_spec import input_spec, random_rows
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.schema import NULL, PADDING, UNKNOWN
+from mtl_ray.values.vocabulary import VOCABULARY
 from tests.support import small_experiment
 from tests.unit.conftest import schema_of
 

@@ -11,7 +11,8 @@ from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import joined, select
 from mtl_ray.schema import ROW, label_column, num_steps
 from mtl_ray.training.trainer import Trainer
-from tests.support import parameters, run_workers, shard, small_experiment
+from tests.support import parameters, shard, small_experiment
+from tests.workers import run_workers
 
 STEPS = 10
 
@@ -37,7 +38,7 @@ def train_steps(rank: int, world_size: int, experiment: Experiment, prepared: Pr
 def test_several_workers_make_the_steps_of_one(prepared: Prepared, tmp_path: Path, world_size: int):
     experiment = small_experiment()
     one = train_steps(0, 1, experiment, prepared)
-    several = run_workers(world_size, train_steps, experiment, prepared, folder=tmp_path)
+    several = run_workers(world_size, train_steps, experiment, prepared)
     for step in range(STEPS):
         shared = torch.cat([result["rows"][step] for result in several])
         assert shared.sort().values.tolist() == one["rows"][step].sort().values.tolist()
@@ -69,7 +70,7 @@ def naive_gradient(rank: int, world_size: int, experiment: Experiment, prepared:
 def test_means_per_worker_would_differ(prepared: Prepared, tmp_path: Path):
     experiment = small_experiment()
     one = naive_gradient(0, 1, experiment, prepared)
-    two = run_workers(2, naive_gradient, experiment, prepared, folder=tmp_path)[0]
+    two = run_workers(2, naive_gradient, experiment, prepared)[0]
     assert max(float((one[n] - two[n]).abs().max()) for n in one) > 1e-6
 
 
@@ -81,7 +82,7 @@ def evaluate_test(rank: int, world_size: int, experiment: Experiment, prepared: 
 def test_metrics_do_not_depend_on_the_number_of_workers(prepared: Prepared, tmp_path: Path):
     experiment = small_experiment()
     one = evaluate_test(0, 1, experiment, prepared)
-    for result in run_workers(2, evaluate_test, experiment, prepared, folder=tmp_path):
+    for result in run_workers(2, evaluate_test, experiment, prepared):
         assert result.keys() == one.keys()
         for key, value in one.items():
             assert result[key] == pytest.approx(value, abs=1e-12), key
@@ -101,7 +102,7 @@ def test_a_worker_without_rows_of_a_split_takes_part_in_its_evaluation(prepared:
     assert not any(shard(few, "test", rank, 3)._files for rank in (1, 2))
     one = evaluate_test(0, 1, small_experiment(), few)
     (tmp_path / "results").mkdir()
-    for result in run_workers(3, evaluate_test, small_experiment(), few, folder=tmp_path / "results"):
+    for result in run_workers(3, evaluate_test, small_experiment(), few):
         assert result == pytest.approx(one, abs=1e-12, nan_ok=True)
 
 

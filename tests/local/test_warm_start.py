@@ -10,12 +10,12 @@ import torch
 from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
-from mtl_ray.data.vocabulary import VOCABULARY, read_vocabularies
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.schema import FIRST, UNKNOWN
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import copy_weights, start_from
+from mtl_ray.values.vocabulary import VOCABULARY, read_vocabularies
 from tests.support import shard, small_experiment
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import torch
 
 from mtl_ray.distributed import gather_each, gather_rows, gather_rows_with_gradient, rank, sum_over_ranks, world_size
-from tests.support import run_workers
+from tests.workers import run_workers
 
 DTYPES = (torch.float64, torch.int64, torch.int8, torch.bool)
 SIZES = ([3, 1], [0, 2], [0, 0])
@@ -39,7 +39,7 @@ def differentiate(number: int, size: int):
 
 
 def test_a_row_gets_its_gradient_from_all_ranks(tmp_path: Path):
-    for number, gradients in enumerate(run_workers(2, differentiate, folder=tmp_path)):
+    for number, gradients in enumerate(run_workers(2, differentiate)):
         for sizes, gradient in zip(SIZES, gradients, strict=True):
             weights = torch.arange(2 * sum(sizes), dtype=torch.float64).reshape(2, -1).T
             assert torch.equal(gradient, 3 * weights.split(sizes)[number])
@@ -56,7 +56,7 @@ def test_one_process_gets_its_own():
 
 
 def test_every_rank_gets_the_sum_and_all_rows(tmp_path: Path):
-    results = run_workers(2, collect, folder=tmp_path)
+    results = run_workers(2, collect)
     for number, (total, has_gradient, own, gathered) in enumerate(results):
         assert (total.item(), has_gradient, own.item()) == (3, False, 1 + number)
         cases = [(sizes, dtype) for sizes in SIZES for dtype in DTYPES]

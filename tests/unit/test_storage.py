@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.storage import Folder
+from mtl_ray.values.keys import flat, to_keys
 
 
 @pytest.mark.parametrize("dictionary", [True, False])

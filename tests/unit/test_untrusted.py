@@ -12,10 +12,10 @@ import torch
 
 from mtl_ray.config import load, parse
 from mtl_ray.data.sources.files import open_log
-from mtl_ray.data.vocabulary import VOCABULARY, read_vocabularies
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.storage import Folder
+from mtl_ray.values.vocabulary import VOCABULARY, read_vocabularies
 from tests.support import TREE
 
 

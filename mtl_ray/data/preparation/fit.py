@@ -30,12 +30,12 @@ from mtl_ray.config.tasks import (
     TaskConfig,
 )
 from mtl_ray.data.encoding import column, population, to_flags, to_lists, to_numbers
-from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.preparation.partition import Partition
 from mtl_ray.data.preparation.split import SHOWN, TRAIN
 from mtl_ray.data.preparation.target_statistics import NO_BORDERS, add_up, count_targets, fitted_statistic, whole
-from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.schema import FIRST, SPLITS, FittedFeature, FittedTask
+from mtl_ray.values.keys import flat, to_keys
+from mtl_ray.values.vocabulary import Vocabulary
 
 GRID = 1025
 """Quantiles by which a bucket describes the distribution of a number."""

@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import ColdSplitConfig
 from mtl_ray.config.features import SequenceFeatureConfig
-from mtl_ray.data.keys import flat, hash_keys, to_keys
 from mtl_ray.data.preparation.parallel import MapPieces
 from mtl_ray.data.preparation.write import RAW_TEST
-from mtl_ray.data.vocabulary import VOCABULARY
 from mtl_ray.schema import FIRST, UNKNOWN, USER_KEY
 from mtl_ray.storage import Folder
+from mtl_ray.values.keys import flat, hash_keys, to_keys
+from mtl_ray.values.vocabulary import VOCABULARY
 
 FILES_AT_ONCE = 16
 

@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.features import SequenceFeatureConfig
-from mtl_ray.data.keys import decoded, flat
 from mtl_ray.data.preparation.split import ITEM, NONE, SHOWN, TIME, TRAIN, USER, Cuts, assign, row_draw
 from mtl_ray.data.preparation.stage import quarantined
-from mtl_ray.data.vectors import digests, is_vectors
 from mtl_ray.storage import Folder, is_text
+from mtl_ray.values.keys import decoded, flat
+from mtl_ray.values.vectors import digests, is_vectors
 
 
 @dataclass(frozen=True)

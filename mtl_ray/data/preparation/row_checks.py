@@ -24,12 +24,12 @@ from mtl_ray.config.tasks import (
     ValueTaskConfig,
 )
 from mtl_ray.data.encoding import to_numbers
-from mtl_ray.data.keys import flat, to_keys
 from mtl_ray.data.preparation.split import ITEM, USER
 from mtl_ray.data.sources.csv_files import MALFORMED
-from mtl_ray.data.vectors import as_variable, bad_vectors, is_lists
 from mtl_ray.errors import InputError
 from mtl_ray.storage import is_text
+from mtl_ray.values.keys import flat, to_keys
+from mtl_ray.values.vectors import as_variable, bad_vectors, is_lists
 
 
 def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str], items: Sequence[str]) -> list[str]:

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import ColdSplitConfig, PredefinedSplitConfig, RandomSplitConfig, TimeSplitConfig
 from mtl_ray.counter_rng import Stream, mix, uniform_keys
-from mtl_ray.data.keys import decoded, hash_keys, to_keys
 from mtl_ray.errors import InputError
+from mtl_ray.values.keys import decoded, hash_keys, to_keys
 
 TRAIN, VALID, TEST, NONE, SHOWN = 0, 1, 2, 3, 4
 """Codes of the splits; NONE is a row that a predefined split does not name, SHOWN one that is in histories alone."""

@@ -21,11 +21,11 @@ from mtl_ray.config import Experiment
 from mtl_ray.config.features import StatisticFeatureConfig
 from mtl_ray.counter_rng import Stream, mix
 from mtl_ray.data.encoding import Encoder, column, to_numbers
-from mtl_ray.data.keys import flat, hash_keys, to_keys
 from mtl_ray.data.preparation.partition import Partition
 from mtl_ray.data.preparation.split import HISTOGRAM_BINS, ITEM, TIME, TRAIN, USER
-from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.schema import FittedFeature
+from mtl_ray.values.keys import flat, hash_keys, to_keys
+from mtl_ray.values.vocabulary import Vocabulary
 
 SLICES = 64
 """Slices of the time of the training rows, of about as many rows each."""

@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from mtl_ray.config.features import SequenceFeatureConfig, StatisticFeatureConfig
 from mtl_ray.data.encoding import Encoder, column, to_numbers
-from mtl_ray.data.keys import decoded, flat, hash_keys
 from mtl_ray.data.preparation.partition import Partition, histories
 from mtl_ray.data.preparation.split import ITEM, TEST, TIME, TRAIN, USER
 from mtl_ray.data.preparation.target_statistics import TargetStatistics
-from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
 from mtl_ray.storage import Folder
+from mtl_ray.values.keys import decoded, flat, hash_keys
+from mtl_ray.values.vocabulary import Vocabulary
 
 RAW_TEST = "raw_test"
 """Folder with the test rows as a caller of the registered model would send them: raw values, histories as id lists."""

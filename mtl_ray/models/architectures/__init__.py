@@ -4,6 +4,7 @@ from mtl_ray.config import model
 from mtl_ray.config.model import ArchitectureConfig
 from mtl_ray.models.architectures.adatt import AdaTTNetwork
 from mtl_ray.models.architectures.aitm import AITMNetwork
+from mtl_ray.models.architectures.base import Network
 from mtl_ray.models.architectures.cross_stitch import CrossStitchNetwork
 from mtl_ray.models.architectures.esmm import ESMMNetwork
 from mtl_ray.models.architectures.mmoe import MMoENetwork
@@ -14,7 +15,6 @@ from mtl_ray.models.architectures.shared_bottom import SharedBottomNetwork
 from mtl_ray.models.architectures.single_task import SingleTaskNetwork
 from mtl_ray.models.architectures.soft_sharing import SoftSharingNetwork
 from mtl_ray.models.architectures.stem import STEMNetwork
-from mtl_ray.models.layers import Network
 
 NETWORKS: dict[type, type[Network]] = {
     model.SingleTaskConfig: SingleTaskNetwork,

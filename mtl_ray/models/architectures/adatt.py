@@ -4,18 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config.model import AdaTTConfig, MLPConfig
-from mtl_ray.models.layers import (
-    SHARED,
-    Experts,
-    Gate,
-    Mixture,
-    ModelOutput,
-    Network,
-    NetworkInput,
-    NetworkSpec,
-    Towers,
-    width_of,
-)
+from mtl_ray.models.architectures.base import SHARED, Mixture, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
+from mtl_ray.models.architectures.experts import Experts, Gate
+from mtl_ray.nn.mlp import width_of
 
 
 class FusionLevel(nn.Module):

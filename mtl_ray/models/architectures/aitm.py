@@ -7,17 +7,9 @@ import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import nn
 
 from mtl_ray.config.model import AITMConfig
-from mtl_ray.models.layers import (
-    MLP,
-    SHARED,
-    ModelOutput,
-    ModuleDict,
-    Network,
-    NetworkInput,
-    NetworkSpec,
-    Towers,
-    in_order,
-)
+from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec, Towers, in_order
+from mtl_ray.nn.containers import ModuleDict
+from mtl_ray.nn.mlp import MLP
 
 
 class AITMNetwork(Network):

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from mtl_ray.config.model import CrossStitchConfig
-from mtl_ray.models.layers import Layer, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
+from mtl_ray.models.architectures.base import ModelOutput, Network, NetworkInput, NetworkSpec, Towers
+from mtl_ray.nn.mlp import Layer
 
 
 class CrossStitchNetwork(Network):

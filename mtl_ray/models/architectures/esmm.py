@@ -4,18 +4,9 @@ import torch
 from torch import Tensor
 
 from mtl_ray.config.model import ESMMConfig
-from mtl_ray.models.layers import (
-    MLP,
-    SHARED,
-    ModelOutput,
-    ModuleDict,
-    Network,
-    NetworkInput,
-    NetworkSpec,
-    Towers,
-    in_order,
-    width_of,
-)
+from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec, Towers, in_order
+from mtl_ray.nn.containers import ModuleDict
+from mtl_ray.nn.mlp import MLP, width_of
 
 
 class ESMMNetwork(Network):

@@ -3,18 +3,10 @@
 import torch
 
 from mtl_ray.config.model import MMoEConfig
-from mtl_ray.models.layers import (
-    SHARED,
-    Experts,
-    Gate,
-    ModelOutput,
-    ModuleDict,
-    Network,
-    NetworkInput,
-    NetworkSpec,
-    Towers,
-    width_of,
-)
+from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
+from mtl_ray.models.architectures.experts import Experts, Gate
+from mtl_ray.nn.containers import ModuleDict
+from mtl_ray.nn.mlp import width_of
 
 
 class MMoENetwork(Network):

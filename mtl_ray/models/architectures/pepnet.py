@@ -6,17 +6,10 @@ import torch
 from torch import nn
 
 from mtl_ray.config.model import PEPNetConfig
-from mtl_ray.models.layers import (
-    SHARED,
-    GateUnit,
-    Layer,
-    ModelOutput,
-    ModuleDict,
-    Network,
-    NetworkInput,
-    NetworkSpec,
-    Towers,
-)
+from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
+from mtl_ray.models.architectures.gate_unit import GateUnit
+from mtl_ray.nn.containers import ModuleDict
+from mtl_ray.nn.mlp import Layer
 
 
 class PEPNetNetwork(Network):

@@ -6,20 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config.model import CGCConfig, MLPConfig, PLEConfig
-from mtl_ray.models.layers import (
+from mtl_ray.models.architectures.base import (
     SHARED,
-    Experts,
-    Gate,
     Mixture,
     ModelOutput,
-    ModuleDict,
     Network,
     NetworkInput,
     NetworkSpec,
     Towers,
     values_of,
-    width_of,
 )
+from mtl_ray.models.architectures.experts import Experts, Gate
+from mtl_ray.nn.containers import ModuleDict
+from mtl_ray.nn.mlp import width_of
 
 
 class Level(nn.Module):

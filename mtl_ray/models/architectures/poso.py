@@ -5,7 +5,9 @@ import itertools
 from torch import nn
 
 from mtl_ray.config.model import POSOConfig
-from mtl_ray.models.layers import SHARED, GateUnit, Layer, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
+from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
+from mtl_ray.models.architectures.gate_unit import GateUnit
+from mtl_ray.nn.mlp import Layer
 
 
 class POSONetwork(Network):

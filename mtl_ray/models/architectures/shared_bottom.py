@@ -1,17 +1,9 @@
 """Hard parameter sharing (Caruana 1997): an encoder for all tasks, or its first layers, and one tower a task."""
 
 from mtl_ray.config.model import SharedBottomConfig
-from mtl_ray.models.layers import (
-    MLP,
-    SHARED,
-    ModelOutput,
-    ModuleDict,
-    Network,
-    NetworkInput,
-    NetworkSpec,
-    Towers,
-    width_of,
-)
+from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
+from mtl_ray.nn.containers import ModuleDict
+from mtl_ray.nn.mlp import MLP, width_of
 
 
 class SharedBottomNetwork(Network):

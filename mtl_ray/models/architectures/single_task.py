@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from mtl_ray.config.model import SingleTaskConfig, SoftSharingConfig
-from mtl_ray.models.layers import MLP, ModelOutput, ModuleDict, Network, NetworkInput, NetworkSpec, Towers, width_of
+from mtl_ray.models.architectures.base import ModelOutput, Network, NetworkInput, NetworkSpec, Towers
+from mtl_ray.nn.containers import ModuleDict
+from mtl_ray.nn.mlp import MLP, width_of
 
 
 class SingleTaskNetwork(Network):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config.model import SoftSharingConfig
+from mtl_ray.models.architectures.base import NetworkSpec
 from mtl_ray.models.architectures.single_task import SingleTaskNetwork
-from mtl_ray.models.layers import NetworkSpec
 
 
 class SoftSharingNetwork(SingleTaskNetwork):

@@ -5,19 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from mtl_ray.config.model import STEMConfig
-from mtl_ray.models.layers import (
-    SHARED,
-    Experts,
-    Gate,
-    Mixture,
-    ModelOutput,
-    ModuleDict,
-    Network,
-    NetworkInput,
-    NetworkSpec,
-    Towers,
-    width_of,
-)
+from mtl_ray.models.architectures.base import SHARED, Mixture, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
+from mtl_ray.models.architectures.experts import Experts, Gate
+from mtl_ray.nn.containers import ModuleDict
+from mtl_ray.nn.mlp import width_of
 
 
 class STEMNetwork(Network):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config.model import MLPConfig
-from mtl_ray.models.layers import MLP
+from mtl_ray.nn.mlp import MLP
 from mtl_ray.schema import ITEM_SUPPORT, UNKNOWN, USER_SUPPORT
 
 SUPPORTS = {"user": USER_SUPPORT, "item": ITEM_SUPPORT}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mtl_ray.config import cold_start as settings
 from mtl_ray.distributed import gather_rows, gather_rows_with_gradient
 from mtl_ray.models.cold_start.base import ColdStartInputs, Content, LossesOfRows, MetaLearnedColdStart
-from mtl_ray.models.layers import MLP
+from mtl_ray.nn.mlp import MLP
 from mtl_ray.schema import FIRST, UNKNOWN
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from mtl_ray.balancing import TaskLosses
 from mtl_ray.balancing.affinity import affinity_of, helpful_tasks, lookahead_affinity
 from mtl_ray.balancing.diagnostics import Monitor
-from mtl_ray.models.layers import Gate, gate_use
+from mtl_ray.models.architectures.experts import Gate, gate_use
 
 
 class TwoTasks(nn.Module):

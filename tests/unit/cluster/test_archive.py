@@ -100,3 +100,12 @@ def test_too_much_is_refused_with_the_biggest_entries(tmp_path: Path):
     assert "expected at most 1.0 MB to pack; found 4.3 MB, of which a/b/movie.bin 2.9 MB, a/b/other.bin 1.4" in message
     assert ".rayignore" in message
     assert "\n" not in message
+
+
+def test_the_room_called_runs_is_packed_although_an_outer_file_ignores_folders_of_that_name(tmp_path: Path):
+    code = [path.relative_to(ROOT).as_posix() for path in (ROOT / "mtl_ray/runs").glob("*.py")]
+    make(tmp_path, *code, "runs/a-run/run.json", "other/runs/x")
+    (tmp_path / "mtl_ray/.gitignore").write_text((ROOT / "mtl_ray/.gitignore").read_text())
+    (tmp_path / ".gitignore").write_text("runs/\n")
+    assert "mtl_ray/runs/run_folder.py" in code
+    assert package(tmp_path).files == sorted([".gitignore", "mtl_ray/.gitignore", *code])

@@ -1,5 +1,7 @@
 import copy
 import re
+import shutil
+import subprocess
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
+from ray.autoscaler._private.command_runner import SSHCommandRunner
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from mtl_ray.cluster.archive import NEVER
@@ -69,6 +72,25 @@ def test_what_is_never_packed_is_not_copied_to_the_nodes_either(name):
     never = {str(each.pattern).rstrip("/") for each in NEVER.patterns}
     assert len(never) > 30
     assert never <= {pattern.removeprefix("**/") for pattern in read(name)["rsync_exclude"]}
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_the_room_called_runs_is_copied_to_the_nodes_whatever_is_ignored(name):
+    """Rsync takes the first rule that matches, and Ray puts these before those of .gitignore."""
+    assert read(name)["rsync_exclude"][0] == "+ /mtl_ray/runs/"
+    assert "/runs" in read(name)["rsync_exclude"]
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync")
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_rsync_copies_the_room_called_runs(name, tmp_path):
+    for file in ("mtl_ray/runs/train.py", "mtl_ray/runs/.env", "runs/a-run/run.json", ".gitignore"):
+        (tmp_path / "from" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "from" / file).write_text("runs/\n")
+    options = SSHCommandRunner._create_rsync_filter_args(None, read(name))  # pyright: ignore[reportArgumentType]
+    subprocess.run(["rsync", "-a", *options, f"{tmp_path}/from/", f"{tmp_path}/to"], check=True)
+    copied = {str(path.relative_to(tmp_path / "to")) for path in (tmp_path / "to").rglob("*") if path.is_file()}
+    assert copied == {"mtl_ray/runs/train.py", ".gitignore"}
 
 
 @pytest.mark.parametrize("name", LAUNCHED)

@@ -220,12 +220,12 @@ def test_the_report_says_in_words_where_a_variant_is_better_or_worse():
     settings = experiment()
     comparison = compared(settings, VALUES)
     histories = {cell.name: {"history": [{"epoch": 1, "valid/rating/rmse": 1.0}]} for cell in grid(settings)}
-    page = compare_report(comparison, grid(settings), histories)
-    html = page.html()
+    report = compare_report(comparison, grid(settings), histories)
+    html = report.html()
     assert "multi: better on rating/rmse of all rows (-0.0998); worse on click/auc of all rows (-0.0998); " in html
     assert "wide: no difference shown on " in html
     assert "tasks.gender removed" in html
-    assert {name: picture[:8] for name, picture in page.pictures.items()} == {
+    assert {name: picture[:8] for name, picture in report.pictures.items()} == {
         "comparison.png": b"\x89PNG\r\n\x1a\n",
         "learning_curves.png": b"\x89PNG\r\n\x1a\n",
     }

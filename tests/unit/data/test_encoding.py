@@ -8,10 +8,10 @@ from mtl_ray.config.features import TextFeatureConfig
 from mtl_ray.config.tasks import MultilabelTaskConfig
 from mtl_ray.counter_rng import uniform_keys
 from mtl_ray.data.encoding import Encoder, to_lists
-from mtl_ray.data.keys import hash_keys, to_keys
 from mtl_ray.data.preparation.row_checks import bad_inputs
-from mtl_ray.data.vocabulary import Vocabulary
 from mtl_ray.schema import FIRST, NULL, PADDING, UNKNOWN, FittedFeature, FittedTask, Schema
+from mtl_ray.values.keys import hash_keys, to_keys
+from mtl_ray.values.vocabulary import Vocabulary
 from tests.support import small_experiment
 
 

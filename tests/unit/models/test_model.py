@@ -3,7 +3,7 @@ import torch
 
 from mtl_ray.config import override
 from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.layers import NetworkInput
+from mtl_ray.models.architectures.base import NetworkInput
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 from tests.support import small_experiment
 from tests.unit.conftest import batch_of

@@ -2,11 +2,13 @@
 
 import base64
 import re
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
+from mtl_ray.reporting import html
 from mtl_ray.reporting.figures import new_figure
-from mtl_ray.reporting.html import Page
+from mtl_ray.reporting.html import HtmlReport
 
 
 class _Reader(HTMLParser):
@@ -25,19 +27,19 @@ class _Reader(HTMLParser):
         self.texts.append(data)
 
 
-def _page() -> Page:
-    page = Page("Tasks & <b>titles</b>")
-    page.heading("<script>alert(1)</script>")
-    page.text("5 < 6 & 'so on'")
-    page.table(["name", "value", "rows"], [["<i>a</i>", "0.5", "1,000"], ["b", "-", ""]])
+def _report() -> HtmlReport:
+    report = HtmlReport("Tasks & <b>titles</b>")
+    report.heading("<script>alert(1)</script>")
+    report.text("5 < 6 & 'so on'")
+    report.table(["name", "value", "rows"], [["<i>a</i>", "0.5", "1,000"], ["b", "-", ""]])
     figure = new_figure(3, 2)
     figure.subplots().plot([0, 1], [1, 0])
-    page.figure(figure, 'a "line" <falls>')
-    return page
+    report.figure(figure, 'a "line" <falls>')
+    return report
 
 
 def test_texts_are_shown_as_they_are():
-    page = _Reader(_page().html())
+    report = _Reader(_report().html())
     for text in (
         "Tasks & <b>titles</b>",
         "<script>alert(1)</script>",
@@ -45,23 +47,23 @@ def test_texts_are_shown_as_they_are():
         "<i>a</i>",
         'a "line" <falls>',
     ):
-        assert text in page.texts
-    assert not {"script", "i", "b"} & {tag for tag, _ in page.tags}
+        assert text in report.texts
+    assert not {"script", "i", "b"} & {tag for tag, _ in report.tags}
 
 
 def test_nothing_is_loaded_from_elsewhere():
-    html = _page().html()
+    text = _report().html()
     sources = [
-        value for _, attributes in _Reader(html).tags for name, value in attributes.items() if name in ("src", "href")
+        value for _, attributes in _Reader(text).tags for name, value in attributes.items() if name in ("src", "href")
     ]
     assert len(sources) == 1
     assert all(source and source.startswith("data:image/") for source in sources)
-    assert "url(" not in html
-    assert "@import" not in html
+    assert "url(" not in text
+    assert "@import" not in text
 
 
 def test_a_figure_is_a_drawing_with_its_caption_for_the_blind():
-    (image,) = [attributes for tag, attributes in _Reader(_page().html()).tags if tag == "img"]
+    (image,) = [attributes for tag, attributes in _Reader(_report().html()).tags if tag == "img"]
     assert image["alt"] == 'a "line" <falls>'
     drawing = base64.b64decode((image["src"] or "").partition("base64,")[2])
     assert b"<svg" in drawing
@@ -69,13 +71,26 @@ def test_a_figure_is_a_drawing_with_its_caption_for_the_blind():
 
 
 def test_columns_of_numbers_are_set_to_the_right():
-    cells = [attributes.get("class") for tag, attributes in _Reader(_page().html()).tags if tag in ("th", "td")]
+    cells = [attributes.get("class") for tag, attributes in _Reader(_report().html()).tags if tag in ("th", "td")]
     assert cells == [None, "number", "number"] * 3
 
 
-def test_equal_pages_are_equal_files(tmp_path: Path):
-    for name in ("a.html", "b.html"):
-        _page().write(tmp_path / name)
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.html", "b.html"]
-    assert re.search(r'name="viewport" content="width=device-width', (tmp_path / "a.html").read_text())
+def test_equal_pages_are_equal_files():
+    assert _report().files() == _report().files()
+    assert list(_report().files()) == ["report.html"]
+    assert re.search(r'name="viewport" content="width=device-width', _report().html())
+
+
+def test_parts_come_in_the_order_in_which_they_were_added():
+    outline = [tag for tag, _ in _Reader(_report().html()).tags]
+    head = ["html", "head", "meta", "meta", "title", "style", "body", "h1"]
+    table = ["div", "table", *["tr", "th", "th", "th"], *["tr", "td", "td", "td"] * 2]
+    assert outline == [*head, "h2", "p", *table, "figure", "div", "img", "figcaption"]
+
+
+def test_the_templates_are_installed_with_the_package():
+    """As `pip install` of a wheel does, which the editable installation of the tests does not."""
+    settings = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folder = Path(html.__file__).parent
+    packed = {path for pattern in settings["package-data"]["mtl_ray.reporting"] for path in folder.glob(pattern)}
+    assert packed == {*(folder / "templates").iterdir()} != set()

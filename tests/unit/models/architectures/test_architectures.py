@@ -12,7 +12,7 @@ from mtl_ray.config import Experiment, override, parse
 from mtl_ray.config.model import ArchitectureConfig
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.architectures.esmm import log_odds_of_product
-from mtl_ray.models.layers import GateUnit
+from mtl_ray.models.architectures.gate_unit import GateUnit
 from mtl_ray.schema import FittedTask, Schema, label_column
 from tests.support import TREE
 from tests.unit.conftest import batch_of, schema_of

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from mtl_ray.data.preparation.row_checks import clean_table
-from mtl_ray.data.vectors import bad_vectors, digests, to_vectors
+from mtl_ray.values.vectors import bad_vectors, digests, to_vectors
 from tests.support import small_experiment
 
 GOOD = [[1.0, 2.0], None, [3.0, 4.0]]

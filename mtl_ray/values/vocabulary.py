@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from mtl_ray.data.keys import flat
 from mtl_ray.schema import FIRST, NULL, UNKNOWN
 from mtl_ray.storage import Folder
+from mtl_ray.values.keys import flat
 
 VOCABULARY = "vocabulary.parquet"
 """File of a data set, and of a checkpoint, with the known values of every feature."""

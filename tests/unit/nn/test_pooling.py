@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtl_ray.models.pooling import MULTI_HOT_ROWS, list_sizes, pooled
+from mtl_ray.nn.pooling import MULTI_HOT_ROWS, list_sizes, pooled
 
 LENGTH = 10
 

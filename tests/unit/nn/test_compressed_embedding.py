@@ -10,7 +10,7 @@ from mtl_ray.config.features import CompressionConfig
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.models.complexity import complexity_of
-from mtl_ray.models.compressed_embedding import CompressedTable
+from mtl_ray.nn.compressed_embedding import CompressedTable
 from mtl_ray.schema import FIRST
 from mtl_ray.training.trainer import Trainer
 from tests.support import small_experiment
