@@ -1,4 +1,4 @@
-"""One bucket of users, as the later passes of `prepare` read it: joined, deduplicated, split, in time order."""
+"""One partition of users, as the later passes of `prepare` read it: joined, deduplicated, split, in time order."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class SideTable:
 
     @classmethod
     def of(cls, table: pa.Table, key: str) -> "SideTable":
-        """From a clean table with the key column `key`."""
+        """Make one from a clean table with the key column `key`."""
         columns = {n: flat(table.column(n)) for n in table.column_names if n != key}
         nothing = {n: pa.nulls(1, a.type) for n, a in columns.items()}
         return cls(
@@ -35,7 +35,7 @@ class SideTable:
         )
 
     def positions(self, keys: pa.Array) -> np.ndarray:
-        """(n,) int64 row of the table for each key."""
+        """Return (n,) int64 row of the table for each key."""
         encoded = keys.dictionary_encode()
         found = pc.index_in(encoded.dictionary, value_set=self.keys).fill_null(len(self.keys))
         return found.take(encoded.indices).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -50,12 +50,12 @@ def _concat(first: pa.Array, second: pa.Array) -> pa.Array:
 
 @dataclass(frozen=True)
 class Partition:
-    """The rows of a bucket in a fixed order: by time, then by place in the log."""
+    """The rows of a partition in a fixed order: by time, then by place in the log."""
 
     table: pa.Table
     """Keys, time and the raw columns of log and side tables."""
     split: np.ndarray
-    """(n,) int8 codes of `data.split`."""
+    """(n,) int8 codes of `preparation.split`."""
     draw: np.ndarray
     """(n,) the draw of each row, see `row_draw`."""
     duplicates: pa.Table
@@ -71,7 +71,7 @@ def load_partition(
     items: SideTable | None,
     cuts: Cuts,
 ) -> Partition:
-    """Read one bucket, see `partition_of`."""
+    """Read one partition, see `partition_of`."""
     parts = [staging.read_table(path.rpartition("/")[2], numbered=True) for path in staging.files(".parquet")]
     return partition_of(experiment, pa.concat_tables(parts, promote_options="permissive"), users, items, cuts)
 
@@ -87,7 +87,7 @@ def partition_of(
 
     A repeat of (user, item, time), or of the whole row in a log without time, is set aside.
     """
-    # A text is looked at once: from here on its number is moved and compared.
+    # Each distinct text is looked at once; from here on its code is moved and compared.
     table = pa.table({name: _numbered(flat(table.column(name))) for name in table.column_names})
     table = table.take(pa.array(np.argsort(table.column(TIME).to_numpy(), kind="stable")))
     names = [n for n in table.column_names if n.startswith("raw.")]
@@ -122,10 +122,10 @@ def _numbered(values: pa.Array) -> pa.Array:
 
 
 def _repeats(table: pa.Table, time: np.ndarray) -> np.ndarray:
-    """(n,) bool: rows, in the order of time, that are equal to one above of the same instant."""
+    """Return (n,) bool: true for a row equal to an earlier one of the same instant. Rows are in time order."""
     follows, repeats = np.zeros((2, len(time)), bool)
     follows[1:] = time[1:] == time[:-1]
-    shared = follows.copy()  # few instants are of several rows, mostly
+    shared = follows.copy()  # most instants have one row
     shared[:-1] |= follows[1:]
     codes = {"": np.cumsum(~follows)[shared]}
     for name in table.column_names:
@@ -135,7 +135,7 @@ def _repeats(table: pa.Table, time: np.ndarray) -> np.ndarray:
 
 
 def _comparable(table: pa.Table, names: list[str]) -> pa.Table:
-    """Columns by whose values rows can be grouped: of lists of numbers digests, other lists are left out."""
+    """Return columns whose values can be compared: digests for lists of numbers; other lists are left out."""
     columns = {name: flat(table.column(name)) for name in names}
     return pa.table(
         {
@@ -148,7 +148,7 @@ def _comparable(table: pa.Table, names: list[str]) -> pa.Table:
 
 @dataclass(frozen=True)
 class Histories:
-    """For each row the positions, in `source`, of the interactions of its user that it knows."""
+    """The history of each row: which interactions of its user it knows, as positions in `source`."""
 
     source: np.ndarray
     """(m,) row numbers of the interactions that may be in a history, by user and time."""
@@ -160,7 +160,10 @@ class Histories:
     """(n,) entry from which on one is skipped, the row itself; beyond the size where the row is not among them."""
 
     def rows(self, values: np.ndarray, length: int) -> np.ndarray:
-        """(n, length) `values` (by row of the bucket) of each history, oldest first, padded on the right with 0."""
+        """Return (n, length) values of each history, oldest first, padded on the right with 0.
+
+        `values` has an entry for each row of the partition.
+        """
         steps = np.arange(length, dtype=np.int32)
         known = np.append(values[self.source], values.dtype.type(0))
         positions = self.starts.astype(np.int32)[:, None] + steps
@@ -169,7 +172,7 @@ class Histories:
         return known[positions]
 
     def lists(self, values: pa.Array, rows: np.ndarray) -> pa.ListArray:
-        """The same of the given rows as lists of raw values."""
+        """Return the histories of the given rows as lists of raw values."""
         sizes = self.sizes[rows]
         ends = np.cumsum(sizes)
         within = np.arange(int(sizes.sum())) - np.repeat(ends - sizes, sizes)
@@ -179,18 +182,18 @@ class Histories:
         return pa.ListArray.from_arrays(offsets, values.take(pa.array(entries)))
 
 
-def histories(bucket: Partition, feature: SequenceFeatureConfig, split: str) -> Histories:
-    """The last interactions of each row's user, `feature.max_length` at most, that the row knows.
+def histories(partition: Partition, feature: SequenceFeatureConfig, split: str) -> Histories:
+    """Find the last interactions of each row's user, at most `feature.max_length`, that the row knows.
 
     Args:
-        bucket: rows in time order.
-        feature: says whether a row knows the past alone or all.
-        split: kind of the split; under `time` any row is in histories, else only those trained on or shown.
+        partition: rows in time order.
+        feature: `known` says whether a row knows only the past or all other interactions.
+        split: kind of the split. Under `time` any row can be in histories, else only training and shown rows.
     """
-    user = flat(bucket.table.column(USER)).dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    time = bucket.table.column(TIME).to_numpy()
+    user = flat(partition.table.column(USER)).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    time = partition.table.column(TIME).to_numpy()
     order = np.lexsort((np.arange(len(user)), time, user))
-    user, time, code = user[order], time[order], bucket.split[order]
+    user, time, code = user[order], time[order], partition.split[order]
     usable = (code != NONE) if split == "time" else (code == TRAIN) | (code == SHOWN)
     before = np.concatenate([[0], np.cumsum(usable)])
     positions = np.arange(len(user))

@@ -33,7 +33,7 @@ from mtl_ray.values.vectors import as_variable, bad_vectors, is_lists
 
 
 def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str], items: Sequence[str]) -> list[str]:
-    """Columns to read from the log: all that the experiment names, less those that a side table has.
+    """Return the columns to read from the log: all that the experiment names and the log has.
 
     Raises:
         InputError: a column is nowhere to be found.
@@ -69,13 +69,13 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
 
 
 def keys_of(experiment: Experiment, table: pa.Table) -> pa.Table:
-    """The keys of each row's user and item."""
+    """Return the keys of each row's user and item."""
     columns = {USER: experiment.column_of(experiment.user), ITEM: experiment.column_of(experiment.item)}
     return pa.table({name: to_keys(table.column(column)) for name, column in columns.items()})
 
 
 def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Array:
-    """(n,) string: why a row of the log is unusable, null for a good row; `keys` are those of `keys_of`."""
+    """Return (n,) text that says why a row of the log is unusable, null for a good row. `keys` come from `keys_of`."""
     reasons = _Reasons(len(table))
     reasons.malformed(table)
     for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
@@ -108,7 +108,10 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Arra
 
 
 def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
-    """(n,) string: why a row cannot be scored, null for a good row. Ids may be null, and any column may be absent."""
+    """Return (n,) text that says why a row cannot be scored, null for a good row.
+
+    Ids may be null, and any column may be absent.
+    """
     reasons = _Reasons(len(table))
     reasons.malformed(table)
     reasons.inputs(experiment, table)
@@ -121,7 +124,7 @@ def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
 
 
 def _has_threshold(task: TaskConfig) -> bool:
-    """Whether it is a ranking task by a number."""
+    """Return whether it is a ranking task whose label is a number."""
     return isinstance(task, RankingTaskConfig) and task.relevant is not None
 
 
@@ -138,12 +141,12 @@ class _Reasons:
         self.texts[flags & (self.texts == None)] = reason  # noqa: E711 - elementwise
 
     def malformed(self, table: pa.Table) -> None:
-        """Lines of a CSV file that could not be read."""
+        """Find lines of a CSV file that could not be read."""
         if MALFORMED in table.column_names:
             self.add(table.column(MALFORMED).is_valid(), "malformed line")
 
     def inputs(self, experiment: Experiment, table: pa.Table) -> None:
-        """Columns of numbers and of vectors, where the table has them."""
+        """Check columns of numbers and of vectors, where the table has them."""
         for name, feature in experiment.features.items():
             column = feature.column or name
             if isinstance(feature, NumericFeatureConfig) and column in table.column_names:
@@ -153,7 +156,7 @@ class _Reasons:
                     self.add(wrong, f"{column} {why}")
 
     def number(self, table: pa.Table, column: str, *, nullable: bool = True) -> np.ndarray:
-        """Check a numeric column and return its (n,) float64 values, NaN where there is none."""
+        """Check a numeric column; return its (n,) float64 values, NaN where there is none."""
         values = flat(table.column(column))
         numbers, wrong = parse_numbers(values)
         self.add(wrong, f"{column} is not a number")
@@ -168,7 +171,7 @@ class _Reasons:
             return
         lists = as_variable(flat(table.column(column)))
         if not is_lists(lists.type):
-            self.add(to_keys(lists).is_valid(), f"{column} is not a list")  # an empty cell of a CSV file is none
+            self.add(to_keys(lists).is_valid(), f"{column} is not a list")  # an empty CSV cell is null, which is fine
         elif numbers:
             _, wrong = parse_numbers(lists.fill_null([]).flatten())
             parents = pc.list_parent_indices(lists.fill_null([])).to_numpy(zero_copy_only=False)
@@ -179,7 +182,10 @@ class _Reasons:
 
 
 def parse_numbers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) float64 numbers, NaN where there is none, and (n,) bool: text that is not a number (a NaN is one)."""
+    """Return (n,) float64 numbers, NaN where there is none, and (n,) bool: true for what is not a number.
+
+    A text that is no number and a NaN are not numbers; a null is neither.
+    """
     try:
         numbers = to_numbers(values)
         wrong = np.zeros(len(values), bool)
@@ -196,10 +202,10 @@ NUMBER = r"^\s*([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf)?\s*$"
 
 
 def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) -> tuple[pa.Table, dict[str, int]]:
-    """A side table with unique non-null keys and numbers where numbers are due, and what had to be mended.
+    """Clean a side table: unique non-null keys, and numbers where numbers are expected; count what was mended.
 
-    Cells that should be numbers, vectors or images and are not become null; of several rows of one entity the first
-    stays. String columns come back dictionary-encoded: joined to millions of log rows, a text is then encoded once.
+    A cell that should be a number, vector or image and is not becomes null; of several rows of one entity the first
+    stays. Text columns come back dictionary-encoded: joined to millions of log rows, each text is then encoded once.
 
     Raises:
         InputError: the key column is missing.

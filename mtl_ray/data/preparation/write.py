@@ -1,4 +1,4 @@
-"""Third pass of `prepare`: a bucket's rows encoded and written, the training rows dealt over lanes."""
+"""Third pass of `prepare`: encode and write the rows of a partition; training rows are dealt over lanes."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,31 +18,32 @@ from mtl_ray.values.keys import decoded, flat, hash_keys
 from mtl_ray.values.vocabulary import Vocabulary
 
 RAW_TEST = "raw_test"
-"""Folder with the test rows as a caller of the registered model would send them: raw values, histories as id lists."""
+"""Folder with the test rows as a caller of the registered model would send them: raw values, histories as lists of
+ids."""
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes `{train,valid,test}/BUCKET-LANE.parquet` and `raw_test/BUCKET.parquet`."""
+    """A writer of `{train,valid,test}/PARTITION-LANE.parquet` and `raw_test/PARTITION.parquet`."""
 
     encoder: Encoder
     supports: Mapping[str, Vocabulary]
     folder: Folder
     tallies: TargetStatistics
     offsets: Mapping[str, np.ndarray]
-    """By split, the number of the first row of each bucket."""
+    """The number of the first row of each partition, by split."""
 
-    def __call__(self, number: int, bucket: Partition) -> str:
-        """Write bucket `number`; returns the digest of its encoded rows."""
+    def __call__(self, number: int, partition: Partition) -> str:
+        """Write partition `number`; return the digest of its encoded rows."""
         experiment = self.encoder.experiment
-        encoded, raw_histories = self._encoded(bucket)
+        encoded, raw_histories = self._encoded(partition)
         digest = hashlib.sha256()
         for code, split in enumerate(SPLITS):
-            positions = np.flatnonzero(bucket.split == code)
+            positions = np.flatnonzero(partition.split == code)
             if not len(positions):
                 continue
             if code == TRAIN:
-                # The stored order is random already, so that a lane is a fair sample of its bucket.
+                # The stored order is random already, so that a lane is a fair sample of its partition.
                 positions = np.random.default_rng([experiment.data_seed, number]).permutation(positions)
             columns = {ROW: self.offsets[split][number] + np.arange(len(positions))}
             columns |= {name: values[positions] for name, values in encoded.items()}
@@ -51,14 +52,14 @@ class Writer:
                 digest.update(np.ascontiguousarray(columns[name]).tobytes())
             self._write_lanes(split, number, columns)
             if split == "test":
-                self._write_raw(number, bucket.table.take(pa.array(positions)), raw_histories)
+                self._write_raw(number, partition.table.take(pa.array(positions)), raw_histories)
         return digest.hexdigest()
 
-    def _encoded(self, bucket: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
-        """All columns of every row of the bucket but `ROW`, and raw histories of its test rows."""
-        experiment, table = self.encoder.experiment, bucket.table
-        columns, raw_histories = self._sequences(bucket)
-        columns |= self.tallies.encoded(self.encoder, bucket)
+    def _encoded(self, partition: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+        """Return all columns but `ROW` of every row of the partition, and raw histories of its test rows."""
+        experiment, table = self.encoder.experiment, partition.table
+        columns, raw_histories = self._sequences(partition)
+        columns |= self.tallies.encoded(self.encoder, partition)
         for name, feature in experiment.features.items():
             if not isinstance(feature, SequenceFeatureConfig | StatisticFeatureConfig):
                 columns[name] = self.encoder.feature(name, column(table, experiment, name))
@@ -68,20 +69,20 @@ class Writer:
         columns[USER_KEY] = hash_keys(flat(table.column(USER))).astype(np.int64)
         return columns, raw_histories
 
-    def _sequences(self, bucket: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
-        """Encoded histories of every row of the bucket, and raw ones of its test rows."""
+    def _sequences(self, partition: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+        """Return encoded histories of every row of the partition, and raw ones of its test rows."""
         experiment = self.encoder.experiment
-        items = flat(bucket.table.column(ITEM))
-        test = np.flatnonzero(bucket.split == TEST)
+        items = flat(partition.table.column(ITEM))
+        test = np.flatnonzero(partition.split == TEST)
         encoded, raw = {}, {}
         for name, feature in experiment.features.items():
             if not isinstance(feature, SequenceFeatureConfig):
                 continue
-            past = histories(bucket, feature, experiment.data.split.kind)
+            past = histories(partition, feature, experiment.data.split.kind)
             encoded[name] = past.rows(self.encoder.vocabularies[feature.of].rows(items), feature.max_length)
             raw[name] = past.lists(decoded(items), test)
             if feature.values:
-                numbers = to_numbers(flat(bucket.table.column(feature.values)))
+                numbers = to_numbers(flat(partition.table.column(feature.values)))
                 values = self.encoder.standardised(name, numbers)
                 encoded[f"{name}.values"] = past.rows(values, feature.max_length)
                 raw[f"{name}.values"] = past.lists(pa.array(numbers), test)
@@ -101,7 +102,7 @@ class Writer:
 
 
 def to_arrow(values: np.ndarray) -> pa.Array:
-    """(n,) or (n, length) numbers as a column; rows of length > 1 become fixed-size lists."""
+    """Return (n,) or (n, length) numbers as a column; rows of (n, length) become fixed-size lists."""
     if values.ndim == 1:
         return pa.array(values)
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])

@@ -32,7 +32,7 @@ class Raw:
     columns: Sequence[str]
     """Columns of the log."""
     num_rows: int
-    """Estimated rows of the log; only sizes the buckets, and must not depend on the machine."""
+    """Estimated rows of the log; only sizes the partitions, and must not depend on the machine."""
     fingerprint: str
     """Digest of the content: the same raw rows have the same fingerprint wherever they lie."""
     users: pa.Table | None = None
