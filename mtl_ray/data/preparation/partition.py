@@ -72,7 +72,7 @@ def load_partition(
     cuts: Cuts,
 ) -> Partition:
     """Read one partition, see `partition_of`."""
-    parts = [staging.read_table(path.rpartition("/")[2], numbered=True) for path in staging.files(".parquet")]
+    parts = [staging.read_table(path.rpartition("/")[2], dictionaries=True) for path in staging.files(".parquet")]
     return partition_of(experiment, pa.concat_tables(parts, promote_options="permissive"), users, items, cuts)
 
 
@@ -88,7 +88,7 @@ def partition_of(
     A repeat of (user, item, time), or of the whole row in a log without time, is set aside.
     """
     # Each distinct text is looked at once; from here on its code is moved and compared.
-    table = pa.table({name: _numbered(flat(table.column(name))) for name in table.column_names})
+    table = pa.table({name: _dictionary_encoded(flat(table.column(name))) for name in table.column_names})
     table = table.take(pa.array(np.argsort(table.column(TIME).to_numpy(), kind="stable")))
     names = [n for n in table.column_names if n.startswith("raw.")]
     compared = table.select([USER, ITEM]) if experiment.data.time else _comparable(table, [USER, ITEM, *names])
@@ -117,7 +117,7 @@ def partition_of(
     return Partition(joined, assign(experiment, joined, file, draw, cuts), draw, duplicates, unknown)
 
 
-def _numbered(values: pa.Array) -> pa.Array:
+def _dictionary_encoded(values: pa.Array) -> pa.Array:
     return values.dictionary_encode() if is_text(values.type) else values
 
 

@@ -29,7 +29,7 @@ class Writer:
     encoder: Encoder
     supports: Mapping[str, Vocabulary]
     folder: Folder
-    tallies: TargetStatistics
+    target_statistics: TargetStatistics
     offsets: Mapping[str, np.ndarray]
     """The number of the first row of each partition, by split."""
 
@@ -59,7 +59,7 @@ class Writer:
         """Return all columns but `ROW` of every row of the partition, and raw histories of its test rows."""
         experiment, table = self.encoder.experiment, partition.table
         columns, raw_histories = self._sequences(partition)
-        columns |= self.tallies.encoded(self.encoder, partition)
+        columns |= self.target_statistics.encoded(self.encoder, partition)
         for name, feature in experiment.features.items():
             if not isinstance(feature, SequenceFeatureConfig | StatisticFeatureConfig):
                 columns[name] = self.encoder.feature(name, column(table, experiment, name))
