@@ -9,7 +9,7 @@ QUICKLY := --quiet --quiet --no-compile
 COMPILE = $(BIN)/python -m compileall -qq -j 0 .venv/lib mtl_ray || true
 
 # Two processes, and first what takes longest: tests that start Ray wait as much as they compute.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=10 --durations-min=1 \
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 --durations-min=1 \
 	tests/cluster tests/local tests/unit
 ON_REQUEST = MTL_RAY_TEST_LONG=1 MTL_RAY_CHAOS_KILLS=10 MTL_RAY_DAILY_DAYS=5 MTL_RAY_TEST_HOSTS=1 \
 	MTL_RAY_TEST_CLEAN=$(CURDIR)/build/clean MTL_RAY_TEST_COMPILE=1 MTL_RAY_EVERY_ARCHITECTURE=1 MTL_RAY_SERVE_SECONDS=60

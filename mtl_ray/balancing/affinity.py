@@ -1,28 +1,66 @@
-"""How a step on one task changes the loss of another: lookahead affinity, and the tasks that help a target."""
+"""Lookahead affinity, the effect of a step on one task on the loss of another; and the tasks that help a target."""
 
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mtl_ray.balancing.base import Balancer
+from mtl_ray.balancing.diagnostics import Monitor
 from mtl_ray.balancing.task_losses import TaskLosses
 from mtl_ray.distributed import sum_over_ranks
 
+Losses = Callable[[], TaskLosses]
 
-def lookahead_affinity(
-    train: Callable[[], TaskLosses], probe: Callable[[], TaskLosses], optimizer: torch.optim.Optimizer
-) -> Tensor:
-    """Lookahead affinity of every pair of tasks (TAG, Fifty et al. 2021), of the whole global batch.
 
-    Z_ij = 1 - L_j(after a step of the shared parameters on task i alone) / L_j(before). The step is what the gradient
-    of task i adds to the optimizer's: for Adam with its running mean square of each parameter's gradient, without the
-    momentum of earlier steps and without weight decay. The parameters are put back. The paper takes both losses from
-    the training batch.
+class Lookahead:
+    """Measures affinities in the steps in which the monitor or the balancer wants them.
 
     Args:
-        train: the step whose gradients are followed.
-        probe: the step whose losses are compared; called once before and once after each task's step.
-        optimizer: of the model.
+        model: in training mode; measured in evaluation mode, that is without dropout.
+        optimizer: optimizer of the model.
+        balancer: gets the affinities to losses on validation rows as its reward.
+        monitor: gets the affinities to losses on the training batch.
+        monitor_every: steps between two measurements for the monitor; 0 for none.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        balancer: Balancer,
+        monitor: Monitor,
+        monitor_every: int,
+    ) -> None:
+        self.model, self.optimizer, self.balancer, self.monitor = model, optimizer, balancer, monitor
+        self.monitor_every = monitor_every
+
+    def __call__(self, step: int, train: Losses, validation: Losses) -> None:
+        """Measure whatever is due in a step of the epoch, from the losses of its batch and of validation rows."""
+        is_due = [bool(every) and step % every == 0 for every in (self.monitor_every, self.balancer.probe_every)]
+        if not any(is_due):
+            return
+        for_monitor, for_balancer = is_due
+        self.model.eval()
+        if for_monitor:
+            self.monitor.observe_affinity(lookahead_affinity(train, train, self.optimizer))
+        if for_balancer:
+            self.balancer.reward(lookahead_affinity(train, validation, self.optimizer))
+        self.model.train()
+
+
+def lookahead_affinity(train: Losses, probe: Losses, optimizer: torch.optim.Optimizer) -> Tensor:
+    """Return the lookahead affinity of every pair of tasks over the whole global batch (TAG, Fifty et al. 2021).
+
+    Z_ij = 1 - L_j(after a step of the shared parameters on task i alone) / L_j(before). The step is the part that the
+    gradient of task i has in the optimizer's: for Adam with its running mean square of each parameter's gradient, but
+    without the momentum of earlier steps and without weight decay. The parameters are restored. The paper takes both
+    losses from the training batch.
+
+    Args:
+        train: returns the losses whose gradients are followed.
+        probe: returns the losses that are compared; called once before and once after each task's step.
+        optimizer: optimizer of the model.
 
     Returns:
         (T, T) float64 affinities; NaN where task i has no label in `train` or task j none in `probe`.
@@ -54,7 +92,7 @@ Move = Callable[[Tensor], Tensor]
 
 
 def _moves(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> list[Move]:
-    """By parameter, what the optimizer takes off it for a gradient, if its running mean of gradients were 0 before."""
+    """Return, by parameter, the optimizer's step for a gradient if its running mean of gradients were 0 before."""
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     return [_move(groups[id(p)], optimizer.state.get(p, {})) for p in parameters]
 
@@ -74,21 +112,21 @@ def _move(group: Mapping, state: Mapping) -> Move:
 
 
 def helpful_tasks(affinity: Mapping[str, Mapping[str, float]], target: str) -> list[str]:
-    """Auxiliary tasks to train with a target: those whose mean affinity to it is positive, the best first.
+    """Return the auxiliary tasks to train with a target: those with a positive mean affinity to it, the best first.
 
-    The paper searches groups for the largest sum of affinities over all tasks; for one target and tasks that are free
-    to join, that is the tasks with a positive affinity.
+    The paper searches for groups with the largest sum of affinities over all tasks. For one target and tasks that are
+    free to join, these are the tasks with a positive affinity.
 
     Args:
-        affinity: by task that steps, by task whose loss is looked at.
-        target: a task.
+        affinity: affinities by the task that takes a step, then by the task whose loss is compared.
+        target: name of a task.
     """
     gains = {task: row[target] for task, row in affinity.items() if task != target and row.get(target, 0.0) > 0}
     return sorted(gains, key=lambda task: -gains[task])
 
 
 def affinity_of(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Affinities by pair from metrics `affinity/A/B`."""
+    """Return affinities by pair of tasks from metrics `affinity/A/B`."""
     table: dict[str, dict[str, float]] = {}
     for key, value in metrics.items():
         prefix, _, pair = key.partition("/")

@@ -1,25 +1,37 @@
-"""The base of every task weighting: a function from what all workers share to one weight a task."""
+"""The base of every task weighting: a function from numbers that all workers share to one weight per task."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mtl_ray.balancing.task_losses import TaskLosses
+from mtl_ray.config import Experiment
+from mtl_ray.config.base import implementation_of
+
+
+class WeightedTasks(NamedTuple):
+    """The tasks that a balancer weighs."""
+
+    names: list[str]
+    declared: Tensor
+    """(T,) float64 weights that the tasks declare."""
+    lr: float
+    """Learning rate of the model's optimizer."""
 
 
 class Balancer(nn.Module, ABC):
-    """Weights w_t of a step; the training loss is sum_t w_t L_t.
+    """The weights w_t of a step; the training loss is sum_t w_t L_t.
 
-    A scalarization s(L_1, ..., L_T) is the weights ds/dL_t: its gradient is sum_t ds/dL_t grad L_t. Weights carry no
-    gradient. Parameters and buffers are float64 and equal on all workers, and never seen by the model's optimizer.
+    A scalarization s(L_1, ..., L_T) has the weights ds/dL_t, since its gradient is sum_t ds/dL_t grad L_t. Weights
+    carry no gradient. Parameters and buffers are float64, equal on all workers, and unknown to the model's optimizer.
     """
 
     needs_label = True
-    """Whether it is asked for weights only where some task has a label: to look takes a number from the device."""
+    """Whether weights are computed only if some task has a label; to find out takes a number from the device."""
     sample = 0.0
-    """Share of the batch's rows on which `after` wants the losses once the model has moved."""
+    """Share of the batch's rows on which `after` gets the losses once the model has moved."""
     probe_rows = 0
     """Validation rows that `reward` needs."""
     probe_every = 0
@@ -28,18 +40,18 @@ class Balancer(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.optimizer: torch.optim.Optimizer | None = None
-        """Of the balancer's own parameters."""
+        """Optimizer of the balancer's own parameters."""
 
     @abstractmethod
     def weights(self, step: TaskLosses) -> Tensor:
-        """(T,) float64 weights of the tasks in this step; those of tasks without a label do not matter."""
+        """Return the (T,) float64 weights of this step; those of tasks without a label do not matter."""
 
     def correction(self, step: TaskLosses) -> Tensor | None:
-        """A scalar to add to the loss, for a method whose step is not a combination of the tasks' gradients."""
+        """Return a scalar to add to the loss, for a method whose step is no combination of the tasks' gradients."""
         return None
 
     def forward(self, step: TaskLosses) -> tuple[Tensor, Tensor]:
-        """This worker's part of the training loss, and the (T,) weights."""
+        """Return this worker's part of the training loss, and the (T,) weights."""
         if self.needs_label and not step.present.any():
             return sum(step.losses, torch.zeros_like(step.losses[0])), torch.zeros_like(step.values)
         weights = torch.where(step.present, self.weights(step), 0.0).detach()
@@ -57,10 +69,17 @@ class Balancer(nn.Module, ABC):
         """Learn from the (T,) mean losses of the epoch; NaN for a task without any label."""
 
     def get_extra_state(self) -> dict[str, Any]:
-        """State of the own optimizer."""
+        """Return the state of the balancer's own optimizer."""
         return {} if self.optimizer is None else self.optimizer.state_dict()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore the own optimizer."""
+        """Restore the balancer's own optimizer."""
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state)
+
+
+def build_balancer(experiment: Experiment) -> Balancer:
+    """Build the balancer that the experiment names, in float64."""
+    declared = torch.tensor(list(experiment.weights().values()), dtype=torch.float64)
+    tasks = WeightedTasks(list(experiment.tasks), declared, experiment.training.optimizer.lr)
+    return implementation_of(experiment.balancing)(experiment.balancing, tasks).double()

@@ -1,27 +1,28 @@
-"""Methods whose step is no combination of the tasks' gradients: they correct what the shared parameters receive."""
+"""Weightings that correct the gradient of the shared parameters, instead of combining the tasks' gradients."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mtl_ray.balancing.base import Balancer
+from mtl_ray.balancing.base import Balancer, WeightedTasks
 from mtl_ray.balancing.task_losses import TaskLosses
+from mtl_ray.config.balancing import DBMTLBalancingConfig, GradDropBalancingConfig
 from mtl_ray.distributed import sum_over_ranks, world_size
 
 
 class GradDropBalancer(Balancer):
     """Gradient sign dropout (Chen et al. 2020), on the shared representation.
 
-    Of feature k, S_tk = sum over the rows of the batch of sign(z_k) dL_t/dz_k has one sign for each task. With
+    For feature k, S_tk = sum over the rows of the batch of sign(z_k) dL_t/dz_k has one sign per task. With
     P_k = 1/2 (1 + sum_t S_tk / sum_t |S_tk|) and one uniform draw U_k, the gradients of the tasks with S_tk > 0 pass if
     P_k > U_k, those with S_tk < 0 if P_k < U_k; the share `leak` of the others passes, too. S is summed over workers,
-    and the draw is theirs together, so every row's gradient is masked as in one process. Towers get the whole.
+    which also share the draw, so every row's gradient is masked as in one process. Towers get the whole gradient.
     """
 
-    def __init__(self, leak: float) -> None:
+    def __init__(self, settings: GradDropBalancingConfig, tasks: WeightedTasks) -> None:
         super().__init__()
-        self.leak = leak
+        self.leak = settings.leak
 
     def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         return torch.ones_like(step.values)
@@ -40,18 +41,18 @@ class GradDropBalancer(Balancer):
 
 
 class DBMTLBalancer(Balancer):
-    """Dual balancing (Lin et al. 2023): gradients of log L_t, averaged over steps, scaled to the largest norm.
+    """Dual balancing (Lin et al. 2023): gradients of log L_t, averaged over steps and scaled to the largest norm.
 
     g_t <- b_k g_t + (1 - b_k) grad log L_t with b_k = beta / k ** beta_sigma at step k; the shared parameters get
-    sum_t g_t max_s |g_s| / |g_t|, towers the gradient of sum_t log L_t. The running averages are of the size of the
-    parameters below the representation, one a task, and are in the checkpoint. A task without a label keeps its own.
+    sum_t g_t max_s |g_s| / |g_t|, towers the gradient of sum_t log L_t. Each task's running average has the size of the
+    parameters below the representation and is in the checkpoint. A task without a label keeps its average.
     """
 
     num_steps: Tensor
 
-    def __init__(self, beta: float, beta_sigma: float) -> None:
+    def __init__(self, settings: DBMTLBalancingConfig, tasks: WeightedTasks) -> None:
         super().__init__()
-        self.beta, self.beta_sigma = beta, beta_sigma
+        self.beta, self.beta_sigma = settings.beta, settings.beta_sigma
         self.average: Tensor | None = None
         self.register_buffer("num_steps", torch.zeros(()))
 
@@ -79,7 +80,7 @@ class DBMTLBalancer(Balancer):
 
 
 def sum_of_products(gradient: Tensor, parameters: list[Tensor]) -> Tensor:
-    """A scalar whose gradient on the parameters, summed over workers, is the (P,) `gradient`."""
+    """Return a scalar whose gradient on the parameters, summed over workers, is the (P,) `gradient`."""
     parts = gradient.split([p.numel() for p in parameters])
     products = [(part.view_as(p) * p).sum() for part, p in zip(parts, parameters, strict=True)]
     return torch.stack(products).sum() / world_size()

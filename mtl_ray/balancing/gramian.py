@@ -1,18 +1,26 @@
-"""Weights from the tasks' gradients: from their inner products, summed over workers."""
-
-from typing import Literal
+"""Weightings that read the inner products of the tasks' gradients, summed over workers."""
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
-from torch import Tensor, nn
-from torchjd.aggregation import GradVacWeighting, Weighting
+from torch import Tensor
+from torchjd.aggregation import (
+    AlignedMTLWeighting,
+    CAGradWeighting,
+    FairGradWeighting,
+    GradVacWeighting,
+    IMTLGWeighting,
+    MGDAWeighting,
+    PCGradWeighting,
+    UPGradWeighting,
+    Weighting,
+)
 from torchjd.linalg import DualConeProjector, PSDMatrix
 
-from mtl_ray.balancing.base import Balancer
+from mtl_ray.balancing.base import Balancer, WeightedTasks
 from mtl_ray.balancing.task_losses import TaskLosses
-
-Space = Literal["representation", "parameters"]
+from mtl_ray.config import balancing as config
+from mtl_ray.config.balancing import GradientBalancingConfig
 
 
 class GradientBalancer(Balancer):
@@ -22,33 +30,25 @@ class GradientBalancer(Balancer):
     below it. The weights then act on the whole loss, towers included, in one ordinary backward pass.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, settings: GradientBalancingConfig, tasks: WeightedTasks) -> None:
         super().__init__()
-        self.space = space
+        self.space = settings.space
 
     def gramian(self, step: TaskLosses) -> Tensor:
-        """(T, T) float64 inner products of the tasks' gradients, of the global batch."""
+        """Return the (T, T) float64 inner products of the tasks' gradients over the global batch."""
         return step.gramian if self.space == "representation" else step.parameter_gramian
 
 
 class GramianBalancer(GradientBalancer):
-    """w = weighting(G) by TorchJD, of the tasks that have a label in the batch.
+    """The weights w = weighting(G) of TorchJD, over the tasks that have a label in the batch.
 
     G is divided by its mean diagonal: gradients on the representation shrink with the number of rows, and TorchJD takes
-    small ones for none. The direction of the step is the same; its length is where the paper's method is not invariant
-    to the scale of the gradients (FairGrad).
-
-    - PCGrad (Yu et al. 2020): each gradient is projected off those that it conflicts with, in random order;
-    - MGDA (Sener and Koltun 2018): min w'Gw over the simplex;
-    - CAGrad (Liu et al. 2021): the best worst task within c |g_0| of the mean gradient g_0;
-    - IMTL-G (Liu et al. 2021): equal projections on all gradients;
-    - Aligned-MTL (Senushkin et al. 2023): equal singular values of the gradient matrix;
-    - FairGrad (Ban and Ji 2024): G w = w ** (-1 / alpha);
-    - UPGrad (Quinton and Rey 2024): the mean of all gradients, each projected on the dual cone of all.
+    small ones for zero. The direction of the step stays the same. Its length differs where the paper's method is not
+    invariant to the scale of the gradients (FairGrad).
     """
 
-    def __init__(self, space: Space, weighting: Weighting) -> None:
-        super().__init__(space)
+    def __init__(self, settings: GradientBalancingConfig, tasks: WeightedTasks, weighting: Weighting) -> None:
+        super().__init__(settings, tasks)
         self.weighting = weighting
 
     def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
@@ -59,16 +59,51 @@ class GramianBalancer(GradientBalancer):
         return weights
 
 
+def pcgrad(settings: config.PCGradBalancingConfig, tasks: WeightedTasks) -> GramianBalancer:
+    """Build PCGrad (Yu et al. 2020): each gradient is projected off those it conflicts with, in random order."""
+    return GramianBalancer(settings, tasks, PCGradWeighting())
+
+
+def mgda(settings: config.MGDABalancingConfig, tasks: WeightedTasks) -> GramianBalancer:
+    """Build MGDA (Sener and Koltun 2018): min w'Gw over the simplex."""
+    return GramianBalancer(settings, tasks, MGDAWeighting(settings.epsilon, settings.max_iters))
+
+
+def cagrad(settings: config.CAGradBalancingConfig, tasks: WeightedTasks) -> GramianBalancer:
+    """Build CAGrad (Liu et al. 2021): the best worst task within c |g_0| of the mean gradient g_0."""
+    return GramianBalancer(settings, tasks, CAGradWeighting(settings.c))
+
+
+def imtl_g(settings: config.IMTLGBalancingConfig, tasks: WeightedTasks) -> GramianBalancer:
+    """Build IMTL-G (Liu et al. 2021): equal projections on all gradients."""
+    return GramianBalancer(settings, tasks, IMTLGWeighting())
+
+
+def aligned_mtl(settings: config.AlignedMTLBalancingConfig, tasks: WeightedTasks) -> GramianBalancer:
+    """Build Aligned-MTL (Senushkin et al. 2023): equal singular values of the gradient matrix."""
+    return GramianBalancer(settings, tasks, AlignedMTLWeighting(scale_mode=settings.scale_mode))
+
+
+def fairgrad(settings: config.FairGradBalancingConfig, tasks: WeightedTasks) -> GramianBalancer:
+    """Build FairGrad (Ban and Ji 2024): G w = w ** (-1 / alpha)."""
+    return GramianBalancer(settings, tasks, FairGradWeighting(settings.alpha))
+
+
+def upgrad(settings: config.UPGradBalancingConfig, tasks: WeightedTasks) -> GramianBalancer:
+    """Build UPGrad (Quinton and Rey 2024): the mean of all gradients, each projected on the dual cone of all."""
+    return GramianBalancer(settings, tasks, UPGradWeighting(projector=NonNegativeProjector()))
+
+
 class GradVacBalancer(GradientBalancer):
     """Gradient vaccine (Wang et al. 2021): gradients are tilted until their cosines reach their running averages.
 
     The averages of a task without a label in the batch stay as they are.
     """
 
-    def __init__(self, space: Space, num_tasks: int, beta: float) -> None:
-        super().__init__(space)
-        self.weighting = GradVacWeighting(beta=beta)
-        self.weighting(torch.eye(num_tasks, dtype=torch.float64))  # makes its state, zeros, for the checkpoint
+    def __init__(self, settings: config.GradVacBalancingConfig, tasks: WeightedTasks) -> None:
+        super().__init__(settings, tasks)
+        self.weighting = GradVacWeighting(beta=settings.beta)
+        self.weighting(torch.eye(len(tasks.names), dtype=torch.float64))  # makes its state, zeros, for the checkpoint
 
     def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         gramian, present = scaled(self.gramian(step), step.present), step.present
@@ -83,94 +118,14 @@ class GradVacBalancer(GradientBalancer):
         return weights
 
 
-class GradNormBalancer(GradientBalancer):
-    """Gradient normalization (Chen et al. 2018): weighted gradient norms follow the tasks' training rates.
-
-    w moves by Adam along the gradient of sum_t |n_t - mean(n) r_t ** alpha|, with n_t = w_t |grad L_t|, the goal held
-    fixed, and r_t the ratio L_t / L_t(first step) over the mean of the ratios; w is then scaled to the sum T. Ours: a
-    weight stays positive.
-    """
-
-    first: Tensor
-
-    def __init__(self, space: Space, num_tasks: int, alpha: float, lr: float) -> None:
-        super().__init__(space)
-        self.alpha = alpha
-        self.own = nn.Parameter(torch.ones(num_tasks))
-        self.register_buffer("first", torch.full((num_tasks,), torch.nan))
-        self.optimizer = torch.optim.Adam([self.own], lr=lr)
-
-    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
-        assert self.optimizer is not None
-        weights, norms = self.own.detach().clone(), self.gramian(step).diagonal().sqrt()
-        if not (norms.isfinite().all() and step.values.isfinite().all()):
-            return weights
-        self.first = torch.where(self.first.isnan() & step.present, step.values.clamp(min=1e-12), self.first)
-        rate = step.values / self.first
-        rate = rate / rate[step.present].mean()
-        goal = (weights * norms)[step.present].mean() * rate**self.alpha
-        self.own.grad = torch.where(step.present, torch.sign(weights * norms - goal) * norms, 0.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        with torch.no_grad():
-            self.own.clamp_(min=1e-6).mul_(len(weights) / self.own.sum())
-        return weights
-
-
-class NashMTLBalancer(GradientBalancer):
-    """Nash bargaining (Navon et al. 2022): w solves G w = 1 / w, for G divided by its norm.
-
-    w is then scaled down to |sum_t w_t grad L_t| <= max_norm, and kept for `update_weights_every` steps. Ours: the
-    equation, the stationarity of the convex 1/2 w'Gw - sum_t log w_t, is solved by Newton's method; the paper solves a
-    series of linearized problems with ECOS, and stops earlier.
-    """
-
-    solution: Tensor
-    age: Tensor
-
-    def __init__(self, space: Space, num_tasks: int, update_weights_every: int, max_norm: float) -> None:
-        super().__init__(space)
-        self.every, self.max_norm = update_weights_every, max_norm
-        self.register_buffer("solution", torch.ones(num_tasks))
-        self.register_buffer("age", torch.zeros(()))
-
-    def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
-        if self.age % self.every and not self.max_norm:
-            self.age += 1
-            return self.solution.clone()
-        gramian, present = self.gramian(step), step.present
-        part = gramian[present][:, present]
-        if self.age % self.every == 0 and part.isfinite().all() and part.diagonal().sum() > 0:
-            self.solution[present] = bargain(part / part.norm())
-        self.age += 1
-        norm = (self.solution[present] @ part @ self.solution[present]).clamp(min=0).sqrt()
-        if self.max_norm and norm > self.max_norm:
-            return self.solution * self.max_norm / norm
-        return self.solution.clone()
-
-
-def bargain(gramian: Tensor, num_steps: int = 50) -> Tensor:
-    """(T,) positive w with G w = 1 / w: the minimum of the convex 1/2 w'Gw - sum_t log w_t, by damped Newton."""
-    gramian = gramian + 1e-8 * torch.eye(len(gramian)).to(gramian)  # a task at its optimum has no gradient
-    w = gramian.diagonal().rsqrt()
-    for _ in range(num_steps):
-        gradient = gramian @ w - 1 / w
-        move = torch.linalg.solve(gramian + torch.diag(w**-2), gradient)
-        decrement = (gradient @ move).clamp(min=0).sqrt()
-        w = w - move / (1 + decrement)  # the function is self-concordant: this step stays inside and always descends
-        if decrement < 1e-14:
-            break
-    return w
-
-
 class NonNegativeProjector(DualConeProjector):
-    """min v'Gv with v >= u, TorchJD's projection on the dual cone, as non-negative least squares: v = u + s, s >= 0.
+    """TorchJD's projection on the dual cone, min v'Gv with v >= u, as non-negative least squares: v = u + s, s >= 0.
 
     G is scaled and regularized as in TorchJD's own projector, which needs quadprog (GPL).
     """
 
     def __call__(self, U: Tensor, G: PSDMatrix) -> Tensor:  # noqa: N803 - names of the base class
-        """(..., T) vectors u and (T, T) Gramian to (..., T) weights."""
+        """Return (..., T) weights from (..., T) vectors u and the (T, T) Gramian."""
         matrix = (G / G.diagonal().sum()).double().cpu().numpy() + 1e-4 * np.eye(len(G))
         root = np.linalg.cholesky(matrix).T
         rows = [u + nnls(root, -root @ u)[0] for u in U.double().cpu().numpy().reshape(-1, len(G))]
@@ -178,5 +133,5 @@ class NonNegativeProjector(DualConeProjector):
 
 
 def scaled(gramian: Tensor, present: Tensor) -> Tensor:
-    """The Gramian divided by the mean of the diagonal over the present tasks."""
+    """Return the Gramian divided by the mean of its diagonal over the present tasks."""
     return gramian / gramian.diagonal()[present].mean().clamp(min=torch.finfo(gramian.dtype).tiny)

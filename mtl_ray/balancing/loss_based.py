@@ -1,25 +1,30 @@
-"""Weights from loss values alone: learned, random, by their course."""
+"""Weightings that read loss values only: fixed, random and learned scalarizations."""
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torchjd.scalarization import DWA, FAMO, IMTLL, UW, Scalarizer
+from torchjd.scalarization import DWA, FAMO, IMTLL, STCH, UW, GeometricMean, Random, Scalarizer
 
-from mtl_ray.balancing.base import Balancer
+from mtl_ray.balancing.base import Balancer, WeightedTasks
 from mtl_ray.balancing.task_losses import TaskLosses
+from mtl_ray.config.balancing import (
+    DTPBalancingConfig,
+    DWABalancingConfig,
+    FAMOBalancingConfig,
+    GeometricMeanBalancingConfig,
+    IMTLLBalancingConfig,
+    RLWBalancingConfig,
+    SmoothTchebycheffBalancingConfig,
+    UncertaintyBalancingConfig,
+)
 
 TINY = 1e-12
-"""Losses are at least so large where a logarithm or a ratio is taken."""
+"""Lower bound of a loss of which a logarithm or a ratio is taken."""
 
 
 class PlainScalarization(Balancer):
-    """A scalarization without parameters, of the tasks that have a label in the batch.
-
-    - geometric mean, (prod_t L_t) ** (1 / T) (GLS, Chennupati et al. 2019, MultiNet++);
-    - smooth Tchebycheff, mu log sum_t exp(L_t / (T mu)) (STCH, Lin et al. 2024), ideal point 0;
-    - random, softmax(N(0, I)) . L, drawn each step (RLW, Lin et al. 2022).
-    """
+    """A scalarization without parameters, over the tasks that have a label in the batch."""
 
     def __init__(self, scalarizer: Scalarizer) -> None:
         super().__init__()
@@ -31,13 +36,25 @@ class PlainScalarization(Balancer):
         return weights
 
 
+def geometric_mean(settings: GeometricMeanBalancingConfig, tasks: WeightedTasks) -> PlainScalarization:
+    """Build (prod_t L_t) ** (1 / T) (GLS, Chennupati et al. 2019, MultiNet++)."""
+    return PlainScalarization(GeometricMean())
+
+
+def smooth_tchebycheff(settings: SmoothTchebycheffBalancingConfig, tasks: WeightedTasks) -> PlainScalarization:
+    """Build mu log sum_t exp(L_t / (T mu)) with the ideal point 0 (STCH, Lin et al. 2024)."""
+    return PlainScalarization(STCH(settings.mu))
+
+
+def rlw(settings: RLWBalancingConfig, tasks: WeightedTasks) -> PlainScalarization:
+    """Build softmax(N(0, I)) . L, drawn in each step (RLW, Lin et al. 2022)."""
+    return PlainScalarization(Random())
+
+
 class LearnedScalarization(Balancer):
-    """A scalarization with a parameter a task, learned with the model by an optimizer of its own.
+    """A scalarization with one parameter per task, learned beside the model by an optimizer of its own.
 
-    - uncertainty, sum_t 1/2 exp(-s_t) L_t + 1/2 s_t (UW, Kendall et al. 2018), s_t = 0 at the start;
-    - IMTL-L, sum_t exp(s_t) L_t - s_t (Liu et al. 2021), s_t = 0 at the start.
-
-    Both are sums over tasks, so that leaving out one without a label leaves the others as they are.
+    It is a sum over tasks, so that leaving out a task without a label leaves the others as they are.
     """
 
     def __init__(self, scalarizer: UW | IMTLL, lr: float) -> None:
@@ -57,20 +74,31 @@ class LearnedScalarization(Balancer):
         return weights
 
 
+def uncertainty(settings: UncertaintyBalancingConfig, tasks: WeightedTasks) -> LearnedScalarization:
+    """Build sum_t 1/2 exp(-s_t) L_t + 1/2 s_t (UW, Kendall et al. 2018), s_t = 0 at the start."""
+    return LearnedScalarization(UW(len(tasks.names)), settings.lr or tasks.lr)
+
+
+def imtl_l(settings: IMTLLBalancingConfig, tasks: WeightedTasks) -> LearnedScalarization:
+    """Build sum_t exp(s_t) L_t - s_t (IMTL-L, Liu et al. 2021), s_t = 0 at the start."""
+    return LearnedScalarization(IMTLL(len(tasks.names)), settings.lr or tasks.lr)
+
+
 class FAMOBalancer(Balancer):
     """Fast adaptive multi-task optimization (Liu et al. 2023): losses fall at equal relative rates.
 
     w_t = c z_t / L_t with z = softmax(xi) and c = 1 / sum_t (z_t / L_t). After the step, xi moves by Adam along the
-    gradient of z . (log L(before) - log L(after)), the second of another pass over the same rows, without gradient.
-    Ours: they may be a sample of the batch, drawn anew in each epoch. A task without a label among them takes no part.
+    gradient of z . (log L(before) - log L(after)); the second comes from another pass over the same rows, without
+    gradient. Ours: the rows may be a sample of the batch, drawn anew in each epoch. A task without a label among them
+    takes no part.
     """
 
-    def __init__(self, num_tasks: int, lr: float, gamma: float, sample: float) -> None:
+    def __init__(self, settings: FAMOBalancingConfig, tasks: WeightedTasks) -> None:
         super().__init__()
-        self.scalarizer = FAMO(num_tasks)
+        self.scalarizer = FAMO(len(tasks.names))
         (self.own,) = self.scalarizer.parameters()
-        self.optimizer = torch.optim.Adam([self.own], lr=lr, weight_decay=gamma)
-        self.sample = sample
+        self.optimizer = torch.optim.Adam([self.own], lr=settings.lr, weight_decay=settings.gamma)
+        self.sample = settings.sample
 
     def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         values = torch.where(step.present, step.values.clamp(min=TINY), torch.inf)
@@ -90,16 +118,16 @@ class FAMOBalancer(Balancer):
 class DWABalancer(Balancer):
     """Dynamic weight average (Liu et al. 2019): w = T softmax(L(e-1) / L(e-2) / temperature), 1 in two epochs at first.
 
-    L(e) are mean losses over all labelled rows of epoch e, and not the mean of the batches' means, which differ where
-    batches hold unequal numbers of labels.
+    L(e) are mean losses over all labelled rows of epoch e. The mean of the batches' means would differ, since batches
+    hold unequal numbers of labels.
     """
 
     means: Tensor
 
-    def __init__(self, num_tasks: int, temperature: float) -> None:
+    def __init__(self, settings: DWABalancingConfig, tasks: WeightedTasks) -> None:
         super().__init__()
-        self.temperature = temperature
-        self.register_buffer("means", torch.full((2, num_tasks), torch.nan))
+        self.temperature = settings.temperature
+        self.register_buffer("means", torch.full((2, len(tasks.names)), torch.nan))
 
     def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         scalarizer = DWA(self.temperature)
@@ -119,16 +147,16 @@ class DTPBalancer(Balancer):
     """Dynamic task prioritisation (Guo et al. 2018): w_t = -(1 - k_t) ** gamma log k_t, the harder task first.
 
     k_t is the running average, k_t <- alpha k + (1 - alpha) k_t, of a performance k between 0 and 1. Ours is
-    k = exp(-L_t), for a task with classes the geometric mean of the probability of the right one; the paper takes
-    accuracies, which a batch need not have.
+    k = exp(-L_t), which for a task with classes is the geometric mean of the probability of the right one. The paper
+    takes accuracies, which not every batch has.
     """
 
     performance: Tensor
 
-    def __init__(self, num_tasks: int, alpha: float, gamma: float) -> None:
+    def __init__(self, settings: DTPBalancingConfig, tasks: WeightedTasks) -> None:
         super().__init__()
-        self.alpha, self.gamma = alpha, gamma
-        self.register_buffer("performance", torch.full((num_tasks,), torch.nan))
+        self.alpha, self.gamma = settings.alpha, settings.gamma
+        self.register_buffer("performance", torch.full((len(tasks.names),), torch.nan))
 
     def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         newest = torch.exp(-step.values)
@@ -139,7 +167,7 @@ class DTPBalancer(Balancer):
 
 
 def derivative(scalarizer: Scalarizer, values: Tensor, own: Iterable[nn.Parameter] = ()) -> Tensor:
-    """(T,) ds/dL_t of a scalarization at `values`; its own parameters get their gradient, too."""
+    """Return the (T,) ds/dL_t of a scalarization at `values`; its own parameters get their gradient, too."""
     with torch.enable_grad():
         values = values.detach().requires_grad_()
         scalarizer(values).backward(inputs=[values, *own])

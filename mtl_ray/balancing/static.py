@@ -1,38 +1,49 @@
-"""Weights that the experiment file gives: constant, or by epoch."""
+"""Weights that the experiment file gives: constant, equal, or by epoch."""
 
-from collections.abc import Mapping
-
+import torch
 from torch import Tensor
 
-from mtl_ray.balancing.base import Balancer
+from mtl_ray.balancing.base import Balancer, WeightedTasks
 from mtl_ray.balancing.task_losses import TaskLosses
+from mtl_ray.config.balancing import EqualBalancingConfig, ScheduledBalancingConfig, StaticBalancingConfig
 
 
 class StaticBalancer(Balancer):
-    """L = sum_t w_t L_t."""
+    """L = sum_t w_t L_t with the declared weights."""
 
     needs_label = False
     declared: Tensor
 
-    def __init__(self, weights: Tensor) -> None:
+    def __init__(
+        self,
+        settings: StaticBalancingConfig | EqualBalancingConfig | ScheduledBalancingConfig,
+        tasks: WeightedTasks,
+    ) -> None:
         super().__init__()
-        self.register_buffer("declared", weights, persistent=False)
+        self.register_buffer("declared", tasks.declared, persistent=False)
 
     def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         return self.declared
 
 
-class ScheduledBalancer(StaticBalancer):
-    """Weights that are constant within an epoch: of task t in epoch e, the last one of its schedule that began by e.
+class EqualBalancer(StaticBalancer):
+    """L = 1/T sum_t L_t."""
 
-    Args:
-        weights: (T,) before a schedule begins, and for tasks without one.
-        schedule: by number of the task, first epoch -> weight.
+    def __init__(self, settings: EqualBalancingConfig, tasks: WeightedTasks) -> None:
+        equal = torch.full_like(tasks.declared, 1 / len(tasks.names))
+        super().__init__(settings, tasks._replace(declared=equal))
+
+
+class ScheduledBalancer(StaticBalancer):
+    """Weights that are constant within an epoch.
+
+    The weight of a task in epoch e is the last one of its schedule that began by e; before that, and for a task without
+    a schedule, it is the declared weight.
     """
 
-    def __init__(self, weights: Tensor, schedule: Mapping[int, Mapping[int, float]]) -> None:
-        super().__init__(weights)
-        self.schedule = schedule
+    def __init__(self, settings: ScheduledBalancingConfig, tasks: WeightedTasks) -> None:
+        super().__init__(settings, tasks)
+        self.schedule = {tasks.names.index(name): changes for name, changes in settings.weights.items()}
 
     def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         weights = self.declared.clone()

@@ -6,7 +6,7 @@ from mtl_ray.config.comparison import CompareConfig
 from mtl_ray.config.experiment import Experiment
 from mtl_ray.config.loading import override
 from mtl_ray.config.promotion import PromotionConfig
-from mtl_ray.config.tasks import first_metric, metric_names
+from mtl_ray.config.tasks import directed_metrics, first_metric
 from mtl_ray.errors import InputError
 from mtl_ray.schema import segments
 
@@ -72,8 +72,7 @@ def _check_metrics(compare: CompareConfig, cells: list[GridRun]) -> None:
         f"{name}/{metric}": None
         for cell in cells
         for name, task in cell.experiment.tasks.items()
-        for metric in metric_names(task)
-        if metric != "ratio"  # best at 1: neither high nor low is better
+        for metric in directed_metrics(task)
     }
     for key in compare.metrics:
         if key not in known:

@@ -1,61 +1,107 @@
-"""The balancing union: how the task losses become one scalar. Formulas and papers are with the code, in `balancing/`.
+"""The balancing union: how the task losses become one scalar. Formulas and papers are with the code in `balancing/`.
 
-Hyper-parameters have the names and the defaults of their paper, where it gives any.
+Hyper-parameters have the names and defaults of their paper where it gives any.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mtl_ray.config.base import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Space = Literal["representation", "parameters"]
 
 
 class _BalancingConfig(Section):
     diagnostics_every: NonNegativeInt = 50
     """Steps between two looks at weights, losses and gradients of the tasks (`balance/...` metrics); 0 for none."""
+    uses_declared_weights: ClassVar[bool] = False
+    """Whether the weights are those that the tasks declare, so that a search may change them."""
+    looks_ahead: ClassVar[bool] = False
+    """Whether steps on single tasks are tried on the side."""
+
+    @property
+    def gradient_space(self) -> Space | None:
+        """Where the tasks' gradients are compared; None for a method by loss values."""
+        return None
+
+    @property
+    def reads_gradients(self) -> bool:
+        """Whether gradients inside the network are read."""
+        return self.gradient_space is not None or self.looks_ahead
+
+    @property
+    def sampled_share(self) -> float:
+        """Share of the batch's rows on which losses are measured again after the step."""
+        return 1.0
+
+    @property
+    def rewarding_tasks(self) -> tuple[str, ...]:
+        """Tasks whose loss on validation rows is read."""
+        return ()
+
+    @property
+    def named_tasks(self) -> dict[str, tuple[str, ...]]:
+        """By key of this section, the tasks that it names."""
+        return {}
 
 
-class _GradientBalancingConfig(_BalancingConfig):
-    space: Literal["representation", "parameters"] = "representation"
+class GradientBalancingConfig(_BalancingConfig):
+    """The base of methods that compare the tasks' gradients."""
+
+    space: Space = "representation"
     """Where the tasks' gradients are compared: on the representation that the tasks share (cheap), or on all parameters
     below it (slower; T gradients of their size are kept and summed over workers)."""
 
+    @property
+    def gradient_space(self) -> Space:
+        return self.space
+
 
 class StaticBalancingConfig(_BalancingConfig):
-    """L = sum_t w_t L_t with the weights that the tasks declare, 1/T where they declare none."""
+    """The sum of w_t L_t with the weights that the tasks declare, 1/T where they declare none."""
 
     kind: Literal["static"] = "static"
+    implementation: ClassVar[str] = "mtl_ray.balancing.static:StaticBalancer"
+    uses_declared_weights: ClassVar[bool] = True
 
 
 class EqualBalancingConfig(_BalancingConfig):
-    """The mean of the losses, whatever weights the tasks declare."""
+    """The plain mean of the losses; weights that the tasks declare are ignored."""
 
     kind: Literal["equal"] = "equal"
+    implementation: ClassVar[str] = "mtl_ray.balancing.static:EqualBalancer"
 
 
 class ScheduledBalancingConfig(_BalancingConfig):
     """Static weights that change between epochs."""
 
     kind: Literal["scheduled"] = "scheduled"
+    implementation: ClassVar[str] = "mtl_ray.balancing.static:ScheduledBalancer"
     weights: dict[str, dict[NonNegativeInt, NonNegativeFloat]] = Field(min_length=1)
     """By task: first epoch (from 0) of a weight -> the weight, e.g. `{click: {0: 1.0, 5: 0.2}}`. Before the first one,
     and for tasks that are not named, the declared weight holds."""
+
+    @property
+    def named_tasks(self) -> dict[str, tuple[str, ...]]:
+        return {"weights": tuple(self.weights)}
 
 
 class UncertaintyBalancingConfig(_BalancingConfig):
     """Homoscedastic uncertainty (Kendall et al. 2018)."""
 
     kind: Literal["uncertainty"] = "uncertainty"
+    implementation: ClassVar[str] = "mtl_ray.balancing.loss_based:uncertainty"
     lr: PositiveFloat | None = None
-    """Of the log-variances (Adam); `training.optimizer.lr` by default."""
+    """Learning rate of the log-variances (Adam); `training.optimizer.lr` by default."""
 
 
 class DWABalancingConfig(_BalancingConfig):
     """Dynamic weight average (Liu et al. 2019)."""
 
     kind: Literal["dwa"] = "dwa"
+    implementation: ClassVar[str] = "mtl_ray.balancing.loss_based:DWABalancer"
     temperature: PositiveFloat = 2.0
 
 
@@ -63,126 +109,146 @@ class RLWBalancingConfig(_BalancingConfig):
     """Random loss weighting (Lin et al. 2022)."""
 
     kind: Literal["rlw"] = "rlw"
+    implementation: ClassVar[str] = "mtl_ray.balancing.loss_based:rlw"
 
 
 class GeometricMeanBalancingConfig(_BalancingConfig):
     """Geometric mean of the losses (Chennupati et al. 2019)."""
 
     kind: Literal["geometric_mean"] = "geometric_mean"
+    implementation: ClassVar[str] = "mtl_ray.balancing.loss_based:geometric_mean"
 
 
 class IMTLLBalancingConfig(_BalancingConfig):
     """Impartial multi-task learning, loss half (Liu et al. 2021)."""
 
     kind: Literal["imtl_l"] = "imtl_l"
+    implementation: ClassVar[str] = "mtl_ray.balancing.loss_based:imtl_l"
     lr: PositiveFloat | None = None
-    """Of the scales (Adam); `training.optimizer.lr` by default."""
+    """Learning rate of the scales (Adam); `training.optimizer.lr` by default."""
 
 
 class FAMOBalancingConfig(_BalancingConfig):
     """Fast adaptive multi-task optimization (Liu et al. 2023). It runs the model twice a step."""
 
     kind: Literal["famo"] = "famo"
+    implementation: ClassVar[str] = "mtl_ray.balancing.loss_based:FAMOBalancer"
     lr: PositiveFloat = 0.025
-    """Of the task logits (Adam)."""
+    """Learning rate of the task logits (Adam)."""
     gamma: NonNegativeFloat = 0.001
     """Decay of the task logits."""
     sample: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the batch's rows on which the losses after the step are measured: all in the paper. A sample saves the
     second pass, at the price of noise where labels are few or inputs are dropped out."""
 
+    @property
+    def sampled_share(self) -> float:
+        return self.sample
+
 
 class SmoothTchebycheffBalancingConfig(_BalancingConfig):
     """Smooth Tchebycheff scalarization (Lin et al. 2024), with equal preferences."""
 
     kind: Literal["smooth_tchebycheff"] = "smooth_tchebycheff"
+    implementation: ClassVar[str] = "mtl_ray.balancing.loss_based:smooth_tchebycheff"
     mu: PositiveFloat = 0.1
-    """Smoothing: the smaller, the nearer to the maximum of the losses."""
+    """Smoothing: the smaller it is, the closer the result is to the maximum of the losses."""
 
 
 class DTPBalancingConfig(_BalancingConfig):
     """Dynamic task prioritisation: the harder task first (Guo et al. 2018)."""
 
     kind: Literal["dtp"] = "dtp"
+    implementation: ClassVar[str] = "mtl_ray.balancing.loss_based:DTPBalancer"
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of the newest value in the running average of a task's performance (ours; the paper gives none)."""
     gamma: NonNegativeFloat = 2.0
     """Focusing exponent (that of the focal loss; the paper gives none)."""
 
 
-class GradNormBalancingConfig(_GradientBalancingConfig):
+class GradNormBalancingConfig(GradientBalancingConfig):
     """Gradient normalization (Chen et al. 2018)."""
 
     kind: Literal["gradnorm"] = "gradnorm"
+    implementation: ClassVar[str] = "mtl_ray.balancing.gradnorm:GradNormBalancer"
     alpha: NonNegativeFloat = 1.5
     """Strength of the pull towards equal training rates."""
     lr: PositiveFloat = 0.025
-    """Of the weights (Adam)."""
+    """Learning rate of the weights (Adam)."""
 
 
-class PCGradBalancingConfig(_GradientBalancingConfig):
+class PCGradBalancingConfig(GradientBalancingConfig):
     """Projection of conflicting gradients (Yu et al. 2020)."""
 
     kind: Literal["pcgrad"] = "pcgrad"
+    implementation: ClassVar[str] = "mtl_ray.balancing.gramian:pcgrad"
 
 
-class MGDABalancingConfig(_GradientBalancingConfig):
+class MGDABalancingConfig(GradientBalancingConfig):
     """Multiple-gradient descent: the shortest convex combination (Sener and Koltun 2018)."""
 
     kind: Literal["mgda"] = "mgda"
+    implementation: ClassVar[str] = "mtl_ray.balancing.gramian:mgda"
     epsilon: PositiveFloat = 1e-3
     """The solver stops at a smaller step."""
     max_iters: PositiveInt = 100
 
 
-class CAGradBalancingConfig(_GradientBalancingConfig):
+class CAGradBalancingConfig(GradientBalancingConfig):
     """Conflict-averse gradient descent (Liu et al. 2021)."""
 
     kind: Literal["cagrad"] = "cagrad"
+    implementation: ClassVar[str] = "mtl_ray.balancing.gramian:cagrad"
     c: NonNegativeFloat = 0.4
     """Radius of the search around the mean gradient, in units of its norm."""
 
 
-class IMTLGBalancingConfig(_GradientBalancingConfig):
+class IMTLGBalancingConfig(GradientBalancingConfig):
     """Impartial multi-task learning, gradient half (Liu et al. 2021)."""
 
     kind: Literal["imtl_g"] = "imtl_g"
+    implementation: ClassVar[str] = "mtl_ray.balancing.gramian:imtl_g"
 
 
-class NashMTLBalancingConfig(_GradientBalancingConfig):
+class NashMTLBalancingConfig(GradientBalancingConfig):
     """Nash bargaining solution (Navon et al. 2022)."""
 
     kind: Literal["nash_mtl"] = "nash_mtl"
+    implementation: ClassVar[str] = "mtl_ray.balancing.nash_mtl:NashMTLBalancer"
     update_weights_every: PositiveInt = 1
     """Steps between two solutions."""
     max_norm: NonNegativeFloat = 1.0
     """Largest norm of the combined gradient; 0 for no limit."""
 
 
-class AlignedMTLBalancingConfig(_GradientBalancingConfig):
+class AlignedMTLBalancingConfig(GradientBalancingConfig):
     """Alignment of principal components (Senushkin et al. 2023)."""
 
     kind: Literal["aligned_mtl"] = "aligned_mtl"
+    implementation: ClassVar[str] = "mtl_ray.balancing.gramian:aligned_mtl"
     scale_mode: Literal["min", "median", "rmse"] = "min"
 
 
-class FairGradBalancingConfig(_GradientBalancingConfig):
+class FairGradBalancingConfig(GradientBalancingConfig):
     """Alpha-fair utilities (Ban and Ji 2024)."""
 
     kind: Literal["fairgrad"] = "fairgrad"
+    implementation: ClassVar[str] = "mtl_ray.balancing.gramian:fairgrad"
     alpha: PositiveFloat = 1.0
 
 
-class UPGradBalancingConfig(_GradientBalancingConfig):
+class UPGradBalancingConfig(GradientBalancingConfig):
     """Unconflicting projection of gradients (Quinton and Rey 2024)."""
 
     kind: Literal["upgrad"] = "upgrad"
+    implementation: ClassVar[str] = "mtl_ray.balancing.gramian:upgrad"
 
 
-class GradVacBalancingConfig(_GradientBalancingConfig):
+class GradVacBalancingConfig(GradientBalancingConfig):
     """Gradient vaccine (Wang et al. 2021)."""
 
     kind: Literal["gradvac"] = "gradvac"
+    implementation: ClassVar[str] = "mtl_ray.balancing.gramian:GradVacBalancer"
     beta: Share = 0.01
     """Share of the newest cosine in the running average that is the goal."""
 
@@ -191,34 +257,51 @@ class GradDropBalancingConfig(_BalancingConfig):
     """Gradient sign dropout (Chen et al. 2020), on the shared representation."""
 
     kind: Literal["graddrop"] = "graddrop"
+    implementation: ClassVar[str] = "mtl_ray.balancing.gradient_surgery:GradDropBalancer"
     leak: Share = 0.0
     """Share of each task's gradient that is never dropped."""
+
+    @property
+    def gradient_space(self) -> Space:
+        return "representation"
 
 
 class DBMTLBalancingConfig(_BalancingConfig):
     """Dual balancing (Lin et al. 2023), on all parameters below the shared representation."""
 
     kind: Literal["db_mtl"] = "db_mtl"
+    implementation: ClassVar[str] = "mtl_ray.balancing.gradient_surgery:DBMTLBalancer"
     beta: Share = 0.9
     """Forgetting rate of the running average of the gradients at the first step."""
     beta_sigma: NonNegativeFloat = 0.5
     """Exponent of the decay of `beta` over steps."""
 
+    @property
+    def gradient_space(self) -> Space:
+        return "parameters"
 
-class GradientToTargetBalancingConfig(_GradientBalancingConfig):
-    """Auxiliary tasks count as far as their gradient agrees with that of the target (Du et al. 2018)."""
+
+class GradientToTargetBalancingConfig(GradientBalancingConfig):
+    """Weights of auxiliary tasks by the agreement of their gradient with that of the target (Du et al. 2018)."""
 
     kind: Literal["gradient_to_target"] = "gradient_to_target"
+    implementation: ClassVar[str] = "mtl_ray.balancing.auxiliary:GradientToTargetBalancer"
     target: str
     """The task that matters."""
     gate: Literal["weighted", "unweighted"] = "weighted"
     """`weighted`: by the cosine, where it is positive. `unweighted`: fully, where it is not negative."""
 
+    @property
+    def named_tasks(self) -> dict[str, tuple[str, ...]]:
+        return {"target": (self.target,)}
+
 
 class BanditBalancingConfig(_BalancingConfig):
-    """A learned policy over the tasks whose reward is what each does to the targets on validation rows."""
+    """A learned policy over the tasks, rewarded by what each task does to the targets on validation rows."""
 
     kind: Literal["bandit"] = "bandit"
+    implementation: ClassVar[str] = "mtl_ray.balancing.auxiliary:BanditBalancer"
+    looks_ahead: ClassVar[bool] = True
     targets: tuple[str, ...] = Field(min_length=1)
     """The tasks whose validation loss is the reward."""
     every: PositiveInt = 20
@@ -227,6 +310,14 @@ class BanditBalancingConfig(_BalancingConfig):
     """Learning rate of the policy."""
     rows: PositiveInt = 4096
     """Validation rows, of all workers, on which a round is rewarded."""
+
+    @property
+    def rewarding_tasks(self) -> tuple[str, ...]:
+        return self.targets
+
+    @property
+    def named_tasks(self) -> dict[str, tuple[str, ...]]:
+        return {"targets": self.targets}
 
 
 BalancingConfig = Annotated[

@@ -1,7 +1,8 @@
 """The base of every section of the experiment file."""
 
+import pkgutil
 from collections.abc import Mapping
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
@@ -10,6 +11,17 @@ class Section(BaseModel):
     """A frozen section of settings. An unknown key is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    implementation: ClassVar[str] = ""
+    """Dotted name, `package.module:Class`, of what a member of a union stands for; see `implementation_of`."""
+
+
+def implementation_of(section: Section) -> Any:
+    """Return the class or function that a section's `implementation` names.
+
+    The name is text, so that settings load without torch, and a new member of a union is its section and one module.
+    """
+    return pkgutil.resolve_name(section.implementation)
 
 
 class _Mark:

@@ -8,7 +8,7 @@ from mtl_ray.config.balancing import BalancingConfig, StaticBalancingConfig
 from mtl_ray.config.base import Section, name_alone
 from mtl_ray.config.comparison import CompareConfig
 from mtl_ray.config.data import DataConfig
-from mtl_ray.config.features import FeatureConfig, IdFeatureConfig, SequenceFeatureConfig, StatisticFeatureConfig
+from mtl_ray.config.features import FeatureConfig, IdFeatureConfig
 from mtl_ray.config.model import ArchitectureConfig, SharedBottomConfig
 from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.tasks import TaskConfig
@@ -62,21 +62,19 @@ class Experiment(Section):
         return next(n for n, f in self.features.items() if isinstance(f, IdFeatureConfig) and f.entity == entity)
 
     def column_of(self, name: str) -> str:
-        """Raw column of a feature or, if there is no such feature, of a task."""
-        entry = self.features.get(name) or self.tasks[name]
-        if isinstance(entry, StatisticFeatureConfig) and entry.column is None:
-            return self.column_of(self._key_of(entry.entity))
-        return entry.column or name
+        """Return the raw column of a feature or, if there is no such feature, of a task."""
+        feature = self.features.get(name)
+        found = self.tasks[name].column if feature is None else feature.raw_column(name, self)
+        return found or name
 
     def weights(self) -> dict[str, float]:
-        """Static weight of each task: the declared one, otherwise 1/T."""
+        """Return the static weight of each task: the declared one, otherwise 1/T."""
         return {n: 1 / len(self.tasks) if t.weight is None else t.weight for n, t in self.tasks.items()}
 
     def inputs_of(self, task: str) -> list[str]:
-        """Names of the input features that read the task's label column."""
+        """Return the names of the features that read the task's label column."""
         column = self.tasks[task].column or task
-        inputs = (n for n, f in self.features.items() if not isinstance(f, SequenceFeatureConfig))
-        return [n for n in inputs if self.column_of(n) == column]
+        return [name for name, feature in self.features.items() if feature.raw_column(name, self) == column]
 
     @model_validator(mode="after")
     def _rules_across_sections(self) -> "Experiment":

@@ -1,30 +1,27 @@
-"""Inputs of the model, each owned by an entity: user, item or context."""
+"""Feature kinds, each owned by an entity: user, item or context.
+
+A kind is its settings here, listed in `FeatureConfig`, and the module of `mtl_ray.features` that they name.
+"""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mtl_ray.config.base import NOT_ENCODED, Section, name_alone
 from mtl_ray.config.cold_start import ColdStartConfig
+from mtl_ray.config.feature_base import FEWER_LAYERS, Entity, FeatureSection, check_encoder
 from mtl_ray.config.model import (
     CNNEncoderConfig,
     MeanPoolConfig,
     MLPEncoderConfig,
     SequenceEncoderConfig,
+    SharedBottomConfig,
     TextEncoderConfig,
 )
 
-Entity = Literal["user", "item", "context"]
-
-
-class _FeatureConfig(Section):
-    entity: Entity = "context"
-    """Whose property it is; decides what is hidden together when training simulates cold start."""
-    column: str | None = None
-    """Column of the log or of a side table; the feature's own name by default."""
-    dim: Annotated[PositiveInt | None, NOT_ENCODED] = None
-    """Width of its embedding; `model.embedding_dim` by default."""
+if TYPE_CHECKING:
+    from mtl_ray.config.experiment import Experiment
 
 
 class CompressionConfig(Section):
@@ -38,9 +35,11 @@ class CompressionConfig(Section):
     """Rows of the table."""
 
 
-class IdFeatureConfig(_FeatureConfig):
+class IdFeatureConfig(FeatureSection):
     """The key of a user or of an item. Exactly one of each is needed."""
 
+    implementation: ClassVar[str] = "mtl_ray.features.id:IdKind"
+    is_profile: ClassVar[bool] = False
     kind: Literal["id"] = "id"
     entity: Literal["user", "item"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     min_count: PositiveInt = 1
@@ -52,8 +51,17 @@ class IdFeatureConfig(_FeatureConfig):
     compression: Annotated[CompressionConfig | None, NOT_ENCODED] = None
     """How its embedding table is made smaller; by default each id has a row."""
 
+    @property
+    def is_input(self) -> bool:
+        return self.embed
 
-class CategoricalFeatureConfig(_FeatureConfig):
+    @property
+    def is_attribute(self) -> bool:
+        return False
+
+
+class CategoricalFeatureConfig(FeatureSection):
+    implementation: ClassVar[str] = "mtl_ray.features.categorical:CategoricalKind"
     kind: Literal["categorical"] = "categorical"
     min_count: PositiveInt = 1
     """Values with fewer training rows are "unknown"."""
@@ -61,17 +69,19 @@ class CategoricalFeatureConfig(_FeatureConfig):
     """As that of an id."""
 
 
-class NumericFeatureConfig(_FeatureConfig):
+class NumericFeatureConfig(FeatureSection):
     """A number, standardised with the mean and deviation of the training rows, or cut into quantile buckets."""
 
+    implementation: ClassVar[str] = "mtl_ray.features.numeric:NumericKind"
     kind: Literal["numeric"] = "numeric"
     buckets: Annotated[int, Field(ge=2, le=1024)] | None = None
     """Number of quantile buckets, each with an embedding; None keeps the standardised number."""
 
 
-class MultiCategoricalFeatureConfig(_FeatureConfig):
+class MultiCategoricalFeatureConfig(FeatureSection):
     """A set of categories, as a list or as one string with separators."""
 
+    implementation: ClassVar[str] = "mtl_ray.features.multi_categorical:MultiCategoricalKind"
     kind: Literal["multi_categorical"] = "multi_categorical"
     separator: str = "|"
     max_length: PositiveInt = 8
@@ -79,9 +89,10 @@ class MultiCategoricalFeatureConfig(_FeatureConfig):
     min_count: PositiveInt = 1
 
 
-class TextFeatureConfig(_FeatureConfig):
+class TextFeatureConfig(FeatureSection):
     """A title or other short text, split into lower-case words and numbers."""
 
+    implementation: ClassVar[str] = "mtl_ray.features.text:TextKind"
     kind: Literal["text"] = "text"
     max_length: PositiveInt = 10
     """Words kept per row (the first ones)."""
@@ -89,8 +100,11 @@ class TextFeatureConfig(_FeatureConfig):
     encoder: Annotated[TextEncoderConfig, name_alone(TextEncoderConfig), NOT_ENCODED] = MeanPoolConfig()
     """How the words become one vector."""
 
+    def check(self, name: str, experiment: "Experiment") -> None:
+        check_encoder(name, self.encoder, self.width(experiment.model.embedding_dim))
 
-class SequenceFeatureConfig(_FeatureConfig):
+
+class SequenceFeatureConfig(FeatureSection):
     """The user's history: the last items before this row in time, never the row itself nor the future.
 
     Made by `prepare` from the log. Rows at the same instant do not see each other. Interactions of evaluation rows
@@ -98,6 +112,8 @@ class SequenceFeatureConfig(_FeatureConfig):
     the split shows enter histories as training rows do.
     """
 
+    implementation: ClassVar[str] = "mtl_ray.features.sequence:SequenceKind"
+    is_profile: ClassVar[bool] = False
     kind: Literal["sequence"] = "sequence"
     entity: Literal["user"] = "user"  # pyright: ignore[reportIncompatibleVariableOverride]
     of: str
@@ -114,14 +130,38 @@ class SequenceFeatureConfig(_FeatureConfig):
     encoder: Annotated[SequenceEncoderConfig, name_alone(SequenceEncoderConfig), NOT_ENCODED] = MeanPoolConfig()
     """How the history becomes one vector; with `values`, all but `pool` also read the value beside each item."""
 
+    @property
+    def is_attribute(self) -> bool:
+        return False
 
-class StatisticFeatureConfig(_FeatureConfig):
+    def raw_column(self, name: str, experiment: "Experiment") -> None:
+        return None
+
+    def tells_interactions(self, key_column: str) -> bool:
+        return True
+
+    def check(self, name: str, experiment: "Experiment") -> None:
+        item = experiment.item
+        if self.of != item:
+            raise ValueError(f"features.{name}.of: expected the item's id feature `{item}`; found `{self.of}`")
+        if not experiment.features[item].is_input:
+            raise ValueError(f"features.{name}: a history needs features.{item}.embed")
+        if experiment.data.time is None:
+            raise ValueError(f"features.{name}: a history needs `data.time`, the log's time column")
+        if self.known == "all" and experiment.data.split.kind == "time":
+            raise ValueError(f"features.{name}.known: `all` does not go with the time split, it would see the future")
+        check_encoder(name, self.encoder, experiment.features[item].width(experiment.model.embedding_dim))
+
+
+class StatisticFeatureConfig(FeatureSection):
     """What training rows say of an entity: the number of its labels and their mean, shrunken towards the mean of all.
 
     Made by `prepare` from the log. A training row sees strictly earlier training rows alone (without `data.time` those
     of other folds), never its own label. Any other row sees all training rows, and no evaluation row, however early.
     """
 
+    implementation: ClassVar[str] = "mtl_ray.features.statistic:StatisticKind"
+    is_profile: ClassVar[bool] = False
     kind: Literal["statistic"] = "statistic"
     column: str | None = None
     """Column whose values have a statistic each; by default the id of the entity."""
@@ -136,20 +176,41 @@ class StatisticFeatureConfig(_FeatureConfig):
             raise ValueError("expected an entity, `user` or `item`, or a column whose values have a statistic each")
         return self
 
+    def raw_column(self, name: str, experiment: "Experiment") -> str:
+        if self.column is not None:
+            return self.column
+        return experiment.column_of(experiment.user if self.entity == "user" else experiment.item)
 
-class VectorFeatureConfig(_FeatureConfig):
+    def tells_interactions(self, key_column: str) -> bool:
+        return self.column in (None, key_column)
+
+    def check(self, name: str, experiment: "Experiment") -> None:
+        for task, spec in experiment.tasks.items():
+            if spec.masked_input and experiment.column_of(task) == self.of:
+                raise ValueError(
+                    f"features.{name}.of: `{self.of}` is what tasks.{task} has to tell with it hidden, and its "
+                    "statistics would tell it; expected another column"
+                )
+
+
+class VectorFeatureConfig(FeatureSection):
     """A dense vector, such as an embedding made elsewhere: a list of numbers, read as it is."""
 
+    implementation: ClassVar[str] = "mtl_ray.features.vector:VectorKind"
     kind: Literal["vector"] = "vector"
     size: PositiveInt
     """Numbers in each list; lists of another length are quarantined."""
     encoder: Annotated[MLPEncoderConfig | None, NOT_ENCODED] = None
     """Layers over the vector; without it the vector itself goes to the trunk."""
 
+    def width(self, default: int) -> int:
+        return [self.size, *(self.encoder.hidden if self.encoder else ())][-1]
 
-class ImageFeatureConfig(_FeatureConfig):
+
+class ImageFeatureConfig(FeatureSection):
     """An image: a list of height x width x channels numbers, row by row."""
 
+    implementation: ClassVar[str] = "mtl_ray.features.image:ImageKind"
     kind: Literal["image"] = "image"
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     """Height, width, channels."""
@@ -161,6 +222,24 @@ class ImageFeatureConfig(_FeatureConfig):
     def size(self) -> int:
         """Numbers in each list."""
         return self.shape[0] * self.shape[1] * self.shape[2]
+
+    @property
+    def is_attribute(self) -> bool:
+        return self.encoder.shared_layers is None  # else each task reads a vector of its own
+
+    def check(self, name: str, experiment: "Experiment") -> None:
+        if self.encoder.shared_layers is None:
+            return
+        path, model = f"features.{name}.encoder.shared_layers", experiment.model
+        if self.encoder.shared_layers >= len(self.encoder.channels):
+            raise ValueError(FEWER_LAYERS.format(path))
+        if not isinstance(model, SharedBottomConfig) or (model.encoder.hidden and model.shared_layers != 0):
+            raise ValueError(
+                f"{path}: needs model.kind `shared_bottom` with model.shared_layers 0 (or no encoder layers), "
+                "since nothing above the layers of each task can be shared"
+            )
+        if model.interaction.kind == "dot":
+            raise ValueError(f"{path}: does not go with model.interaction `dot`")
 
 
 FeatureConfig = Annotated[
@@ -178,7 +257,5 @@ FeatureConfig = Annotated[
 
 
 def attributes_of(features: Mapping[str, FeatureConfig], entity: Entity) -> list[str]:
-    """Inputs that say what an entity is like: no id, no history, and no image that each task reads differently."""
-    owned = {n: f for n, f in features.items() if f.entity == entity}
-    plain = {n: f for n, f in owned.items() if not isinstance(f, IdFeatureConfig | SequenceFeatureConfig)}
-    return [n for n, f in plain.items() if not isinstance(f, ImageFeatureConfig) or f.encoder.shared_layers is None]
+    """Return the inputs that say what an entity is like when its id is new."""
+    return [name for name, feature in features.items() if feature.entity == entity and feature.is_attribute]

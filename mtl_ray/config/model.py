@@ -1,6 +1,6 @@
-"""The architecture union: how the tasks share, and how large each part is."""
+"""The architecture union: how the tasks share parameters, and how large each part is."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
@@ -16,38 +16,54 @@ class MLPConfig(Section):
     dropout: Probability = 0.0
     layer_norm: bool = False
     residual: bool = False
-    """Adds a layer's input to its output where the widths are equal (He et al. 2016)."""
+    """Whether a layer's input is added to its output where the widths are equal (He et al. 2016)."""
 
 
-class ConcatConfig(Section):
+class _InteractionConfig(Section):
+    needs_one_width: ClassVar[bool] = False
+    """Whether all vectors must have the width `embedding_dim`."""
+    adds_dot_product: ClassVar[bool] = False
+    """Whether a dot product of the user's and the item's vectors is added to the outputs."""
+
+
+class ConcatConfig(_InteractionConfig):
     """The features' vectors side by side."""
 
     kind: Literal["concat"] = "concat"
+    implementation: ClassVar[str] = "mtl_ray.models.interactions:Concatenation"
 
 
-class DotConfig(Section):
-    """`concat`; in addition a dot product of the user's and the item's vectors goes straight to the outputs."""
+class DotConfig(_InteractionConfig):
+    """`concat`, and a dot product of the user's and the item's vectors that goes straight to the outputs."""
 
     kind: Literal["dot"] = "dot"
+    implementation: ClassVar[str] = "mtl_ray.models.interactions:Concatenation"
+    needs_one_width: ClassVar[bool] = True
+    adds_dot_product: ClassVar[bool] = True
 
 
-class FMConfig(Section):
+class FMConfig(_InteractionConfig):
     """`concat`, and beside it the second-order term of a factorisation machine before its sum over coordinates."""
 
     kind: Literal["fm"] = "fm"
+    implementation: ClassVar[str] = "mtl_ray.models.interactions:FactorisationMachine"
+    needs_one_width: ClassVar[bool] = True
 
 
-class DCNv2Config(Section):
+class DCNv2Config(_InteractionConfig):
     """Cross layers over the concatenated vectors (Wang et al. 2021)."""
 
     kind: Literal["dcn_v2"] = "dcn_v2"
+    implementation: ClassVar[str] = "mtl_ray.models.interactions:CrossNetwork"
     layers: PositiveInt = 2
 
 
-class DLRMDotConfig(Section):
+class DLRMDotConfig(_InteractionConfig):
     """Dot products of all pairs of vectors, beside a bottom layer over the numbers (Naumov et al. 2019)."""
 
     kind: Literal["dlrm_dot"] = "dlrm_dot"
+    implementation: ClassVar[str] = "mtl_ray.models.interactions:PairwiseDots"
+    needs_one_width: ClassVar[bool] = True
 
 
 InteractionConfig = Annotated[
@@ -61,48 +77,58 @@ class _ArchitectureConfig(Section):
     embedding_dropout: Probability = 0.0
     """Share of embedding coordinates dropped in training."""
     interaction: Annotated[InteractionConfig, name_alone(InteractionConfig)] = ConcatConfig()
-    """How the features' vectors meet before the trunk: a kind, or a section with its settings. All but `concat` and
+    """How the features' vectors interact before the trunk: a kind, or a section with its settings. All but `concat` and
     `dcn_v2` need vectors of one width, `embedding_dim`."""
     encoder: MLPConfig = MLPConfig(hidden=(128, 64))
-    """The trunk: shared, one a task, or one an expert, as the architecture has it."""
+    """The trunk: one for all tasks, one per task or one per expert, depending on the architecture."""
     tower: MLPConfig = MLPConfig(hidden=(32,))
-    """What each task has for itself above the trunk, before its output layer."""
+    """Layers that each task has for itself above the trunk, before its output layer."""
+    needs_dense_tables: ClassVar[bool] = False
+    """Whether the loss has a gradient on every row of the embedding tables."""
+    has_private_and_shared_tables: ClassVar[bool] = False
+    """Whether each task has embedding tables of its own beside shared ones."""
 
 
 class SingleTaskConfig(_ArchitectureConfig):
-    """One separate network a task, embedding tables included: what sharing has to beat."""
+    """A separate network for each task, embedding tables included: the baseline for every way of sharing."""
 
     kind: Literal["single_task"] = "single_task"
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.single_task:SingleTaskNetwork"
 
 
 class SharedBottomConfig(_ArchitectureConfig):
     """Hard parameter sharing (Caruana 1997): one encoder, or its first layers, for all tasks."""
 
     kind: Literal["shared_bottom"] = "shared_bottom"
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.shared_bottom:SharedBottomNetwork"
     shared_layers: NonNegativeInt | None = None
     """Layers of the encoder that all tasks share; each task has the rest for itself. All of them by default."""
 
 
 class SoftSharingConfig(_ArchitectureConfig):
-    """One network a task, tied by a penalty on the distance between their parameters (Duong et al. 2015)."""
+    """A network for each task, tied by a penalty on the distance between their parameters (Duong et al. 2015)."""
 
     kind: Literal["soft_sharing"] = "soft_sharing"
+    needs_dense_tables: ClassVar[bool] = True
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.soft_sharing:SoftSharingNetwork"
     strength: NonNegativeFloat = 1e-3
     """Factor of the sum, over pairs of tasks, of squared distances."""
 
 
 class CrossStitchConfig(_ArchitectureConfig):
-    """One network a task, joined after each layer by learned linear combinations (Misra et al. 2016)."""
+    """A network for each task, joined after each layer by learned linear combinations (Misra et al. 2016)."""
 
     kind: Literal["cross_stitch"] = "cross_stitch"
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.cross_stitch:CrossStitchNetwork"
     self_weight: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Initial weight of a task's own activation; the others share the rest."""
 
 
 class MMoEConfig(_ArchitectureConfig):
-    """Shared experts, one gate a task (Ma et al. 2018)."""
+    """Shared experts and a gate for each task (Ma et al. 2018)."""
 
     kind: Literal["mmoe"] = "mmoe"
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.mmoe:MMoENetwork"
     experts: PositiveInt = 4
 
 
@@ -110,6 +136,7 @@ class CGCConfig(_ArchitectureConfig):
     """Customized gate control (Tang et al. 2020): shared and task-specific experts, one level."""
 
     kind: Literal["cgc"] = "cgc"
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.ple:PLENetwork"
     shared_experts: PositiveInt = 2
     task_experts: NonNegativeInt = 1
 
@@ -118,6 +145,7 @@ class PLEConfig(_ArchitectureConfig):
     """Progressive layered extraction (Tang et al. 2020): levels of `cgc`, the shared experts gated as well."""
 
     kind: Literal["ple"] = "ple"
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.ple:PLENetwork"
     levels: PositiveInt = 2
     shared_experts: PositiveInt = 2
     task_experts: NonNegativeInt = 1
@@ -127,6 +155,7 @@ class AdaTTConfig(_ArchitectureConfig):
     """Adaptive task-to-task fusion (Li et al. 2023), the variant AdaTT-sp without shared experts."""
 
     kind: Literal["adatt"] = "adatt"
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.adatt:AdaTTNetwork"
     levels: PositiveInt = 2
     task_experts: PositiveInt = 2
 
@@ -135,6 +164,8 @@ class STEMConfig(_ArchitectureConfig):
     """Shared and task-specific embeddings (Su et al. 2024)."""
 
     kind: Literal["stem"] = "stem"
+    has_private_and_shared_tables: ClassVar[bool] = True
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.stem:STEMNetwork"
     shared_experts: PositiveInt = 1
     task_experts: PositiveInt = 1
 
@@ -143,6 +174,7 @@ class PEPNetConfig(_ArchitectureConfig):
     """Parameter and embedding personalized network (Chang et al. 2023), personalised by profile and support."""
 
     kind: Literal["pepnet"] = "pepnet"
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.pepnet:PEPNetNetwork"
     gate_hidden: PositiveInt = 32
 
 
@@ -150,6 +182,7 @@ class POSOConfig(_ArchitectureConfig):
     """Personalized cold start modules (Dai et al. 2021): a shared bottom with layers gated by profile and support."""
 
     kind: Literal["poso"] = "poso"
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.poso:POSONetwork"
     gate_hidden: PositiveInt = 32
 
 
@@ -157,12 +190,14 @@ class ESMMConfig(_ArchitectureConfig):
     """Entire space multi-task model (Ma et al. 2018): a task `after` another is the product of two probabilities."""
 
     kind: Literal["esmm"] = "esmm"
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.esmm:ESMMNetwork"
 
 
 class AITMConfig(_ArchitectureConfig):
     """Adaptive information transfer (Xi et al. 2021): a task attends to what its `after` task passes on."""
 
     kind: Literal["aitm"] = "aitm"
+    implementation: ClassVar[str] = "mtl_ray.models.architectures.aitm:AITMNetwork"
     transfer_dim: PositiveInt = 32
     calibrator: NonNegativeFloat = 0.6
     """Weight of the penalty on a conversion more probable than the step before it."""
@@ -187,7 +222,12 @@ ArchitectureConfig = Annotated[
 """Union of all architectures, discriminated by `kind`."""
 
 
-class MeanPoolConfig(Section):
+class _EncoderConfig(Section):
+    reads_item: ClassVar[bool] = False
+    """Whether the row's item takes part in encoding a history."""
+
+
+class MeanPoolConfig(_EncoderConfig):
     """The mean of a set's vectors; of a history the sum over the square root of its length (SVD++, Koren 2008)."""
 
     kind: Literal["pool"] = "pool"
@@ -199,15 +239,16 @@ class MLPEncoderConfig(MLPConfig):
     kind: Literal["mlp"] = "mlp"
 
 
-class CNNEncoderConfig(Section):
+class CNNEncoderConfig(_EncoderConfig):
     """Convolutions and pooling: over positions of a history or a text, or over both directions of an image."""
 
     kind: Literal["cnn"] = "cnn"
+    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceCNN"
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64)
     kernel: PositiveInt = 3
     """Width of each kernel; an odd number keeps rows aligned."""
     shared_layers: NonNegativeInt | None = None
-    """Images under `shared_bottom` alone: convolutions that all tasks share; each task has the rest for itself."""
+    """Convolutions that all tasks share; each task has the rest for itself. For images under `shared_bottom` only."""
 
     @field_validator("kernel")
     @classmethod
@@ -217,29 +258,34 @@ class CNNEncoderConfig(Section):
         return kernel
 
 
-class RNNEncoderConfig(Section):
+class RNNEncoderConfig(_EncoderConfig):
     """The state after the last entry of a recurrent network."""
 
     kind: Literal["rnn"] = "rnn"
+    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceRNN"
     cell: Literal["gru", "lstm"] = "gru"
     hidden: PositiveInt = 32
 
 
-class TransformerEncoderConfig(Section):
+class TransformerEncoderConfig(_EncoderConfig):
     """Self-attention with positions counted back from the most recent entry (Vaswani et al. 2017)."""
 
     kind: Literal["transformer"] = "transformer"
+    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceTransformer"
     layers: PositiveInt = 1
     heads: PositiveInt = 2
     causal: bool = True
-    """An entry sees earlier ones alone and the last state is read (as SASRec); otherwise the mean of all states."""
+    """Whether an entry sees only earlier ones and the last state is read (as SASRec); otherwise the mean of all states
+    is read."""
     dropout: Probability = 0.0
 
 
-class AttentionEncoderConfig(Section):
+class AttentionEncoderConfig(_EncoderConfig):
     """Target attention: entries of the history weighted by their fit to the row's item (DIN, Zhou et al. 2018)."""
 
     kind: Literal["attention"] = "attention"
+    implementation: ClassVar[str] = "mtl_ray.models.encoders:TargetAttention"
+    reads_item: ClassVar[bool] = True
     hidden: PositiveInt = 32
 
 

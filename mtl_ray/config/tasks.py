@@ -1,6 +1,7 @@
 """What the model predicts: one head a task."""
 
-from typing import Annotated, Literal
+import pkgutil
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
@@ -8,37 +9,16 @@ from mtl_ray.config.base import NOT_ENCODED, Section
 
 Scalar = bool | int | float | str
 
-METRICS: dict[str, tuple[str, ...]] = {
-    "regression": ("rmse", "mae"),
-    "ordinal": ("rmse", "mae", "accuracy"),
-    "count": ("rmse", "mae", "deviance", "ratio"),
-    "value": ("rmse", "mae", "ratio"),
-    "binary": ("auc", "log_loss", "gauc", "ece", "ratio"),
-    "ranking": ("ndcg@10", "recall@10", "auc"),
-    "multiclass": ("accuracy", "macro_f1", "log_loss"),
-    "multilabel": ("micro_auc", "macro_auc", "log_loss"),
-}
-"""Default metrics of each task kind. `ndcg@K` and `recall@K` can be added to tasks with one number as prediction."""
 
-RANKED = ("regression", "ordinal", "count", "value", "binary", "ranking")
-"""Kinds whose prediction is one number, by which a user's items can be ranked."""
-
-DOT_KINDS = ("regression", "binary", "count")
-"""Kinds whose tower has one output, to which the dot path adds."""
-
-HIGHER_IS_BETTER = frozenset({"auc", "gauc", "accuracy", "macro_f1", "micro_auc", "macro_auc", "ndcg", "recall"})
+def _catalog() -> Any:
+    """Return `mtl_ray.evaluation.metrics`, which defines all metrics; by name, as it stands above this package."""
+    return pkgutil.resolve_name("mtl_ray.evaluation.metrics")
 
 
 def is_higher_better(key: str) -> bool:
-    """Whether a metric key `split/task/metric[/segment]` grows with quality."""
-    parts = key.split("/")
-    return len(parts) > 2 and parts[2].partition("@")[0] in HIGHER_IS_BETTER
-
-
-def is_order_metric(key: str) -> bool:
-    """Whether a metric key depends on the order of the predictions alone, not on their scale."""
-    parts = key.split("/")
-    return len(parts) > 2 and parts[2].partition("@")[0] in ("auc", "gauc", "ndcg", "recall")
+    """Return whether a metric key `split/task/metric[/segment]` grows with quality; False for a loss."""
+    metric = _catalog().metric_of_key(key)
+    return metric is not None and bool(metric.higher_is_better)
 
 
 class _TaskConfig(Section):
@@ -56,18 +36,31 @@ class _TaskConfig(Section):
     too. The architectures `esmm` and `aitm` build on it; the others do not need it."""
     metrics: Annotated[tuple[str, ...], NOT_ENCODED] = ()
     """Metrics to report; the defaults of the kind when empty."""
+    predicts_number: ClassVar[bool] = True
+    """Whether the prediction is one number, by which a user's items can be ranked; otherwise one per class."""
+    estimates_label: ClassVar[bool] = True
+    """Whether the prediction is an estimate of a numeric label, so that both can be compared."""
+    has_one_output: ClassVar[bool] = False
+    """Whether the tower has one output, to which the dot product of user and item can be added."""
+    is_probability: ClassVar[bool] = False
+    """Whether the prediction is the probability of one event, so that tasks can follow each other."""
+    compares_rows: ClassVar[bool] = False
+    """Whether the loss of a row depends on the other rows of the batch; such a loss is not defined on other rows."""
 
     @field_validator("metrics")
     @classmethod
     def _known_metrics(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        kind = cls.model_fields["kind"].default
+        kind, facts = cls.model_fields["kind"].default, {"predicts_number": cls.predicts_number}
         for metric in metrics:
-            name, _, k = metric.partition("@")
-            ranking = name in ("ndcg", "recall") and k.isdigit() and int(k) > 0 and kind in RANKED
-            if metric not in METRICS[kind] and not ranking:
-                expected = [*METRICS[kind], *(["ndcg@K", "recall@K"] if kind in RANKED else [])]
-                raise ValueError(f"expected metrics among {', '.join(expected)}; found {metric!r}")
+            if not _catalog().is_known(metric, kind, **facts):
+                expected = ", ".join(_catalog().expected_metrics(kind, **facts))
+                raise ValueError(f"expected metrics among {expected}; found {metric!r}")
         return metrics
+
+    @property
+    def relevance_threshold(self) -> float | None:
+        """Lowest label that counts as relevant; None if the settings do not say."""
+        return 0.5
 
 
 class RealTaskConfig(_TaskConfig):
@@ -76,61 +69,80 @@ class RealTaskConfig(_TaskConfig):
     range: tuple[float, float] | None = None
     """Lowest and highest possible label: labels outside are quarantined, predictions are clipped to it."""
     relevant: Annotated[float | None, NOT_ENCODED] = None
-    """Labels at or above it count as relevant in `recall@K`; `ndcg@K` uses the label itself as gain."""
+    """Lowest label that counts as relevant in `recall@K`; `ndcg@K` uses the label itself as gain."""
 
     @model_validator(mode="after")
     def _recall_of_what(self) -> "RealTaskConfig":
-        if self.relevant is None and any(m.startswith("recall@") for m in self.metrics):
-            raise ValueError("`recall@K` needs `relevant`, the lowest label that counts as relevant, e.g. 4")
+        for metric in map(_catalog().metric_of, self.metrics):
+            if self.relevant is None and metric.reads_relevance:
+                raise ValueError(
+                    f"`{metric.pattern}` needs `relevant`, the lowest label that counts as relevant, e.g. 4"
+                )
         return self
+
+    @property
+    def relevance_threshold(self) -> float | None:
+        return self.relevant
 
 
 class RegressionTaskConfig(RealTaskConfig):
     kind: Literal["regression"] = "regression"
+    implementation: ClassVar[str] = "mtl_ray.tasks.regression:Regression"
+    has_one_output: ClassVar[bool] = True
     loss: Literal["mse", "mae", "huber"] = "mse"
-    """Of the label in units of its standard deviation; `huber` is quadratic up to one deviation."""
+    """Loss of the label in units of its standard deviation; `huber` is quadratic up to one deviation."""
 
 
 class OrdinalTaskConfig(RealTaskConfig):
     """A number from a few ordered levels, such as stars; the levels are those seen in training."""
 
     kind: Literal["ordinal"] = "ordinal"
+    implementation: ClassVar[str] = "mtl_ray.tasks.ordinal:Ordinal"
 
 
 class CountTaskConfig(RealTaskConfig):
     """A number of events: 0, 1, 2, ..."""
 
     kind: Literal["count"] = "count"
+    has_one_output: ClassVar[bool] = True
+    implementation: ClassVar[str] = "mtl_ray.tasks.count:Count"
 
 
 class ValueTaskConfig(RealTaskConfig):
     """An amount that is often zero and otherwise heavy-tailed, such as money spent."""
 
     kind: Literal["value"] = "value"
+    implementation: ClassVar[str] = "mtl_ray.tasks.value:Value"
 
 
 class BinaryTaskConfig(_TaskConfig):
     kind: Literal["binary"] = "binary"
+    implementation: ClassVar[str] = "mtl_ray.tasks.binary:Binary"
+    has_one_output: ClassVar[bool] = True
+    is_probability: ClassVar[bool] = True
     loss: Literal["bce", "focal"] = "bce"
     """Cross-entropy, or focal loss: each row's loss times (1 - p of its label) ** gamma (Lin et al. 2017)."""
     gamma: NonNegativeFloat = 2.0
-    """Focal loss only."""
+    """Exponent of the focal loss."""
     positive: Scalar | None = None
     """The value that means 1, any other means 0; by default labels are 0/1 or true/false."""
 
 
 class RankingTaskConfig(_TaskConfig):
-    """Which items a user takes: the dot product of a vector of the user and one of the item, learned by setting each
-    positive against the other items of the global batch."""
+    """Items that a user takes: the dot product of a user vector and an item vector, learned by comparing each positive
+    with the other items of the global batch."""
 
     kind: Literal["ranking"] = "ranking"
+    implementation: ClassVar[str] = "mtl_ray.tasks.ranking:Ranking"
+    estimates_label: ClassVar[bool] = False
+    compares_rows: ClassVar[bool] = True
     loss: Literal["sampled_softmax", "bpr"] = "sampled_softmax"
     """Softmax over the items of the batch, corrected for how often each gets there (Yi et al. 2019), or the mean
     over them of the log-odds that the positive is above (BPR, Rendle et al. 2009)."""
     relevant: float | None = None
     """The label is a number, and rows at or above this one are positives; by default labels are 0/1 or true/false."""
     temperature: Annotated[PositiveFloat, NOT_ENCODED] = 1.0
-    """Scores are divided by it in the loss."""
+    """Divisor of the scores in the loss."""
     dim: Annotated[PositiveInt, NOT_ENCODED] = 16
     """Width of the user's and the item's vector."""
 
@@ -145,6 +157,9 @@ class MulticlassTaskConfig(_TaskConfig):
     """One of the classes seen in training; a label of another class is masked and counted in `quality.json`."""
 
     kind: Literal["multiclass"] = "multiclass"
+    predicts_number: ClassVar[bool] = False
+    estimates_label: ClassVar[bool] = False
+    implementation: ClassVar[str] = "mtl_ray.tasks.multiclass:Multiclass"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of a label's weight spread over all classes (Szegedy et al. 2016)."""
 
@@ -153,6 +168,9 @@ class MultilabelTaskConfig(_TaskConfig):
     """Any of the labels seen in training."""
 
     kind: Literal["multilabel"] = "multilabel"
+    predicts_number: ClassVar[bool] = False
+    estimates_label: ClassVar[bool] = False
+    implementation: ClassVar[str] = "mtl_ray.tasks.multilabel:Multilabel"
     separator: str = "|"
 
 
@@ -170,10 +188,21 @@ TaskConfig = Annotated[
 
 
 def metric_names(task: TaskConfig) -> tuple[str, ...]:
-    """The declared metrics, or those of its kind."""
-    return task.metrics or METRICS[task.kind]
+    """Return the metrics that a task reports: the declared ones, or the defaults of its kind."""
+    return task.metrics or _catalog().default_metrics(task.kind)
 
 
 def first_metric(task: TaskConfig) -> str:
-    """The metric that stands for the task where one has to."""
+    """Return the metric that stands for the task where one has to."""
     return metric_names(task)[0]
+
+
+def directed_metrics(task: TaskConfig) -> tuple[str, ...]:
+    """Return the metrics of a task of which one direction is better."""
+    return tuple(m for m in metric_names(task) if _catalog().metric_of(m).higher_is_better is not None)
+
+
+def kinds_where(fact: str) -> list[str]:
+    """Return the task kinds of which a fact, a class attribute such as `has_one_output`, holds."""
+    members = get_args(get_args(TaskConfig)[0])
+    return [member.model_fields["kind"].default for member in members if getattr(member, fact)]

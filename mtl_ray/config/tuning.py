@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -20,9 +20,6 @@ from mtl_ray.config.tasks import is_higher_better
 
 Direction = Literal["min", "max"]
 Objectives = str | list[str] | dict[str, Direction]
-
-POPULATIONS = ("pbt", "pb2")
-"""Algorithms whose trials change on the way."""
 
 
 class _EntryConfig(Section):
@@ -104,11 +101,16 @@ EntryConfig = Annotated[
 ]
 
 
-class RandomConfig(Section):
+class _AlgorithmConfig(Section):
+    is_population: ClassVar[bool] = False
+    """Whether trials are replaced by changed copies of better ones while they run."""
+
+
+class RandomConfig(_AlgorithmConfig):
     kind: Literal["random"] = "random"
 
 
-class TPEConfig(Section):
+class TPEConfig(_AlgorithmConfig):
     """Tree-structured Parzen estimator (Bergstra et al. 2011); with several objectives MOTPE (Ozaki et al. 2022)."""
 
     kind: Literal["tpe"] = "tpe"
@@ -116,7 +118,7 @@ class TPEConfig(Section):
     """Random trials before the estimator is asked."""
 
 
-class NSGA2Config(Section):
+class NSGA2Config(_AlgorithmConfig):
     """Non-dominated sorting genetic algorithm II (Deb et al. 2002)."""
 
     kind: Literal["nsga2"] = "nsga2"
@@ -124,7 +126,8 @@ class NSGA2Config(Section):
     """Trials of a generation."""
 
 
-class _PopulationConfig(Section):
+class _PopulationConfig(_AlgorithmConfig):
+    is_population: ClassVar[bool] = True
     every: PositiveInt = 1
     """Epochs between two looks at the population."""
     quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
@@ -148,13 +151,21 @@ class PB2Config(_PopulationConfig):
 AlgorithmConfig = Annotated[RandomConfig | TPEConfig | NSGA2Config | PBTConfig | PB2Config, Field(discriminator="kind")]
 
 
-class NoSchedulerConfig(Section):
-    """Every trial runs to its end."""
+class _SchedulerConfig(Section):
+    stops_trials: ClassVar[bool] = True
+    """Whether trials may end early."""
+    pauses_trials: ClassVar[bool] = False
+    """Whether trials wait for each other."""
+
+
+class NoSchedulerConfig(_SchedulerConfig):
+    """No early end: every trial runs all its epochs."""
 
     kind: Literal["none"] = "none"
+    stops_trials: ClassVar[bool] = False
 
 
-class ASHAConfig(Section):
+class ASHAConfig(_SchedulerConfig):
     """Asynchronous successive halving (Li et al. 2020)."""
 
     kind: Literal["asha"] = "asha"
@@ -164,7 +175,7 @@ class ASHAConfig(Section):
     """Of the trials that reach a rung one in so many goes on; rungs are so many times as far apart."""
 
 
-class MedianConfig(Section):
+class MedianConfig(_SchedulerConfig):
     """A trial stops when its best value so far is worse than the median of the others' means (Golovin et al. 2017)."""
 
     kind: Literal["median"] = "median"
@@ -174,10 +185,11 @@ class MedianConfig(Section):
     """Trials that must have come as far before any is stopped."""
 
 
-class HyperBandConfig(Section):
+class HyperBandConfig(_SchedulerConfig):
     """HyperBand (Li et al. 2017): brackets of successive halving, whose trials wait for each other."""
 
     kind: Literal["hyperband"] = "hyperband"
+    pauses_trials: ClassVar[bool] = True
     reduction: Annotated[float, Field(gt=1)] = 3.0
 
 
@@ -248,9 +260,9 @@ class TuneConfig(Section):
 
     @model_validator(mode="after")
     def _population(self) -> "TuneConfig":
-        if self.algorithm.kind in POPULATIONS:
+        if self.algorithm.is_population:
             name = f"algorithm `{self.algorithm.kind}`"
-            if self.scheduler.kind != "none":
+            if self.scheduler.stops_trials:
                 raise ValueError(
                     f"{name} needs scheduler `none`: it replaces trials itself; found {self.scheduler.kind}"
                 )

@@ -2,26 +2,10 @@
 
 from typing import TYPE_CHECKING, get_args
 
-from mtl_ray.config.balancing import (
-    BanditBalancingConfig,
-    FAMOBalancingConfig,
-    GradientToTargetBalancingConfig,
-    ScheduledBalancingConfig,
-)
-from mtl_ray.config.cold_start import ContentGateConfig
 from mtl_ray.config.data import ColdSplitConfig
-from mtl_ray.config.features import (
-    IdFeatureConfig,
-    ImageFeatureConfig,
-    SequenceFeatureConfig,
-    StatisticFeatureConfig,
-    TextFeatureConfig,
-    VectorFeatureConfig,
-    attributes_of,
-)
-from mtl_ray.config.model import CNNEncoderConfig, SharedBottomConfig, TransformerEncoderConfig
+from mtl_ray.config.features import IdFeatureConfig, SequenceFeatureConfig, attributes_of
 from mtl_ray.config.promotion import PromotionConfig
-from mtl_ray.config.tasks import DOT_KINDS, RankingTaskConfig, metric_names
+from mtl_ray.config.tasks import directed_metrics, kinds_where
 
 if TYPE_CHECKING:
     from mtl_ray.config.experiment import Experiment
@@ -34,11 +18,10 @@ def check_experiment(experiment: "Experiment") -> None:
     check_keys(experiment)
     check_names(experiment)
     check_labels(experiment)
-    check_statistics(experiment)
-    check_time(experiment)
+    check_features(experiment)
+    check_split(experiment)
     check_widths(experiment)
     check_chains(experiment)
-    check_encoders(experiment)
     check_ranking(experiment)
     check_cold_start(experiment)
     check_micro_batch(experiment)
@@ -92,32 +75,14 @@ def check_labels(experiment: "Experiment") -> None:
                 )
 
 
-def check_statistics(experiment: "Experiment") -> None:
-    """Forbid a statistic of a label that its task must predict without seeing it. Raises ValueError."""
+def check_features(experiment: "Experiment") -> None:
+    """Check each feature against the other sections. Raises ValueError."""
     for name, feature in experiment.features.items():
-        for task in experiment.tasks if isinstance(feature, StatisticFeatureConfig) else ():
-            if experiment.tasks[task].masked_input and experiment.column_of(task) == feature.of:
-                raise ValueError(
-                    f"features.{name}.of: `{feature.of}` is what tasks.{task} has to tell with it hidden, and its "
-                    "statistics would tell it; expected another column"
-                )
+        feature.check(name, experiment)
 
 
-def check_time(experiment: "Experiment") -> None:
-    """Require a time column and an embedded item wherever a history or a split needs them. Raises ValueError."""
-    for name, feature in experiment.features.items():
-        if not isinstance(feature, SequenceFeatureConfig):
-            continue
-        if feature.of != experiment.item:
-            raise ValueError(
-                f"features.{name}.of: expected the item's id feature `{experiment.item}`; found `{feature.of}`"
-            )
-        if not experiment.features[experiment.item].embed:  # pyright: ignore[reportAttributeAccessIssue]
-            raise ValueError(f"features.{name}: a history needs features.{experiment.item}.embed")
-        if experiment.data.time is None:
-            raise ValueError(f"features.{name}: a history needs `data.time`, the log's time column")
-        if feature.known == "all" and experiment.data.split.kind == "time":
-            raise ValueError(f"features.{name}.known: `all` does not go with the time split, it would see the future")
+def check_split(experiment: "Experiment") -> None:
+    """Require a time column for a split that asks what is earlier. Raises ValueError."""
     split = experiment.data.split
     first = isinstance(split, ColdSplitConfig) and (split.shown_users or split.shown_items or split.evaluated_after)
     if (split.kind == "time" or first) and experiment.data.time is None:
@@ -126,20 +91,19 @@ def check_time(experiment: "Experiment") -> None:
 
 def check_widths(experiment: "Experiment") -> None:
     """Require vectors of one width for interactions that multiply or add them. Raises ValueError."""
-    width, kind = experiment.model.embedding_dim, experiment.model.interaction.kind
-    if kind in ("concat", "dcn_v2"):
+    width, interaction = experiment.model.embedding_dim, experiment.model.interaction
+    kind = interaction.kind
+    if not interaction.needs_one_width:
         return
-    if kind == "dot" and not any(t.kind in DOT_KINDS and not t.masked_input for t in experiment.tasks.values()):
+    fitting = (task for task in experiment.tasks.values() if task.has_one_output and not task.masked_input)
+    if interaction.adds_dot_product and not any(fitting):
+        expected = ", ".join(kinds_where("has_one_output"))
         raise ValueError(
-            f"model.interaction: `dot` needs a task of kind {', '.join(DOT_KINDS)} that sees all inputs; found none"
+            f"model.interaction: `{kind}` needs a task of kind {expected} that sees all inputs; found none"
         )
     for name, feature in experiment.features.items():
-        if isinstance(feature, IdFeatureConfig) and not feature.embed:
-            continue
-        found = feature.dim or width
-        if isinstance(feature, VectorFeatureConfig):
-            found = [feature.size, *(feature.encoder.hidden if feature.encoder else ())][-1]
-        if found != width:
+        found = feature.width(width)
+        if feature.is_input and found != width:
             raise ValueError(f"features.{name}: model.interaction `{kind}` needs the width {width}; found {found}")
 
 
@@ -148,56 +112,21 @@ def check_chains(experiment: "Experiment") -> None:
     for name, task in experiment.tasks.items():
         seen = [name]
         while (before := experiment.tasks[seen[-1]].after) is not None:
-            if before in seen or before not in experiment.tasks or experiment.tasks[before].kind != "binary":
+            if before in seen or before not in experiment.tasks or not experiment.tasks[before].is_probability:
                 raise ValueError(
                     f"tasks.{seen[-1]}.after: expected a binary task that comes before it; found `{before}`"
                 )
             seen.append(before)
-        if task.after and (task.kind != "binary" or task.where or task.masked_input):
+        if task.after and (not task.is_probability or task.where or task.masked_input):
             raise ValueError(
                 f"tasks.{name}.after: expected a binary task whose label is defined on all rows, without `where` "
                 f"and `masked_input`; found kind {task.kind}"
             )
 
 
-def check_encoders(experiment: "Experiment") -> None:
-    """Check encoders against the model they feed. Raises ValueError."""
-    for name, feature in experiment.features.items():
-        if not isinstance(feature, ImageFeatureConfig | TextFeatureConfig | SequenceFeatureConfig):
-            continue
-        encoder = feature.encoder
-        if isinstance(encoder, CNNEncoderConfig) and encoder.shared_layers is not None:
-            path = f"features.{name}.encoder.shared_layers"
-            if not isinstance(feature, ImageFeatureConfig) or encoder.shared_layers >= len(encoder.channels):
-                raise ValueError(f"{path}: expected fewer layers than an image's encoder has")
-            model = experiment.model
-            if not isinstance(model, SharedBottomConfig) or (model.encoder.hidden and model.shared_layers != 0):
-                raise ValueError(
-                    f"{path}: needs model.kind `shared_bottom` with model.shared_layers 0 (or no encoder layers), "
-                    "since nothing above the layers of each task can be shared"
-                )
-            if model.interaction.kind == "dot":
-                raise ValueError(f"{path}: does not go with model.interaction `dot`")
-        if isinstance(encoder, TransformerEncoderConfig):
-            width = feature.dim or experiment.model.embedding_dim
-            if isinstance(feature, SequenceFeatureConfig):
-                width = experiment.features[feature.of].dim or experiment.model.embedding_dim
-            if width % encoder.heads:
-                raise ValueError(f"features.{name}.encoder.heads: expected a divisor of the width {width}")
-
-
 def check_balancing(experiment: "Experiment") -> None:
     """Require the tasks that balancing names to exist. Raises ValueError."""
-    match experiment.balancing:
-        case GradientToTargetBalancingConfig(target=target):
-            named = {"target": (target,)}
-        case BanditBalancingConfig(targets=targets):
-            named = {"targets": targets}
-        case ScheduledBalancingConfig(weights=weights):
-            named = {"weights": tuple(weights)}
-        case _:
-            return
-    for key, names in named.items():
+    for key, names in experiment.balancing.named_tasks.items():
         for name in names:
             if name not in experiment.tasks:
                 raise ValueError(
@@ -220,35 +149,33 @@ def check_early_stopping(experiment: "Experiment") -> None:
 
 def check_ranking(experiment: "Experiment") -> None:
     """Check what a ranking task needs and what it does not go with. Raises ValueError."""
-    ranking = [name for name, task in experiment.tasks.items() if isinstance(task, RankingTaskConfig)]
+    ranking = [name for name, task in experiment.tasks.items() if task.compares_rows]
     if not ranking:
         return
     first, balancing = ranking[0], experiment.balancing
-    read = [(n, f) for n, f in experiment.features.items() if not isinstance(f, IdFeatureConfig) or f.embed]
+    read = [(n, f) for n, f in experiment.features.items() if f.is_input]
     for entity in ("user", "item"):
         if not any(feature.entity == entity for _, feature in read):
             raise ValueError(f"tasks.{first}: a ranking task needs an input of the {entity}; found none")
     for name, feature in read:
-        if isinstance(feature, SequenceFeatureConfig) and feature.encoder.kind == "attention":
+        if isinstance(feature, SequenceFeatureConfig) and feature.encoder.reads_item:
             raise ValueError(
-                f"features.{name}.encoder: `attention` reads the row's item, of which the user's vector of the "
-                f"ranking task tasks.{first} must not know; choose another encoder"
+                f"features.{name}.encoder: `{feature.encoder.kind}` reads the row's item, of which the user's vector "
+                f"of the ranking task tasks.{first} must not know; choose another encoder"
             )
-    space = {"graddrop": "representation", "db_mtl": "parameters"}.get(
-        balancing.kind, getattr(balancing, "space", None)
-    )
-    if space == "representation" or (space and experiment.model.kind == "stem"):
+    space = balancing.gradient_space
+    if space == "representation" or (space and experiment.model.has_private_and_shared_tables):
         raise ValueError(
             f"balancing.kind: `{balancing.kind}` compares gradients on what tasks share, and the two towers of "
             f"tasks.{first} (ranking) share embedding tables alone, under `stem` none; expected a method by loss "
             "values, or balancing.space `parameters` under another architecture"
         )
-    if isinstance(balancing, BanditBalancingConfig) and set(ranking) & set(balancing.targets):
+    if set(ranking) & set(balancing.rewarding_tasks):
         raise ValueError("balancing.targets: a ranking task has no loss on validation rows; name other tasks")
-    if isinstance(balancing, FAMOBalancingConfig) and balancing.sample < 1:
+    if balancing.sampled_share < 1:
         raise ValueError(
             f"balancing.sample: the loss of tasks.{first} (ranking) depends on all rows of the batch; expected 1, "
-            f"found {balancing.sample}"
+            f"found {balancing.sampled_share}"
         )
     metric = experiment.training.early_stopping.metric if experiment.training.early_stopping else ""
     alone = len(ranking) == len(experiment.tasks)
@@ -266,24 +193,24 @@ def check_cold_start(experiment: "Experiment") -> None:
     for name, feature in ids.items():
         if feature.cold_start is None:
             continue
-        entity, kind = feature.entity, feature.cold_start.kind
+        entity, cold_start, kind = feature.entity, feature.cold_start, feature.cold_start.kind
         attributes = attributes_of(experiment.features, entity)
         if not feature.embed or not attributes:
             found = f"{', '.join(attributes) or 'none'} and embed: {feature.embed}"
             raise ValueError(f"features.{name}.cold_start: needs `embed` and {entity} attributes; found {found}")
         masking = experiment.training.masking
         rates = masking.user if entity == "user" else masking.item
-        if kind in ("content_gate", "clcrec") and not rates.id and not rates.new:
+        if cold_start.needs_hidden_ids and not rates.id and not rates.new:
             raise ValueError(
                 f"features.{name}.cold_start: `{kind}` is taught what attributes alone mean by rows with a hidden "
                 f"id; set training.masking.{entity}.new or .id above 0"
             )
-        for other in (n for n, f in ids.items() if kind == "mwuf" and not f.embed):
+        for other in (n for n, f in ids.items() if cold_start.needs_other_id and not f.embed):
             raise ValueError(
                 f"features.{name}.cold_start: `{kind}` reads the embeddings of those who have interacted; expected "
                 f"features.{other}.embed true, found false"
             )
-        for task in (n for n, t in experiment.tasks.items() if t.kind == "ranking" and kind == "meta_embedding"):
+        for task in (n for n, t in experiment.tasks.items() if t.compares_rows and cold_start.needs_row_losses):
             raise ValueError(
                 f"features.{name}.cold_start: `{kind}` takes steps on the loss of a single row, and that of "
                 f"tasks.{task} (ranking) is of the whole batch; choose another kind"
@@ -297,15 +224,16 @@ def check_compression(experiment: "Experiment") -> None:
     for name in compressed:
         if not ids[name].embed:
             raise ValueError(f"features.{name}.compression: the id is no input; expected `embed` true, found false")
-        if any(feature.cold_start and feature.cold_start.kind == "mwuf" for feature in ids.values()):
-            raise ValueError(f"features.{name}.compression: `mwuf` reads a row of its own for each id; leave one out")
+        for cold_start in (f.cold_start for f in ids.values() if f.cold_start and f.cold_start.needs_row_per_id):
+            raise ValueError(
+                f"features.{name}.compression: `{cold_start.kind}` reads a row of its own for each id; leave one out"
+            )
 
 
 def check_compile(experiment: "Experiment") -> None:
     """Forbid compilation under balancing methods that compare gradients inside the network. Raises ValueError."""
     balancing = experiment.balancing
-    inside = hasattr(balancing, "space") or balancing.kind in ("graddrop", "db_mtl", "bandit")
-    if experiment.training.compile and inside:
+    if experiment.training.compile and balancing.reads_gradients:
         raise ValueError(
             f"training.compile: balancing.kind `{balancing.kind}` compares gradients inside of the network; choose a "
             "method by loss values, or compile: false"
@@ -317,8 +245,8 @@ def check_micro_batch(experiment: "Experiment") -> None:
     if experiment.training.micro_batch is None:
         return
     ids = {n: f for n, f in experiment.features.items() if isinstance(f, IdFeatureConfig) and f.cold_start}
-    found = [f"tasks.{n}" for n, task in experiment.tasks.items() if isinstance(task, RankingTaskConfig)]
-    found += [f"features.{n}.cold_start" for n, f in ids.items() if not isinstance(f.cold_start, ContentGateConfig)]
+    found = [f"tasks.{n}" for n, task in experiment.tasks.items() if task.compares_rows]
+    found += [f"features.{n}.cold_start" for n, f in ids.items() if f.cold_start and f.cold_start.compares_rows]
     if found:
         raise ValueError(f"training.micro_batch: {found[0]} compares rows of the whole batch; leave one of them out")
 
@@ -340,11 +268,11 @@ def check_promotion(experiment: "Experiment") -> None:
             task, _, rest = metric.partition("/")
             name, _, segment = rest.partition("/")
             spec = experiment.tasks.get(task)
-            known = () if spec is None else metric_names(spec)
-            if name not in known or name == "ratio" or segment not in ("", *segments) or (segment and key == "guards"):
+            known = () if spec is None else directed_metrics(spec)
+            if name not in known or segment not in ("", *segments) or (segment and key == "guards"):
                 expected = "TASK/METRIC[/SEGMENT]" if key == "metric" else "TASK/METRIC"
                 of = (
-                    f"a metric of tasks.{task} ({', '.join(m for m in known if m != 'ratio')})"
+                    f"a metric of tasks.{task} ({', '.join(known)})"
                     if spec
                     else (f"a task of this file ({', '.join(experiment.tasks)})")
                 )

@@ -33,9 +33,8 @@ from mtl_ray.data.preparation.passes import (
 )
 from mtl_ray.data.preparation.quality_report import count_staged, quality_report, refuse_bad
 from mtl_ray.data.preparation.side_tables import raw_columns, side_tables
-from mtl_ray.data.preparation.split import Cuts, needs_first
+from mtl_ray.data.preparation.split import needs_first
 from mtl_ray.data.preparation.stage import Stage
-from mtl_ray.data.preparation.target_statistics import TargetStatistics
 from mtl_ray.data.preparation.write import Writer
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.errors import InputError
@@ -99,13 +98,13 @@ def _write_dataset(
     pieces = stage_pieces(Stage(experiment, columns, num_partitions, aside), raw, map_pieces)
     staged = count_staged(experiment, pieces, aside, target)
 
-    times, borders = find_cuts(experiment, pieces, aside, num_partitions, map_pieces)
+    cuts = find_cuts(experiment, pieces, aside, num_partitions, map_pieces)
     partitions = [number for number in range(num_partitions) if (aside / f"staging/{number:05d}").exists()]
-    load = Loader(experiment, aside, users, items, Cuts(times))
+    load = Loader(experiment, aside, users, items, cuts)
     if needs_first(experiment):
-        load = replace(load, cuts=Cuts(first=first_of_items(load, partitions, map_pieces)))
+        load = replace(load, cuts=replace(cuts, first=first_of_items(load, partitions, map_pieces)))
     echo(f"fitting on {staged['rows'] - staged['bad']:,} rows")
-    total = reduce(add, map_pieces(FitPartition(load, borders), partitions))
+    total = reduce(add, map_pieces(FitPartition(load), partitions))
     quality = quality_report(experiment, staged, total, mended)
     refuse_bad(experiment, quality, aside, target)
 
@@ -114,8 +113,9 @@ def _write_dataset(
     known = vocabularies(experiment, total)
     rows = np.stack(total.num_rows)
     offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
-    statistics = TargetStatistics(total.tallies, borders)
-    writer = Writer(Encoder(experiment, schema, known), supports(experiment, total), aside, statistics, offsets)
+    encoder = Encoder(experiment, schema, known)
+    statistics = {name: total.features[name] for name, kind in encoder.kinds.items() if kind.out_of_fold}
+    writer = Writer(encoder, supports(experiment, total), aside, statistics, offsets)
     digests = list(map_pieces(WritePartition(load, writer, partitions), range(len(partitions))))
     schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
     write_vocabularies(aside, known)

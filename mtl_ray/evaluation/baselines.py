@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.tasks import RANKED, is_order_metric
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.loader import Batch, read_directly, to_batch
 from mtl_ray.evaluation.evaluate import segment_metrics
+from mtl_ray.evaluation.metrics import metric_of_key
 from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, SplitName, label_column
-from mtl_ray.tasks.heads import TaskHead, build_task
+from mtl_ray.tasks.base import TaskHead, build_task
 
 SHRINKAGE = {"item_mean": 25.0, "user_mean": 10.0}
 """Labels at the constant that an entity's mean starts from (Koren 2010, "Factor in the neighbors", section 2.1)."""
@@ -36,7 +36,7 @@ def evaluate_baselines(experiment: Experiment, prepared: Prepared, split: SplitN
     tasks = {
         name: build_task(task, prepared.schema.tasks[name])
         for name, task in experiment.tasks.items()
-        if task.kind in RANKED
+        if task.predicts_number
     }
     if not tasks or not prepared.schema.num_rows[split]:
         return {name: {} for name in BASELINES}
@@ -56,7 +56,11 @@ def evaluate_baselines(experiment: Experiment, prepared: Prepared, split: SplitN
     for baseline, key in keys.items():
         predictions = {name: fitted[baseline, name][rows[key].long()] for name in own}
         result[baseline] = segment_metrics(experiment, own, rows | predictions, split)
-    result["popularity"] = {key: value for key, value in result["popularity"].items() if is_order_metric(key)}
+    result["popularity"] = {
+        key: value
+        for key, value in result["popularity"].items()
+        if (metric := metric_of_key(key)) is not None and metric.reads_order_alone
+    }
     return {name: result[name] for name in BASELINES}
 
 

@@ -10,10 +10,10 @@ from mtl_ray.config import Experiment
 from mtl_ray.data.loader import Batch, Shard, to_device
 from mtl_ray.distributed import gather_rows, rank, sum_over_ranks, world_size
 from mtl_ray.evaluation.losses import mean_losses
-from mtl_ray.evaluation.metrics import evaluate_task, segment_masks
+from mtl_ray.evaluation.segments import evaluate_task, segment_masks
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, label_column, segments
-from mtl_ray.tasks.heads import TaskHead
+from mtl_ray.tasks.base import TaskHead
 
 
 @torch.no_grad()

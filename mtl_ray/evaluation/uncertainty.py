@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl_ray.config.tasks import RANKED, TaskConfig, first_metric
-from mtl_ray.evaluation.metrics import compute
+from mtl_ray.config.tasks import TaskConfig, first_metric
+from mtl_ray.evaluation.segments import compute
 from mtl_ray.evaluation.significance import jackknife_interval
 from mtl_ray.schema import USER_KEY, label_column, segment_key
-from mtl_ray.tasks.heads import TaskHead
+from mtl_ray.tasks.base import TaskHead
 
 GROUPS, FEWEST = 20, 5
 """Groups of users for an interval, and the number of users below which there is none."""
@@ -76,7 +76,7 @@ def calibration(tasks: Mapping[str, TaskHead], rows: Mapping[str, Tensor]) -> di
     """By task whose prediction estimates its label, groups of about equally many rows in the order of predictions."""
     found = {}
     for name, task in tasks.items():
-        if task.spec.kind not in RANKED or task.spec.kind == "ranking":
+        if not task.spec.estimates_label:
             continue
         label = rows[label_column(name)]
         mask = task.labelled(label)

@@ -12,7 +12,7 @@ from mtl_ray.data.loader import Batch, read_directly, to_batch
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.baselines import evaluate_baselines
 from mtl_ray.evaluation.evaluate import by_row, evaluated, metrics_of
-from mtl_ray.evaluation.metrics import segment_masks
+from mtl_ray.evaluation.segments import segment_masks
 from mtl_ray.evaluation.uncertainty import Bin, calibration, intervals
 from mtl_ray.inference.batch import IN_PROCESS_ROWS
 from mtl_ray.models import MultiTaskModel, checkpoint

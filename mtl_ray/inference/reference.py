@@ -8,31 +8,19 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.stats import chi2, norm
 from torch import Tensor
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.base import Section
-from mtl_ray.config.features import (
-    CategoricalFeatureConfig,
-    FeatureConfig,
-    IdFeatureConfig,
-    MultiCategoricalFeatureConfig,
-    NumericFeatureConfig,
-    SequenceFeatureConfig,
-    TextFeatureConfig,
-)
-from mtl_ray.schema import ITEM_SUPPORT, NULL, PADDING, UNKNOWN, USER_SUPPORT, SplitName
+from mtl_ray.features.base import feature_kinds
+from mtl_ray.schema import SplitName
 
 REFERENCE = "reference.json"
 """The file in a checkpoint folder."""
 
 BINS, LARGEST = 10, 20
 """Bins of equal reference counts for a number, and the most frequent values that have a bin each."""
-
-NO_VALUE, NOT_SEEN = np.nan, np.inf
-"""What stands for null and for a value that training did not see, among the numbers of `values_of`."""
 
 
 class Distribution(Section):
@@ -106,7 +94,7 @@ def values_of(
 
     Of (n, C) probabilities the likeliest class.
     """
-    values = {name: _inputs(experiment, name, batch) for name in experiment.features}
+    values = {name: kind.observed(batch) for name, kind in feature_kinds(experiment).items()}
     for task, found in predictions.items():
         values[f"predicted_{task}"] = (found if found.ndim == 1 else found.argmax(1)).astype(float)
     return values
@@ -116,46 +104,11 @@ def reference_of(
     experiment: Experiment, batch: Mapping[str, Tensor], predictions: Mapping[str, np.ndarray], split: SplitName
 ) -> Reference:
     """The reference that encoded rows of a split and their predictions make."""
-    categories = {name for name, feature in experiment.features.items() if _is_category(feature)}
+    categories = {name for name, kind in feature_kinds(experiment).items() if kind.is_category}
     categories |= {f"predicted_{task}" for task, found in predictions.items() if found.ndim == 2}
     values = values_of(experiment, batch, predictions)
     distributions = {name: distribution_of(v, categories=name in categories) for name, v in values.items()}
     return Reference(split=split, num_rows=len(next(iter(batch.values()))), distributions=distributions)
-
-
-def _inputs(experiment: Experiment, name: str, batch: Mapping[str, Tensor]) -> np.ndarray:
-    """(n,) float64 values of an input, with `NO_VALUE` and `NOT_SEEN`.
-
-    Of an id the number of its training rows; of a list all its entries, an empty one being a null; of a vector its
-    norm; of a statistic its mean.
-    """
-    feature, encoded = experiment.features[name], batch[name]
-    if isinstance(feature, IdFeatureConfig):
-        support = batch[USER_SUPPORT if name == experiment.user else ITEM_SUPPORT].double()
-        return _marked(support.numpy(), encoded.numpy())
-    if _is_category(feature):
-        rows = encoded.numpy()
-        if rows.ndim == 2:
-            rows = np.where((rows == PADDING).all(1, keepdims=True) & (np.arange(rows.shape[1]) == 0), NULL, rows)
-            rows = rows[rows != PADDING]
-        return _marked(rows.astype(float), rows)
-    numbers = encoded.double()
-    if numbers.ndim == 2:
-        numbers = numbers[:, 0] if feature.kind == "statistic" else torch.linalg.vector_norm(numbers, dim=1)
-    return numbers.numpy()
-
-
-def _is_category(feature: FeatureConfig) -> bool:
-    """Whether an encoded input holds rows of an embedding table."""
-    if isinstance(feature, NumericFeatureConfig):
-        return feature.buckets is not None
-    return isinstance(
-        feature, CategoricalFeatureConfig | MultiCategoricalFeatureConfig | TextFeatureConfig | SequenceFeatureConfig
-    )
-
-
-def _marked(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return np.where(rows == NULL, NO_VALUE, np.where(rows == UNKNOWN, NOT_SEEN, values))
 
 
 def stability_index(reference: Distribution, found: Distribution) -> tuple[float, float]:

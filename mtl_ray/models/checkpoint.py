@@ -1,4 +1,4 @@
-"""A folder that rebuilds its model with nothing else at hand.
+"""Checkpoints: folders from which a model can be rebuilt without anything else.
 
 `experiment.json`, `schema.json`, `model.safetensors`, `trainer.pt` (optimizer, scheduler, balancer, position), and
 `vocabulary.parquet`, which `prepare` made. No file is a pickle: `trainer.pt` is read with `weights_only=True`.
@@ -20,25 +20,25 @@ from mtl_ray.schema import Schema
 WEIGHTS, TRAINER = "model.safetensors", "trainer.pt"
 
 SCORE = "score"
-"""Reported metric by which Ray keeps the best checkpoint: the early-stopping metric, larger is better; without early
-stopping the number of the epoch, so that the last one is kept."""
+"""Reported metric by which Ray keeps the best checkpoint: the early-stopping metric, larger is better. Without early
+stopping it is the number of the epoch, so that the last checkpoint is kept."""
 
 WITHIN_EPOCH = -1e30
-"""Score of a checkpoint written within an epoch: it is there to resume from, never the best."""
+"""Score of a checkpoint written within an epoch: one to resume from, never the best."""
 
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """What a checkpoint holds for evaluation and scoring."""
+    """The parts of a checkpoint that evaluation and scoring need."""
 
     experiment: Experiment
     schema: Schema
     model: MultiTaskModel
-    """In evaluation mode, on the CPU."""
+    """The model in evaluation mode, on the CPU."""
 
 
 def save(folder: Path, experiment: Experiment, schema: Schema, model: MultiTaskModel, trainer: dict[str, Any]) -> None:
-    """Write a checkpoint; the weights come last, so that a folder without them is known to be incomplete."""
+    """Write a checkpoint; the weights come last, so that a folder without them is recognised as incomplete."""
     folder.mkdir(parents=True, exist_ok=True)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
     (folder / "experiment.json").write_text(json.dumps(tree, indent=2))
@@ -63,7 +63,7 @@ def load(folder: Path) -> LoadedCheckpoint:
 
 
 def load_trainer(folder: Path) -> dict[str, Any]:
-    """State of the trainer when the checkpoint was written. Raises InputError if `folder` does not hold it."""
+    """Return the state of the trainer when the checkpoint was written. Raises InputError if it is missing."""
     if not (folder / TRAINER).is_file():
         raise InputError(f"{folder}: expected a checkpoint folder to continue from; {TRAINER} is missing")
     return torch.load(folder / TRAINER, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""The network by torch.compile."""
+"""Compilation of the network by torch.compile."""
 
 import warnings
 
@@ -10,13 +10,13 @@ from mtl_ray.models.model import MultiTaskModel
 
 
 def compile_network(model: MultiTaskModel, device: torch.device) -> bool:
-    """Let torch.compile fuse what is between the features' vectors and the outputs, at the first pass.
+    """Compile the network between the features' vectors and the outputs; it happens at the first pass.
 
-    Names of parameters stay as they are. Rows of a batch may be of any number. Under
-    `torch.compiler.set_stance("force_eager")` the model is as it was.
+    Names of parameters stay as they are, and a batch may have any number of rows. Under
+    `torch.compiler.set_stance("force_eager")` the model runs uncompiled.
 
     Returns:
-        Whether it does; a warning says why not.
+        Whether the network is compiled; if there is no working compiler, a warning says why.
     """
     if model.network is None:
         return False

@@ -7,15 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.cost import Complexity
-from mtl_ray.config.features import (
-    ImageFeatureConfig,
-    MultiCategoricalFeatureConfig,
-    SequenceFeatureConfig,
-    StatisticFeatureConfig,
-    TextFeatureConfig,
-    VectorFeatureConfig,
-)
-from mtl_ray.config.tasks import MulticlassTaskConfig, MultilabelTaskConfig
+from mtl_ray.features.base import feature_kinds
 from mtl_ray.models.model import MultiTaskModel
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
@@ -34,7 +26,8 @@ def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
     size = -(-training.batch_size // training.fewest_workers)
     with torch.device("meta"):
         model = MultiTaskModel(experiment, schema).to(dtype)
-        batch = _batch(experiment, schema, size, dtype)
+        batch = input_zeros(experiment, schema, size, dtype)
+        batch |= {label_column(name): task.label_zeros(size, dtype) for name, task in model.tasks.items()}
         counter, kept, rows = FlopCounterMode(display=False), _Kept(model), _RowsRead(model)
         with torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor):
             with counter:
@@ -103,35 +96,9 @@ def _storage(tensor: Tensor) -> int:
 
 
 def input_zeros(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Encoded columns that a model reads, of `size` rows, in shape and type alone."""
+    """Return the encoded columns that a model reads, zero in `size` rows."""
     batch = {name: torch.zeros(size, dtype=torch.int32) for name in (USER_SUPPORT, ITEM_SUPPORT)}
-    for name, feature in experiment.features.items():
-        match feature:
-            case VectorFeatureConfig() | ImageFeatureConfig():
-                batch[name] = torch.zeros(size, feature.size, dtype=dtype)
-            case SequenceFeatureConfig() | MultiCategoricalFeatureConfig() | TextFeatureConfig():
-                batch[name] = torch.zeros(size, feature.max_length, dtype=torch.int32)
-                if isinstance(feature, SequenceFeatureConfig) and feature.values:
-                    batch[f"{name}.values"] = torch.zeros(size, feature.max_length, dtype=dtype)
-            case StatisticFeatureConfig():
-                batch[name] = torch.zeros(size, 2, dtype=dtype)
-            case _ if schema.features[name].num_embeddings is None:
-                batch[name] = torch.zeros(size, dtype=dtype)
-            case _:
-                batch[name] = torch.zeros(size, dtype=torch.int32)
-    return batch
-
-
-def _batch(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Encoded columns and labels, likewise."""
-    batch = input_zeros(experiment, schema, size, dtype)
-    for name, task in experiment.tasks.items():
-        match task:
-            case MulticlassTaskConfig():
-                batch[label_column(name)] = torch.zeros(size, dtype=torch.int32)
-            case MultilabelTaskConfig():
-                shape = (size, len(schema.tasks[name].classes))
-                batch[label_column(name)] = torch.zeros(shape, dtype=torch.int8)
-            case _:
-                batch[label_column(name)] = torch.zeros(size, dtype=dtype)
+    for feature, kind in feature_kinds(experiment).items():
+        for name, column in kind.encoded_columns(schema.features[feature]).items():
+            batch[name] = torch.zeros(size, *column.shape, dtype=torch.int32 if column.dtype == "int32" else dtype)
     return batch

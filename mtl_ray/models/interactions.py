@@ -1,15 +1,16 @@
-"""How the features' vectors meet before the trunk."""
+"""Interactions of the features' vectors before the trunk."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config.model import DCNv2Config, DLRMDotConfig, FMConfig, InteractionConfig
+from mtl_ray.config.base import implementation_of
+from mtl_ray.config.model import DCNv2Config, InteractionConfig
 
 
 class Concatenation(nn.Module):
-    """All vectors and plain numbers side by side."""
+    """All vectors and plain numbers side by side; `width` is the width of the output."""
 
     def __init__(
         self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: InteractionConfig
@@ -18,13 +19,16 @@ class Concatenation(nn.Module):
         self.width = sum(dims.values()) + num_scalars
 
     def forward(self, vectors: Mapping[str, Tensor], scalars: Tensor) -> Tensor:
-        """Vectors (B, dim) by feature and (B, num_scalars) to (B, width)."""
+        """Return (B, width) from vectors (B, dim) by feature and (B, num_scalars)."""
         return torch.cat([*vectors.values(), scalars], 1)
 
 
 class FactorisationMachine(Concatenation):
-    """`Concatenation` and ((sum_i v_i)^2 - sum_i v_i^2) / 2, whose sum over coordinates is the pairwise term of a
-    factorisation machine (Rendle 2010); kept as a vector for the trunk, as in neural FM (He and Chua 2017)."""
+    """`Concatenation` and ((sum_i v_i)^2 - sum_i v_i^2) / 2.
+
+    The sum of that vector over its coordinates is the pairwise term of a factorisation machine (Rendle 2010); the trunk
+    reads the vector itself, as in neural FM (He and Chua 2017).
+    """
 
     def __init__(
         self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: InteractionConfig
@@ -39,8 +43,10 @@ class FactorisationMachine(Concatenation):
 
 
 class CrossNetwork(Concatenation):
-    """x_{l+1} = x_0 * (W_l x_l + b_l) + x_l over the concatenation x_0 (DCN-V2, Wang et al. 2021), before the trunk
-    (stacked)."""
+    """Cross layers x_{l+1} = x_0 * (W_l x_l + b_l) + x_l over the concatenation x_0 (DCN-V2, Wang et al. 2021).
+
+    The trunk reads their output (the stacked form).
+    """
 
     def __init__(self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: DCNv2Config) -> None:
         super().__init__(dims, num_scalars, numbers, settings)
@@ -54,8 +60,10 @@ class CrossNetwork(Concatenation):
 
 
 class PairwiseDots(nn.Module):
-    """DLRM (Naumov et al. 2019): the numbers go through a bottom layer to one more vector; that vector and the dot
-    products of all pairs of vectors are the output. Without any number there is no bottom layer."""
+    """Dot products of all pairs of vectors, and a vector made from the numbers (DLRM, Naumov et al. 2019).
+
+    A bottom layer turns the numbers into one more vector. Without any number there is no bottom layer.
+    """
 
     def __init__(
         self, dims: Mapping[str, int], num_scalars: int, numbers: set[str], settings: InteractionConfig
@@ -70,7 +78,7 @@ class PairwiseDots(nn.Module):
         self.register_buffer("pairs", torch.tril_indices(count, count, -1), persistent=False)
 
     def forward(self, vectors: Mapping[str, Tensor], scalars: Tensor) -> Tensor:
-        """Vectors (B, dim) by feature and (B, num_scalars) to (B, width)."""
+        """Return (B, width) from vectors (B, dim) by feature and (B, num_scalars)."""
         parts = [vector for name, vector in vectors.items() if name not in self.numbers]
         dense = []
         if self.bottom is not None:
@@ -83,7 +91,7 @@ class PairwiseDots(nn.Module):
 def build_interaction(
     settings: InteractionConfig, dims: Mapping[str, int], num_scalars: int, numbers: set[str]
 ) -> Concatenation | PairwiseDots:
-    """The interaction that the experiment names; its `width` is that of its output.
+    """Build the interaction that the experiment names.
 
     Args:
         settings: kind and sizes.
@@ -91,5 +99,4 @@ def build_interaction(
         num_scalars: plain numbers beside the vectors.
         numbers: features whose vector comes from a number.
     """
-    kinds = {FMConfig: FactorisationMachine, DCNv2Config: CrossNetwork, DLRMDotConfig: PairwiseDots}
-    return kinds.get(type(settings), Concatenation)(dims, num_scalars, numbers, settings)  # pyright: ignore
+    return implementation_of(settings)(dims, num_scalars, numbers, settings)

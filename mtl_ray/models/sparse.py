@@ -4,6 +4,6 @@ from torch import nn
 
 
 def sparse_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Weights of the tables that are trained row by row, by name."""
+    """Return the weights of the tables that are trained row by row, by name."""
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and m.sparse}
     return {name: p for name, p in model.named_parameters() if id(p) in tables}

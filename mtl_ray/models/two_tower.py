@@ -11,13 +11,13 @@ from mtl_ray.models.embedding import FeatureEmbeddings
 from mtl_ray.nn.containers import ModuleDict
 from mtl_ray.nn.mlp import MLP
 from mtl_ray.schema import ITEM_SUPPORT
-from mtl_ray.tasks.heads import UserItemVectors
+from mtl_ray.tasks.base import UserItemVectors
 
 
 class TwoTowers(nn.Module):
     """A tower over the user's vectors and one over the item's (Covington et al. 2016; Yi et al. 2019).
 
-    Features of the context are on neither side: a user has one vector for all items, an item one for all users. The
+    Features of the context are on neither side: a user has one vector for all items, and an item one for all users. The
     towers have the layers of `model.tower`.
     """
 
@@ -31,7 +31,7 @@ class TwoTowers(nn.Module):
             self.towers[side] = nn.Sequential(tower, nn.Linear(tower.out_features, spec.dim))
 
     def forward(self, vectors: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> UserItemVectors:
-        """The towers' outputs (B, dim), from the features' vectors (B, ...), and which item each row has."""
+        """Return the towers' outputs (B, dim), from the features' vectors (B, ...), with the item of each row."""
         user, item = (
             self.towers[side](torch.cat([vectors[n] for n in names], 1)) for side, names in self.sides.items()
         )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config.features import CompressionConfig, FeatureConfig
+from mtl_ray.config.features import CompressionConfig
 from mtl_ray.config.training import TrainingConfig
 from mtl_ray.schema import FIRST, PADDING
 
@@ -93,10 +93,9 @@ class CompressedTable(nn.Module):
 
 
 def build_table(
-    feature: FeatureConfig, num_embeddings: int, dim: int, training: TrainingConfig
+    num_embeddings: int, dim: int, training: TrainingConfig, compression: CompressionConfig | None = None
 ) -> nn.Embedding | CompressedTable:
-    """The vectors of width `dim` of a feature with so many values, the reserved ones included."""
-    spec = getattr(feature, "compression", None)
-    if spec is None:
+    """Make the table for so many values, the reserved ones included, with vectors of width `dim`."""
+    if compression is None:
         return new_table(num_embeddings, dim, sparse=training.is_sparse(num_embeddings))
-    return CompressedTable(num_embeddings, dim, spec, sparse=training.is_sparse(FIRST + spec.rows))
+    return CompressedTable(num_embeddings, dim, compression, sparse=training.is_sparse(FIRST + compression.rows))

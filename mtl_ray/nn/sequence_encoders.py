@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor, nn
 
+from mtl_ray.config.base import implementation_of
 from mtl_ray.config.model import (
     AttentionEncoderConfig,
     CNNEncoderConfig,
-    MeanPoolConfig,
     RNNEncoderConfig,
+    SequenceEncoderConfig,
     TransformerEncoderConfig,
 )
 
@@ -21,7 +22,7 @@ from mtl_ray.config.model import (
 class SequenceCNN(nn.Module):
     """Convolutions over positions, the largest value of each channel, a linear layer (Kim 2014)."""
 
-    def __init__(self, dim: int, settings: CNNEncoderConfig) -> None:
+    def __init__(self, dim: int, length: int, settings: CNNEncoderConfig) -> None:
         super().__init__()
         widths = [dim, *settings.channels]
         self.layers = nn.ModuleList(
@@ -40,7 +41,7 @@ class SequenceCNN(nn.Module):
 class SequenceRNN(nn.Module):
     """The state after the last entry of a GRU (Cho et al. 2014; as GRU4Rec) or LSTM."""
 
-    def __init__(self, dim: int, settings: RNNEncoderConfig) -> None:
+    def __init__(self, dim: int, length: int, settings: RNNEncoderConfig) -> None:
         super().__init__()
         cell = {"gru": nn.GRU, "lstm": nn.LSTM}[settings.cell]
         self.cell = cell(dim, settings.hidden, batch_first=True)
@@ -86,7 +87,7 @@ class SequenceTransformer(nn.Module):
 class TargetAttention(nn.Module):
     """sum_i a(k_i, q) k_i with a = MLP([k, q, k - q, k * q]), not normalised (DIN, Zhou et al. 2018)."""
 
-    def __init__(self, dim: int, settings: AttentionEncoderConfig) -> None:
+    def __init__(self, dim: int, length: int, settings: AttentionEncoderConfig) -> None:
         super().__init__()
         self.weight = nn.Sequential(nn.Linear(4 * dim, settings.hidden), nn.PReLU(), nn.Linear(settings.hidden, 1))
 
@@ -109,21 +110,10 @@ def last_of(states: Tensor, present: Tensor) -> Tensor:
     return states[torch.arange(states.shape[0], device=states.device), last]
 
 
-def build_sequence_encoder(
-    settings: MeanPoolConfig | CNNEncoderConfig | RNNEncoderConfig | TransformerEncoderConfig | AttentionEncoderConfig,
-    dim: int,
-    length: int,
-) -> nn.Module | None:
-    """An encoder called with entries (B, L, dim), `present` (B, L) bool and `query` (B, dim), the row's item; it
-    returns (B, dim). None for plain pooling."""
-    match settings:
-        case CNNEncoderConfig():
-            return SequenceCNN(dim, settings)
-        case RNNEncoderConfig():
-            return SequenceRNN(dim, settings)
-        case TransformerEncoderConfig():
-            return SequenceTransformer(dim, length, settings)
-        case AttentionEncoderConfig():
-            return TargetAttention(dim, settings)
-        case _:
-            return None
+def build_sequence_encoder(settings: SequenceEncoderConfig, dim: int, length: int) -> nn.Module | None:
+    """Build an encoder of a history or a text; None for plain pooling, which has no layers.
+
+    It is called with entries (B, L, dim), `present` (B, L) bool and `query` (B, dim), the row's item, and returns
+    (B, dim).
+    """
+    return implementation_of(settings)(dim, length, settings) if settings.implementation else None

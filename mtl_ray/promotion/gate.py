@@ -19,19 +19,17 @@ from mtl_ray.config import Experiment
 from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.tasks import first_metric, is_higher_better
 from mtl_ray.counter_rng import uniform_keys
-from mtl_ray.data.encoding import column
 from mtl_ray.errors import InputError
-from mtl_ray.evaluation.metrics import compute, segment_masks
+from mtl_ray.evaluation.metrics import metric_of
+from mtl_ray.evaluation.segments import compute, segment_masks
 from mtl_ray.evaluation.significance import bootstrap_bounds
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, segments
 from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.values.columns import raw_values
 from mtl_ray.values.keys import hash_keys, to_keys
 
 Metric = Callable[[Tensor, Tensor], float]
 """A metric of rows at positions (m,) that belong to the users (m,); NaN where it is not defined."""
-
-MEANS_OVER_USERS = ("ndcg", "recall")
-"""Metrics that are a mean of one value a user, which a resample need not compute again."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ def judge(candidate: Scorer, champion: Scorer, tables: Iterable[pa.Table], num_r
 
 
 def _users(experiment: Experiment, table: pa.Table) -> np.ndarray:
-    return hash_keys(to_keys(column(table, experiment, experiment.user))).view(np.int64)
+    return hash_keys(to_keys(raw_values(table, experiment.column_of(experiment.user)))).view(np.int64)
 
 
 def _scored(
@@ -260,6 +258,12 @@ def finding(
     return Finding(requirement, len(user), len(keys), champion, candidate, improvement, low, high, needed, decides)
 
 
+def is_mean_over_users(name: str) -> bool:
+    """Return whether a metric is a mean of one value per user, which a resample need not compute again."""
+    metric = metric_of(name)
+    return metric is not None and metric.is_mean_over_users
+
+
 def _improvement(
     requirement: Requirement, ours: Metric, theirs: Metric, user: Tensor, sign: int
 ) -> Callable[[np.ndarray], float]:
@@ -273,7 +277,7 @@ def _improvement(
         ends = sizes[drawn].cumsum(0)
         return order[torch.arange(len(copies)) - (ends - sizes[drawn] - starts[drawn])[copies]], copies
 
-    if requirement.metric.partition("@")[0] in MEANS_OVER_USERS:
+    if is_mean_over_users(requirement.metric):
         alone = [rows_of(torch.tensor([number])) for number in range(len(sizes))]
         by_user = torch.tensor([[metric(*each) for each in alone] for metric in (ours, theirs)])
 

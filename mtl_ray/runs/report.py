@@ -155,7 +155,7 @@ def _trained(report: HtmlReport, experiment: Experiment, prepared: Prepared, fac
                 name,
                 task.kind,
                 *(f"{schema.tasks[name].num_labels.get(split, 0):,}" for split in ("train", "test")),
-                "-" if task.kind in ("multiclass", "multilabel") else f"{schema.tasks[name].mean:.4g}",
+                f"{schema.tasks[name].mean:.4g}" if task.predicts_number else "-",
                 f"{weights[name]:.4g}",
             ]
             for name, task in experiment.tasks.items()

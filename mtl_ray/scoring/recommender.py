@@ -10,9 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from mtl_ray.config.features import SequenceFeatureConfig
-from mtl_ray.config.tasks import RANKED
-from mtl_ray.data.encoding import column
 from mtl_ray.data.item_catalog import ITEMS
 from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.errors import InputError
@@ -153,18 +150,14 @@ class Recommender:
         return np.lexsort((-whole.sum(1).numpy(), -scores)), scores
 
     def _excluded(self, user: pa.Table, seen: pa.Array | None) -> np.ndarray:
-        lists = [column(user, self.scorer.experiment, name) for name in self._histories()]
+        lists = [kind.raw(user) for kind in self.scorer.encoder.kinds.values() if kind.lists_items]
         keys = [to_keys(values.flatten()) for values in lists if is_lists(values.type)]
         everything = pa.concat_arrays([key.cast(pa.string()) for key in [*keys, *([] if seen is None else [seen])]])
         return np.flatnonzero(np.asarray(pc.is_in(self.keys, value_set=everything)))
 
-    def _histories(self) -> list[str]:
-        features = self.scorer.experiment.features.items()
-        return [name for name, feature in features if isinstance(feature, SequenceFeatureConfig)]
-
     def _task(self, task: str | None) -> str:
         tasks = self.scorer.experiment.tasks
-        rankable = [name for name, t in tasks.items() if t.kind in RANKED]
+        rankable = [name for name, t in tasks.items() if t.predicts_number]
         if task is None:
             task = next((name for name in rankable if not tasks[name].masked_input), None)
         if task not in rankable:

@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mtl_ray.config.features import SequenceFeatureConfig
-from mtl_ray.data.encoding import Encoder, column
+from mtl_ray.data.encoding import Encoder
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT
@@ -42,11 +41,8 @@ class Scorer:
     def input_columns(self) -> list[str]:
         """Raw columns that are read, the two ids first; histories are lists of item ids."""
         names = [self.experiment.column_of(self.experiment.user), self.experiment.column_of(self.experiment.item)]
-        for name, feature in self.experiment.features.items():
-            if isinstance(feature, SequenceFeatureConfig):
-                names += [name, f"{name}.values"] if feature.values else [name]
-            else:
-                names.append(self.experiment.column_of(name))
+        for kind in self.encoder.kinds.values():
+            names += kind.input_columns()
         return list(dict.fromkeys(names))
 
     def check_ids(self, columns: Sequence[str], where: str) -> None:
@@ -65,7 +61,7 @@ class Scorer:
         encoded = self.encoder.features(table, names)
         for support, name in ((USER_SUPPORT, self.experiment.user), (ITEM_SUPPORT, self.experiment.item)):
             if name in names:
-                ids = to_keys(column(table, self.experiment, name))
+                ids = to_keys(self.encoder.kinds[name].raw(table))
                 encoded[support] = self.encoder.vocabularies[name].support(ids)
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in encoded.items()}
 

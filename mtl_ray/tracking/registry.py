@@ -22,7 +22,6 @@ from mlflow.types.schema import AnyType, Array, Schema
 
 import mtl_ray
 from mtl_ray.config import Experiment
-from mtl_ray.config.tasks import RANKED
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.item_catalog import ITEMS
 from mtl_ray.data.preparation.write import RAW_TEST
@@ -51,7 +50,7 @@ def signature_of(scorer: Scorer) -> ModelSignature:
         ColSpec(AnyType(), name, required=name in keys) for name in scorer.input_columns()
     ]
     outputs: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.double if task.kind in RANKED else Array(DataType.double), name)
+        ColSpec(DataType.double if task.predicts_number else Array(DataType.double), name)
         for name, task in experiment.tasks.items()
     ]
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))

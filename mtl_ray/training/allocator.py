@@ -1,4 +1,4 @@
-"""How the memory of a worker's process is kept."""
+"""The memory allocator of a worker's process."""
 
 import ctypes
 import os
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 THRESHOLD = 32 << 20
-"""Bytes below which a piece of memory is one that is kept; glibc takes no more."""
+"""Bytes below which freed memory is kept; the largest value that glibc accepts."""
 
 KEPT = 1 << 30
 """Bytes of freed memory that a worker keeps for its next step."""
@@ -14,11 +14,12 @@ KEPT = 1 << 30
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Within it glibc keeps what a step frees for the next one, where it gives memory and nobody told it how.
+    """Let glibc keep memory that a step frees for the next one, within the block.
 
-    Ray Train runs a worker in a thread. Memory of threads goes back to the system as soon as it is free, and comes back
-    in each step as thousands of page faults. At the end all that is free goes back: the next training of the process
-    may be in a thread that takes its memory from elsewhere, as each trial of a search. See mallopt(3), malloc_trim(3).
+    Ray Train runs a worker in a thread. Memory freed by threads returns to the system at once, and is taken again in
+    each step by thousands of page faults. At the end of the block all free memory is returned: the next training of
+    the process, such as the next trial of a search, may run in a thread that allocates from elsewhere. Nothing changes
+    without glibc, or if the environment already configures it. See mallopt(3), malloc_trim(3).
     """
     library = ctypes.CDLL(None)
     if not hasattr(library, "mallopt") or any(name.startswith("MALLOC_") for name in os.environ):

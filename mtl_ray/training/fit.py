@@ -28,19 +28,19 @@ def fit(
     title: str | None = "",
     each_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train from where `trainer` stands to the last epoch or to early stopping.
+    """Train from the trainer's position to the last epoch or to early stopping.
 
     Args:
-        trainer: what is trained.
+        trainer: the model and the state of its training.
         train: this worker's training rows.
-        valid: its validation rows; none are evaluated where the split has none.
+        valid: its validation rows; evaluation is skipped if the split has none.
         report: receives the metrics of each epoch, and a bare `SCORE` at each checkpoint within one.
-        title: stands before the name of the epoch in the progress bar; None for no bar.
+        title: text before the name of the epoch in the progress bar; None for no bar.
         each_step: is called after each step.
     """
     experiment, schema, progress = trainer.experiment, trainer.schema, trainer.progress
-    if trainer.balancer.probe_rows:
-        trainer.probe = draw_rows(valid, trainer.balancer.probe_rows, experiment.seed)
+    wanted = trainer.balancer.probe_rows
+    probe = draw_rows(valid, wanted, experiment.seed) if wanted else None
     training, steps = experiment.training, num_steps(schema, experiment.training.batch_size)
     while not is_over(trainer):
         began, first_step = time.monotonic(), progress.step
@@ -52,7 +52,7 @@ def fit(
             if progress.sums and step < steps:
                 report({"epoch": progress.epoch, "step": step, SCORE: WITHIN_EPOCH})
 
-        metrics = trainer.epoch(train, on_step)
+        metrics = trainer.epoch(train, on_step, probe)
         bar.close()
         seconds = time.monotonic() - began
         rows = schema.num_rows["train"] - first_step * training.batch_size
@@ -65,7 +65,7 @@ def fit(
 
 
 def _score(experiment: Experiment, trainer: Trainer, metrics: dict[str, float]) -> float:
-    """Note an improvement of the early-stopping metric; returns the score of the epoch."""
+    """Record an improvement of the early-stopping metric; returns the score of the epoch."""
     progress, stopping = trainer.progress, experiment.training.early_stopping
     if stopping is None:
         return float(progress.epoch)
@@ -79,7 +79,7 @@ def _score(experiment: Experiment, trainer: Trainer, metrics: dict[str, float]) 
 
 
 def is_over(trainer: Trainer) -> bool:
-    """Whether the last epoch is done, or too many without improvement."""
+    """Return whether the last epoch is done, or too many epochs brought no improvement."""
     training, progress = trainer.experiment.training, trainer.progress
     if progress.epoch >= training.epochs:
         return True
@@ -90,7 +90,7 @@ def is_over(trainer: Trainer) -> bool:
 
 
 class _Bar:
-    """Progress of the epoch, shown by the driver: rows, rows/s, time left and the loss of each task."""
+    """A progress bar of the epoch, shown by the driver: rows, rows/s, time left and the loss of each task."""
 
     def __init__(self, trainer: Trainer, title: str | None) -> None:
         self.trainer = trainer

@@ -1,4 +1,4 @@
-"""What moves the parameters of the model, and how fast."""
+"""Optimizers of the model's parameters, and their learning rates."""
 
 import math
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from mtl_ray.training.sparse_embeddings import build_sparse_optimizer, check_spa
 
 
 class Optimizers:
-    """One for what is moved at every step, and one for tables of which only the rows of the batch are."""
+    """A dense optimizer, and a sparse one for tables of which a step moves only the rows of its batch."""
 
     def __init__(self, model: nn.Module, experiment: Experiment, steps: int) -> None:
-        """With a schedule of so many steps an epoch.
+        """Build the optimizers with a schedule of `steps` steps per epoch.
 
         Raises:
             InputError: see `check_sparse`.
@@ -37,7 +37,7 @@ class Optimizers:
         self.schedulers = [LambdaLR(optimizer, factor) for optimizer in self.all]
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
-        """Move the parameters by their gradients, which are gone then."""
+        """Move the parameters by their gradients, and clear these."""
         share_rows(self.sparse)
         if self.clip_norm:
             for optimizer in self.all:
@@ -53,12 +53,12 @@ class Optimizers:
             scheduler.step()
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """Return the state that a resumed run needs."""
         optimizers, schedulers = ([part.state_dict() for part in parts] for parts in (self.all, self.schedulers))
         return {"optimizers": optimizers, "schedulers": schedulers}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` gave; the schedule may change from here on."""
+        """Continue from a saved `state`; the schedule may change from here on."""
         for optimizer, scheduler, own, schedule in zip(
             self.all, self.schedulers, state["optimizers"], state["schedulers"], strict=True
         ):
@@ -70,7 +70,7 @@ class Optimizers:
 
 
 def clip_gradients(model: nn.Module, largest: float) -> None:
-    """Scale all gradients so that their common norm is at most `largest`; sparse ones are coalesced."""
+    """Scale all gradients so that their joint norm is at most `largest`; sparse ones must be coalesced."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     numbers = [gradient.values() if gradient.is_sparse else gradient for gradient in gradients]
     total = nn.utils.get_total_norm(numbers)
@@ -80,7 +80,7 @@ def clip_gradients(model: nn.Module, largest: float) -> None:
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of what has dense gradients, with its own weight decay for embedding tables."""
+    """Build the optimizer of parameters with dense gradients; embedding tables have a weight decay of their own."""
     embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     tables = {id(m.weight) for m in embeddings}
     dense = [p for p in model.parameters() if id(p) not in {id(m.weight) for m in embeddings if m.sparse}]
@@ -100,9 +100,14 @@ def build_optimizer(model: nn.Module, settings: OptimizerConfig) -> torch.optim.
 
 
 def learning_rate_factor(schedule: ScheduleConfig, epochs: int, steps: int) -> Callable[[int], float]:
-    """Factor of the learning rate at each step of so many epochs of so many steps.
+    """Return the factor of the learning rate as a function of the step.
 
-    Linear warm-up, then decay to `schedule.final`, times the factor of the epoch.
+    It is a linear warm-up, then a decay to `schedule.final`, times the factor of the epoch.
+
+    Args:
+        schedule: shape of the decay.
+        epochs: number of epochs.
+        steps: steps per epoch.
     """
     total = epochs * steps
 

@@ -1,4 +1,4 @@
-"""A trace of some training steps by the profiler of PyTorch."""
+"""A trace of some training steps by the PyTorch profiler."""
 
 import gzip
 import tempfile
@@ -14,17 +14,17 @@ from mtl_ray.storage import Folder
 TRACE = "trace.json.gz"
 
 FIRST, WARMUP, STEPS = 10, 2, 10
-"""Steps before the profiler starts, steps that it runs without keeping them, and steps that it keeps."""
+"""Steps before the profiler starts, steps that it runs without recording, and steps that it records."""
 
 
 class Trace:
-    """The steps FIRST + WARMUP to FIRST + WARMUP + STEPS of a process, or the last ones where there are fewer.
+    """A trace of the steps FIRST + WARMUP to FIRST + WARMUP + STEPS of a process, or of its last ones.
 
-    A context in which `step` is called after every step; the trace is written as soon as it is whole.
+    It is a context manager. Call `step` after every step within it; the trace is written as soon as it is complete.
     """
 
     def __init__(self, folder: Folder, steps: int) -> None:
-        """Into a folder, of a training of so many steps."""
+        """Write the trace into `folder`; `steps` is the number of steps of the training."""
         self.folder = folder
         first = max(0, min(FIRST, steps - WARMUP - STEPS))
         warmup = max(0, min(WARMUP, steps - STEPS))
@@ -48,7 +48,7 @@ class Trace:
         self.profile.stop()
 
     def step(self) -> None:
-        """A step has ended."""
+        """Tell the profiler that a step has ended."""
         self.profile.step()
 
     def _write(self, ended: profile) -> None:

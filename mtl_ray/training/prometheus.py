@@ -1,4 +1,4 @@
-"""A worker's training seen from outside: as metrics of Ray, which exports them for Prometheus, and as a trace."""
+"""Monitoring of a worker's training: metrics of Ray, which exports them to Prometheus, and a profiler trace."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ from mtl_ray.training.profiler import Trace
 from mtl_ray.training.trainer import Trainer
 
 EVERY = 10.0
-"""Seconds between two values of a gauge."""
+"""Seconds between two updates of a gauge."""
 
 DESCRIPTIONS = {
     "rows_per_second": "Training rows of the global batches per second since the epoch began",
@@ -25,7 +25,7 @@ DESCRIPTIONS = {
 
 
 class Gauges:
-    """One gauge a measurement, `ray_mtl_ray_NAME`, with the tags `run` and `worker`."""
+    """A gauge `ray_mtl_ray_NAME` for each measurement, with the tags `run` and `worker`."""
 
     def __init__(self, run: str, worker: int) -> None:
         self.last = -EVERY
@@ -35,11 +35,11 @@ class Gauges:
             gauge.set_default_tags({"run": run, "worker": str(worker)})
 
     def is_due(self) -> bool:
-        """Whether the last values are old."""
+        """Return whether the last values are old."""
         return time.monotonic() - self.last >= EVERY
 
     def set(self, values: Mapping[str, float]) -> None:
-        """Take new values, by name or as `system/NAME`; others are left out."""
+        """Set the gauges from values by name or `system/NAME`; other values are ignored."""
         self.last = time.monotonic()
         for key, value in values.items():
             if gauge := self.gauges.get(key.removeprefix("system/")):
@@ -47,13 +47,13 @@ class Gauges:
 
 
 @contextmanager
-def observed(trainer: Trainer, run: str, folder: Folder | None) -> Iterator[Callable[[], None]]:
-    """Gives what is to be called after every step of a training within the block.
+def monitored(trainer: Trainer, run: str, folder: Folder | None) -> Iterator[Callable[[], None]]:
+    """Monitor a training within the block; yields a function to call after every step.
 
     Args:
-        trainer: what is trained.
+        trainer: the training.
         run: name of the run.
-        folder: receives the trace of some steps of rank 0; None for no trace.
+        folder: receives a trace of some steps of rank 0; None for no trace.
     """
     training, progress, gauges = trainer.experiment.training, trainer.progress, Gauges(run, rank())
     per_epoch = num_steps(trainer.schema, training.batch_size)

@@ -1,4 +1,4 @@
-"""One training of a grid in one process: what a task of Ray runs for `compare`."""
+"""A training in one process: the function of a Ray task that `compare` starts for each run of its grid."""
 
 import copy
 import time
@@ -31,7 +31,7 @@ def start_single_process(
 def run_single_process(
     experiment: dict[str, Any], dataset: str, split: SplitName, title: str | None, threads: int
 ) -> dict[str, Any]:
-    """Train, take the epoch of the best score and evaluate it, as `train` does.
+    """Train, and evaluate the epoch of the best score, as `train` does.
 
     Args:
         experiment: plain tree.
@@ -41,7 +41,7 @@ def run_single_process(
         threads: torch threads.
 
     Returns:
-        `metrics` of the split, `baselines` by name, `history` with the metrics of each epoch, `seconds` it took.
+        `metrics` of the split, `baselines` by name, `history` with metrics of each epoch, and `seconds`.
     """
     began = time.monotonic()
     settings = parse(experiment, "experiment")
@@ -50,7 +50,7 @@ def run_single_process(
     trainer = Trainer(settings, prepared.schema, torch.device("cuda" if settings.training.use_gpu else "cpu"))
     if settings.training.warm_start is not None:
         start_from(trainer, prepared, settings.training.warm_start)
-    # Files are read here: tasks of Ray Data would wait for CPUs that the cells hold.
+    # Files are read here: tasks of Ray Data would wait for CPUs that the runs of the grid hold.
     memory = int(settings.training.cache_memory)
     train, valid, held_out = (
         Shard(prepared.folder, prepared.schema, name, 0, 1, memory, read_directly) for name in ("train", "valid", split)

@@ -1,7 +1,7 @@
-"""Large embedding tables, trained row by row: a step costs what the rows cost that its batch reads.
+"""Large embedding tables, trained row by row: the cost of a step depends on the rows that its batch reads.
 
-The gradient of such a table is sparse (`torch.nn.Embedding(sparse=True)`) and outside of DDP. The workers exchange the
-rows that they have read, so every worker moves the same rows by the gradient of the global batch.
+The gradient of such a table is sparse (`torch.nn.Embedding(sparse=True)`) and not handled by DDP. The workers exchange
+the rows that they have read, so every worker moves the same rows by the gradient of the global batch.
 """
 
 import math
@@ -17,22 +17,18 @@ from mtl_ray.distributed import gather_each, world_size
 from mtl_ray.errors import InputError
 
 PIECE = 2048
-"""Rows that a thread of a CPU moves at once: what is read of them is in its cache still when it is written."""
+"""Rows that a CPU thread moves at once: few enough that they are still in its cache when they are written."""
 
 
 def check_sparse(experiment: Experiment) -> None:
-    """Whether nothing wants the whole gradient of a table.
-
-    Raises:
-        InputError: something does.
-    """
+    """Raise InputError if anything needs the whole gradient of a table."""
     balancing, found = experiment.balancing, ""
-    if getattr(balancing, "space", None) == "parameters" or balancing.kind == "db_mtl":
+    if balancing.gradient_space == "parameters":
         found = f"balancing.kind `{balancing.kind}` compares gradients on all parameters"
-    elif balancing.kind == "bandit" or experiment.training.affinity_every:
+    elif balancing.looks_ahead or experiment.training.affinity_every:
         found = "lookahead affinity tries steps on all parameters"
-    elif experiment.model.kind == "soft_sharing":
-        found = "model.kind `soft_sharing` ties all rows of the tables of different tasks"
+    elif experiment.model.needs_dense_tables:
+        found = f"model.kind `{experiment.model.kind}` ties all rows of the tables of different tasks"
     if found:
         raise InputError(
             f"training.sparse_tables: {found}, and some table has the {_rows(experiment)} rows from which on it is "
@@ -60,7 +56,7 @@ def share_rows(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
-    """Its gradient, coalesced; of no row if there is none."""
+    """Return a parameter's gradient, coalesced; without any row if it has none."""
     if parameter.grad is not None:
         return parameter.grad.coalesce()
     rows, values = parameter.new_zeros((1, 0), dtype=torch.long), parameter.new_zeros(0, parameter.shape[1])
@@ -68,10 +64,10 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 
 class LazyAdam(torch.optim.Optimizer):
-    """Adam (Kingma and Ba 2015) whose weights and moments move in the rows r of a sparse gradient alone.
+    """Adam (Kingma and Ba 2015) that moves weights and moments only in the rows r of a sparse gradient.
 
     m_r <- m_r + (1 - b1) (g_r - m_r), v_r <- v_r + (1 - b2) (g_r^2 - v_r) and w_r -= lr m'_r / (sqrt(v'_r) + eps), with
-    the bias corrections of step t: that is torch.optim.SparseAdam, which takes twice the time on a CPU.
+    the bias corrections of step t. This equals torch.optim.SparseAdam, which takes twice the time on a CPU.
     """
 
     def __init__(
@@ -85,7 +81,7 @@ class LazyAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Move the rows of the gradients, which are coalesced."""
+        """Move the rows of the gradients, which must be coalesced."""
         for group in self.param_groups:
             first, second = group["betas"]
             for parameter in group["params"]:
@@ -106,21 +102,21 @@ class LazyAdam(torch.optim.Optimizer):
 
 
 def pieces(gradient: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """(n,) rows and their (n, d) values of a coalesced gradient, in pieces of `PIECE` for each thread of a CPU."""
+    """Yield (n,) rows and (n, d) values of a coalesced gradient, in pieces of `PIECE` rows for each CPU thread."""
     rows, values = gradient.indices()[0], gradient.values()
     size = PIECE * torch.get_num_threads() if rows.device.type == "cpu" else len(rows)
     return zip(rows.split(size), values.split(size), strict=True)
 
 
 def move_rows(parameter: nn.Parameter, rows: Tensor, directions: Tensor, rate: float) -> None:
-    """w_r -= rate d_r, of rows that differ: faster than `index_add_`, which does not know that they do."""
+    """Set w_r -= rate d_r for distinct rows: faster than `index_add_`, which cannot rely on that."""
     parameter.index_copy_(0, rows, parameter.index_select(0, rows).sub_(directions, alpha=rate))
 
 
 class RowwiseAdagrad(torch.optim.Optimizer):
-    """Adagrad (Duchi et al. 2011) with one number of state a row, as is usual for the tables of recommenders.
+    """Adagrad (Duchi et al. 2011) with one number of state per row, as is usual for the tables of recommenders.
 
-    h_r += mean_k g_rk^2 and w_r -= lr g_r / (sqrt(h_r) + eps), of the rows r of a sparse gradient.
+    h_r += mean_k g_rk^2 and w_r -= lr g_r / (sqrt(h_r) + eps), for the rows r of a sparse gradient.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, eps: float = 1e-10) -> None:
@@ -128,7 +124,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Move the rows of the gradients, which are coalesced."""
+        """Move the rows of the gradients, which must be coalesced."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -144,7 +140,7 @@ class RowwiseAdagrad(torch.optim.Optimizer):
 def build_sparse_optimizer(
     parameters: Iterable[nn.Parameter], settings: SparseTablesConfig, lr: float
 ) -> torch.optim.Optimizer:
-    """The optimizer of tables that are trained row by row, with the learning rate `lr` unless they have their own."""
+    """Build the optimizer of tables that are trained row by row; `lr` is the default of their learning rate."""
     rate = settings.lr or lr
     if settings.kind == "rowwise_adagrad":
         return RowwiseAdagrad(parameters, rate)
@@ -153,7 +149,7 @@ def build_sparse_optimizer(
 
 @torch.no_grad()
 def decay_rows(parameters: Iterable[nn.Parameter], factor: float) -> None:
-    """Decoupled weight decay (Loshchilov and Hutter 2019) of the rows that the step moves: w_r -= factor w_r."""
+    """Apply decoupled weight decay (Loshchilov and Hutter 2019) to the rows that the step moves: w_r -= factor w_r."""
     for parameter in parameters:
         assert parameter.grad is not None, "share_rows"
         rows: Tensor = parameter.grad.indices()[0]

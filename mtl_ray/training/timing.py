@@ -1,4 +1,4 @@
-"""Where the time of an epoch goes on a worker, and how much memory it takes."""
+"""Measurements of an epoch on one worker: where its time goes, and how much memory it takes."""
 
 import resource
 import time
@@ -14,23 +14,24 @@ from mtl_ray.distributed import WAITING, gather_rows, world_size
 T = TypeVar("T")
 
 SAMPLE = 10
-"""DDP measures its own communication in one step of so many, and in the first ten."""
+"""Steps between two in which DDP measures its own communication; it also does in the first ten."""
 
 
 class StepTimer:
-    """Measures one epoch after another.
+    """A timer of one epoch after another.
 
-    - `system/step_seconds`: from one step to the next;
+    - `system/step_seconds`: mean seconds from one step to the next;
     - `system/input_wait`: share of the time in which the worker had no batch to work on;
-    - `system/communication`: share in which it waited for other workers or for data on their way to them: the seconds
-      inside of our own collectives (`distributed`), and what DDP says of its own: from the end of the backward pass to
-      the last gradient's arrival, in the steps that it samples. A worker that is faster than another waits here. With
-      GPUs collectives of both kinds are queued on the device, where only a trace (`--profile`) sees them;
-    - `system/memory_bytes`: the most that the process has taken so far, on a GPU the most of the device's memory.
+    - `system/communication`: share of the time in which it waited for other workers, or for data on the way to them.
+      This is the time inside our own collectives (`distributed`), and DDP's own measurement, from the end of the
+      backward pass to the arrival of the last gradient, in the steps that it samples. A worker that is faster than
+      another waits here. On GPUs both kinds of collectives are queued on the device, where only a trace (`--profile`)
+      sees them;
+    - `system/memory_bytes`: the most memory that the process has taken so far, on a GPU that of the device.
     """
 
     def __init__(self, parallel: nn.Module, device: torch.device) -> None:
-        """Of the model as it is trained, wrapped in DDP if there are several workers."""
+        """Measure the training of a model, which is wrapped in DDP if there are several workers."""
         self.ddp = parallel if isinstance(parallel, DistributedDataParallel) else None
         if self.ddp is not None:
             self.ddp._set_ddp_runtime_logging_sample_rate(SAMPLE)
@@ -42,7 +43,7 @@ class StepTimer:
         self.before = WAITING.seconds
 
     def waiting(self, batches: Iterator[T]) -> Iterator[T]:
-        """The same batches, one for each step of an epoch that begins now."""
+        """Yield batches, one for each step of an epoch that begins now, and measure the wait for them."""
         self._begin()
         while True:
             start = time.monotonic()
@@ -54,7 +55,7 @@ class StepTimer:
             self.steps += 1
 
     def own(self) -> dict[str, float]:
-        """What this worker has measured since the epoch began."""
+        """Return this worker's measurements since the epoch began."""
         seconds = max(time.monotonic() - self.began, 1e-9)
         communicated = WAITING.seconds - self.before + self.steps * self._exposed()
         return {
@@ -65,7 +66,7 @@ class StepTimer:
         }
 
     def over_workers(self) -> dict[str, float]:
-        """The means of all workers' measurements; of memory the largest. Every worker has to ask."""
+        """Return the means over all workers, for memory the maximum. Every worker has to call it."""
         own = self.own()
         if world_size() == 1:
             return own
@@ -76,7 +77,7 @@ class StepTimer:
         return {name: largest[name] if name == "system/memory_bytes" else value for name, value in means.items()}
 
     def _exposed(self) -> float:
-        """Seconds a step by which DDP's communication outlasts the backward pass."""
+        """Return the seconds per step by which DDP's communication outlasts the backward pass."""
         if self.ddp is None or self.device.type != "cpu":
             return 0.0
         data = self.ddp._get_ddp_logging_data()
@@ -85,7 +86,7 @@ class StepTimer:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes that this process has taken: of the GPU if it has one, else of main memory."""
+    """Return the most bytes that this process has taken: of the GPU if it has one, otherwise of main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

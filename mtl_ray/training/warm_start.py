@@ -1,4 +1,4 @@
-"""Weights of an earlier model for one whose data have grown: what both know keeps its weights."""
+"""Warm start: weights of an earlier model for a model whose data have grown; known values keep their weights."""
 
 from pathlib import Path
 
@@ -23,39 +23,39 @@ def start_from(trainer: Trainer, prepared: Prepared, location: str) -> None:
     """Begin a training with the weights of a checkpoint; see `copy_weights`.
 
     Args:
-        trainer: of the new training, on any worker.
+        trainer: the new training, on any worker.
         prepared: its data set.
         location: folder or URL of the checkpoint.
 
     Raises:
-        InputError: as `copy_weights`.
+        InputError: see `copy_weights`.
     """
-    words = read_vocabularies(prepared.folder, list(trainer.experiment.features))
+    vocabularies = read_vocabularies(prepared.folder, list(trainer.experiment.features))
     with Checkpoint(location).as_directory() as folder:
-        copy_weights(trainer.model, trainer.schema, words, Path(folder))
+        copy_weights(trainer.model, trainer.schema, vocabularies, Path(folder))
     if trainer.average is not None:
         trainer.average.module.load_state_dict(trainer.model.state_dict())
 
 
-def copy_weights(model: MultiTaskModel, schema: Schema, words: dict[str, Vocabulary], folder: Path) -> None:
+def copy_weights(model: MultiTaskModel, schema: Schema, vocabularies: dict[str, Vocabulary], folder: Path) -> None:
     """Give `model` the weights of a checkpoint.
 
-    A value that both vocabularies have keeps its embedding, one that is new gets that of values not seen in training. A
-    bucket of a number gets that of the old bucket in which its middle lies, an outermost one that of the outermost. A
-    class that is new keeps the output that it was made with. In a compressed table a value that both have keeps its
-    code, and one that is new reads the rows of its own. Everything else must have the same shape and is taken as it is.
+    A value in both vocabularies keeps its embedding; a new one gets the embedding of values not seen in training. A
+    quantile bucket gets the embedding of the old bucket that contains its middle; the outermost buckets correspond. A
+    new class keeps its initial output. In a compressed table a value in both vocabularies keeps its code, and a new one
+    reads rows by a code of its own. Everything else must have the same shape and is copied as it is.
 
     Args:
-        model: of the new data set; changed in place.
-        schema: of the new data set.
-        words: its vocabularies.
-        folder: of the checkpoint.
+        model: model of the new data set; changed in place.
+        schema: schema of the new data set.
+        vocabularies: vocabularies of the new data set, by feature.
+        folder: folder of the checkpoint.
 
     Raises:
         InputError: `folder` is no checkpoint, or its model has other parts or sizes.
     """
     old = checkpoint.load(folder)
-    known = read_vocabularies(Folder(str(folder)), [name for name in words if name in old.experiment.features])
+    known = read_vocabularies(Folder(str(folder)), [name for name in vocabularies if name in old.experiment.features])
     state = old.model.state_dict()
     found = {key: value.cpu() for key, value in model.state_dict().items()}  # as what was loaded is
     tables, outputs = _tables_and_outputs(model)
@@ -68,10 +68,10 @@ def copy_weights(model: MultiTaskModel, schema: Schema, words: dict[str, Vocabul
         part, _, own = key.rpartition(".codes")
         if part in compressed and not own:
             name = part.rpartition(".")[2].removesuffix(":")
-            rows = _rows(old.schema.features[name], schema.features[name], known.get(name), words.get(name))
+            rows = _rows(old.schema.features[name], schema.features[name], known.get(name), vocabularies.get(name))
             value = compressed[part].codes_after(value, torch.from_numpy(rows))
         elif name := tables.get(key):
-            rows = _rows(old.schema.features[name], schema.features[name], known.get(name), words.get(name))
+            rows = _rows(old.schema.features[name], schema.features[name], known.get(name), vocabularies.get(name))
             value = value[torch.from_numpy(rows)]
         elif task and schema.tasks[task].classes:
             value = _classes(value, old.schema.tasks[task].classes, new, schema.tasks[task].classes)
@@ -87,7 +87,7 @@ def copy_weights(model: MultiTaskModel, schema: Schema, words: dict[str, Vocabul
 
 
 def _tables_and_outputs(model: MultiTaskModel) -> tuple[dict[str, str], dict[str, str]]:
-    """By name in the model's state: the feature whose embeddings it holds, the task whose output it makes."""
+    """Return, by name in the model's state: the feature of each embedding table, and the task of each output layer."""
     names = {tensor: name for name, tensor in (*model.named_parameters(), *model.named_buffers())}
     inputs = model.inputs.values()
     plain = [(n, t) for part in inputs for n, t in part.tables.items() if isinstance(t, nn.Embedding)]  # pyright: ignore
@@ -99,20 +99,20 @@ def _tables_and_outputs(model: MultiTaskModel) -> tuple[dict[str, str], dict[str
     return tables, outputs
 
 
-def _rows(old: FittedFeature, new: FittedFeature, known: Vocabulary | None, words: Vocabulary | None) -> np.ndarray:
-    """(n,) row of the old table for each row of the new one."""
+def _rows(old: FittedFeature, new: FittedFeature, before: Vocabulary | None, after: Vocabulary | None) -> np.ndarray:
+    """Return the (n,) row of the old table for each row of the new one."""
     reserved = np.arange(FIRST)
     if new.boundaries is not None:
         inner = np.asarray(new.boundaries)
         middles = np.concatenate([[-np.inf], (inner[1:] + inner[:-1]) / 2, [np.inf]]) if len(inner) else np.zeros(1)
         return np.append(reserved, FIRST + np.searchsorted(np.asarray(old.boundaries), middles, side="right"))
-    if words is None or known is None or not len(known):
-        return np.append(reserved, np.full(len(words or ()), UNKNOWN))
-    return np.append(reserved, known.rows(words.values.cast(pa.string())))
+    if after is None or before is None or not len(before):
+        return np.append(reserved, np.full(len(after or ()), UNKNOWN))
+    return np.append(reserved, before.rows(after.values.cast(pa.string())))
 
 
 def _first_rows(old: Tensor, new: Tensor) -> Tensor:
-    """`new` with the rows of `old`, as many as both have."""
+    """Return `new` with the rows of `old`, as many as both have."""
     merged = new.clone()
     size = min(len(old), len(new))
     merged[:size] = old[:size]
@@ -120,7 +120,7 @@ def _first_rows(old: Tensor, new: Tensor) -> Tensor:
 
 
 def _classes(old: Tensor, before: tuple[str, ...], new: Tensor, after: tuple[str, ...]) -> Tensor:
-    """The rows of `new`, a class each, with those of `old` where it knows the class."""
+    """Return `new`, which has a row per class, with the rows of `old` for the classes that it knows."""
     kept, merged = [name for name in after if name in before], new.clone()
     merged[[after.index(name) for name in kept]] = old[[before.index(name) for name in kept]]
     return merged

@@ -1,4 +1,4 @@
-"""What each worker of Ray Train runs."""
+"""The function that each worker of Ray Train runs."""
 
 import logging
 import os
@@ -18,11 +18,11 @@ from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
-from mtl_ray.models import checkpoint
 from mtl_ray.schema import SplitName
 from mtl_ray.storage import Folder
 from mtl_ray.training.fit import fit
-from mtl_ray.training.prometheus import observed
+from mtl_ray.training.prometheus import monitored
+from mtl_ray.training.state import resume, save_checkpoint
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import start_from
 from mtl_ray.values.vocabulary import VOCABULARY
@@ -37,7 +37,7 @@ def train_worker(config: dict[str, Any]) -> Exception | None:
             the profiler, or None).
 
     Returns:
-        Why training could not go on, where a restart from the last checkpoint would end the same; None if it did.
+        An error that a restart from the last checkpoint would only repeat, or None on success.
     """
     experiment = parse(config["experiment"], "experiment")
     prepared = open_prepared(config["dataset"])
@@ -54,10 +54,10 @@ def train_worker(config: dict[str, Any]) -> Exception | None:
     try:
         if start is not None:
             with start.as_directory() as folder:
-                trainer.resume(Path(folder))
+                resume(trainer, Path(folder))
         elif training.warm_start is not None:
             start_from(trainer, prepared, training.warm_start)
-        with observed(trainer, ray.train.get_context().get_experiment_name(), trace) as each_step:
+        with monitored(trainer, ray.train.get_context().get_experiment_name(), trace) as each_step:
             fit(trainer, train, valid, lambda metrics: _report(metrics, trainer, prepared), bar, each_step)
     except (FloatingPointError, InputError) as error:  # on all workers alike, and another try would end the same
         return error.with_traceback(None)
@@ -65,7 +65,7 @@ def train_worker(config: dict[str, Any]) -> Exception | None:
 
 
 def quiet() -> None:
-    """Keep what is no user's concern from the output."""
+    """Silence messages that do not concern a user."""
     quiet_train_reports()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # What newer releases of torch want instead, older ones do not have.
@@ -73,7 +73,7 @@ def quiet() -> None:
 
 
 def workers_of(training: TrainingConfig) -> ray.train.ScalingConfig:
-    """The workers that Ray Train starts."""
+    """Return the workers that Ray Train starts."""
     workers = training.num_workers
     elastic = workers if isinstance(workers, ElasticConfig) else None
     return ray.train.ScalingConfig(
@@ -85,7 +85,7 @@ def workers_of(training: TrainingConfig) -> ray.train.ScalingConfig:
 
 
 def resources_of_worker(training: TrainingConfig) -> dict[str, float]:
-    """What Ray Train reserves for a worker."""
+    """Return the resources that Ray Train reserves for a worker."""
     return {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
 
 
@@ -101,6 +101,6 @@ def _report(metrics: dict[str, Any], trainer: Trainer, prepared: Prepared) -> No
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint"
-        checkpoint.save(path, trainer.experiment, trainer.schema, trainer.evaluated, trainer.state())
+        save_checkpoint(trainer, path)
         prepared.folder.copy_to(VOCABULARY, path / VOCABULARY)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.tuning import POPULATIONS
 from mtl_ray.reporting.html import HtmlReport
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
@@ -37,7 +36,7 @@ def tuning_report(tuning: Tuning) -> HtmlReport:
         report.heading("What mattered")
         caption = "Importance for the first objective by functional analysis of variance (Hutter et al. 2014), of the "
         report.figure(importance_bars(importance), f"{caption}parameters that all these trials have.", "importance")
-    if settings.algorithm.kind in POPULATIONS:
+    if settings.algorithm.is_population:
         report.heading("Schedules")
         report.figure(
             schedule_curves(tuning),

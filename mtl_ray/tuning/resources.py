@@ -6,7 +6,6 @@ import ray
 
 from mtl_ray.cluster.ray_compat import max_cluster_resources
 from mtl_ray.config import Experiment
-from mtl_ray.config.tuning import POPULATIONS
 from mtl_ray.errors import InputError
 from mtl_ray.training.worker import resources_of_worker
 from mtl_ray.tuning.space import tune_of
@@ -44,7 +43,7 @@ def max_parallel_trials(experiment: Experiment) -> int | None:
     to grow: what a trial or its workers take is reserved as a whole, so those that wait hold nothing back.
     """
     settings = tune_of(experiment)
-    waits = settings.scheduler.kind == "hyperband" or settings.algorithm.kind in POPULATIONS
+    waits = settings.scheduler.pauses_trials or settings.algorithm.is_population
     return settings.max_concurrent or (None if waits else num_trials_that_fit(experiment))
 
 

@@ -19,12 +19,12 @@ from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
 from mtl_ray.data.shared import SharedDataset, share_dataset
 from mtl_ray.errors import InputError
-from mtl_ray.evaluation.metrics import segment_masks
+from mtl_ray.evaluation.segments import segment_masks
 from mtl_ray.runs.parallel import train_in_parallel
 from mtl_ray.runs.run_folder import finish_on_exit, new_name, read_note, write_note
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
 from mtl_ray.storage import Folder
-from mtl_ray.tasks.heads import build_task
+from mtl_ray.tasks.base import build_task
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.tuning.refit import refit
 from mtl_ray.tuning.report import write_report

@@ -48,7 +48,7 @@ class ConstrainedOptunaSearch(OptunaSearch):
 def build_searcher(experiment: Experiment, violations: Violations) -> ConstrainedOptunaSearch | BasicVariantGenerator:
     """What proposes parameters; of a population only those to begin with."""
     tune = tune_of(experiment)
-    if tune.algorithm.kind in settings.POPULATIONS:
+    if tune.algorithm.is_population:
         random.seed(tune.seed)  # what the schedulers of populations draw from
         np.random.seed(tune.seed)
         return BasicVariantGenerator(random_state=tune.seed)
@@ -114,7 +114,7 @@ def distribution_of(
 
 def population_space(experiment: Experiment) -> dict[str, Any]:
     """Ray Tune's distributions from which a population begins; empty for other algorithms, which propose all."""
-    if tune_of(experiment).algorithm.kind not in settings.POPULATIONS:
+    if not tune_of(experiment).algorithm.is_population:
         return {}
     return {name: _ray_domain(domain) for name, domain in parameters_of(experiment).items()}
 

@@ -9,10 +9,9 @@ from typing import Any
 from mtl_ray.config.comparison import Changes
 from mtl_ray.config.experiment import Experiment
 from mtl_ray.config.loading import override
-from mtl_ray.config.tasks import metric_names
+from mtl_ray.config.tasks import directed_metrics
 from mtl_ray.config.training import ElasticConfig
 from mtl_ray.config.tuning import (
-    POPULATIONS,
     ChoiceConfig,
     EntryConfig,
     LogUniformConfig,
@@ -151,7 +150,7 @@ def check_tune(experiment: Experiment) -> None:
         raise InputError(
             f"tune.scheduler.grace: expected at most training.epochs, {experiment.training.epochs}; found {grace}"
         )
-    if tune.algorithm.kind in POPULATIONS and experiment.balancing.kind != "static":
+    if tune.algorithm.is_population and not experiment.balancing.uses_declared_weights:
         raise InputError(
             f"tune.algorithm: `{tune.algorithm.kind}` changes static task weights; expected balancing.kind `static`, "
             f"found `{experiment.balancing.kind}`"
@@ -161,11 +160,13 @@ def check_tune(experiment: Experiment) -> None:
             "training.num_workers: a search grows and shrinks by its trials; expected a number of workers of each, "
             "found min and max"
         )
-    for place, kind in (("algorithm", tune.algorithm.kind), ("scheduler", tune.scheduler.kind)):
-        if kind in (*POPULATIONS, "hyperband") and experiment.training.most_workers > 1:
+    halting = {"algorithm": tune.algorithm} if tune.algorithm.is_population else {}
+    halting |= {"scheduler": tune.scheduler} if tune.scheduler.pauses_trials else {}
+    for place, section in halting.items():
+        if experiment.training.most_workers > 1:
             raise InputError(
-                f"tune.{place}: `{kind}` halts trials on the way, which those of several workers cannot; expected "
-                f"training.num_workers 1, found {experiment.training.num_workers}"
+                f"tune.{place}: `{section.kind}` halts trials on the way, which those of several workers cannot; "
+                f"expected training.num_workers 1, found {experiment.training.num_workers}"
             )
     left_out = set(_names_of(experiment, tune.space.get("tasks")))
     for place, key in [("objectives", key) for key in tune.objectives] + [
@@ -182,13 +183,8 @@ def check_metric(experiment: Experiment, key: str, where: str) -> None:
     named = ["", *(f"/{segment.name}" for segment in segments(experiment.evaluation.support_buckets))]
     known = []
     for name, task in experiment.tasks.items():
-        known += [f"valid/{name}/loss"] if task.kind != "ranking" else []  # it has none on validation rows
-        known += [
-            f"valid/{name}/{metric}{segment}"
-            for metric in metric_names(task)
-            if metric != "ratio"  # best at 1: neither high nor low is better
-            for segment in named
-        ]
+        known += [f"valid/{name}/loss"] if not task.compares_rows else []  # it has none on validation rows
+        known += [f"valid/{name}/{metric}{segment}" for metric in directed_metrics(task) for segment in named]
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"tasks are {', '.join(experiment.tasks)}"

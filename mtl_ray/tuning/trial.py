@@ -20,13 +20,13 @@ from mtl_ray.cluster.ray_compat import quiet_tune_checkpoints
 from mtl_ray.config import Experiment, parse
 from mtl_ray.config.comparison import Changes
 from mtl_ray.config.tasks import is_higher_better
-from mtl_ray.config.tuning import POPULATIONS, TuneConfig
+from mtl_ray.config.tuning import TuneConfig
 from mtl_ray.data.shared import SharedDataset
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
-from mtl_ray.models import checkpoint
 from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
 from mtl_ray.training.fit import fit, is_over
+from mtl_ray.training.state import resume, save_checkpoint
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.tuning.schedule import changed_from, schedule_changes
 from mtl_ray.tuning.space import changes_of, drawn_from, trial_experiment, tune_of, untuned
@@ -105,7 +105,7 @@ def _train(
         torch.set_num_threads(max(1, int(threads)))
         trainer = Trainer(settings, shared.prepared.schema, device)
         if folder:
-            trainer.resume(folder)
+            resume(trainer, folder)
 
     def report(metrics: dict[str, Any]) -> None:
         score = metrics.pop(SCORE)
@@ -129,7 +129,7 @@ def _train(
             session.report(values)
             return
         with tempfile.TemporaryDirectory() as place:
-            checkpoint.save(Path(place), settings, trainer.schema, trainer.evaluated, trainer.state())
+            save_checkpoint(trainer, Path(place))
             (Path(place) / STATE).write_text(json.dumps(vars(state)))
             session.report(values, checkpoint=session.Checkpoint.from_directory(place))
 
@@ -142,7 +142,7 @@ def _settings(
 ) -> tuple[Experiment, Changes]:
     """The trial's experiment, and what it changes; of a population, from that of the copied checkpoint on."""
     changes = changes_of(base, drawn_from(params))
-    if tune.algorithm.kind not in POPULATIONS:
+    if not tune.algorithm.is_population:
         return trial_experiment(base, changes), changes
     before = parse(json.loads((folder / "experiment.json").read_text()), "checkpoint") if folder else untuned(base)
     settings = changed_from(before, changes, epoch)

@@ -46,8 +46,8 @@ class Vocabulary:
         support = np.append(np.where(known < 0, 0, counts[known] if len(counts) else 0), 0).astype(np.int32)
         return support[encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
 
-    def tally(self, keys: pa.Array) -> np.ndarray:
-        """(n, 2) float64 number of training labels of each key and their sum, 0 for an unseen one."""
+    def target_sums(self, keys: pa.Array) -> np.ndarray:
+        """Return (n, 2) float64: the number of training labels of each key and their sum, 0 for an unseen one."""
         assert self.totals is not None
         encoded = keys.dictionary_encode()
         known = np.append(self._positions(encoded.dictionary), -1)

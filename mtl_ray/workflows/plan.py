@@ -15,7 +15,6 @@ import mtl_ray
 from mtl_ray.config import Experiment
 from mtl_ray.config.cost import Complexity
 from mtl_ray.config.data import RandomSplitConfig
-from mtl_ray.config.features import IdFeatureConfig, ImageFeatureConfig, VectorFeatureConfig
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.data.preparation.fit import fit_partition, fitted_features, fitted_tasks
 from mtl_ray.data.preparation.partition import partition_of
@@ -25,6 +24,7 @@ from mtl_ray.data.preparation.stage import Stage
 from mtl_ray.data.prepare import find_prepared
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.errors import InputError
+from mtl_ray.features.base import feature_kinds
 from mtl_ray.schema import Schema, num_steps
 from mtl_ray.storage import Folder
 
@@ -82,14 +82,8 @@ class Plan:
         source = "the prepared data set" if self.exact else "the first rows of the log (an estimate, not prepared yet)"
         yield f"numbers below are from {source}"
         yield "features:"
-        for name, feature in experiment.features.items():
-            size = self.schema.features[name].num_embeddings
-            rows = "a number" if size is None else f"{size:,} embedding rows"
-            if isinstance(feature, VectorFeatureConfig | ImageFeatureConfig):
-                rows = f"{feature.size:,} numbers"
-            elif isinstance(feature, IdFeatureConfig) and not feature.embed:
-                rows = "a key alone"
-            yield f"  {name}: {feature.kind} of the {feature.entity}, {rows}"
+        for name, kind in feature_kinds(experiment).items():
+            yield f"  {name}: {kind.describe(self.schema.features[name])}"
         yield "tasks:"
         for name, task in experiment.tasks.items():
             hidden = hidden_by(experiment, name)

@@ -18,6 +18,7 @@ from torchjd.autojac import jac_to_grad, mtl_backward
 
 from mtl_ray.config import Experiment, override
 from mtl_ray.data.loader import Batch
+from mtl_ray.models.masking import MaskedBatch
 from mtl_ray.schema import ROW, FittedFeature, FittedTask, Schema, label_column
 from mtl_ray.training.trainer import Trainer
 from tests.support import balancings, small_experiment
@@ -70,9 +71,12 @@ def random_batch(seed: int) -> Batch:
 BATCHES = [random_batch(seed) for seed in range(4)]
 
 
+def unmasked(trainer: Trainer, batch: Batch) -> MaskedBatch:
+    return MaskedBatch(trainer.experiment, 0, batch, hidden={}, learnable={})
+
+
 def our_step(trainer: Trainer) -> Callable[[int], object]:
-    trainer.probe = BATCHES[0]
-    return lambda number: trainer.step(BATCHES[number % len(BATCHES)])
+    return lambda number: trainer.step(BATCHES[number % len(BATCHES)], BATCHES[0])
 
 
 def torchjd_step(trainer: Trainer) -> Callable[[int], object]:
@@ -80,11 +84,12 @@ def torchjd_step(trainer: Trainer) -> Callable[[int], object]:
     aggregator = UPGrad()
 
     def step(number: int) -> None:
-        seen, _ = trainer.losses(trainer.model.train(), BATCHES[number % len(BATCHES)], {})
+        trainer.model.train()
+        seen = trainer.losses.of_batch(unmasked(trainer, BATCHES[number % len(BATCHES)]))
         shared = seen.shared_parameters
         mtl_backward(list(seen.losses), features=seen.representation)
         jac_to_grad(shared, aggregator)
-        trainer.optimizers.step(trainer.scaler)
+        trainer.optimizers.step(trainer.precision.scaler)
 
     return step
 
@@ -94,7 +99,8 @@ def parameter_pass_step(trainer: Trainer) -> Callable[[int], object]:
     weighting = UPGrad().gramian_weighting
 
     def step(number: int) -> None:
-        seen, _ = trainer.losses(trainer.model.train(), BATCHES[number % len(BATCHES)], {})
+        trainer.model.train()
+        seen = trainer.losses.of_batch(unmasked(trainer, BATCHES[number % len(BATCHES)]))
         parameters = list(trainer.model.parameters())
         rows = []
         for loss in seen.losses:
@@ -104,7 +110,7 @@ def parameter_pass_step(trainer: Trainer) -> Callable[[int], object]:
         combined = weighting(jacobian @ jacobian.T) @ jacobian
         for parameter, part in zip(parameters, combined.split([p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
-        trainer.optimizers.step(trainer.scaler)
+        trainer.optimizers.step(trainer.precision.scaler)
 
     return step
 

@@ -55,10 +55,10 @@ def train(experiment: Experiment, prepared: Prepared) -> tuple[float, dict[str, 
     """RMSE of the target on the test rows, by the best epoch on validation rows, and mean affinities over epochs."""
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
     rows, valid, test = (Shard(prepared.folder, prepared.schema, s, 0, 1, 1 << 40, read_directly) for s in SPLITS)
-    trainer.probe = draw_rows(valid, 4096, experiment.seed)
+    probe = draw_rows(valid, 4096, experiment.seed)
     best, found, affinities = float("inf"), float("inf"), []
     for _ in range(experiment.training.epochs):
-        affinities.append({k: v for k, v in trainer.epoch(rows).items() if k.startswith("affinity/")})
+        affinities.append({k: v for k, v in trainer.epoch(rows, probe=probe).items() if k.startswith("affinity/")})
         score = trainer.evaluate(valid)[f"valid/{TARGET}/rmse"]
         if score < best:
             best, found = score, trainer.evaluate(test)[f"test/{TARGET}/rmse"]

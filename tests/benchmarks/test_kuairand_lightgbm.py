@@ -19,7 +19,7 @@ from mtl_ray.data.prepare import find_prepared, prepare
 from mtl_ray.data.sources import open_source
 from mtl_ray.evaluation.evaluate import segment_metrics
 from mtl_ray.schema import ROW, label_column
-from mtl_ray.tasks.heads import build_task
+from mtl_ray.tasks.base import build_task
 from tests.support import test_data
 
 pytestmark = pytest.mark.quality

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from mtl_ray.cluster.session import connect
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared, open_prepared
-from mtl_ray.data.loader import Batch, Shard, read_directly
+from mtl_ray.data.loader import Shard, read_directly
 from mtl_ray.data.prepare import prepare
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.models import MultiTaskModel
@@ -262,13 +262,13 @@ def _train_in_turns(config: dict[str, Any]) -> Exception | None:
         while last:
             clock.tell(*last.pop())
 
-    def step(trainer: Trainer, batch: Batch) -> torch.Tensor:
+    def step(trainer: Trainer, *args: Any) -> torch.Tensor:
         if trainer.progress.step and trainer.progress.step % STEPS == 0:
             seconds = clock.end()
             clock.tell(seconds)
             clock.seconds += seconds
             clock.begin()
-        return plain_step(trainer, batch)
+        return plain_step(trainer, *args)
 
     def epoch(trainer: Trainer, *args: Any) -> dict[str, float]:
         tell_last()

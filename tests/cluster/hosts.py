@@ -1,5 +1,6 @@
 """Several hosts on one machine, for root: each has a network namespace on a common switch, and a name, processes,
-`/tmp`, `/dev/shm` and a home folder of its own, in which sshd listens. They share `/mnt` and see the rest of the disk.
+`/tmp`, `/dev/shm` and a home folder of its own, in which sshd listens. They share `/mnt` and see the rest of the disk
+and the project, wherever it lies.
 
 Needs iproute2, util-linux, openssh-server and rsync. Nothing outside of the namespaces is touched; leaving the block
 ends all processes in them.
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+ROOT = Path(__file__).parents[2]
 NEEDED = ("/usr/sbin/sshd", "/usr/bin/rsync", "/usr/sbin/ip", "/usr/bin/nsenter")
 CONFIG = """
 HostKey /root/host_key
@@ -93,10 +95,11 @@ class Hosts:
         (home / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
         lines = ["set -e", "mount --make-rprivate /", f"mount --bind {self.folder}/shared /mnt"]
         lines += [f"hostname {host}", f"mount --bind {home}/hosts /etc/hosts"]
-        if sys.base_prefix.startswith("/root/"):  # Python itself lies in the home folder that is hidden
-            own = f"{home}/{Path(sys.base_prefix).relative_to('/root')}"
-            lines += [f"mkdir -p {own}", f"mount --bind {sys.base_prefix} {own}"]
+        # What the hosts run lies where the project and its environment lie, maybe in a folder that is hidden next.
+        kept = {f"{home}/kept/{number}": place for number, place in enumerate((ROOT, sys.prefix, sys.base_prefix))}
+        lines += [f"mkdir -p {here} && mount --bind {place} {here}" for here, place in kept.items()]
         lines += [f"mount --rbind {home} /root", "mount -t tmpfs tmpfs /tmp", "mount -t tmpfs tmpfs /dev/shm"]
+        lines += [f"mkdir -p {place} && mount --bind {here} {place}" for here, place in kept.items()]
         lines += ["mkdir -p /run/sshd", "exec /usr/sbin/sshd -D -e -f /root/sshd_config"]
         space = [
             "unshare",

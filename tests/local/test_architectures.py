@@ -10,6 +10,7 @@ from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
 from mtl_ray.models import checkpoint
+from mtl_ray.training.state import resume, state_of
 from mtl_ray.training.trainer import Trainer
 from tests.support import TREE, architectures, cold_starts, parameters, shard, small_experiment
 from tests.workers import run_workers
@@ -110,9 +111,9 @@ def test_training_goes_on_from_a_checkpoint_as_if_never_interrupted(prepared: Pr
     first = Trainer(experiment, prepared.schema, torch.device("cpu"))
     for batch in batches[:3]:
         first.step(batch)
-    checkpoint.save(tmp_path, experiment, prepared.schema, first.evaluated, first.state())
+    checkpoint.save(tmp_path, experiment, prepared.schema, first.evaluated, state_of(first))
     second = Trainer(experiment, prepared.schema, torch.device("cpu"))
-    second.resume(tmp_path)
+    resume(second, tmp_path)
     for batch in batches[3:]:
         second.step(batch)
     expected = parameters(whole)

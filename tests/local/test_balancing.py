@@ -8,8 +8,9 @@ import torch
 from mtl_ray.balancing.affinity import affinity_of
 from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared
-from mtl_ray.data.loader import draw_rows
+from mtl_ray.data.loader import Batch, draw_rows
 from mtl_ray.models import checkpoint
+from mtl_ray.training.state import resume, state_of
 from mtl_ray.training.trainer import Trainer
 from tests.support import balancings, parameters, shard, small_experiment
 
@@ -17,28 +18,30 @@ KINDS = balancings()
 
 
 def trainer_of(experiment: Experiment, prepared: Prepared) -> Trainer:
-    trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
-    trainer.probe = draw_rows(shard(prepared, "valid"), 200, experiment.seed)
-    return trainer
+    return Trainer(experiment, prepared.schema, torch.device("cpu"))
+
+
+def probe_of(prepared: Prepared) -> Batch:
+    return draw_rows(shard(prepared, "valid"), 200, small_experiment().seed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_resumed_equals_uninterrupted(prepared: Prepared, tmp_path: Path, kind: str):
     changes = {"balancing": KINDS[kind], "training.checkpoint_steps": 3, "training.batch_size": 1024}
     experiment = override(small_experiment(), changes | {"training.affinity_every": 2 if kind == "equal" else 0})
-    rows = shard(prepared, "train")
+    rows, probe = shard(prepared, "train"), probe_of(prepared)
     whole = trainer_of(experiment, prepared)
-    whole.epoch(rows)
+    whole.epoch(rows, probe=probe)
 
     def keep(step, _):
         if step == 3:
-            checkpoint.save(tmp_path / "c", experiment, prepared.schema, whole.evaluated, whole.state())
+            checkpoint.save(tmp_path / "c", experiment, prepared.schema, whole.evaluated, state_of(whole))
 
-    expected = [whole.epoch(rows, keep), whole.epoch(rows)]
+    expected = [whole.epoch(rows, keep, probe), whole.epoch(rows, probe=probe)]
     resumed = trainer_of(experiment, prepared)
     torch.manual_seed(99)  # the state of the generator must not matter
-    resumed.resume(tmp_path / "c")
-    found = [resumed.epoch(rows), resumed.epoch(rows)]
+    resume(resumed, tmp_path / "c")
+    found = [resumed.epoch(rows, probe=probe), resumed.epoch(rows, probe=probe)]
     for key, value in expected[0].items():
         assert found[0][key] == pytest.approx(value, abs=1e-12), key
     assert found[1] == expected[1]
@@ -56,7 +59,7 @@ def test_mixed_precision_and_clipping_work_with_every_weighting(prepared: Prepar
         seen = []
         trainer.balancer.register_forward_hook(lambda *arguments, kept=seen: kept.append(arguments[-1][1]))
         for _, batch in zip(range(3), shard(prepared, "train").training_batches(3, 0, 256), strict=False):
-            trainer.step(batch)
+            trainer.step(batch, probe_of(prepared))
         assert torch.stack(seen).isfinite().all(), kind
         after = parameters(trainer)
         assert all(value.isfinite().all() for value in after.values()), kind
@@ -100,7 +103,8 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(prepared: Prepa
     passes = []
     parts.model.inputs["shared"].register_forward_hook(lambda *arguments: passes.append(len(arguments[-1].scalars)))
     for _, batch in zip(range(3), shard(prepared, "train").training_batches(3, 0, 256), strict=False):
-        torch.testing.assert_close(whole.step(batch), parts.step(batch), rtol=1e-10, atol=1e-10)
+        probe = probe_of(prepared)
+        torch.testing.assert_close(whole.step(batch, probe), parts.step(batch, probe), rtol=1e-10, atol=1e-10)
     assert {100, 56} <= set(passes)
     for name, value in parameters(whole).items():
         torch.testing.assert_close(parameters(parts)[name], value, rtol=1e-8, atol=1e-10)

@@ -49,14 +49,14 @@ def train(rank: int, world_size: int, prepared: Prepared, num_parts: int, name: 
     changes["model.kind"] = "mmoe" if "mixtures" in name else "shared_bottom"
     experiment = override(small_experiment(training__optimizer=SGD), SMALLER | changes)
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
-    trainer.probe = draw_rows(shard(prepared, "valid", rank, world_size), 200, experiment.seed)
+    probe = draw_rows(shard(prepared, "valid", rank, world_size), 200, experiment.seed)
     weights, metrics, totals, labels = [], [], 0, []
     trainer.balancer.register_forward_hook(lambda *arguments: weights.append(arguments[-1][1]))
     batches = shard(prepared, "train", rank, world_size).training_batches(experiment.seed, 0, 256)
     for number, batch in zip(range(STEPS), batches, strict=False):
         part = with_gaps(batch, number, prepared.schema.num_lanes, num_parts)
         labels.append((~torch.isnan(part[label_column("rating")])).sum().item())
-        totals = totals + trainer.step(part)
+        totals = totals + trainer.step(part, probe)
         if (number + 1) % STEPS_AN_EPOCH == 0:
             sums, counts = totals.chunk(2)
             trainer.balancer.end_epoch(sums / counts)
@@ -93,7 +93,7 @@ def train_naively(rank: int, world_size: int, prepared: Prepared, num_parts: int
     def own(tensor):
         return tensor.detach().clone()
 
-    places = ("mtl_ray.training.trainer", "mtl_ray.balancing.task_losses", "mtl_ray.balancing.affinity")
+    places = ("mtl_ray.training.losses", "mtl_ray.balancing.task_losses", "mtl_ray.balancing.affinity")
     with ExitStack() as stack:
         for place in places:
             stack.enter_context(mock.patch(f"{place}.sum_over_ranks", own))

@@ -22,6 +22,7 @@ from mtl_ray.models import checkpoint
 from mtl_ray.schema import ROW
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.tracking.registry import example_of, signature_of
+from mtl_ray.training.state import state_of
 from mtl_ray.training.trainer import Trainer
 
 VECTOR = {"kind": "vector", "entity": "item", "size": 20}
@@ -62,7 +63,7 @@ def trained(experiment: Experiment, prepared: Prepared, folder: Path) -> tuple[S
     )
     losses = [trainer.epoch(train)["train/loss"] for _ in range(experiment.training.epochs)]
     assert losses[-1] < losses[0]
-    checkpoint.save(folder, experiment, prepared.schema, trainer.evaluated, trainer.state())
+    checkpoint.save(folder, experiment, prepared.schema, trainer.evaluated, state_of(trainer))
     prepared.folder.copy_to("vocabulary.parquet", folder / "vocabulary.parquet")
     scorer = Scorer(folder)
     raw = pa.concat_tables(

@@ -7,6 +7,7 @@ import torch
 
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.models import checkpoint
+from mtl_ray.training.state import resume, state_of
 from mtl_ray.training.trainer import Trainer
 from tests.support import parameters, shard, small_experiment
 
@@ -31,14 +32,14 @@ def test_resumed_equals_uninterrupted(prepared: Prepared, tmp_path: Path, stop: 
 
     def stop_after_checkpoint(step, _):
         if broken.progress.sums and step == stop:
-            checkpoint.save(tmp_path / "c", experiment, prepared.schema, broken.evaluated, broken.state())
+            checkpoint.save(tmp_path / "c", experiment, prepared.schema, broken.evaluated, state_of(broken))
             raise StoppedError
 
     with pytest.raises(StoppedError):
         broken.epoch(shard(prepared, "train"), stop_after_checkpoint)
     resumed = Trainer(experiment, prepared.schema, torch.device("cpu"))
     torch.manual_seed(99)  # the state of the generator must not matter
-    resumed.resume(tmp_path / "c")
+    resume(resumed, tmp_path / "c")
     again = [resumed.epoch(shard(prepared, "train")) for _ in range(2)]
     for key, value in losses[0].items():
         assert again[0][key] == pytest.approx(value, abs=1e-12)

@@ -15,6 +15,7 @@ from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.masking import draw_hidden
 from mtl_ray.schema import SPLITS
 from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.training.state import state_of
 from mtl_ray.training.trainer import Trainer
 from tests.support import shard
 
@@ -168,7 +169,7 @@ def test_the_model_scores_raw_rows_as_it_evaluates_them(tmp_path: Path, log):
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
     trainer.epoch(shard(prepared, "train"))
     folder = tmp_path / "checkpoint"
-    checkpoint.save(folder, experiment, prepared.schema, trainer.model, trainer.state())
+    checkpoint.save(folder, experiment, prepared.schema, trainer.model, state_of(trainer))
     prepared.folder.copy_to("vocabulary.parquet", folder / "vocabulary.parquet")
     batch = next(shard(prepared, "test").evaluation_batches(1000))
     scorer = Scorer(folder)

@@ -13,6 +13,7 @@ from mtl_ray.data.prepare import prepare
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.schema import FIRST, UNKNOWN
+from mtl_ray.training.state import state_of
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import copy_weights, start_from
 from mtl_ray.values.vocabulary import VOCABULARY, read_vocabularies
@@ -36,7 +37,7 @@ def trained(experiment: Experiment, prepared: Prepared, folder: Path) -> Path:
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
     for _, batch in zip(range(4), shard(prepared, "train").training_batches(0, 0, 256), strict=False):
         trainer.step(batch)
-    checkpoint.save(folder, experiment, prepared.schema, trainer.evaluated, trainer.state())
+    checkpoint.save(folder, experiment, prepared.schema, trainer.evaluated, state_of(trainer))
     prepared.folder.copy_to(VOCABULARY, folder / VOCABULARY)
     return folder
 

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import ColdSplitConfig
-from mtl_ray.config.features import SequenceFeatureConfig
 from mtl_ray.data.preparation.parallel import MapPieces
 from mtl_ray.data.preparation.write import RAW_TEST
+from mtl_ray.features.base import feature_kinds
 from mtl_ray.schema import FIRST, UNKNOWN, USER_KEY
 from mtl_ray.storage import Folder
 from mtl_ray.values.keys import flat, hash_keys, to_keys
@@ -33,7 +33,7 @@ def leakage_report(experiment: Experiment, folder: Folder, map_pieces: MapPieces
         RuntimeError: the cold split holds out all tested entities of a kind, and fitting saw one.
     """
     vocabulary = folder.read_table(VOCABULARY)
-    sequences = [n for n, f in experiment.features.items() if isinstance(f, SequenceFeatureConfig)]
+    sequences = [name for name, kind in feature_kinds(experiment).items() if kind.lists_items]
     files = [path.rpartition("/")[2] for path in (folder / "train").files(".parquet")]
     seen = _Seen(folder / "train", files, experiment.item, sequences)
     parts = map_pieces(seen, range(0, len(files), FILES_AT_ONCE))

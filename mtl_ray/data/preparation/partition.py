@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.features import SequenceFeatureConfig
-from mtl_ray.data.preparation.split import ITEM, NONE, SHOWN, TIME, TRAIN, USER, Cuts, assign, row_draw
+from mtl_ray.data.preparation.split import Cuts, assign, row_draw
 from mtl_ray.data.preparation.stage import quarantined
 from mtl_ray.storage import Folder, is_text
 from mtl_ray.values.keys import decoded, flat
+from mtl_ray.values.partition import ITEM, TIME, USER, Partition
 from mtl_ray.values.vectors import digests, is_vectors
 
 
@@ -46,22 +46,6 @@ def _concat(first: pa.Array, second: pa.Array) -> pa.Array:
         indices = pa.concat_arrays([first.indices, pa.nulls(1, first.indices.type)])
         return pa.DictionaryArray.from_arrays(indices, first.dictionary)
     return pa.concat_arrays([first, second])
-
-
-@dataclass(frozen=True)
-class Partition:
-    """The rows of a partition in a fixed order: by time, then by place in the log."""
-
-    table: pa.Table
-    """Keys, time and the raw columns of log and side tables."""
-    split: np.ndarray
-    """(n,) int8 codes of `preparation.split`."""
-    draw: np.ndarray
-    """(n,) the draw of each row, see `row_draw`."""
-    duplicates: pa.Table
-    """Repeated interactions, as quarantined rows."""
-    unknown: dict[str, int]
-    """Rows whose entity has no row in a side table."""
 
 
 def load_partition(
@@ -114,7 +98,8 @@ def partition_of(
     joined = pa.table(columns)
     file = flat(table.column("_file"))
     draw = row_draw(experiment, file, table.column("_row").to_numpy())
-    return Partition(joined, assign(experiment, joined, file, draw, cuts), draw, duplicates, unknown)
+    split = assign(experiment, joined, file, draw, cuts)
+    return Partition(joined, split, draw, duplicates, unknown, cuts.borders)
 
 
 def _dictionary_encoded(values: pa.Array) -> pa.Array:
@@ -144,73 +129,3 @@ def _comparable(table: pa.Table, names: list[str]) -> pa.Table:
             if is_vectors(values.type) or not pa.types.is_nested(values.type)
         }
     )
-
-
-@dataclass(frozen=True)
-class Histories:
-    """The history of each row: which interactions of its user it knows, as positions in `source`."""
-
-    source: np.ndarray
-    """(m,) row numbers of the interactions that may be in a history, by user and time."""
-    starts: np.ndarray
-    """(n,) first entry of `source` for each row."""
-    sizes: np.ndarray
-    """(n,) number of entries."""
-    gaps: np.ndarray
-    """(n,) entry from which on one is skipped, the row itself; beyond the size where the row is not among them."""
-
-    def rows(self, values: np.ndarray, length: int) -> np.ndarray:
-        """Return (n, length) values of each history, oldest first, padded on the right with 0.
-
-        `values` has an entry for each row of the partition.
-        """
-        steps = np.arange(length, dtype=np.int32)
-        known = np.append(values[self.source], values.dtype.type(0))
-        positions = self.starts.astype(np.int32)[:, None] + steps
-        positions += steps >= self.gaps[:, None]
-        positions[steps >= self.sizes[:, None]] = len(self.source)
-        return known[positions]
-
-    def lists(self, values: pa.Array, rows: np.ndarray) -> pa.ListArray:
-        """Return the histories of the given rows as lists of raw values."""
-        sizes = self.sizes[rows]
-        ends = np.cumsum(sizes)
-        within = np.arange(int(sizes.sum())) - np.repeat(ends - sizes, sizes)
-        within = within + (within >= np.repeat(self.gaps[rows], sizes))
-        entries = self.source[np.repeat(self.starts[rows], sizes) + within]
-        offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
-        return pa.ListArray.from_arrays(offsets, values.take(pa.array(entries)))
-
-
-def histories(partition: Partition, feature: SequenceFeatureConfig, split: str) -> Histories:
-    """Find the last interactions of each row's user, at most `feature.max_length`, that the row knows.
-
-    Args:
-        partition: rows in time order.
-        feature: `known` says whether a row knows only the past or all other interactions.
-        split: kind of the split. Under `time` any row can be in histories, else only training and shown rows.
-    """
-    user = flat(partition.table.column(USER)).dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    time = partition.table.column(TIME).to_numpy()
-    order = np.lexsort((np.arange(len(user)), time, user))
-    user, time, code = user[order], time[order], partition.split[order]
-    usable = (code != NONE) if split == "time" else (code == TRAIN) | (code == SHOWN)
-    before = np.concatenate([[0], np.cumsum(usable)])
-    positions = np.arange(len(user))
-    first = np.concatenate([[True], user[1:] != user[:-1]]) if len(user) else np.zeros(0, bool)
-    start = before[np.maximum.accumulate(np.where(first, positions, 0))]
-    if feature.known == "all":
-        last = np.append(np.flatnonzero(first)[1:], len(user))
-        end = before[last][np.cumsum(first) - 1]
-        itself = np.where(usable, before[:-1], -1)
-    else:
-        later = first | np.concatenate([[True], time[1:] != time[:-1]]) if len(user) else first
-        end = before[np.maximum.accumulate(np.where(later, positions, 0))]
-        itself = np.full(len(user), -1)
-    among = (itself >= 0) & (itself >= end - feature.max_length)
-    start = np.maximum(start, end - feature.max_length - among)
-    sizes = end - start - among
-    gaps = np.where(among, itself - start, sizes)
-    inverse = np.empty_like(order)
-    inverse[order] = positions
-    return Histories(order[usable], start[inverse], sizes[inverse], gaps[inverse])

@@ -13,10 +13,9 @@ from mtl_ray.config import Experiment
 from mtl_ray.config.data import TimeSplitConfig
 from mtl_ray.data.preparation.fit import FitStatistics, fit_partition
 from mtl_ray.data.preparation.parallel import MapPieces
-from mtl_ray.data.preparation.partition import Partition, SideTable, load_partition
+from mtl_ray.data.preparation.partition import SideTable, load_partition
 from mtl_ray.data.preparation.split import (
     HISTOGRAM_BINS,
-    TIME,
     Cuts,
     cuts_from_histogram,
     declared_cuts,
@@ -26,10 +25,12 @@ from mtl_ray.data.preparation.split import (
     num_first_of_items,
 )
 from mtl_ray.data.preparation.stage import Stage, describe
-from mtl_ray.data.preparation.target_statistics import NO_BORDERS, slice_borders, statistics
 from mtl_ray.data.preparation.write import Writer
 from mtl_ray.data.sources import Raw
+from mtl_ray.features.base import feature_kinds
+from mtl_ray.features.target_statistics import slice_borders
 from mtl_ray.storage import Folder
+from mtl_ray.values.partition import TIME, Partition
 
 PIECE_ROWS = 1_000_000
 """Approximate rows of the log that one task stages."""
@@ -44,17 +45,20 @@ def stage_pieces(stage: Stage, raw: Raw, map_pieces: MapPieces) -> list[dict[str
 
 def find_cuts(
     experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_partitions: int, map_pieces: MapPieces
-) -> tuple[tuple[float, float] | None, np.ndarray]:
-    """Return the cuts of the time split (None for other splits) and the borders of the slices of statistics."""
-    split, sliced = experiment.data.split, experiment.data.time and any(statistics(experiment))
+) -> Cuts:
+    """Find the cuts of the time split, and the borders of the slices of statistics."""
+    split = experiment.data.split
+    sliced = experiment.data.time and any(kind.out_of_fold for kind in feature_kinds(experiment).values())
     cuts = declared_cuts(experiment, any(piece["is_timestamp"] for piece in pieces))
     if not sliced and not needs_histogram(experiment):
-        return cuts, NO_BORDERS
+        return Cuts(cuts)
     low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
     counts = reduce(add, map_pieces(_Histogram(aside, low, high), range(num_partitions)))
     if isinstance(split, TimeSplitConfig) and cuts is None:
         cuts = cuts_from_histogram(counts, low, high, (split.valid, split.test))
-    return cuts, slice_borders(counts, low, high, cuts[0] if cuts else None) if sliced else NO_BORDERS
+    if not sliced:
+        return Cuts(cuts)
+    return Cuts(cuts, borders=slice_borders(counts, low, high, cuts[0] if cuts else None))
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,10 @@ class FitPartition:
     """A function that returns the statistics of one partition and sends its repeated rows to quarantine."""
 
     load: Loader
-    borders: np.ndarray
 
     def __call__(self, partition: int) -> FitStatistics:  # noqa: D102
         loaded = self.load(partition)
-        result = fit_partition(self.load.experiment, loaded, self.borders)
+        result = fit_partition(self.load.experiment, loaded)
         if len(loaded.duplicates):
             quarantine = self.load.folder / "quarantine"
             quarantine.write_table(f"duplicates-{partition:05d}.parquet", loaded.duplicates)

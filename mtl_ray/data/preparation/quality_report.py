@@ -7,10 +7,10 @@ import numpy as np
 
 from mtl_ray.config import Experiment
 from mtl_ray.data.preparation.fit import FitStatistics
-from mtl_ray.data.preparation.split import NONE, SHOWN
 from mtl_ray.errors import InputError
 from mtl_ray.schema import SPLITS
 from mtl_ray.storage import Folder
+from mtl_ray.values.partition import NONE, SHOWN
 
 
 def count_staged(experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, target: Folder) -> dict[str, Any]:
@@ -54,8 +54,6 @@ def quality_report(
     reasons = dict(staged["reasons"])
     if total.num_duplicates:
         reasons["repeats an earlier row"] = total.num_duplicates
-    constant = [n for n, counts in total.counts.items() if len(counts) < 2]
-    constant += [n for n, moments in total.moments.items() if moments.std == 0]
     splits = {split: int(rows[code]) for code, split in enumerate(SPLITS)}
     return {
         "rows": staged["rows"],
@@ -67,7 +65,7 @@ def quality_report(
         "shown_in_histories": int(rows[SHOWN]),
         "mended": mended,
         "unknown_entities": dict(total.issues),
-        "constant": constant,
+        "constant": total.constant,
         "label_share": {
             task: {s: round(total.labels[task, s] / max(1, splits[s]), 6) for s in SPLITS} for task in experiment.tasks
         },

@@ -1,20 +1,13 @@
 """Checks of raw rows. A bad row is set aside with its reason and counted; it is neither used nor lost."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.features import (
-    ImageFeatureConfig,
-    NumericFeatureConfig,
-    SequenceFeatureConfig,
-    StatisticFeatureConfig,
-    VectorFeatureConfig,
-)
 from mtl_ray.config.tasks import (
     BinaryTaskConfig,
     CountTaskConfig,
@@ -23,13 +16,14 @@ from mtl_ray.config.tasks import (
     TaskConfig,
     ValueTaskConfig,
 )
-from mtl_ray.data.encoding import to_numbers
-from mtl_ray.data.preparation.split import ITEM, USER
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.errors import InputError
+from mtl_ray.features.base import feature_kinds
 from mtl_ray.storage import is_text
 from mtl_ray.values.keys import flat, to_keys
-from mtl_ray.values.vectors import as_variable, bad_vectors, is_lists
+from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers
+from mtl_ray.values.partition import ITEM, USER
+from mtl_ray.values.vectors import as_variable
 
 
 def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str], items: Sequence[str]) -> list[str]:
@@ -39,17 +33,15 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
         InputError: a column is nowhere to be found.
     """
     needed: dict[str, str] = {}
+    own = {experiment.column_of(experiment.user), experiment.column_of(experiment.item), experiment.data.time}
     for name in (experiment.user, experiment.item):
         needed[experiment.column_of(name)] = f"features.{name}"
     if experiment.data.time:
         needed.setdefault(experiment.data.time, "data.time")
-    for name, feature in experiment.features.items():
-        if not isinstance(feature, SequenceFeatureConfig):
-            needed.setdefault(experiment.column_of(name), f"features.{name}")
-            if isinstance(feature, StatisticFeatureConfig):
-                needed.setdefault(feature.of, f"features.{name}.of")
-        elif feature.values:
-            needed.setdefault(feature.values, f"features.{name}.values")
+    for kind in feature_kinds(experiment).values():
+        for column in kind.log_columns():
+            needed.setdefault(column.name, column.setting)
+            own |= {column.name} if column.log_only else set()
     for name, task in experiment.tasks.items():
         needed.setdefault(task.column or name, f"tasks.{name}")
         for column in task.where or {}:
@@ -57,8 +49,6 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
     split = experiment.data.split
     if split.kind == "predefined" and split.column:
         needed.setdefault(split.column, "data.split.column")
-    own = {experiment.column_of(experiment.user), experiment.column_of(experiment.item), experiment.data.time}
-    own |= {feature.of for feature in experiment.features.values() if isinstance(feature, StatisticFeatureConfig)}
     for column, path in needed.items():
         if column in log or (column not in own and (column in users or column in items)):
             continue
@@ -82,10 +72,10 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Arra
         reasons.add(keys.column(key).is_null(), f"{experiment.column_of(name)} is null")
     if experiment.data.time:
         reasons.number(table, experiment.data.time, nullable=False)
-    reasons.inputs(experiment, table)
-    for feature in experiment.features.values():
-        if isinstance(feature, StatisticFeatureConfig):
-            reasons.number(table, feature.of)
+    kinds = feature_kinds(experiment).values()
+    for part in (*(kind.bad_cells(table) for kind in kinds), *(kind.bad_log_cells(table) for kind in kinds)):
+        for wrong, why in part:
+            reasons.add(wrong, why)
     for name, task in experiment.tasks.items():
         column = task.column or name
         if column not in table.column_names:
@@ -114,12 +104,10 @@ def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
     """
     reasons = _Reasons(len(table))
     reasons.malformed(table)
-    reasons.inputs(experiment, table)
-    for name, feature in experiment.features.items():
-        if isinstance(feature, SequenceFeatureConfig):
-            reasons.lists(table, name)
-            if feature.values:
-                reasons.lists(table, f"{name}.values", numbers=True)
+    kinds = feature_kinds(experiment).values()
+    for part in (*(kind.bad_cells(table) for kind in kinds), *(kind.bad_request_cells(table) for kind in kinds)):
+        for wrong, why in part:
+            reasons.add(wrong, why)
     return reasons.array()
 
 
@@ -145,60 +133,25 @@ class _Reasons:
         if MALFORMED in table.column_names:
             self.add(table.column(MALFORMED).is_valid(), "malformed line")
 
-    def inputs(self, experiment: Experiment, table: pa.Table) -> None:
-        """Check columns of numbers and of vectors, where the table has them."""
-        for name, feature in experiment.features.items():
-            column = feature.column or name
-            if isinstance(feature, NumericFeatureConfig) and column in table.column_names:
-                self.number(table, column)
-            elif isinstance(feature, VectorFeatureConfig | ImageFeatureConfig) and column in table.column_names:
-                for wrong, why in bad_vectors(flat(table.column(column)), feature.size):
-                    self.add(wrong, f"{column} {why}")
-
     def number(self, table: pa.Table, column: str, *, nullable: bool = True) -> np.ndarray:
         """Check a numeric column; return its (n,) float64 values, NaN where there is none."""
         values = flat(table.column(column))
         numbers, wrong = parse_numbers(values)
-        self.add(wrong, f"{column} is not a number")
-        self.add(np.isinf(numbers), f"{column} is not finite")
+        for flags, why in bad_numbers(numbers, wrong, column):
+            self.add(flags, why)
         if not nullable:
             self.add(np.isnan(numbers) & ~wrong, f"{column} is null")
         return numbers
-
-    def lists(self, table: pa.Table, column: str, *, numbers: bool = False) -> None:
-        """Check a column of lists, where the table has it."""
-        if column not in table.column_names:
-            return
-        lists = as_variable(flat(table.column(column)))
-        if not is_lists(lists.type):
-            self.add(to_keys(lists).is_valid(), f"{column} is not a list")  # an empty CSV cell is null, which is fine
-        elif numbers:
-            _, wrong = parse_numbers(lists.fill_null([]).flatten())
-            parents = pc.list_parent_indices(lists.fill_null([])).to_numpy(zero_copy_only=False)
-            self.add(np.bincount(parents[wrong], minlength=len(lists)) > 0, f"{column} holds what is not a number")
 
     def array(self) -> pa.Array:
         return pa.array(self.texts, pa.string())
 
 
-def parse_numbers(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Return (n,) float64 numbers, NaN where there is none, and (n,) bool: true for what is not a number.
-
-    A text that is no number and a NaN are not numbers; a null is neither.
-    """
-    try:
-        numbers = to_numbers(values)
-        wrong = np.zeros(len(values), bool)
-    except ValueError:
-        good = np.asarray(pc.match_substring_regex(values, NUMBER).fill_null(True))
-        wrong = ~good
-        numbers = to_numbers(pc.if_else(pa.array(good), values, None))
-    if pa.types.is_floating(values.type):
-        wrong = wrong | np.asarray(pc.is_nan(values).fill_null(False))
-    return numbers, wrong
+Mender = Callable[[pa.Array], tuple[pa.Array, dict[str, int]] | None]
 
 
-NUMBER = r"^\s*([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf)?\s*$"
+def _first(menders: Sequence[Mender], values: pa.Array) -> tuple[pa.Array, dict[str, int]] | None:
+    return next((found for mend in menders if (found := mend(values)) is not None), None)
 
 
 def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) -> tuple[pa.Table, dict[str, int]]:
@@ -222,29 +175,20 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
     mended[f"{name}.{key} is null"] = keys.null_count
     first &= np.asarray(keys.is_valid())
     mended[f"{name}.{key} is repeated"] = len(keys) - keys.null_count - int(first.sum())
-    numeric = {f.column or n for n, f in experiment.features.items() if isinstance(f, NumericFeatureConfig)}
-    numeric |= {
-        t.column or n for n, t in experiment.tasks.items() if isinstance(t, RealTaskConfig) or _has_threshold(t)
-    }
-    sizes = {
-        f.column or n: f.size
-        for n, f in experiment.features.items()
-        if isinstance(f, VectorFeatureConfig | ImageFeatureConfig)
-    }
+    menders: dict[str, list[Mender]] = {}
+    for kind in feature_kinds(experiment).values():
+        menders.setdefault(kind.column, []).append(kind.mend)
+    for task_name, task in experiment.tasks.items():
+        if isinstance(task, RealTaskConfig) or _has_threshold(task):
+            menders.setdefault(task.column or task_name, []).append(mend_numbers)
     columns: dict[str, pa.Array] = {}
     for column in table.column_names:
         values = as_variable(flat(table.column(column))).filter(pa.array(first))
         if column == key:
             values = keys.filter(pa.array(first))
-        elif column in numeric:
-            numbers, wrong = parse_numbers(values)
-            unusable = wrong | np.isinf(numbers)
-            mended[f"{name}.{column} is not a finite number"] = int(unusable.sum())
-            values = pa.array(np.where(unusable, np.nan, numbers), from_pandas=True)
-        elif column in sizes:
-            for unusable, why in bad_vectors(values, sizes[column]):
-                mended[f"{name}.{column} {why}"] = int(unusable.sum())
-                values = pc.if_else(pa.array(unusable), None, values)
+        elif (found := _first(menders.get(column, ()), values)) is not None:
+            values, counts = found
+            mended.update({f"{name}.{column} {why}": count for why, count in counts.items()})
         elif is_text(values.type):
             values = values.cast(pa.string()).dictionary_encode()
         columns[column] = values

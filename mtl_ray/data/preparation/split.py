@@ -13,12 +13,7 @@ from mtl_ray.config.data import ColdSplitConfig, PredefinedSplitConfig, RandomSp
 from mtl_ray.counter_rng import Stream, mix, uniform_keys
 from mtl_ray.errors import InputError
 from mtl_ray.values.keys import decoded, hash_keys, to_keys
-
-TRAIN, VALID, TEST, NONE, SHOWN = 0, 1, 2, 3, 4
-"""Codes of the splits. NONE: a row that a predefined split does not name. SHOWN: a row that only histories show."""
-
-USER, ITEM, TIME = "_user", "_item", "_time"
-"""Columns of a staged row beside its raw ones: the keys as text, the time as a number."""
+from mtl_ray.values.partition import ITEM, NONE, SHOWN, TEST, TIME, TRAIN, USER, VALID
 
 HISTOGRAM_BINS = 1 << 16
 
@@ -31,6 +26,8 @@ class Cuts:
     """First instants of the validation and of the test rows, for the time split."""
     first: pa.Table | None = None
     """The first interactions of each held-out item, for the cold split: (item, time, draw), see `earliest`."""
+    borders: tuple[float, ...] = ()
+    """Inner borders of the slices of time by which statistics are counted, see `slice_borders`."""
 
 
 def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.ndarray, cuts: Cuts) -> np.ndarray:

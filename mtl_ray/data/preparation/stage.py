@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 
 from mtl_ray.config import Experiment
 from mtl_ray.counter_rng import Stream, mix
-from mtl_ray.data.encoding import to_numbers
 from mtl_ray.data.preparation.row_checks import bad_rows, keys_of
-from mtl_ray.data.preparation.split import TIME, USER
 from mtl_ray.data.sources import Chunk
 from mtl_ray.storage import Folder, is_text
 from mtl_ray.values.keys import decoded, flat, hash_keys
+from mtl_ray.values.numbers import to_numbers
+from mtl_ray.values.partition import TIME, USER
 from mtl_ray.values.vectors import as_variable
 
 

@@ -3,18 +3,16 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mtl_ray.config.features import SequenceFeatureConfig, StatisticFeatureConfig
-from mtl_ray.data.encoding import Encoder, column, to_numbers
-from mtl_ray.data.preparation.partition import Partition, histories
-from mtl_ray.data.preparation.split import ITEM, TEST, TIME, TRAIN, USER
-from mtl_ray.data.preparation.target_statistics import TargetStatistics
+from mtl_ray.data.encoding import Encoder
 from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
 from mtl_ray.storage import Folder
 from mtl_ray.values.keys import decoded, flat, hash_keys
+from mtl_ray.values.partition import ITEM, TIME, TRAIN, USER, Partition
 from mtl_ray.values.vocabulary import Vocabulary
 
 RAW_TEST = "raw_test"
@@ -29,17 +27,18 @@ class Writer:
     encoder: Encoder
     supports: Mapping[str, Vocabulary]
     folder: Folder
-    target_statistics: TargetStatistics
+    statistics: Mapping[str, Any]
+    """The statistics that encoding training rows needs, by feature; see `FeatureKind.out_of_fold`."""
     offsets: Mapping[str, np.ndarray]
     """The number of the first row of each partition, by split."""
 
-    def __call__(self, number: int, partition: Partition) -> str:
+    def __call__(self, number: int, rows: Partition) -> str:
         """Write partition `number`; return the digest of its encoded rows."""
         experiment = self.encoder.experiment
-        encoded, raw_histories = self._encoded(partition)
+        encoded, raw_histories = self._encoded(rows)
         digest = hashlib.sha256()
         for code, split in enumerate(SPLITS):
-            positions = np.flatnonzero(partition.split == code)
+            positions = np.flatnonzero(rows.split == code)
             if not len(positions):
                 continue
             if code == TRAIN:
@@ -52,41 +51,23 @@ class Writer:
                 digest.update(np.ascontiguousarray(columns[name]).tobytes())
             self._write_lanes(split, number, columns)
             if split == "test":
-                self._write_raw(number, partition.table.take(pa.array(positions)), raw_histories)
+                self._write_raw(number, rows.table.take(pa.array(positions)), raw_histories)
         return digest.hexdigest()
 
-    def _encoded(self, partition: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
-        """Return all columns but `ROW` of every row of the partition, and raw histories of its test rows."""
-        experiment, table = self.encoder.experiment, partition.table
-        columns, raw_histories = self._sequences(partition)
-        columns |= self.target_statistics.encoded(self.encoder, partition)
-        for name, feature in experiment.features.items():
-            if not isinstance(feature, SequenceFeatureConfig | StatisticFeatureConfig):
-                columns[name] = self.encoder.feature(name, column(table, experiment, name))
+    def _encoded(self, rows: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+        """Encode every row of the partition; return all columns but `ROW`, and raw histories of its test rows."""
+        experiment, table = self.encoder.experiment, rows.table
+        columns: dict[str, np.ndarray] = {}
+        raw: dict[str, pa.Array] = {}
+        for name, kind in self.encoder.kinds.items():
+            encoded, made = kind.encode_partition(rows, self.encoder.state, self.statistics.get(name))
+            columns |= encoded
+            raw |= made
         columns |= {label_column(name): self.encoder.label(name, table) for name in experiment.tasks}
         columns[USER_SUPPORT] = self.supports[experiment.user].support(flat(table.column(USER)))
         columns[ITEM_SUPPORT] = self.supports[experiment.item].support(flat(table.column(ITEM)))
         columns[USER_KEY] = hash_keys(flat(table.column(USER))).astype(np.int64)
-        return columns, raw_histories
-
-    def _sequences(self, partition: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
-        """Return encoded histories of every row of the partition, and raw ones of its test rows."""
-        experiment = self.encoder.experiment
-        items = flat(partition.table.column(ITEM))
-        test = np.flatnonzero(partition.split == TEST)
-        encoded, raw = {}, {}
-        for name, feature in experiment.features.items():
-            if not isinstance(feature, SequenceFeatureConfig):
-                continue
-            past = histories(partition, feature, experiment.data.split.kind)
-            encoded[name] = past.rows(self.encoder.vocabularies[feature.of].rows(items), feature.max_length)
-            raw[name] = past.lists(decoded(items), test)
-            if feature.values:
-                numbers = to_numbers(flat(partition.table.column(feature.values)))
-                values = self.encoder.standardised(name, numbers)
-                encoded[f"{name}.values"] = past.rows(values, feature.max_length)
-                raw[f"{name}.values"] = past.lists(pa.array(numbers), test)
-        return encoded, raw
+        return columns, raw
 
     def _write_lanes(self, split: str, number: int, columns: dict[str, np.ndarray]) -> None:
         num_lanes = self.encoder.schema.num_lanes

@@ -10,7 +10,7 @@ from mtl_ray.nn.mlp import width_of
 
 
 class FusionLevel(nn.Module):
-    """Every task has experts and a fusion unit: a gate over all experts plus a linear fusion of its own (residual)."""
+    """Experts and a fusion unit for each task: a gate over all experts plus a linear fusion of its own (residual)."""
 
     def __init__(self, in_features: int, num_tasks: int, own: int, settings: MLPConfig) -> None:
         super().__init__()
@@ -19,7 +19,11 @@ class FusionLevel(nn.Module):
         self.native = nn.Parameter(torch.full((num_tasks, own), 1.0 / own))
 
     def forward(self, x: list[Tensor]) -> tuple[list[Mixture], Tensor]:
-        """(B, in_features) by task to (B, out_features) by task, and all experts' outputs (B, E, out_features)."""
+        """Return (B, out_features) by task, and all experts' outputs (B, E, out_features).
+
+        Args:
+            x: (B, in_features) by task.
+        """
         outputs = [torch.stack(experts(part), 1) for experts, part in zip(self.experts, x, strict=True)]
         every = torch.cat(outputs, 1)
         own, native = every.split(outputs[0].shape[1], 1), torch.block_diag(*self.native[:, None])
@@ -32,20 +36,20 @@ class FusionLevel(nn.Module):
 
 
 class AdaTTNetwork(Network):
-    """f_t = sum_i softmax(W_t x_t)_i e_i + sum_j v_tj e_tj at every level; e are all experts, e_t those of the task."""
+    """Levels of f_t = sum_i softmax(W_t x_t)_i e_i + sum_j v_tj e_tj: e are all experts, e_t those of the task."""
 
-    def __init__(self, sizes: NetworkSpec, settings: AdaTTConfig) -> None:
+    def __init__(self, spec: NetworkSpec, settings: AdaTTConfig) -> None:
         super().__init__()
-        width, num_tasks = sizes.width, len(sizes.outputs)
+        width, num_tasks = spec.width, len(spec.outputs)
         self.levels = nn.ModuleList()
         for _ in range(settings.levels):
             level = FusionLevel(width, num_tasks, settings.task_experts, settings.encoder)
             self.levels.append(level)
             width = width_of(settings.encoder, width)
-        self.towers = Towers(width, sizes.outputs, settings.tower)
+        self.towers = Towers(width, spec.outputs, settings.tower)
 
     def forward(self, inputs: NetworkInput) -> ModelOutput:
-        """All experts' outputs of the last level (B, E, d) are what the tasks share."""
+        """Share all experts' outputs of the last level (B, E, d)."""
         tasks = list(self.towers.towers)
         x = [inputs.x[SHARED]] * len(tasks)
         fused, shared = [], None

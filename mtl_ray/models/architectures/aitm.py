@@ -13,26 +13,26 @@ from mtl_ray.nn.mlp import MLP
 
 
 class AITMNetwork(Network):
-    """z_t = AIT(g(z_before), q_t): attention over what the step before passes on and the task's own vector.
+    """Adaptive transfer z_t = AIT(g(z_before), q_t): attention over the previous task's vector and the task's own.
 
     AIT(u_1, u_2) = sum_u w_u h3(u), w = softmax(<h1(u), h2(u)> / sqrt(d)). The calibrator adds
-    alpha max(p_t - p_before, 0) a row, averaged over rows.
+    alpha max(p_t - p_before, 0) for each row, averaged over rows.
     """
 
-    def __init__(self, sizes: NetworkSpec, settings: AITMConfig) -> None:
+    def __init__(self, spec: NetworkSpec, settings: AITMConfig) -> None:
         super().__init__()
-        self.after, self.calibrator = sizes.after, settings.calibrator
+        self.after, self.calibrator = spec.after, settings.calibrator
         dim = settings.transfer_dim
         self.encoders = ModuleDict()
-        for task in sizes.outputs:
-            encoder = MLP(sizes.width, settings.encoder)
+        for task in spec.outputs:
+            encoder = MLP(spec.width, settings.encoder)
             self.encoders[task] = nn.Sequential(encoder, nn.Linear(encoder.out_features, dim), nn.ReLU())
         self.transfer = ModuleDict({task: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) for task in self.after})
         self.attention = ModuleDict({task: nn.Linear(dim, 3 * dim) for task in self.after})
-        self.towers = Towers(dim, sizes.outputs, settings.tower)
+        self.towers = Towers(dim, spec.outputs, settings.tower)
 
     def forward(self, inputs: NetworkInput) -> ModelOutput:
-        """The embeddings (B, width) are what the tasks share."""
+        """Share the embeddings (B, width)."""
         x = inputs.x[SHARED]
         z = {task: encoder(x) for task, encoder in self.encoders.items()}
         for task in in_order(list(z), self.after):

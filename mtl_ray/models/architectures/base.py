@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mtl_ray.config.model import MLPConfig
 from mtl_ray.nn.containers import ModuleDict
 from mtl_ray.nn.mlp import MLP
-from mtl_ray.tasks.heads import UserItemVectors
+from mtl_ray.tasks.base import UserItemVectors
 
 SHARED = "shared"
 """Name of the set of embedding tables that all tasks read; a task's own set has the task's name."""
@@ -65,16 +65,18 @@ class NetworkInput(NamedTuple):
 
     x: dict[str, Tensor]
     """(B, width) by set of embedding tables: `shared`, or the name of a task."""
-    prior: Tensor
-    """(B, prior_width) profile of the user and the item and how often each was seen in training; (B, 0) for a network
-    that does not read it."""
+    profile_features: Tensor
+    """(B, width) attributes of the user and the item and how often each was seen in training; (B, 0) for a network that
+    does not read them."""
 
 
 class NetworkSpec(NamedTuple):
     """What a network is built for."""
 
     width: int
-    prior: int
+    """Width of the input of each set of tables."""
+    profile_features: int
+    """Width of `NetworkInput.profile_features`."""
     outputs: dict[str, int]
     """Width of each task's output."""
     after: dict[str, str]
@@ -103,8 +105,8 @@ class Towers(nn.Module):
 class Network(nn.Module, ABC):
     """An architecture: from the inputs to each task's outputs."""
 
-    reads_prior = False
-    """Whether it reads `NetworkInput.prior`."""
+    reads_profile = False
+    """Whether it reads `NetworkInput.profile_features`."""
 
     @staticmethod
     def sets(tasks: Sequence[str]) -> tuple[str, ...]:
@@ -114,6 +116,14 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: NetworkInput) -> ModelOutput:
         """See `NetworkInput` and `ModelOutput`."""
+
+    def penalty(self, tables: Sequence[nn.Module]) -> Tensor | None:
+        """Return a scalar to add to the loss, from the parameters alone; None without such a term.
+
+        Args:
+            tables: the inputs of each set of embedding tables, in the order of `sets`.
+        """
+        return None
 
 
 def in_order(tasks: list[str], after: dict[str, str]) -> list[str]:

@@ -12,12 +12,12 @@ from mtl_ray.nn.mlp import Layer
 
 
 class CrossStitchNetwork(Network):
-    """x_t <- sum_s alpha_ts * x_s after every layer, alpha for each unit and pair of tasks (Misra et al. 2016)."""
+    """Units x_t <- sum_s alpha_ts * x_s after every layer, with an alpha for each unit and pair of tasks."""
 
-    def __init__(self, sizes: NetworkSpec, settings: CrossStitchConfig) -> None:
+    def __init__(self, spec: NetworkSpec, settings: CrossStitchConfig) -> None:
         super().__init__()
-        num_tasks = len(sizes.outputs)
-        widths = [sizes.width, *settings.encoder.hidden]
+        num_tasks = len(spec.outputs)
+        widths = [spec.width, *settings.encoder.hidden]
         self.layers = nn.ModuleList()
         self.stitches = nn.ParameterList()
         own = settings.self_weight if num_tasks > 1 else 1.0
@@ -25,15 +25,15 @@ class CrossStitchNetwork(Network):
         for i, o in itertools.pairwise(widths):
             self.layers.append(nn.ModuleList(Layer(i, o, settings.encoder) for _ in range(num_tasks)))
             self.stitches.append(nn.Parameter(start[:, :, None].repeat(1, 1, o)))
-        self.towers = Towers(widths[-1], sizes.outputs, settings.tower)
+        self.towers = Towers(widths[-1], spec.outputs, settings.tower)
 
     @staticmethod
     def sets(tasks: Sequence[str]) -> tuple[str, ...]:
-        """A set of tables for each task."""
+        """Return a set of tables for each task."""
         return tuple(tasks)
 
     def forward(self, inputs: NetworkInput) -> ModelOutput:
-        """The stitched activations of the last layer are what the tasks share: (B, T, d)."""
+        """Share the activations of the last layer before stitching: (B, T, d)."""
         tasks = list(self.towers.towers)
         x = [inputs.x[task] for task in tasks]
         shared = None

@@ -10,16 +10,16 @@ from mtl_ray.nn.mlp import MLP, width_of
 
 
 class ESMMNetwork(Network):
-    """P(t) = P(t | before) P(before) over the entire space; the tasks share the embeddings alone."""
+    """Probabilities P(t) = P(t | before) P(before) over the entire space; the tasks share only the embeddings."""
 
-    def __init__(self, sizes: NetworkSpec, settings: ESMMConfig) -> None:
+    def __init__(self, spec: NetworkSpec, settings: ESMMConfig) -> None:
         super().__init__()
-        self.after = sizes.after
-        self.encoders = ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})
-        self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
+        self.after = spec.after
+        self.encoders = ModuleDict({task: MLP(spec.width, settings.encoder) for task in spec.outputs})
+        self.towers = Towers(width_of(settings.encoder, spec.width), spec.outputs, settings.tower)
 
     def forward(self, inputs: NetworkInput) -> ModelOutput:
-        """The embeddings (B, width) are what the tasks share."""
+        """Share the embeddings (B, width)."""
         x = inputs.x[SHARED]
         logits = self.towers({task: encoder(x) for task, encoder in self.encoders.items()})
         for task in in_order(list(logits), self.after):
@@ -29,5 +29,5 @@ class ESMMNetwork(Network):
 
 
 def log_odds_of_product(first: Tensor, second: Tensor) -> Tensor:
-    """The log-odds of p = sigmoid(a) sigmoid(b), without overflow: (1 - p) / p = e^-a + e^-b + e^-(a + b)."""
+    """Return the log-odds of p = sigmoid(a) sigmoid(b), without overflow: (1 - p) / p = e^-a + e^-b + e^-(a + b)."""
     return -torch.logsumexp(torch.stack([-first, -second, -first - second]), 0)

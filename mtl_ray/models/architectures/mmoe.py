@@ -10,16 +10,16 @@ from mtl_ray.nn.mlp import width_of
 
 
 class MMoENetwork(Network):
-    """y_t = tower_t(sum_i softmax(W_t x)_i f_i(x))."""
+    """Shared experts f_i and a gate for each task: y_t = tower_t(sum_i softmax(W_t x)_i f_i(x))."""
 
-    def __init__(self, sizes: NetworkSpec, settings: MMoEConfig) -> None:
+    def __init__(self, spec: NetworkSpec, settings: MMoEConfig) -> None:
         super().__init__()
-        self.experts = Experts(settings.experts, sizes.width, settings.encoder)
-        self.gates = ModuleDict({task: Gate(sizes.width, settings.experts) for task in sizes.outputs})
-        self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
+        self.experts = Experts(settings.experts, spec.width, settings.encoder)
+        self.gates = ModuleDict({task: Gate(spec.width, settings.experts) for task in spec.outputs})
+        self.towers = Towers(width_of(settings.encoder, spec.width), spec.outputs, settings.tower)
 
     def forward(self, inputs: NetworkInput) -> ModelOutput:
-        """The experts' outputs (B, E, d) are what the tasks share."""
+        """Share the experts' outputs (B, E, d)."""
         x = inputs.x[SHARED]
         experts = torch.stack(self.experts(x), 1)
         mixtures = {task: gate(x, experts) for task, gate in self.gates.items()}

@@ -22,7 +22,7 @@ from mtl_ray.nn.mlp import width_of
 
 
 class Level(nn.Module):
-    """Experts of each task and shared ones; a task's gate mixes its own and the shared, the shared gate mixes all."""
+    """Experts of each task and shared experts; a task's gate mixes its own and the shared ones, the shared gate all."""
 
     def __init__(
         self, in_features: int, tasks: list[str], shared: int, own: int, settings: MLPConfig, *, last: bool
@@ -34,8 +34,13 @@ class Level(nn.Module):
         self.shared_gate = None if last else Gate(in_features, shared + own * len(tasks))
 
     def forward(self, x: Mapping[str, Tensor]) -> tuple[dict[str, Mixture], Tensor]:
-        """(B, in_features) by task and `shared` to mixtures (B, out_features) of the same names (the last level has no
-        `shared`), and the shared experts' outputs (B, E, out_features)."""
+        """Return mixtures (B, out_features) by task and `shared`, and the shared experts' outputs (B, E, out_features).
+
+        The last level has no mixture `shared`.
+
+        Args:
+            x: (B, in_features) by task and `shared`.
+        """
         shared = torch.stack(self.shared(x[SHARED]), 1)
         own = {task: [e[:, None] for e in experts(x[task])] for task, experts in self.own.items()}
         mixed = {task: gate(x[task], torch.cat([*own[task], shared], 1)) for task, gate in self.gates.items()}
@@ -46,12 +51,12 @@ class Level(nn.Module):
 
 
 class PLENetwork(Network):
-    """Levels of gated extraction; with one level it is CGC."""
+    """Levels of gated extraction; one level is CGC."""
 
-    def __init__(self, sizes: NetworkSpec, settings: CGCConfig | PLEConfig) -> None:
+    def __init__(self, spec: NetworkSpec, settings: CGCConfig | PLEConfig) -> None:
         super().__init__()
         levels = settings.levels if isinstance(settings, PLEConfig) else 1
-        tasks, width = list(sizes.outputs), sizes.width
+        tasks, width = list(spec.outputs), spec.width
         self.levels = nn.ModuleList()
         for number in range(levels):
             level = Level(
@@ -65,10 +70,10 @@ class PLENetwork(Network):
             self.levels.append(level)
             width = width_of(settings.encoder, width)
         self.num_shared = settings.shared_experts
-        self.towers = Towers(width, sizes.outputs, settings.tower)
+        self.towers = Towers(width, spec.outputs, settings.tower)
 
     def forward(self, inputs: NetworkInput) -> ModelOutput:
-        """The shared experts' outputs of the last level (B, E, d) are what the tasks share."""
+        """Share the outputs of the last level's shared experts (B, E, d)."""
         x = dict.fromkeys((*self.towers.towers, SHARED), inputs.x[SHARED])
         mixtures, shared = {}, None
         for level in self.levels:

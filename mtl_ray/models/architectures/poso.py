@@ -13,22 +13,23 @@ from mtl_ray.nn.mlp import Layer
 class POSONetwork(Network):
     """POSO(MLP): h = C g(p) * sigma(W x) for every layer of a shared encoder, C = 2, g a gate with sigmoid output.
 
-    For an entity never seen in training the gates close the units that read its id and history.
+    p are the profile features. For an entity never seen in training, the gates can close the units that read its id and
+    history.
     """
 
-    reads_prior = True
+    reads_profile = True
 
-    def __init__(self, sizes: NetworkSpec, settings: POSOConfig) -> None:
+    def __init__(self, spec: NetworkSpec, settings: POSOConfig) -> None:
         super().__init__()
-        widths = [sizes.width, *settings.encoder.hidden]
+        widths = [spec.width, *settings.encoder.hidden]
         pairs = list(itertools.pairwise(widths))
         self.layers = nn.ModuleList(Layer(i, o, settings.encoder) for i, o in pairs)
-        self.gates = nn.ModuleList(GateUnit(sizes.prior, settings.gate_hidden, o) for _, o in pairs)
-        self.towers = Towers(widths[-1], sizes.outputs, settings.tower)
+        self.gates = nn.ModuleList(GateUnit(spec.profile_features, settings.gate_hidden, o) for _, o in pairs)
+        self.towers = Towers(widths[-1], spec.outputs, settings.tower)
 
     def forward(self, inputs: NetworkInput) -> ModelOutput:
-        """The encoder's output is what the tasks share."""
+        """Share the encoder's output."""
         x = inputs.x[SHARED]
         for layer, gate in zip(self.layers, self.gates, strict=True):
-            x = gate(inputs.prior) * layer(x)
+            x = gate(inputs.profile_features) * layer(x)
         return ModelOutput(self.towers(x), x)

@@ -1,4 +1,4 @@
-"""Hard parameter sharing (Caruana 1997): an encoder for all tasks, or its first layers, and one tower a task."""
+"""Hard parameter sharing (Caruana 1997): all tasks share an encoder, or its first layers."""
 
 from mtl_ray.config.model import SharedBottomConfig
 from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
@@ -7,25 +7,25 @@ from mtl_ray.nn.mlp import MLP, width_of
 
 
 class SharedBottomNetwork(Network):
-    """y_t = tower_t(own_t(encoder(x))), where own_t holds the layers after `shared_layers`.
+    """The network y_t = tower_t(own_t(encoder(x))), where own_t holds the layers after `shared_layers`.
 
-    Where a feature's encoder has layers of each task (a CNN shared in part), x differs by task and nothing above it
-    can be shared.
+    If a feature's encoder has layers of each task (a partly shared CNN), x differs by task and nothing above it can be
+    shared.
     """
 
-    def __init__(self, sizes: NetworkSpec, settings: SharedBottomConfig) -> None:
+    def __init__(self, spec: NetworkSpec, settings: SharedBottomConfig) -> None:
         super().__init__()
         hidden, k = settings.encoder.hidden, settings.shared_layers
         k = len(hidden) if k is None else k
-        self.encoder = MLP(sizes.width, settings.encoder, hidden[:k])
+        self.encoder = MLP(spec.width, settings.encoder, hidden[:k])
         self.own = ModuleDict()
         if hidden[k:]:
-            for task in sizes.outputs:
+            for task in spec.outputs:
                 self.own[task] = MLP(self.encoder.out_features, settings.encoder, hidden[k:])
-        self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
+        self.towers = Towers(width_of(settings.encoder, spec.width), spec.outputs, settings.tower)
 
     def forward(self, inputs: NetworkInput) -> ModelOutput:
-        """The output of the last shared layer is what the tasks share."""
+        """Share the output of the last shared layer."""
         shared = self.encoder(inputs.x[SHARED]) if SHARED in inputs.x else None
         x = {task: inputs.x[task] if shared is None else shared for task in self.towers.towers}
         if self.own:

@@ -1,4 +1,4 @@
-"""Separate networks, one a task: the baseline that every way of sharing has to beat."""
+"""A separate network for each task: the baseline that every way of sharing has to beat."""
 
 from collections.abc import Sequence
 
@@ -9,20 +9,20 @@ from mtl_ray.nn.mlp import MLP, width_of
 
 
 class SingleTaskNetwork(Network):
-    """y_t = tower_t(encoder_t(x_t)), with embedding tables for each task: the baseline without any sharing."""
+    """The networks y_t = tower_t(encoder_t(x_t)), with embedding tables for each task."""
 
-    def __init__(self, sizes: NetworkSpec, settings: SingleTaskConfig | SoftSharingConfig) -> None:
+    def __init__(self, spec: NetworkSpec, settings: SingleTaskConfig | SoftSharingConfig) -> None:
         super().__init__()
-        self.encoders = ModuleDict({task: MLP(sizes.width, settings.encoder) for task in sizes.outputs})
-        self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
+        self.encoders = ModuleDict({task: MLP(spec.width, settings.encoder) for task in spec.outputs})
+        self.towers = Towers(width_of(settings.encoder, spec.width), spec.outputs, settings.tower)
 
     @staticmethod
     def sets(tasks: Sequence[str]) -> tuple[str, ...]:
-        """A set of tables for each task."""
+        """Return a set of tables for each task."""
         return tuple(tasks)
 
     def forward(self, inputs: NetworkInput) -> ModelOutput:
-        """Tasks share nothing."""
+        """Share nothing."""
         return ModelOutput(
             self.towers({task: encoder(inputs.x[task]) for task, encoder in self.encoders.items()}), None
         )

@@ -11,24 +11,23 @@ from mtl_ray.models.architectures.single_task import SingleTaskNetwork
 
 
 class SoftSharingNetwork(SingleTaskNetwork):
-    """`SingleTaskNetwork` with the penalty lambda sum_{s<t} ||theta_s - theta_t||^2 over encoders (Duong et al. 2015).
+    """`SingleTaskNetwork` with the penalty lambda sum_{s<t} ||theta_s - theta_t||^2 (Duong et al. 2015).
 
-    The embedding tables of the tasks are tied by the same penalty, which the model adds, since they are its inputs.
+    It ties the tasks' encoders and their embedding tables.
     """
 
-    def __init__(self, sizes: NetworkSpec, settings: SoftSharingConfig) -> None:
-        super().__init__(sizes, settings)
+    def __init__(self, spec: NetworkSpec, settings: SoftSharingConfig) -> None:
+        super().__init__(spec, settings)
         self.strength = settings.strength
 
-    def penalty(self, tables: Sequence[nn.Module]) -> Tensor:
-        """The penalty over encoders and over `tables`, the inputs of each task: a scalar."""
+    def penalty(self, tables: Sequence[nn.Module]) -> Tensor:  # noqa: D102
         return self.strength * (pairwise_distance(list(self.encoders.values())) + pairwise_distance(tables))
 
 
 def pairwise_distance(modules: Sequence[nn.Module]) -> Tensor:
-    """Sum over pairs of modules of one shape of the squared distance of their parameters: a scalar.
+    """Return the sum, over pairs of modules of one shape, of the squared distance of their parameters: a scalar.
 
-    By sum_{s<t} ||a_s - a_t||^2 = T sum_t ||a_t - mean||^2.
+    It is computed as sum_{s<t} ||a_s - a_t||^2 = T sum_t ||a_t - mean||^2.
     """
     total = torch.zeros(())
     for group in zip(*(m.parameters() for m in modules), strict=True):

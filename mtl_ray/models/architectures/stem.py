@@ -12,25 +12,28 @@ from mtl_ray.nn.mlp import width_of
 
 
 class STEMNetwork(Network):
-    """Embedding tables and experts of each task and shared ones. A task's gate sees all experts, but the gradient
-    flows to its own and the shared ones alone (all forward, task-specific backward)."""
+    """Embedding tables and experts of each task, and shared ones.
 
-    def __init__(self, sizes: NetworkSpec, settings: STEMConfig) -> None:
+    A task's gate sees all experts, but the gradient flows only to its own and the shared ones (all forward,
+    task-specific backward).
+    """
+
+    def __init__(self, spec: NetworkSpec, settings: STEMConfig) -> None:
         super().__init__()
-        tasks = list(sizes.outputs)
+        tasks = list(spec.outputs)
         numbers = {SHARED: settings.shared_experts} | dict.fromkeys(tasks, settings.task_experts)
-        self.experts = ModuleDict({n: Experts(e, sizes.width, settings.encoder) for n, e in numbers.items()})
+        self.experts = ModuleDict({n: Experts(e, spec.width, settings.encoder) for n, e in numbers.items()})
         self.num_shared, total = settings.shared_experts, sum(numbers.values())
-        self.gates = ModuleDict({task: Gate(2 * sizes.width, total) for task in tasks})
-        self.towers = Towers(width_of(settings.encoder, sizes.width), sizes.outputs, settings.tower)
+        self.gates = ModuleDict({task: Gate(2 * spec.width, total) for task in tasks})
+        self.towers = Towers(width_of(settings.encoder, spec.width), spec.outputs, settings.tower)
 
     @staticmethod
     def sets(tasks: Sequence[str]) -> tuple[str, ...]:
-        """Tables of each task and shared ones."""
+        """Return a set of tables for each task and a shared one."""
         return (SHARED, *tasks)
 
     def forward(self, inputs: NetworkInput) -> ModelOutput:
-        """The shared experts' outputs (B, E, d) are what the tasks share."""
+        """Share the shared experts' outputs (B, E, d)."""
         outputs = {name: torch.stack(experts(inputs.x[name]), 1) for name, experts in self.experts.items()}
         mixtures = {}
         for task, gate in self.gates.items():

@@ -7,7 +7,8 @@ import torch
 from torchjd import aggregation
 from torchjd.linalg import QuadprogProjector
 
-from mtl_ray.balancing.gramian import NonNegativeProjector, bargain
+from mtl_ray.balancing.gramian import NonNegativeProjector
+from mtl_ray.balancing.nash_mtl import bargain
 from tests.support import small_experiment
 from tests.unit.balancing.problem import NUM_TASKS, ROWS, TASKS, WIDTH, Problem, balancer_of, close
 

@@ -2,7 +2,6 @@ import copy
 import re
 import shutil
 import subprocess
-from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
 
@@ -62,16 +61,12 @@ def test_ports_are_on_loopback_or_guarded_by_a_token(name):
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
-@pytest.mark.parametrize("path", [".venv", ".env", ".env.local", "prod.env", "mlflow.db", "datasets", "runs", "a.pem"])
-def test_no_environment_data_or_secret_is_copied_to_the_nodes(name, path):
-    assert any(fnmatchcase(path, pattern.lstrip("/")) for pattern in read(name)["rsync_exclude"])
-
-
-@pytest.mark.parametrize("name", LAUNCHED)
 def test_what_is_never_packed_is_not_copied_to_the_nodes_either(name):
     never = {str(each.pattern).rstrip("/") for each in NEVER.patterns}
     assert len(never) > 30
-    assert never <= {pattern.removeprefix("**/") for pattern in read(name)["rsync_exclude"]}
+    secrets = {line.rstrip("/") for line in (ROOT / ".rayignore").read_text().splitlines() if not line.startswith("#")}
+    assert never <= {pattern.removeprefix("**/") for pattern in read(name)["rsync_exclude"]} | secrets
+    assert ".rayignore" in read(name)["rsync_filter"]
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
@@ -81,16 +76,36 @@ def test_the_room_called_runs_is_copied_to_the_nodes_whatever_is_ignored(name):
     assert "/runs" in read(name)["rsync_exclude"]
 
 
+SENT = ("mtl_ray/runs/train.py", "jobs/train.yaml", ".gitignore", ".rayignore")
+KEPT = (".venv/bin/python", ".env", "jobs/prod.env", "mlflow.db", "datasets/a/schema.json", "runs/a-run/run.json")
+KEPT += ("mtl_ray/runs/.env", "a.pem", "auth_token", "deep/id_ed25519", ".ssh/id_rsa", ".aws/credentials")
+
+
+def rsynced(name: str, source: Path, target: Path) -> set[str]:
+    """Copy as Ray does; returns what arrived."""
+    options = SSHCommandRunner._create_rsync_filter_args(None, read(name))  # pyright: ignore[reportArgumentType]
+    place = f"{source}/" if source.is_dir() else str(source)
+    subprocess.run(["rsync", "-a", *options, place, f"{target}/"], check=True)
+    return {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+
+
 @pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync")
 @pytest.mark.parametrize("name", LAUNCHED)
-def test_rsync_copies_the_room_called_runs(name, tmp_path):
-    for file in ("mtl_ray/runs/train.py", "mtl_ray/runs/.env", "runs/a-run/run.json", ".gitignore"):
+def test_rsync_copies_the_code_and_no_environment_data_or_secret(name, tmp_path):
+    for file in (*SENT, *KEPT):
         (tmp_path / "from" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "from" / file).write_text("runs/\n")
-    options = SSHCommandRunner._create_rsync_filter_args(None, read(name))  # pyright: ignore[reportArgumentType]
-    subprocess.run(["rsync", "-a", *options, f"{tmp_path}/from/", f"{tmp_path}/to"], check=True)
-    copied = {str(path.relative_to(tmp_path / "to")) for path in (tmp_path / "to").rglob("*") if path.is_file()}
-    assert copied == {"mtl_ray/runs/train.py", ".gitignore"}
+    shutil.copy(ROOT / ".rayignore", tmp_path / "from")
+    assert rsynced(name, tmp_path / "from", tmp_path / "to") == set(SENT)
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="needs rsync")
+@pytest.mark.parametrize("name", LAUNCHED)
+@pytest.mark.parametrize("file", ["auth_token", "id_ed25519", "id_rsa", "mine.pem", "ray_bootstrap_key.pem"])
+def test_rsync_copies_the_token_and_the_key_that_the_nodes_need(name, file, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / file).touch()
+    assert rsynced(name, tmp_path / "home" / file, tmp_path / "node") == {file}
 
 
 @pytest.mark.parametrize("name", LAUNCHED)

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtl_ray.config.features import TextFeatureConfig
 from mtl_ray.config.tasks import MultilabelTaskConfig
 from mtl_ray.counter_rng import uniform_keys
-from mtl_ray.data.encoding import Encoder, to_lists
+from mtl_ray.data.encoding import Encoder
 from mtl_ray.data.preparation.row_checks import bad_inputs
+from mtl_ray.features.text import TextKind
 from mtl_ray.schema import FIRST, NULL, PADDING, UNKNOWN, FittedFeature, FittedTask, Schema
 from mtl_ray.values.keys import hash_keys, to_keys
+from mtl_ray.values.lists import to_lists
 from mtl_ray.values.vocabulary import Vocabulary
 from tests.support import small_experiment
 
@@ -100,7 +101,7 @@ def test_labels_by_kind(encoder: Encoder):
 
 
 def test_titles_split_into_words():
-    lists = to_lists(pa.array(["Toy Story (1995)", "Amélie!", None]), TextFeatureConfig())
+    lists = to_lists(pa.array(["Toy Story (1995)", "Amélie!", None]), TextKind.separator)
     assert lists.to_pylist() == [["toy", "story", "1995"], ["amélie"], None]
 
 
@@ -117,7 +118,7 @@ def test_a_number_is_one_key_in_every_type():
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=5)), min_size=1, max_size=20))
 def test_sets_drop_blanks_and_keep_order(values: list[str | None]):
-    lists = to_lists(pa.array(values, pa.string()), MultilabelTaskConfig())
+    lists = to_lists(pa.array(values, pa.string()), MultilabelTaskConfig().separator)
     for value, found in zip(values, lists.to_pylist(), strict=True):
         expected = None if value is None else [p.strip() for p in value.split("|") if p.strip()]
         if expected is None or all("." not in p for p in expected):

@@ -4,8 +4,8 @@ import torch
 from sklearn.metrics import ndcg_score, roc_auc_score
 
 from mtl_ray.config.tasks import BinaryTaskConfig, MulticlassTaskConfig, MultilabelTaskConfig, RegressionTaskConfig
-from mtl_ray.evaluation.metrics import compute, evaluate_task, segment_masks
 from mtl_ray.evaluation.roc_auc import SortedRows
+from mtl_ray.evaluation.segments import compute, evaluate_task, segment_masks
 from mtl_ray.schema import segments
 
 

@@ -12,6 +12,7 @@ from mtl_ray.models import checkpoint
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.nn.compressed_embedding import CompressedTable
 from mtl_ray.schema import FIRST
+from mtl_ray.training.state import state_of
 from mtl_ray.training.trainer import Trainer
 from tests.support import small_experiment
 from tests.unit.conftest import SIZES, batch_of, schema_of
@@ -96,7 +97,7 @@ def test_a_model_trains_and_comes_back_from_its_checkpoint(kind: str, sparse_fro
     trainer.step(batch())
     assert len(before) == (1 if kind == "hash" else 2)
     assert all((p != before[name]).any() for name, p in trainer.model.named_parameters() if name in before)
-    checkpoint.save(tmp_path, experiment, trainer.schema, trainer.evaluated, trainer.state())
+    checkpoint.save(tmp_path, experiment, trainer.schema, trainer.evaluated, state_of(trainer))
     rows = batch()
     for name, expected in trainer.model.eval().predict(rows).items():
         assert torch.equal(checkpoint.load(tmp_path).model.predict(rows)[name], expected)

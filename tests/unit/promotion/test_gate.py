@@ -8,7 +8,7 @@ import torch
 
 from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.tasks import BinaryTaskConfig
-from mtl_ray.evaluation.metrics import compute
+from mtl_ray.evaluation.segments import compute
 from mtl_ray.evaluation.significance import bootstrap_bounds
 from mtl_ray.promotion.gate import Requirement, finding, requirements
 from tests.support import small_experiment
@@ -77,7 +77,7 @@ def test_a_lower_loss_is_an_improvement():
 def test_means_over_users_are_the_same_by_user_and_computed_again(monkeypatch: pytest.MonkeyPatch):
     wanted = Requirement("click", "ndcg@10", "", None)
     short = found(wanted, 0.1, 0.6, PromotionConfig(draws=5))
-    monkeypatch.setattr("mtl_ray.promotion.gate.MEANS_OVER_USERS", ())
+    monkeypatch.setattr("mtl_ray.promotion.gate.is_mean_over_users", lambda _: False)
     again = found(wanted, 0.1, 0.6, PromotionConfig(draws=5))
     assert (short.low, short.high) == pytest.approx((again.low, again.high), abs=1e-6)
 

@@ -11,7 +11,7 @@ from mtl_ray.inference.evaluate import Evaluation
 from mtl_ray.runs.figures import segment_bars
 from mtl_ray.runs.report import judge, verdict
 from mtl_ray.schema import USER_KEY, FittedTask
-from mtl_ray.tasks.heads import build_task
+from mtl_ray.tasks.base import build_task
 from tests.support import small_experiment
 
 RATING = small_experiment().tasks["rating"]

@@ -14,10 +14,10 @@ from mtl_ray.config import Experiment, parse
 from mtl_ray.config.tasks import RankingTaskConfig
 from mtl_ray.data.encoding import to_flags
 from mtl_ray.errors import InputError
-from mtl_ray.evaluation.metrics import compute
+from mtl_ray.evaluation.segments import compute
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import FittedTask
-from mtl_ray.tasks.heads import UserItemVectors, build_task
+from mtl_ray.tasks.base import UserItemVectors, build_task
 from mtl_ray.tracking.registry import signature_of
 from tests.support import TREE, architectures
 from tests.unit.conftest import batch_of, schema_of

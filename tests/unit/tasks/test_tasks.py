@@ -15,7 +15,7 @@ from mtl_ray.config.tasks import (
 )
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.schema import FittedTask
-from mtl_ray.tasks.heads import TaskHead, build_task
+from mtl_ray.tasks.base import TaskHead, build_task
 from tests.unit.conftest import batch_of, schema_of
 
 NAN = math.nan

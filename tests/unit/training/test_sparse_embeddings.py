@@ -12,6 +12,7 @@ from mtl_ray.models import checkpoint
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.training.optimizer import clip_gradients
 from mtl_ray.training.sparse_embeddings import LazyAdam, RowwiseAdagrad, share_rows
+from mtl_ray.training.state import resume, state_of
 from mtl_ray.training.trainer import Trainer
 from tests.support import small_experiment
 from tests.unit.conftest import batch_of, schema_of
@@ -102,9 +103,9 @@ def test_training_goes_on_as_if_never_interrupted(kind: str, tmp_path):
         whole.step(batch)
     for batch in batches[:2]:
         first.step(batch)
-    checkpoint.save(tmp_path, experiment, first.schema, first.evaluated, first.state())
+    checkpoint.save(tmp_path, experiment, first.schema, first.evaluated, state_of(first))
     second = trainer_of(experiment)
-    second.resume(tmp_path)
+    resume(second, tmp_path)
     for batch in batches[2:]:
         second.step(batch)
     expected = whole.model.state_dict()

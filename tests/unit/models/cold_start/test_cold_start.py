@@ -34,7 +34,7 @@ def model_of(experiment: Experiment) -> tuple[MultiTaskModel, Schema]:
     schema = schema_of(experiment)
     torch.manual_seed(0)
     model = MultiTaskModel(experiment, schema).eval()
-    model.observe(batch_of(8))
+    model.update_statistics(batch_of(8))
     return model, schema
 
 
@@ -243,15 +243,15 @@ def test_an_audience_is_the_mean_of_those_who_interact():
     part.audience.zero_()
     rows, others = torch.tensor([5, 5, 6, UNKNOWN, 7]), torch.tensor([3, 4, 7, 3, UNKNOWN])
     support = torch.tensor([3, 3, 1, 0, 2])
-    part.observe(rows, others, support, table, other)
+    part.update_statistics(rows, others, support, table, other)
     torch.testing.assert_close(part.audience[5], (other[3] + other[4]) / 2)
     torch.testing.assert_close(part.audience[6], other[7])
     assert not part.audience[7].any()
     torch.testing.assert_close(part.audience[UNKNOWN], other[FIRST:].mean(0))
     torch.testing.assert_close(part.mean, table[FIRST:].mean(0))
-    part.observe(rows[1:3], torch.tensor([6, 6]), support[1:3], table, other)
+    part.update_statistics(rows[1:3], torch.tensor([6, 6]), support[1:3], table, other)
     torch.testing.assert_close(part.audience[5], (other[3] + other[4] + other[6]) / 3)
-    part.observe(rows[1:2], torch.tensor([3]), support[1:2], table, other)
+    part.update_statistics(rows[1:2], torch.tensor([3]), support[1:2], table, other)
     before = (other[3] + other[4] + other[6]) / 3
     torch.testing.assert_close(part.audience[5], before + (other[3] - before) / 3)  # an epoch has three of its rows
 

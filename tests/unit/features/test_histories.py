@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from mtl_ray.config.features import SequenceFeatureConfig
-from mtl_ray.data.preparation.partition import Partition, histories
-from mtl_ray.data.preparation.split import NONE, SHOWN, TEST, TIME, TRAIN, USER
+from mtl_ray.features.histories import histories
+from mtl_ray.values.partition import NONE, SHOWN, TEST, TIME, TRAIN, USER, Partition
 
 
 def bucket(n: int = 300) -> Partition:

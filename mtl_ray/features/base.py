@@ -1,0 +1,249 @@
+"""What the system asks of a feature kind. Each kind is one module of this package.
+
+Torch is slow to load, and `prepare` and `check` do without it: only the methods that embed may import it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.base import implementation_of
+from mtl_ray.config.feature_base import FeatureSection
+from mtl_ray.schema import FittedFeature
+from mtl_ray.values.columns import raw_values
+from mtl_ray.values.partition import Partition
+from mtl_ray.values.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mtl_ray.nn.embedding_parts import EmbeddingParts
+
+ConfigT = TypeVar("ConfigT", bound=FeatureSection)
+
+
+class Statistics(Protocol):
+    """What the training rows of a partition say; two add up to what the rows of both say."""
+
+    def __add__(self, other: Self) -> Self: ...
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the feature has the same value in all rows."""
+        ...
+
+
+class FittedState(NamedTuple):
+    """What was fitted on the training rows."""
+
+    features: Mapping[str, FittedFeature]
+    vocabularies: Mapping[str, Vocabulary]
+
+
+class LogColumn(NamedTuple):
+    """A raw column that `prepare` reads."""
+
+    name: str
+    setting: str
+    """Path of the setting that names it, for errors."""
+    log_only: bool = False
+    """Whether the log must have it, not a side table."""
+
+
+class EncodedColumn(NamedTuple):
+    """Shape, type and range of an encoded column."""
+
+    meaning: str
+    """How it is made of raw values, for those who make it elsewhere."""
+    dtype: Literal["int32", "float32"] = "int32"
+    shape: tuple[int, ...] = ()
+    """Shape of one row."""
+    low: int = 0
+    """Smallest row of the embedding table that stands for an entry."""
+    num_embeddings: int = 0
+    """Rows of the embedding table."""
+    min_length: int = 0
+    """Entries that a list has at least; the others are padding."""
+    is_nullable: bool = False
+    """Whether a real number may be NaN, for null."""
+
+
+class Embedded(NamedTuple):
+    """What a feature says about each row."""
+
+    vectors: "dict[str, Tensor]"
+    """(B, dim) by name."""
+    scalars: "tuple[Tensor, ...]" = ()
+    """(B,) plain numbers that go beside the vectors."""
+    by_task: "Mapping[str, Tensor]" = MappingProxyType({})
+    """(B, dim) by task, where each task has encoder layers of its own."""
+
+
+class FeatureKind(ABC, Generic[ConfigT]):
+    """A feature of an experiment: checked, fitted, encoded, embedded and described."""
+
+    out_of_fold: ClassVar[bool] = False
+    """Whether a training row is encoded from the statistics of other training rows (see `encode_partition`)."""
+    embedded_last: ClassVar[bool] = False
+    """Whether it reads the vectors of other features."""
+    lists_items: ClassVar[bool] = False
+    """Whether its raw column lists ids of items, and its encoded column their embedding rows."""
+
+    def __init__(self, name: str, config: ConfigT, experiment: Experiment) -> None:
+        self.name, self.config, self.experiment = name, config, experiment
+
+    @property
+    def column(self) -> str:
+        """Raw column that callers of a model send."""
+        return self.experiment.column_of(self.name)
+
+    # Raw rows
+
+    def log_columns(self) -> list[LogColumn]:
+        """Return the raw columns that `prepare` reads."""
+        return [LogColumn(self.column, f"features.{self.name}")]
+
+    def input_columns(self) -> list[str]:
+        """Return the raw columns that scoring reads."""
+        return [self.column]
+
+    def raw(self, table: pa.Table) -> pa.Array:
+        """Return the raw values, nulls if the table does not have the column."""
+        return raw_values(table, self.column)
+
+    def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
+        """Yield (n,) flags of rows whose raw value is unusable, with the reason; a missing column has none."""
+        yield from ()
+
+    def bad_log_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
+        """Yield such flags for columns of the log that only `prepare` reads."""
+        yield from ()
+
+    def bad_request_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
+        """Yield such flags for columns that only scoring reads."""
+        yield from ()
+
+    def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]] | None:
+        """Return a side table's column with unusable cells set to null, and their number by reason.
+
+        None if every value is usable.
+        """
+        return None
+
+    # Fitting
+
+    def fit(self, rows: Partition, train: pa.Table) -> Statistics | None:
+        """Return the statistics of a partition; `train` is the table of its training rows. None if none are needed."""
+        return None
+
+    def vocabulary(self, statistics: Any) -> Vocabulary | None:
+        """Return the known values, from the statistics of all partitions; None if it has none of its own."""
+        return None
+
+    def fitted(self, statistics: Any, vocabularies: Mapping[str, Vocabulary]) -> FittedFeature:
+        """Return what encoding needs, from the statistics of all partitions."""
+        return FittedFeature()
+
+    # Encoding
+
+    @abstractmethod
+    def encoded_columns(self, fitted: FittedFeature) -> dict[str, EncodedColumn]:
+        """Describe the encoded columns by name; the first has the feature's own name."""
+
+    def encode(self, table: pa.Table, state: FittedState) -> dict[str, np.ndarray]:
+        """Encode raw rows, see `encoded_columns`. Raises ValueError for a value that cannot be read."""
+        return {self.name: self.encode_column(self.raw(table), state)}
+
+    def encode_partition(
+        self, rows: Partition, state: FittedState, statistics: Any
+    ) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+        """Encode the rows of the log.
+
+        Args:
+            rows: a partition.
+            state: what was fitted.
+            statistics: those of all partitions, if the kind is `out_of_fold`.
+
+        Returns:
+            Encoded columns of all rows, and raw columns of the test rows that the log does not have.
+        """
+        return self.encode(rows.table, state), {}
+
+    def encode_column(self, values: pa.Array, state: FittedState) -> np.ndarray:
+        """Encode raw values; what many rows share in a dictionary is encoded once."""
+        if not pa.types.is_dictionary(values.type):
+            return self.encode_values(values, state)
+        distinct = pa.concat_arrays([values.dictionary, pa.nulls(1, values.type.value_type)])
+        return self.encode_values(distinct, state)[values.indices.fill_null(len(distinct) - 1).to_numpy()]
+
+    @abstractmethod
+    def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
+        """Encode a plain column."""
+
+    # Embedding
+
+    @property
+    def width(self) -> int:
+        """Width of its vector."""
+        return self.config.width(self.experiment.model.embedding_dim)
+
+    @property
+    def num_scalars(self) -> int:
+        """Plain numbers that go beside its vectors."""
+        return 0
+
+    @abstractmethod
+    def build(self, parts: "EmbeddingParts", fitted: FittedFeature) -> dict[str, int]:
+        """Add its modules to `parts` and return the width of each of its vectors by name."""
+
+    @abstractmethod
+    def embed(
+        self,
+        parts: "EmbeddingParts",
+        batch: "Mapping[str, Tensor]",
+        hidden: "Mapping[str, Tensor]",
+        vectors: "Mapping[str, Tensor]",
+    ) -> Embedded:
+        """Embed encoded rows.
+
+        Args:
+            parts: what `build` has filled.
+            batch: encoded columns; one of a single row holds for all rows.
+            hidden: by feature, (B,) bool, rows in which the input is hidden: it then reads like no value.
+            vectors: those of other features, if the kind is `embedded_last`.
+        """
+
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int) -> "dict[str, Tensor]":
+        """Return what training hides within the feature, by name, for rows with the (B,) numbers `rows`."""
+        return {}
+
+    # Describing
+
+    def size(self, fitted: FittedFeature) -> str:
+        """Say how large it is, in a few words."""
+        return "a number" if fitted.num_embeddings is None else f"{fitted.num_embeddings:,} embedding rows"
+
+    def describe(self, fitted: FittedFeature) -> str:
+        """Describe it in one line, for `mtl-ray check`."""
+        return f"{self.config.kind} of the {self.config.entity}, {self.size(fitted)}"  # pyright: ignore
+
+    @property
+    def is_category(self) -> bool:
+        """Whether `observed` returns categories, not numbers."""
+        return False
+
+    @abstractmethod
+    def observed(self, batch: "Mapping[str, Tensor]") -> np.ndarray:
+        """Return float64 values whose distribution tells drift, with `NO_VALUE` and `NOT_SEEN` for those."""
+
+
+def feature_kinds(experiment: Experiment) -> dict[str, FeatureKind[Any]]:
+    """Make the features of an experiment, by name."""
+    return {
+        name: implementation_of(feature)(name, feature, experiment) for name, feature in experiment.features.items()
+    }

@@ -1,0 +1,22 @@
+"""One of several categories."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtl_ray.config.features import CategoricalFeatureConfig
+from mtl_ray.features.lookup import LookupKind
+from mtl_ray.features.observed import observed_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class CategoricalKind(LookupKind[CategoricalFeatureConfig]):
+    """A category with an embedding."""
+
+    is_category = True
+
+    def observed(self, batch: "Mapping[str, Tensor]") -> np.ndarray:
+        return observed_rows(batch[self.name].numpy())

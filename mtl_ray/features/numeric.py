@@ -1,0 +1,131 @@
+"""A number, standardised or cut into quantile buckets."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from mtl_ray.config.features import NumericFeatureConfig
+from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
+from mtl_ray.features.lookup import embed_rows
+from mtl_ray.features.observed import observed_rows
+from mtl_ray.schema import FIRST, NULL, FittedFeature
+from mtl_ray.values.keys import flat
+from mtl_ray.values.moments import Moments
+from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers, to_numbers
+from mtl_ray.values.partition import Partition
+from mtl_ray.values.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mtl_ray.nn.embedding_parts import EmbeddingParts
+
+GRID = 1025
+"""Quantiles by which a partition describes the distribution of a number."""
+
+
+@dataclass(frozen=True)
+class NumberStatistics:
+    """Moments, and for buckets the number of values and their quantiles by partition."""
+
+    moments: Moments
+    grids: list[tuple[int, np.ndarray]] = field(default_factory=list)
+
+    def __add__(self, other: "NumberStatistics") -> "NumberStatistics":
+        return NumberStatistics(self.moments + other.moments, self.grids + other.grids)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all numbers are equal, or there is none."""
+        return self.moments.is_constant
+
+
+class NumericKind(FeatureKind[NumericFeatureConfig]):
+    """A number."""
+
+    def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
+        if self.column in table.column_names:
+            yield from bad_numbers(*parse_numbers(flat(table.column(self.column))), self.column)
+
+    def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]]:
+        return mend_numbers(values)
+
+    def fit(self, rows: Partition, train: pa.Table) -> NumberStatistics:
+        numbers = to_numbers(self.raw(train))
+        if not self.config.buckets:
+            return NumberStatistics(Moments.of(numbers))
+        known = numbers[~np.isnan(numbers)]
+        grid = np.quantile(known, np.linspace(0, 1, GRID)) if len(known) else np.zeros(0)
+        return NumberStatistics(Moments.of(numbers), [(len(known), grid)])
+
+    def fitted(self, statistics: NumberStatistics, vocabularies: Mapping[str, Vocabulary]) -> FittedFeature:
+        mean, std = statistics.moments.scale
+        if not self.config.buckets:
+            return FittedFeature(mean=mean, std=std)
+        boundaries = quantiles(statistics.grids, self.config.buckets)
+        return FittedFeature(num_embeddings=FIRST + len(boundaries) + 1, mean=mean, std=std, boundaries=boundaries)
+
+    def encoded_columns(self, fitted: FittedFeature) -> dict[str, EncodedColumn]:
+        if fitted.num_embeddings is None:
+            meaning = "(value - mean) / std; NaN for null"
+            return {self.name: EncodedColumn(meaning, "float32", is_nullable=True)}
+        meaning = f"{FIRST} + how many of `boundaries` are at most the value; {NULL} for null"
+        return {self.name: EncodedColumn(meaning, low=NULL, num_embeddings=fitted.num_embeddings)}
+
+    def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
+        fitted, numbers = state.features[self.name], to_numbers(values)
+        if self.config.buckets is None:
+            return ((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
+        buckets = np.searchsorted(np.asarray(fitted.boundaries or ()), numbers, side="right") + FIRST
+        return np.where(np.isnan(numbers), NULL, buckets).astype(np.int32)
+
+    def build(self, parts: "EmbeddingParts", fitted: FittedFeature) -> dict[str, int]:
+        from torch import nn
+
+        from mtl_ray.nn.compressed_embedding import build_table
+
+        if fitted.num_embeddings is None:
+            parts.numbers[self.name] = nn.Linear(2, self.width)
+        else:
+            parts.tables[self.name] = build_table(fitted.num_embeddings, self.width, self.experiment.training)
+        return {self.name: self.width}
+
+    def embed(
+        self,
+        parts: "EmbeddingParts",
+        batch: "Mapping[str, Tensor]",
+        hidden: "Mapping[str, Tensor]",
+        vectors: "Mapping[str, Tensor]",
+    ) -> Embedded:
+        """Embed the number and whether it is missing, or its bucket."""
+        import torch
+
+        column, hide = batch[self.name], hidden.get(self.name)
+        if self.name in parts.tables:
+            return Embedded({self.name: embed_rows(parts.tables[self.name], column, hide, NULL)})
+        missing = torch.isnan(column) if hide is None else torch.isnan(column) | hide
+        value = torch.where(missing, torch.zeros_like(column), column)
+        return Embedded({self.name: parts.numbers[self.name](torch.stack([value, missing.to(value.dtype)], 1))})
+
+    @property
+    def is_category(self) -> bool:
+        return self.config.buckets is not None
+
+    def observed(self, batch: "Mapping[str, Tensor]") -> np.ndarray:
+        column = batch[self.name]
+        return observed_rows(column.numpy()) if self.is_category else column.double().numpy()
+
+
+def quantiles(grids: list[tuple[int, np.ndarray]], buckets: int) -> tuple[float, ...]:
+    """Return the inner quantile borders of the whole, from those of its partitions weighted by their sizes."""
+    values = np.concatenate([grid for _, grid in grids])
+    weights = np.concatenate([np.full(len(grid), size / GRID) for size, grid in grids])
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order])
+    if not len(below):
+        return ()
+    wanted = np.arange(1, buckets) / buckets * below[-1]
+    return tuple(np.unique(values[order][np.minimum(np.searchsorted(below, wanted), len(values) - 1)]).tolist())

@@ -1,0 +1,216 @@
+"""The history of a user: the items of earlier interactions."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mtl_ray.config.features import SequenceFeatureConfig
+from mtl_ray.counter_rng import Stream, uniform_rows
+from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState, LogColumn
+from mtl_ray.features.histories import histories
+from mtl_ray.features.observed import observed_rows
+from mtl_ray.schema import FIRST, PADDING, UNKNOWN, FittedFeature
+from mtl_ray.values.columns import raw_values
+from mtl_ray.values.keys import decoded, flat, to_keys
+from mtl_ray.values.lists import last_entries
+from mtl_ray.values.moments import Moments, standardised
+from mtl_ray.values.numbers import parse_numbers, to_numbers
+from mtl_ray.values.partition import ITEM, TEST, Partition
+from mtl_ray.values.vectors import as_variable, is_lists
+from mtl_ray.values.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mtl_ray.nn.embedding_parts import EmbeddingParts
+
+SHRINKAGE = 3.0
+"""Interactions at the mean that a history's mean value starts from."""
+
+
+class SequenceKind(FeatureKind[SequenceFeatureConfig]):
+    """A history, read from the column of its own name: a list of item ids, oldest first; absent means none.
+
+    The values that go with it are a list of numbers in `NAME.values`, by default unknown (0, the mean).
+    """
+
+    embedded_last = True
+    lists_items = True
+    is_category = True
+
+    @property
+    def values_column(self) -> str:
+        """Column of the value beside each item, raw and encoded."""
+        return f"{self.name}.values"
+
+    def log_columns(self) -> list[LogColumn]:
+        return [LogColumn(self.config.values, f"features.{self.values_column}")] if self.config.values else []
+
+    def input_columns(self) -> list[str]:
+        return [self.name, self.values_column] if self.config.values else [self.name]
+
+    def raw(self, table: pa.Table) -> pa.Array:
+        return raw_values(table, self.name, pa.list_(pa.string()))
+
+    def bad_request_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
+        for column in self.input_columns():
+            if column not in table.column_names:
+                continue
+            lists = as_variable(flat(table.column(column)))
+            if not is_lists(lists.type):  # an empty cell of a CSV file is no list either, but means none
+                yield np.asarray(to_keys(lists).is_valid()), f"{column} is not a list"
+            elif column != self.name:
+                _, wrong = parse_numbers(lists.fill_null([]).flatten())
+                parents = pc.list_parent_indices(lists.fill_null([])).to_numpy(zero_copy_only=False)
+                yield np.bincount(parents[wrong], minlength=len(lists)) > 0, f"{column} holds what is not a number"
+
+    def fit(self, rows: Partition, train: pa.Table) -> Moments | None:
+        """Describe the values that go with items."""
+        return Moments.of(to_numbers(flat(train.column(self.config.values)))) if self.config.values else None
+
+    def fitted(self, statistics: Moments | None, vocabularies: Mapping[str, Vocabulary]) -> FittedFeature:
+        mean, std = (statistics or Moments()).scale
+        return FittedFeature(num_embeddings=FIRST + len(vocabularies[self.config.of]), mean=mean, std=std)
+
+    def encoded_columns(self, fitted: FittedFeature) -> dict[str, EncodedColumn]:
+        length, num_embeddings = self.config.max_length, fitted.num_embeddings or 0
+        meaning = (
+            f"the last {length} items of the user, oldest first, each as `{self.config.of}` is; padded on "
+            f"the right with {PADDING}"
+        )
+        columns = {self.name: EncodedColumn(meaning, shape=(length,), low=UNKNOWN, num_embeddings=num_embeddings)}
+        if self.config.values:
+            meaning = f"the value beside each entry of `{self.name}`, standardised, 0 for none"
+            columns[self.values_column] = EncodedColumn(meaning, "float32", (length,))
+        return columns
+
+    def encode(self, table: pa.Table, state: FittedState) -> dict[str, np.ndarray]:
+        encoded = super().encode(table, state)
+        if self.config.values:
+            encoded[self.values_column] = self._encode_values_beside(table, state.features[self.name])
+        return encoded
+
+    def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
+        lists = values if is_lists(values.type) else pa.nulls(len(values), pa.list_(pa.string()))
+        lists = lists.fill_null([])
+        rows = state.vocabularies[self.config.of].rows(to_keys(lists.flatten()))
+        return last_entries(rows, lists, self.config.max_length)
+
+    def _encode_values_beside(self, table: pa.Table, fitted: FittedFeature) -> np.ndarray:
+        if self.values_column not in table.column_names:
+            return np.zeros((len(table), self.config.max_length), np.float32)
+        lists = flat(table.column(self.values_column))
+        if pa.types.is_null(lists.type):
+            lists = lists.cast(pa.list_(pa.float64()))
+        lists = lists.fill_null([])
+        numbers = standardised(to_numbers(lists.flatten()), fitted.mean, fitted.std)
+        return last_entries(numbers, lists, self.config.max_length)
+
+    def encode_partition(
+        self, rows: Partition, state: FittedState, statistics: Any
+    ) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+        """Make the histories from the log."""
+        items, test, length = flat(rows.table.column(ITEM)), np.flatnonzero(rows.split == TEST), self.config.max_length
+        known = histories(rows, self.config, self.experiment.data.split.kind)
+        encoded = {self.name: known.rows(state.vocabularies[self.config.of].rows(items), length)}
+        raw: dict[str, pa.Array] = {self.name: known.lists(decoded(items), test)}
+        if self.config.values:
+            numbers, fitted = to_numbers(flat(rows.table.column(self.config.values))), state.features[self.name]
+            encoded[self.values_column] = known.rows(standardised(numbers, fitted.mean, fitted.std), length)
+            raw[self.values_column] = known.lists(pa.array(numbers), test)
+        return encoded, raw
+
+    @property
+    def width(self) -> int:
+        """Width of the item's vector, whose table it reads."""
+        return self.experiment.features[self.config.of].width(self.experiment.model.embedding_dim)
+
+    @property
+    def num_scalars(self) -> int:
+        """Size of the history, and its mean value."""
+        return 2 if self.config.values else 1
+
+    def build(self, parts: "EmbeddingParts", fitted: FittedFeature) -> dict[str, int]:
+        import torch
+        from torch import nn
+
+        from mtl_ray.nn.compressed_embedding import INITIAL_STD
+        from mtl_ray.nn.sequence_encoders import build_sequence_encoder
+
+        dim = self.width
+        parts.empty[self.name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)
+        encoder = build_sequence_encoder(self.config.encoder, dim, self.config.max_length)
+        if encoder is not None:
+            parts.encoders[self.name] = encoder
+        if not self.config.values:
+            return {self.name: dim}
+        if encoder is not None:
+            parts.values[self.name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)
+        return {self.values_column: dim, self.name: dim}
+
+    def embed(
+        self,
+        parts: "EmbeddingParts",
+        batch: "Mapping[str, Tensor]",
+        hidden: "Mapping[str, Tensor]",
+        vectors: "Mapping[str, Tensor]",
+    ) -> Embedded:
+        """Pool the items as sum / sqrt(n) over the item's table (SVD++, Koren 2008), or encode them.
+
+        With values they are pooled a second time, weighted by the values. Beside the vectors go log(1 + n) / 4 and the
+        shrunken mean value. A history without items reads a trained vector.
+        """
+        import torch
+
+        from mtl_ray.nn.pooling import list_sizes, pooled
+
+        name, table = self.name, parts.tables[self.config.of]
+        items, values = self._visible(parts, batch, hidden)
+        size = list_sizes(table, items)
+        sums = pooled(table, items, values) if name not in parts.encoders or values is not None else []
+        if name in parts.encoders:
+            embedded = table(items)
+            if values is not None:
+                embedded = embedded + values[..., None] * parts.values[name]
+            vector = parts.encoders[name](embedded, items != PADDING, vectors[self.config.of])
+        else:
+            vector = sums[0] / size.clamp(min=1).sqrt()
+        vector, scalar = torch.where(size > 0, vector, parts.empty[name]), torch.log1p(size[:, 0]) / 4
+        if values is None:
+            return Embedded({name: vector}, (scalar,))
+        weighted = sums[1] / size.clamp(min=1).sqrt()
+        mean = values.sum(1) / (size[:, 0] + SHRINKAGE)
+        return Embedded({name: vector, self.values_column: weighted}, (scalar, mean))
+
+    def _visible(
+        self, parts: "EmbeddingParts", batch: "Mapping[str, Tensor]", hidden: "Mapping[str, Tensor]"
+    ) -> "tuple[Tensor, Tensor | None]":
+        """Return the (B, L) items that are not hidden, and the values beside them."""
+        import torch
+
+        name, items = self.name, batch[self.name]
+        values = batch[self.values_column].to(next(parts.parameters()).dtype) if self.config.values else None
+        if name in hidden:
+            items = torch.where(hidden[name][:, None], PADDING, items)
+        if (entries := f"{name}.entries") in hidden:
+            items = torch.where(hidden[entries], PADDING, items)
+            if name in parts.encoders:  # they want padding on the right
+                order = (items == PADDING).to(torch.int8).argsort(dim=1, stable=True)
+                items, values = items.gather(1, order), None if values is None else values.gather(1, order)
+        return items, None if values is None else torch.where(items != PADDING, values, 0)
+
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int) -> "dict[str, Tensor]":
+        """Under `known: all`, return `NAME.entries`, (B, L) bool: a random share of the entries."""
+        import torch
+
+        if self.config.known != "all":
+            return {}
+        kept = uniform_rows(rows, seed, epoch, Stream.HISTORY_SHARE).sqrt()
+        entries = rows[:, None] * self.config.max_length + torch.arange(self.config.max_length, device=rows.device)
+        return {f"{self.name}.entries": uniform_rows(entries, seed, epoch, Stream.HISTORY_ENTRY) >= kept[:, None]}
+
+    def observed(self, batch: "Mapping[str, Tensor]") -> np.ndarray:
+        return observed_rows(batch[self.name].numpy())

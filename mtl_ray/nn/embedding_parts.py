@@ -1,0 +1,24 @@
+"""Where the parts of all features' embeddings live: by role, then by feature."""
+
+from torch import nn
+
+from mtl_ray.nn.containers import ModuleDict, ParameterDict
+
+
+class EmbeddingParts(nn.Module):
+    """Modules and parameters by role and feature; their places are the keys of a checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables = ModuleDict()
+        """Embedding tables."""
+        self.numbers = ModuleDict()
+        """Linear layers over plain numbers."""
+        self.encoders = ModuleDict()
+        """Encoders of lists, vectors and images."""
+        self.values = ParameterDict()
+        """Direction in which an entry of an encoded history moves with its value."""
+        self.tails = ModuleDict()
+        """By feature and task: the layers of an image's encoder that each task has for itself."""
+        self.empty = ParameterDict()
+        """Vectors read where a feature has no value."""

@@ -1,0 +1,101 @@
+"""The base of every task head: labels to a loss, outputs to a prediction.
+
+Labels are (B,) real with NaN (numbers and binary), (B,) int with -1 (multiclass) or (B, C) int8 with -1 (multilabel)
+where there is none. A sum over no row is 0 and has a zero gradient, so a batch without a task's labels is harmless.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from mtl_ray.config.base import implementation_of
+from mtl_ray.config.tasks import TaskConfig
+from mtl_ray.schema import FittedTask
+
+Spec = TypeVar("Spec", bound=TaskConfig)
+
+
+class UserItemVectors(NamedTuple):
+    """The user vector and the item vector of each of a worker's rows, for a ranking task."""
+
+    user: Tensor
+    """(B, dim) vectors of the rows' users."""
+    item: Tensor
+    """(B, dim) vectors of the rows' items."""
+    rows: Tensor
+    """(B,) embedding rows of the items: they tell which items are the same."""
+    support: Tensor
+    """(B,) training rows of each item."""
+
+
+class TaskHead(ABC, Generic[Spec]):
+    """The loss and the prediction of a task, from the outputs of its tower."""
+
+    def __init__(self, spec: Spec, fitted: FittedTask) -> None:
+        self.spec = spec
+        self.fitted = fitted
+
+    @property
+    def num_outputs(self) -> int:
+        """Width of the tower's output."""
+        return 1
+
+    @property
+    def initial_bias(self) -> float:
+        """Output of an untrained tower."""
+        return 0.0
+
+    def labelled(self, label: Tensor) -> Tensor:
+        """Return (B,) bool: rows that have a label."""
+        return ~torch.isnan(label)
+
+    def label_zeros(self, size: int, dtype: torch.dtype) -> Tensor:
+        """Return zeros shaped and typed as the labels of `size` rows; `dtype` is that of real labels."""
+        return torch.zeros(size, dtype=dtype)
+
+    @abstractmethod
+    def loss(
+        self, logits: Tensor, label: Tensor, mask: Tensor, pairs: UserItemVectors | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the summed loss over the rows of `mask`, and the number of its terms.
+
+        A term is a row unless the kind says otherwise.
+
+        Args:
+            logits: (B, num_outputs).
+            label: see the module.
+            mask: (B,) bool, only rows that have a label.
+            pairs: user and item vectors, for a ranking task.
+        """
+
+    @abstractmethod
+    def predict(self, logits: Tensor) -> Tensor:
+        """Return predictions (B,) or (B, C) on the natural scale, from logits (B, num_outputs)."""
+
+
+class RowHead(TaskHead[Spec]):
+    """A task in which every row has a loss of its own."""
+
+    def loss(  # noqa: D102
+        self, logits: Tensor, label: Tensor, mask: Tensor, pairs: UserItemVectors | None = None
+    ) -> tuple[Tensor, Tensor]:
+        # A row outside the mask gets a harmless label, since 0 * NaN is NaN in the gradient too.
+        shaped = mask if label.ndim == 1 else mask[:, None]
+        label = torch.where(shaped, label, torch.zeros_like(label))
+        losses = self.losses(logits, label)
+        return torch.where(mask, losses, torch.zeros_like(losses)).sum(), (self.num_terms(label) * mask).sum()
+
+    def num_terms(self, label: Tensor) -> Tensor:
+        """Return (B,) or (): the number of terms in each row's loss."""
+        return torch.ones((), dtype=torch.int64, device=label.device)
+
+    @abstractmethod
+    def losses(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return the (B,) loss of each row."""
+
+
+def build_task(spec: TaskConfig, fitted: FittedTask) -> TaskHead:
+    """Build the head of a task from its settings and what `prepare` found in its training labels."""
+    return implementation_of(spec)(spec, fitted)

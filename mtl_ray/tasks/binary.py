@@ -1,0 +1,31 @@
+"""Binary classification: whether something happens."""
+
+import math
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its customary name
+from torch import Tensor
+
+from mtl_ray.config.tasks import BinaryTaskConfig
+from mtl_ray.tasks.base import RowHead
+
+
+class Binary(RowHead[BinaryTaskConfig]):
+    """Binary cross-entropy, or focal loss (Lin et al. 2017, without its class weight); the tower predicts the log-odds.
+
+    It starts from the log-odds of the training labels (ibid., section 4.1): otherwise the first steps of a rare task
+    would be spent on that number.
+    """
+
+    @property
+    def initial_bias(self) -> float:  # noqa: D102
+        mean = min(max(self.fitted.mean, 1e-4), 1 - 1e-4)
+        return math.log(mean / (1 - mean))
+
+    def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
+        losses = F.binary_cross_entropy_with_logits(logits[:, 0], label.to(logits.dtype), reduction="none")
+        # -expm1(-loss) is 1 - p of the label
+        return losses if self.spec.loss == "bce" else (-torch.expm1(-losses)) ** self.spec.gamma * losses
+
+    def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
+        return logits[:, 0].sigmoid()

@@ -1,0 +1,28 @@
+"""Multiclass classification: one of several classes."""
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its customary name
+from torch import Tensor
+
+from mtl_ray.config.tasks import MulticlassTaskConfig
+from mtl_ray.tasks.base import RowHead
+
+
+class Multiclass(RowHead[MulticlassTaskConfig]):
+    """Cross-entropy over the classes seen in training."""
+
+    @property
+    def num_outputs(self) -> int:  # noqa: D102
+        return max(1, len(self.fitted.classes))
+
+    def labelled(self, label: Tensor) -> Tensor:  # noqa: D102
+        return label >= 0
+
+    def label_zeros(self, size: int, dtype: torch.dtype) -> Tensor:  # noqa: D102
+        return torch.zeros(size, dtype=torch.int32)
+
+    def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
+        return F.cross_entropy(logits, label.long(), reduction="none", label_smoothing=self.spec.label_smoothing)
+
+    def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
+        return logits.softmax(1)

@@ -1,0 +1,20 @@
+"""Regression: a number."""
+
+import torch.nn.functional as F  # noqa: N812 - its customary name
+from torch import Tensor
+
+from mtl_ray.config.tasks import RegressionTaskConfig
+from mtl_ray.tasks.base import RowHead
+
+
+class Regression(RowHead[RegressionTaskConfig]):
+    """Squared, absolute or Huber error of the standardised label (y - mean) / std, which the tower predicts."""
+
+    def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
+        target = (label - self.fitted.mean) / self.fitted.std
+        loss = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}[self.spec.loss]
+        return loss(logits[:, 0], target.to(logits.dtype), reduction="none")
+
+    def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
+        value = self.fitted.mean + self.fitted.std * logits[:, 0]
+        return value if self.spec.range is None else value.clamp(*self.spec.range)

@@ -1,0 +1,36 @@
+"""Values: amounts that are often zero and otherwise heavy-tailed."""
+
+import math
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its customary name
+from torch import Tensor
+
+from mtl_ray.config.tasks import ValueTaskConfig
+from mtl_ray.tasks.base import RowHead
+
+
+class Value(RowHead[ValueTaskConfig]):
+    """Zero-inflated lognormal loss (ZILN, Wang et al. 2019).
+
+    The outputs are the log-odds of a positive amount, and the mean and (through softplus) the deviation of its
+    logarithm. Amounts are in units of the training deviation; the prediction is the expected amount.
+    """
+
+    @property
+    def num_outputs(self) -> int:  # noqa: D102
+        return 3
+
+    def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
+        positive = label > 0
+        bought = F.binary_cross_entropy_with_logits(logits[:, 0], positive.to(logits.dtype), reduction="none")
+        amount = torch.where(positive, label / self.fitted.std, torch.ones_like(label)).to(logits.dtype).log()
+        deviation = F.softplus(logits[:, 2]).clamp(min=1e-3)
+        lognormal = amount + deviation.log() + 0.5 * math.log(2 * math.pi)
+        lognormal = lognormal + 0.5 * ((amount - logits[:, 1]) / deviation).square()
+        return bought + torch.where(positive, lognormal, torch.zeros_like(lognormal))
+
+    def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
+        deviation = F.softplus(logits[:, 2])
+        mean = (logits[:, 1] + deviation.square() / 2).clamp(max=20).exp()
+        return logits[:, 0].sigmoid() * mean * self.fitted.std

@@ -1,0 +1,53 @@
+"""Columns that hold a list of values in each row, to arrays of fixed length."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mtl_ray.values.keys import decoded, flat, to_keys
+from mtl_ray.values.vectors import is_lists
+
+WORDS = r"[^\p{L}\p{N}]+"
+
+
+def to_lists(values: pa.Array, separator: str | None = None) -> pa.ListArray:
+    """Return lists of text keys; null stays null.
+
+    Args:
+        values: lists, or texts to split.
+        separator: what separates the values of a text; None splits it into lower-case words and numbers.
+    """
+    values = decoded(values)
+    if is_lists(values.type):
+        lists = values
+    elif separator is None:
+        lists = pc.split_pattern_regex(pc.utf8_lower(values.cast(pa.string())), WORDS)
+    else:
+        lists = pc.split_pattern(values.cast(pa.string()), separator)
+    filled = lists.fill_null([])
+    keys, parents = to_keys(filled.flatten()), pc.list_parent_indices(filled).to_numpy(zero_copy_only=False)
+    kept = np.asarray(keys.is_valid())  # blanks, as in "a||b" or around the punctuation of a title, are no entries
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(parents[kept], minlength=len(lists)))])
+    mask = flat(lists.is_null())
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), keys.filter(pa.array(kept)), mask=mask)
+
+
+def first_entries(values: np.ndarray, lists: pa.Array, length: int) -> np.ndarray:
+    """Return (n, length): the first entries of each list, whose flattened values are `values`; see `gather`."""
+    sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    return gather(values, np.cumsum(sizes) - sizes, np.minimum(sizes, length), length)
+
+
+def last_entries(values: np.ndarray, lists: pa.Array, length: int) -> np.ndarray:
+    """Return (n, length): the last entries of each list, whose flattened values are `values`; see `gather`."""
+    sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    kept = np.minimum(sizes, length)
+    return gather(values, np.cumsum(sizes) - kept, kept, length)
+
+
+def gather(values: np.ndarray, starts: np.ndarray, sizes: np.ndarray, length: int) -> np.ndarray:
+    """Return (n, length): row i is `values[starts[i] : starts[i] + sizes[i]]`, padded on the right with 0."""
+    steps = np.arange(length)
+    inside = steps < sizes[:, None]
+    positions = np.where(inside, starts[:, None] + steps, 0)
+    return np.where(inside, values[positions] if len(values) else 0, 0).astype(values.dtype)
