@@ -18,10 +18,10 @@ _GAMMA = 0x9E3779B97F4A7C15
 
 
 class Stream(IntEnum):
-    """What a draw is for; draws of two streams are independent."""
+    """The purpose of a draw; draws of two streams are independent."""
 
     MASKS = 0
-    """Hidden inputs, in training: the first of up to 128 streams, one a rate of masking."""
+    """Hidden inputs, in training: the first of up to 128 streams, one for each masking rate."""
     ROW = 1
     """The split of a row, in `prepare`."""
     USER = 2
@@ -37,7 +37,7 @@ class Stream(IntEnum):
     HISTORY_ENTRY = 129
     """The entries of its history that a training row sees."""
     BALANCER_ROWS = 255
-    """Rows on which a balancer measures what a step has done."""
+    """Rows on which a balancer measures the effect of a step."""
     HALVES = 256
     """The half of an entity's rows that a simulated step learns from (Meta-Embedding)."""
 

@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 class Clock:
-    """Adds up the seconds of what runs in `running`."""
+    """A sum of the seconds spent in `running` blocks."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Runs within the block."""
+        """Add the duration of the block."""
         start = time.monotonic()
         try:
             yield
@@ -31,17 +31,17 @@ WAITING = Clock()
 
 
 def world_size() -> int:
-    """Number of workers."""
+    """Return the number of workers."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this worker, from 0."""
+    """Return the number of this worker, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """The sum of `tensor` over all ranks, without gradient."""
+    """Return the sum of a tensor over all ranks, without gradient."""
     total = tensor.detach().clone()
     if world_size() > 1:
         with WAITING.running():
@@ -50,12 +50,12 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
 
 
 def gather_rows(tensor: Tensor) -> Tensor:
-    """The (n, ...) tensors of all ranks one after the other, on every rank; n may differ between ranks."""
+    """Return the concatenation of the (n, ...) tensors of all ranks, on every rank; n may differ between ranks."""
     return gather_each([tensor])[0]
 
 
 def gather_each(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """`gather_rows` of each of some tensors of one type, by two calls for all of them."""
+    """Return `gather_rows` of each of several tensors of one type, with two exchanges for all of them."""
     if world_size() == 1 or not tensors:
         return list(tensors)
     sizes = _sizes([tensor.numel() for tensor in tensors], tensors[0].device)
@@ -65,10 +65,10 @@ def gather_each(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def gather_rows_with_gradient(tensor: Tensor) -> Tensor:
-    """`gather_rows` through which gradients flow back.
+    """Return `gather_rows` of a tensor, with gradients that flow back.
 
-    Each rank has its own function of all rows, and what is differentiated is the sum of these: a row's gradient is the
-    sum over ranks. All ranks must go through the backward pass, too.
+    Each rank computes a function of all rows, and the gradient is that of the sum of these functions: a row's gradient
+    is the sum over ranks. All ranks must take part in the backward pass, too.
     """
     return tensor if world_size() == 1 else _GatherRows.apply(tensor)  # pyright: ignore[reportReturnType]
 
@@ -88,7 +88,7 @@ class _GatherRows(torch.autograd.Function):
 
 
 def _sizes(own: list[int], device: torch.device) -> list[list[int]]:
-    """The numbers that each rank has."""
+    """Return the numbers of every rank."""
     return torch.cat(_gather(torch.tensor([own], device=device), [1] * world_size())).tolist()
 
 

@@ -29,7 +29,7 @@ class Balancer(nn.Module, ABC):
     """
 
     needs_label = True
-    """Whether weights are computed only if some task has a label; to find out takes a number from the device."""
+    """True if weights are computed only when some task has a label; to find out takes a number from the device."""
     sample = 0.0
     """Share of the batch's rows on which `after` gets the losses once the model has moved."""
     probe_rows = 0

@@ -1,4 +1,4 @@
-"""What the tasks do to each other in training, as means over the looked-at steps of an epoch."""
+"""Diagnostics of how tasks affect each other in training: means over the watched steps of an epoch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from mtl_ray.distributed import sum_over_ranks
 
 
 class Monitor:
-    """Means over the steps of an epoch of whatever was observed, and the first losses of the run.
+    """Collects observations of steps and averages them over an epoch; it keeps the first losses of the run.
 
     - `balance/weight/TASK`: the weight;
-    - `balance/loss_ratio/TASK`: the loss of the batch over that of the first batch looked at;
+    - `balance/loss_ratio/TASK`: the loss of the batch over that of the first watched batch;
     - `balance/grad_norm/TASK`: norm of the gradient on the shared representation;
     - `balance/cosine/TASK_A/TASK_B`: cosine of two such gradients;
     - `balance/conflicting`: share of steps in which two tasks have a negative cosine;
@@ -32,7 +32,7 @@ class Monitor:
         self.counts: dict[str, int] = {}
 
     def observe_step(self, step: TaskLosses, weights: Tensor) -> None:
-        """Look at a step, the same on all workers; only tasks with a label in the batch count."""
+        """Observe a step, which is the same on all workers; only tasks with a label in the batch count."""
         present = [number for number, has in enumerate(step.present.tolist()) if has]
         values, weights_of = step.values.tolist(), weights.tolist()
         observed: dict[str, float] = {}
@@ -54,7 +54,7 @@ class Monitor:
         self._add(observed)
 
     def observe_gates(self, used: Mapping[str, Tensor]) -> None:
-        """Look at the (E,) summed weights of each gate on this worker's rows."""
+        """Observe the (E,) summed weights of each gate on this worker's rows."""
         if not used:
             return
         totals = sum_over_ranks(torch.cat([weights.double() for weights in used.values()]))
@@ -64,7 +64,7 @@ class Monitor:
         self._add({"gate/idle": float(torch.cat([part * len(part) < 0.1 for part in shares]).double().mean())})
 
     def observe_affinity(self, affinity: Tensor) -> None:
-        """Note (T, T) affinities as `affinity/TASK/TASK`."""
+        """Observe (T, T) affinities as `affinity/TASK/TASK`."""
         table = affinity.tolist()
         rows = zip(self.tasks, table, strict=True)
         self._add({f"affinity/{a}/{b}": value for a, row in rows for b, value in zip(self.tasks, row, strict=True)})
@@ -76,15 +76,15 @@ class Monitor:
                 self.counts[key] = self.counts.get(key, 0) + 1
 
     def end_epoch(self) -> dict[str, float]:
-        """The means; the next epoch begins with none."""
+        """Return the means, and begin the next epoch without observations."""
         means = {key: value / self.counts[key] for key, value in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """Return the state that a resumed run needs."""
         return {"first": self.first, "sums": self.sums, "counts": self.counts}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`."""
+        """Continue from a saved `state`."""
         self.first, self.sums, self.counts = (dict(state[key]) for key in ("first", "sums", "counts"))

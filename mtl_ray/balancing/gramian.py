@@ -20,7 +20,7 @@ from torchjd.linalg import DualConeProjector, PSDMatrix
 from mtl_ray.balancing.base import Balancer, WeightedTasks
 from mtl_ray.balancing.task_losses import TaskLosses
 from mtl_ray.config import balancing as config
-from mtl_ray.config.balancing import GradientBalancingConfig
+from mtl_ray.config.balancing_base import GradientBalancingConfig
 
 
 class GradientBalancer(Balancer):

@@ -1,4 +1,4 @@
-"""What a balancer sees of one training step, the same on every worker."""
+"""The losses and gradients of one training step as a balancer sees them, the same on every worker."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,56 +13,54 @@ from mtl_ray.models.architectures.base import ModelOutput
 
 @dataclass
 class TaskLosses:
-    """Losses and gradients of the tasks in one global batch of which this worker holds some rows.
+    """Losses and gradients of the tasks in one global batch, of which this worker holds some rows.
 
-    Whatever a balancer decides, it decides from numbers of the whole global batch: loss values, and inner products of
-    the tasks' gradients. They are the same on every worker, and so are its decisions.
+    A balancer decides only from numbers of the whole global batch: loss values, and inner products of the tasks'
+    gradients. They are the same on every worker, and so are its decisions.
     """
 
     losses: Sequence[Tensor]
-    """This worker's part of the mean loss of each task, with gradient: the parts add up to the mean. They are no (T,)
-    tensor, since the gradient of an element would go through the graphs of all."""
+    """This worker's part of the mean loss of each task, with gradient: the parts add up to the mean. They are not one
+    (T,) tensor, since the gradient of an element would go through the graphs of all."""
     values: Tensor
-    """(T,) float64 mean losses of the global batch; 0 for a task without label in it."""
+    """(T,) float64 mean losses of the global batch; 0 for a task without a label in it."""
     present: Tensor
     """(T,) bool: tasks with a label in the global batch."""
     shared: Tensor | None = None
-    """(B, ...) the representation that the tasks share, of this worker's rows."""
+    """(B, ...) the representation that the tasks share, for this worker's rows."""
     task_representations: Sequence[Sequence[Tensor]] = ()
-    """By task, the tensors (rows of a micro-batch, ..., d) through which alone its loss depends on `shared`; `shared`
-    itself where empty."""
+    """By task, the tensors (rows of a micro-batch, ..., d) through which alone its loss depends on `shared`; if empty,
+    `shared` itself."""
     mixture_weights: Tensor | None = None
-    """(T, B, E) where the tips are mixtures sum_e mixing[t, :, e] shared[:, e], and more that is not shared."""
+    """(T, B, E) if the task representations are mixtures sum_e mixture_weights[t, :, e] shared[:, e], plus terms that
+    are not shared."""
     penalty: Tensor | None = None
-    """This worker's part of what the architecture adds to the loss, with gradient: no balancer weighs it."""
+    """This worker's part of the penalty that the model adds to the loss, with gradient; no balancer weighs it."""
     epoch: int = 0
     loss_scale: float = 1.0
     """Factor that keeps gradients in the range of float16."""
 
     @cached_property
     def representation_gradients(self) -> Tensor:
-        """(T, rows, d) gradients D_t of the tasks on their tips, of this worker's rows.
+        """(T, rows, d) gradients D_t of the tasks on their own representations, for this worker's rows.
 
-        That on the representation is D_t itself, or `mixture_weights`_t D_t' row by row: the mixtures of experts are
-        not gone through, nor are gradients of E vectors a row held for each task.
+        The gradient on `shared` is D_t itself, or `mixture_weights`_t D_t' row by row. So no backward pass goes through
+        the mixtures of experts, and no task holds gradients of E vectors per row.
         """
-        parts = [
-            gradients[: len(task_representations)]
-            for gradients, task_representations in zip(self._passes, self._task_representations, strict=True)
-        ]
+        parts = [gradients[: len(own)] for gradients, own in zip(self._passes, self._task_representations, strict=True)]
         return torch.stack([torch.cat([g.reshape(-1, g.shape[-1]) for g in part]) for part in parts])
 
     @cached_property
     def parameter_gradients(self) -> Tensor:
-        """(T, P) gradients of the tasks on the parameters below the representation, of the global batch."""
+        """(T, P) gradients of the tasks on the parameters below the representation, over the global batch."""
         rows = [self.gradient(loss, self.shared_parameters) for loss in self.losses]
         return sum_over_ranks(torch.stack([torch.cat([gradient.flatten() for gradient in row]) for row in rows]))
 
     @cached_property
     def gramian(self) -> Tensor:
-        """(T, T) float64 inner products of the tasks' gradients on the representation, of the global batch.
+        """(T, T) float64 inner products of the tasks' gradients on the representation, over the global batch.
 
-        The representation of the global batch has the rows of all workers, one after the other, hence the sum.
+        The representation of the global batch consists of the rows of all workers, hence the sum over workers.
         """
         if self.mixture_weights is None:
             rows = self.representation_gradients.flatten(1)
@@ -72,13 +70,17 @@ class TaskLosses:
         return sum_over_ranks((mixture_weights * gradients).sum(0).double())
 
     def as_task_representations(self, x: Tensor) -> Tensor:
-        """(T or 1, rows, d) what the tips would be if `x`, shaped as `shared`, were what the tasks share."""
+        """Return the task representations, (T or 1, rows, d), that result if `x`, shaped as `shared`, replaces it."""
         if self.mixture_weights is None:
             return x.reshape(1, -1, x.shape[-1])
         return torch.bmm(self.mixture_weights.transpose(0, 1), x).transpose(0, 1)
 
     def on_representation(self, gradients: Tensor) -> Tensor:
-        """The gradient on `shared`, flat, of the sum of tasks that have the (T, rows, d) `gradients` on their tips."""
+        """Return the flat gradient on `shared` of the sum of the tasks.
+
+        Args:
+            gradients: (T, rows, d) gradients of the tasks on their own representations.
+        """
         if self.mixture_weights is None:
             return gradients.sum(0).flatten()
         return torch.bmm(self.mixture_weights.permute(1, 2, 0), gradients.transpose(0, 1)).flatten()
@@ -110,42 +112,41 @@ class TaskLosses:
 
     @cached_property
     def _heads(self) -> list[Tensor]:
-        """Parameters that the losses reach past the tips; none if they also reach some below the tips so."""
-        task_representations = [
-            tip for task_representations in self._task_representations for tip in task_representations
-        ]
-        heads = leaves(self.losses, task_representations)
-        return [] if set(heads) & set(leaves(task_representations)) else heads
+        """Parameters between the task representations and the losses.
+
+        Empty if the losses also reach parameters below the task representations in another way.
+        """
+        representations = [tensor for own in self._task_representations for tensor in own]
+        heads = leaves(self.losses, representations)
+        return [] if set(heads) & set(leaves(representations)) else heads
 
     @cached_property
     def _passes(self) -> list[list[Tensor]]:
-        """By task, its gradients on its tips and on the heads."""
+        """By task, its gradients on its own representations and on the heads."""
         return [
-            self.gradient(loss, [*task_representations, *self._heads])
-            for loss, task_representations in zip(self.losses, self._task_representations, strict=True)
+            self.gradient(loss, [*own, *self._heads])
+            for loss, own in zip(self.losses, self._task_representations, strict=True)
         ]
 
     def weighted_loss(self, weights: Tensor) -> Tensor:
-        """A scalar with the gradient of this worker's part of weights @ losses.
+        """Return a scalar with the gradient of this worker's part of weights @ losses.
 
-        Where the heads were gone through for the tasks' gradients, and nothing but they is past the tips, it is the
-        linear function with that gradient: the backward pass then begins at the tips.
+        If the tasks' gradients have been computed and depend on nothing but the heads, it is the linear function with
+        that gradient: the backward pass then begins at the task representations.
         """
-        gone = self.__dict__.get("_passes")
-        if not gone or not self._heads or any(gradient.is_sparse for task in gone for gradient in task):
+        passes = self.__dict__.get("_passes")
+        if not passes or not self._heads or any(gradient.is_sparse for task in passes for gradient in task):
             return weights @ torch.stack(tuple(self.losses))
         received: dict[Tensor, list[Tensor]] = {}
-        for weight, task_representations, gradients in zip(
-            weights, self._task_representations, self._passes, strict=True
-        ):
-            for tensor, gradient in zip([*task_representations, *self._heads], gradients, strict=True):
+        for weight, own, gradients in zip(weights, self._task_representations, self._passes, strict=True):
+            for tensor, gradient in zip([*own, *self._heads], gradients, strict=True):
                 received.setdefault(tensor, []).append(weight * gradient)
         # A representation is of half width in mixed precision.
         terms = [(tensor.to(weights.dtype) * sum(parts)).sum() for tensor, parts in received.items()]
         return torch.stack(terms).sum()
 
     def gradient(self, loss: Tensor, of: list[Tensor]) -> list[Tensor]:
-        """Gradients of this worker's part of a loss; the graph is kept."""
+        """Return the gradients of this worker's part of a loss; the graph is kept."""
         scaled = torch.autograd.grad(loss * self.loss_scale, of, retain_graph=True, materialize_grads=True)
         return [gradient.to(loss.dtype) / self.loss_scale for gradient in scaled]
 
@@ -159,14 +160,14 @@ def make_task_losses(
     epoch: int = 0,
     loss_scale: float = 1.0,
 ) -> TaskLosses:
-    """A step from this worker's summed losses, with gradient, and the sums and counts of all workers.
+    """Build the losses of a step from this worker's sums, with gradient, and the sums and counts of all workers.
 
     Args:
-        tasks: their names.
-        sums: by task, over this worker's labelled rows.
-        totals: (2T,) over all workers: of `sums`, then of labelled rows.
-        num_rows: (), rows of the global batch.
-        forward: what the model gave.
+        tasks: names of the tasks.
+        sums: by task, summed losses over this worker's labelled rows.
+        totals: (2T,) over all workers: the sums, then the numbers of labelled rows.
+        num_rows: () rows of the global batch.
+        forward: outputs of the model.
         epoch: number of the epoch.
         loss_scale: see `TaskLosses`.
     """
@@ -175,7 +176,7 @@ def make_task_losses(
     values = totals[: len(sums)].double() / rows
     losses = [loss / row for loss, row in zip(sums, rows, strict=True)]
     penalty = None if forward.penalty is None else forward.penalty.sum() / num_rows
-    task_representations, mixture_weights = _readings(tasks, forward, losses[0].dtype)
+    task_representations, mixture_weights = _representations(tasks, forward, losses[0].dtype)
     return TaskLosses(
         losses,
         values,
@@ -189,10 +190,10 @@ def make_task_losses(
     )
 
 
-def _readings(
+def _representations(
     tasks: Sequence[str], forward: ModelOutput, dtype: torch.dtype
 ) -> tuple[list[list[Tensor]], Tensor | None]:
-    """By task the tips, and (T, B, E) how they mix what is shared; see `TaskLosses`."""
+    """Return, by task, its representations, and the (T, B, E) mixture weights; see `TaskLosses`."""
     parts = forward.parts or (forward,)
     if forward.shared is None:
         return [], None
@@ -205,7 +206,10 @@ def _readings(
 
 
 def leaves(tensors: Iterable[Tensor], past: Iterable[Tensor] = ()) -> list[Tensor]:
-    """The leaf tensors with gradient from which `tensors` were computed, in a fixed order; not those behind `past`."""
+    """Return the leaf tensors with gradient from which `tensors` were computed, in a fixed order.
+
+    Leaves that are only reached through `past` are left out.
+    """
     found: dict[Tensor, None] = {}
     waiting = [tensor.grad_fn for tensor in tensors]
     seen = {tensor.grad_fn for tensor in past}
@@ -221,6 +225,6 @@ def leaves(tensors: Iterable[Tensor], past: Iterable[Tensor] = ()) -> list[Tenso
 
 
 def cosines(gramian: Tensor) -> Tensor:
-    """(T, T) cosines from inner products; 0 for a gradient of 0."""
+    """Return (T, T) cosines from inner products; 0 for a gradient of 0."""
     norms = gramian.diagonal().clamp(min=0).sqrt()
     return (gramian / (norms[:, None] * norms).clamp(min=torch.finfo(gramian.dtype).tiny)).clamp(-1, 1)

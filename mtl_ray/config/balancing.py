@@ -7,59 +7,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from mtl_ray.config.base import Section
+from mtl_ray.config.balancing_base import BalancingSection, GradientBalancingConfig, Space
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Space = Literal["representation", "parameters"]
 
 
-class _BalancingConfig(Section):
-    diagnostics_every: NonNegativeInt = 50
-    """Steps between two looks at weights, losses and gradients of the tasks (`balance/...` metrics); 0 for none."""
-    uses_declared_weights: ClassVar[bool] = False
-    """Whether the weights are those that the tasks declare, so that a search may change them."""
-    looks_ahead: ClassVar[bool] = False
-    """Whether steps on single tasks are tried on the side."""
-
-    @property
-    def gradient_space(self) -> Space | None:
-        """Where the tasks' gradients are compared; None for a method by loss values."""
-        return None
-
-    @property
-    def reads_gradients(self) -> bool:
-        """Whether gradients inside the network are read."""
-        return self.gradient_space is not None or self.looks_ahead
-
-    @property
-    def sampled_share(self) -> float:
-        """Share of the batch's rows on which losses are measured again after the step."""
-        return 1.0
-
-    @property
-    def rewarding_tasks(self) -> tuple[str, ...]:
-        """Tasks whose loss on validation rows is read."""
-        return ()
-
-    @property
-    def named_tasks(self) -> dict[str, tuple[str, ...]]:
-        """By key of this section, the tasks that it names."""
-        return {}
-
-
-class GradientBalancingConfig(_BalancingConfig):
-    """The base of methods that compare the tasks' gradients."""
-
-    space: Space = "representation"
-    """Where the tasks' gradients are compared: on the representation that the tasks share (cheap), or on all parameters
-    below it (slower; T gradients of their size are kept and summed over workers)."""
-
-    @property
-    def gradient_space(self) -> Space:
-        return self.space
-
-
-class StaticBalancingConfig(_BalancingConfig):
+class StaticBalancingConfig(BalancingSection):
     """The sum of w_t L_t with the weights that the tasks declare, 1/T where they declare none."""
 
     kind: Literal["static"] = "static"
@@ -67,28 +20,25 @@ class StaticBalancingConfig(_BalancingConfig):
     uses_declared_weights: ClassVar[bool] = True
 
 
-class EqualBalancingConfig(_BalancingConfig):
+class EqualBalancingConfig(BalancingSection):
     """The plain mean of the losses; weights that the tasks declare are ignored."""
 
     kind: Literal["equal"] = "equal"
     implementation: ClassVar[str] = "mtl_ray.balancing.static:EqualBalancer"
 
 
-class ScheduledBalancingConfig(_BalancingConfig):
+class ScheduledBalancingConfig(BalancingSection):
     """Static weights that change between epochs."""
 
     kind: Literal["scheduled"] = "scheduled"
+    keys_of_tasks: ClassVar[tuple[str, ...]] = ("weights",)
     implementation: ClassVar[str] = "mtl_ray.balancing.static:ScheduledBalancer"
     weights: dict[str, dict[NonNegativeInt, NonNegativeFloat]] = Field(min_length=1)
-    """By task: first epoch (from 0) of a weight -> the weight, e.g. `{click: {0: 1.0, 5: 0.2}}`. Before the first one,
-    and for tasks that are not named, the declared weight holds."""
-
-    @property
-    def named_tasks(self) -> dict[str, tuple[str, ...]]:
-        return {"weights": tuple(self.weights)}
+    """Weights by task and first epoch (from 0), e.g. `{click: {0: 1.0, 5: 0.2}}`. Before the first epoch, and for tasks
+    that are not named, the declared weight holds."""
 
 
-class UncertaintyBalancingConfig(_BalancingConfig):
+class UncertaintyBalancingConfig(BalancingSection):
     """Homoscedastic uncertainty (Kendall et al. 2018)."""
 
     kind: Literal["uncertainty"] = "uncertainty"
@@ -97,7 +47,7 @@ class UncertaintyBalancingConfig(_BalancingConfig):
     """Learning rate of the log-variances (Adam); `training.optimizer.lr` by default."""
 
 
-class DWABalancingConfig(_BalancingConfig):
+class DWABalancingConfig(BalancingSection):
     """Dynamic weight average (Liu et al. 2019)."""
 
     kind: Literal["dwa"] = "dwa"
@@ -105,21 +55,21 @@ class DWABalancingConfig(_BalancingConfig):
     temperature: PositiveFloat = 2.0
 
 
-class RLWBalancingConfig(_BalancingConfig):
+class RLWBalancingConfig(BalancingSection):
     """Random loss weighting (Lin et al. 2022)."""
 
     kind: Literal["rlw"] = "rlw"
     implementation: ClassVar[str] = "mtl_ray.balancing.loss_based:rlw"
 
 
-class GeometricMeanBalancingConfig(_BalancingConfig):
+class GeometricMeanBalancingConfig(BalancingSection):
     """Geometric mean of the losses (Chennupati et al. 2019)."""
 
     kind: Literal["geometric_mean"] = "geometric_mean"
     implementation: ClassVar[str] = "mtl_ray.balancing.loss_based:geometric_mean"
 
 
-class IMTLLBalancingConfig(_BalancingConfig):
+class IMTLLBalancingConfig(BalancingSection):
     """Impartial multi-task learning, loss half (Liu et al. 2021)."""
 
     kind: Literal["imtl_l"] = "imtl_l"
@@ -128,7 +78,7 @@ class IMTLLBalancingConfig(_BalancingConfig):
     """Learning rate of the scales (Adam); `training.optimizer.lr` by default."""
 
 
-class FAMOBalancingConfig(_BalancingConfig):
+class FAMOBalancingConfig(BalancingSection):
     """Fast adaptive multi-task optimization (Liu et al. 2023). It runs the model twice a step."""
 
     kind: Literal["famo"] = "famo"
@@ -146,7 +96,7 @@ class FAMOBalancingConfig(_BalancingConfig):
         return self.sample
 
 
-class SmoothTchebycheffBalancingConfig(_BalancingConfig):
+class SmoothTchebycheffBalancingConfig(BalancingSection):
     """Smooth Tchebycheff scalarization (Lin et al. 2024), with equal preferences."""
 
     kind: Literal["smooth_tchebycheff"] = "smooth_tchebycheff"
@@ -155,7 +105,7 @@ class SmoothTchebycheffBalancingConfig(_BalancingConfig):
     """Smoothing: the smaller it is, the closer the result is to the maximum of the losses."""
 
 
-class DTPBalancingConfig(_BalancingConfig):
+class DTPBalancingConfig(BalancingSection):
     """Dynamic task prioritisation: the harder task first (Guo et al. 2018)."""
 
     kind: Literal["dtp"] = "dtp"
@@ -253,7 +203,7 @@ class GradVacBalancingConfig(GradientBalancingConfig):
     """Share of the newest cosine in the running average that is the goal."""
 
 
-class GradDropBalancingConfig(_BalancingConfig):
+class GradDropBalancingConfig(BalancingSection):
     """Gradient sign dropout (Chen et al. 2020), on the shared representation."""
 
     kind: Literal["graddrop"] = "graddrop"
@@ -266,7 +216,7 @@ class GradDropBalancingConfig(_BalancingConfig):
         return "representation"
 
 
-class DBMTLBalancingConfig(_BalancingConfig):
+class DBMTLBalancingConfig(BalancingSection):
     """Dual balancing (Lin et al. 2023), on all parameters below the shared representation."""
 
     kind: Literal["db_mtl"] = "db_mtl"
@@ -285,21 +235,19 @@ class GradientToTargetBalancingConfig(GradientBalancingConfig):
     """Weights of auxiliary tasks by the agreement of their gradient with that of the target (Du et al. 2018)."""
 
     kind: Literal["gradient_to_target"] = "gradient_to_target"
+    keys_of_tasks: ClassVar[tuple[str, ...]] = ("target",)
     implementation: ClassVar[str] = "mtl_ray.balancing.auxiliary:GradientToTargetBalancer"
     target: str
     """The task that matters."""
     gate: Literal["weighted", "unweighted"] = "weighted"
     """`weighted`: by the cosine, where it is positive. `unweighted`: fully, where it is not negative."""
 
-    @property
-    def named_tasks(self) -> dict[str, tuple[str, ...]]:
-        return {"target": (self.target,)}
 
-
-class BanditBalancingConfig(_BalancingConfig):
+class BanditBalancingConfig(BalancingSection):
     """A learned policy over the tasks, rewarded by what each task does to the targets on validation rows."""
 
     kind: Literal["bandit"] = "bandit"
+    keys_of_tasks: ClassVar[tuple[str, ...]] = ("targets",)
     implementation: ClassVar[str] = "mtl_ray.balancing.auxiliary:BanditBalancer"
     looks_ahead: ClassVar[bool] = True
     targets: tuple[str, ...] = Field(min_length=1)
@@ -314,10 +262,6 @@ class BanditBalancingConfig(_BalancingConfig):
     @property
     def rewarding_tasks(self) -> tuple[str, ...]:
         return self.targets
-
-    @property
-    def named_tasks(self) -> dict[str, tuple[str, ...]]:
-        return {"targets": self.targets}
 
 
 BalancingConfig = Annotated[

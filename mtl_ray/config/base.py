@@ -13,14 +13,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     implementation: ClassVar[str] = ""
-    """Dotted name, `package.module:Class`, of what a member of a union stands for; see `implementation_of`."""
+    """`module:Class` of what the section describes, if that is a class of its own; see `implementation_of`."""
 
 
 def implementation_of(section: Section) -> Any:
-    """Return the class or function that a section's `implementation` names.
-
-    The name is text, so that settings load without torch, and a new member of a union is its section and one module.
-    """
+    """Import the class or function that a section describes; the settings themselves import nothing of it."""
     return pkgutil.resolve_name(section.implementation)
 
 

@@ -12,15 +12,15 @@ class _ColdStartConfig(Section):
     content: MLPConfig = MLPConfig(hidden=(32,))
     """Layers over the attributes' vectors, before a linear layer to the width of the id's embedding."""
     needs_hidden_ids: ClassVar[bool] = False
-    """Whether it learns from training rows whose id is hidden."""
+    """True if it learns from training rows whose id is hidden."""
     needs_other_id: ClassVar[bool] = False
-    """Whether it reads the embeddings of the entities that an entity has interacted with."""
+    """True if it reads the embeddings of the entities that an entity has interacted with."""
     needs_row_per_id: ClassVar[bool] = False
-    """Whether each id needs an embedding row of its own."""
+    """True if each id needs an embedding row of its own."""
     needs_row_losses: ClassVar[bool] = False
-    """Whether it takes steps on the losses of single rows."""
+    """True if it takes steps on the losses of single rows."""
     compares_rows: ClassVar[bool] = True
-    """Whether its loss depends on several rows of the batch at once."""
+    """True if its loss depends on several rows of the batch at once."""
 
 
 class ContentGateConfig(_ColdStartConfig):

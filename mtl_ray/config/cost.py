@@ -1,27 +1,27 @@
-"""What a model costs, as numbers; `models.complexity` finds them."""
+"""The cost of a model as numbers; `models.complexity` computes them."""
 
 from mtl_ray.config.base import Section
 
 
 class Complexity(Section):
-    """Size of a model, work for a row and memory on one worker."""
+    """The size of a model, its work per row and its memory on one worker."""
 
     parameters: dict[str, int]
     """Trainable numbers by part of the model."""
     multiply_adds: float
-    """Of a row's forward pass, in matrix products and convolutions; embedding look-ups are none."""
+    """Multiply-adds of a row's forward pass, in matrix products and convolutions; embedding look-ups have none."""
     parameter_bytes: int
     """Weights, and averaged weights where they are kept."""
     summed_bytes: int
     """Dense gradients, which the workers sum in each step."""
     row_bytes: int
-    """At most what a worker's rows of large tables take in a step: their gradients and numbers, which it sends to all
+    """Upper bound for a worker's rows of large tables in a step: their gradients and row numbers, which it sends to all
     others."""
     optimizer_bytes: int
     """State of the optimizers."""
     activation_bytes: int
-    """What the forward pass of a worker's part of a batch keeps for the backward pass. Under mixed precision it is that
-    of float32, hence too much; the passes that `meta_embedding` and `mwuf` add are left out."""
+    """Tensors that the forward pass of a worker's part of a batch keeps for the backward pass. Under mixed precision it
+    is the value of float32, an overestimate; the extra passes of `meta_embedding` and `mwuf` are left out."""
 
     @property
     def weight_bytes(self) -> int:
@@ -34,7 +34,7 @@ class Complexity(Section):
         return self.weight_bytes + self.activation_bytes
 
     def to_dict(self) -> dict[str, float]:
-        """By the names under which they are logged."""
+        """Return the numbers by the names under which they are logged."""
         return {
             "model/parameters": sum(self.parameters.values()),
             "model/multiply_adds_per_row": self.multiply_adds,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import PositiveInt
 
 from mtl_ray.config.base import NOT_ENCODED, Section
-from mtl_ray.config.model import CNNEncoderConfig, SequenceEncoderConfig, TransformerEncoderConfig
+from mtl_ray.config.model import CNNEncoderConfig, SequenceEncoderConfig
 
 if TYPE_CHECKING:
     from mtl_ray.config.experiment import Experiment
@@ -59,5 +59,5 @@ def check_encoder(name: str, encoder: SequenceEncoderConfig, width: int) -> None
     """Check the encoder of a list of vectors of the given width. Raises ValueError."""
     if isinstance(encoder, CNNEncoderConfig) and encoder.shared_layers is not None:
         raise ValueError(FEWER_LAYERS.format(f"features.{name}.encoder.shared_layers"))
-    if isinstance(encoder, TransformerEncoderConfig) and width % encoder.heads:
+    if width % encoder.width_divisor:
         raise ValueError(f"features.{name}.encoder.heads: expected a divisor of the width {width}")

@@ -16,7 +16,6 @@ from mtl_ray.config.model import (
     MeanPoolConfig,
     MLPEncoderConfig,
     SequenceEncoderConfig,
-    SharedBottomConfig,
     TextEncoderConfig,
 )
 
@@ -233,13 +232,13 @@ class ImageFeatureConfig(FeatureSection):
         path, model = f"features.{name}.encoder.shared_layers", experiment.model
         if self.encoder.shared_layers >= len(self.encoder.channels):
             raise ValueError(FEWER_LAYERS.format(path))
-        if not isinstance(model, SharedBottomConfig) or (model.encoder.hidden and model.shared_layers != 0):
+        if not model.takes_inputs_by_task:
             raise ValueError(
                 f"{path}: needs model.kind `shared_bottom` with model.shared_layers 0 (or no encoder layers), "
                 "since nothing above the layers of each task can be shared"
             )
-        if model.interaction.kind == "dot":
-            raise ValueError(f"{path}: does not go with model.interaction `dot`")
+        if model.interaction.adds_dot_product:
+            raise ValueError(f"{path}: does not go with model.interaction `{model.interaction.kind}`")
 
 
 FeatureConfig = Annotated[

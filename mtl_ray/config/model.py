@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
 from mtl_ray.config.base import Section, name_alone
+from mtl_ray.config.interactions import ConcatConfig, InteractionConfig
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -16,59 +17,7 @@ class MLPConfig(Section):
     dropout: Probability = 0.0
     layer_norm: bool = False
     residual: bool = False
-    """Whether a layer's input is added to its output where the widths are equal (He et al. 2016)."""
-
-
-class _InteractionConfig(Section):
-    needs_one_width: ClassVar[bool] = False
-    """Whether all vectors must have the width `embedding_dim`."""
-    adds_dot_product: ClassVar[bool] = False
-    """Whether a dot product of the user's and the item's vectors is added to the outputs."""
-
-
-class ConcatConfig(_InteractionConfig):
-    """The features' vectors side by side."""
-
-    kind: Literal["concat"] = "concat"
-    implementation: ClassVar[str] = "mtl_ray.models.interactions:Concatenation"
-
-
-class DotConfig(_InteractionConfig):
-    """`concat`, and a dot product of the user's and the item's vectors that goes straight to the outputs."""
-
-    kind: Literal["dot"] = "dot"
-    implementation: ClassVar[str] = "mtl_ray.models.interactions:Concatenation"
-    needs_one_width: ClassVar[bool] = True
-    adds_dot_product: ClassVar[bool] = True
-
-
-class FMConfig(_InteractionConfig):
-    """`concat`, and beside it the second-order term of a factorisation machine before its sum over coordinates."""
-
-    kind: Literal["fm"] = "fm"
-    implementation: ClassVar[str] = "mtl_ray.models.interactions:FactorisationMachine"
-    needs_one_width: ClassVar[bool] = True
-
-
-class DCNv2Config(_InteractionConfig):
-    """Cross layers over the concatenated vectors (Wang et al. 2021)."""
-
-    kind: Literal["dcn_v2"] = "dcn_v2"
-    implementation: ClassVar[str] = "mtl_ray.models.interactions:CrossNetwork"
-    layers: PositiveInt = 2
-
-
-class DLRMDotConfig(_InteractionConfig):
-    """Dot products of all pairs of vectors, beside a bottom layer over the numbers (Naumov et al. 2019)."""
-
-    kind: Literal["dlrm_dot"] = "dlrm_dot"
-    implementation: ClassVar[str] = "mtl_ray.models.interactions:PairwiseDots"
-    needs_one_width: ClassVar[bool] = True
-
-
-InteractionConfig = Annotated[
-    ConcatConfig | DotConfig | FMConfig | DCNv2Config | DLRMDotConfig, Field(discriminator="kind")
-]
+    """True if a layer's input is added to its output where the widths are equal (He et al. 2016)."""
 
 
 class _ArchitectureConfig(Section):
@@ -77,16 +26,21 @@ class _ArchitectureConfig(Section):
     embedding_dropout: Probability = 0.0
     """Share of embedding coordinates dropped in training."""
     interaction: Annotated[InteractionConfig, name_alone(InteractionConfig)] = ConcatConfig()
-    """How the features' vectors interact before the trunk: a kind, or a section with its settings. All but `concat` and
-    `dcn_v2` need vectors of one width, `embedding_dim`."""
+    """Interaction of the features' vectors before the trunk: a kind, or a section with its settings. All but `concat`
+    and `dcn_v2` need vectors of one width, `embedding_dim`."""
     encoder: MLPConfig = MLPConfig(hidden=(128, 64))
     """The trunk: one for all tasks, one per task or one per expert, depending on the architecture."""
     tower: MLPConfig = MLPConfig(hidden=(32,))
     """Layers that each task has for itself above the trunk, before its output layer."""
     needs_dense_tables: ClassVar[bool] = False
-    """Whether the loss has a gradient on every row of the embedding tables."""
+    """True if the loss has a gradient on every row of the embedding tables."""
     has_private_and_shared_tables: ClassVar[bool] = False
-    """Whether each task has embedding tables of its own beside shared ones."""
+    """True if each task has embedding tables of its own beside shared ones."""
+
+    @property
+    def takes_inputs_by_task(self) -> bool:
+        """True if the inputs may differ by task, as those of a partly shared image encoder do."""
+        return False
 
 
 class SingleTaskConfig(_ArchitectureConfig):
@@ -103,6 +57,10 @@ class SharedBottomConfig(_ArchitectureConfig):
     implementation: ClassVar[str] = "mtl_ray.models.architectures.shared_bottom:SharedBottomNetwork"
     shared_layers: NonNegativeInt | None = None
     """Layers of the encoder that all tasks share; each task has the rest for itself. All of them by default."""
+
+    @property
+    def takes_inputs_by_task(self) -> bool:
+        return self.shared_layers == 0 or not self.encoder.hidden
 
 
 class SoftSharingConfig(_ArchitectureConfig):
@@ -136,6 +94,7 @@ class CGCConfig(_ArchitectureConfig):
     """Customized gate control (Tang et al. 2020): shared and task-specific experts, one level."""
 
     kind: Literal["cgc"] = "cgc"
+    levels: ClassVar[int] = 1
     implementation: ClassVar[str] = "mtl_ray.models.architectures.ple:PLENetwork"
     shared_experts: PositiveInt = 2
     task_experts: NonNegativeInt = 1
@@ -224,7 +183,12 @@ ArchitectureConfig = Annotated[
 
 class _EncoderConfig(Section):
     reads_item: ClassVar[bool] = False
-    """Whether the row's item takes part in encoding a history."""
+    """True if the row's item takes part in encoding a history."""
+
+    @property
+    def width_divisor(self) -> int:
+        """Number of which the width of the entries must be a multiple."""
+        return 1
 
 
 class MeanPoolConfig(_EncoderConfig):
@@ -243,7 +207,7 @@ class CNNEncoderConfig(_EncoderConfig):
     """Convolutions and pooling: over positions of a history or a text, or over both directions of an image."""
 
     kind: Literal["cnn"] = "cnn"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceCNN"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceCNN"
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64)
     kernel: PositiveInt = 3
     """Width of each kernel; an odd number keeps rows aligned."""
@@ -262,7 +226,7 @@ class RNNEncoderConfig(_EncoderConfig):
     """The state after the last entry of a recurrent network."""
 
     kind: Literal["rnn"] = "rnn"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceRNN"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceRNN"
     cell: Literal["gru", "lstm"] = "gru"
     hidden: PositiveInt = 32
 
@@ -271,20 +235,24 @@ class TransformerEncoderConfig(_EncoderConfig):
     """Self-attention with positions counted back from the most recent entry (Vaswani et al. 2017)."""
 
     kind: Literal["transformer"] = "transformer"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:SequenceTransformer"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceTransformer"
     layers: PositiveInt = 1
     heads: PositiveInt = 2
     causal: bool = True
-    """Whether an entry sees only earlier ones and the last state is read (as SASRec); otherwise the mean of all states
+    """True if an entry sees only earlier ones and the last state is read (as SASRec); otherwise the mean of all states
     is read."""
     dropout: Probability = 0.0
+
+    @property
+    def width_divisor(self) -> int:
+        return self.heads
 
 
 class AttentionEncoderConfig(_EncoderConfig):
     """Target attention: entries of the history weighted by their fit to the row's item (DIN, Zhou et al. 2018)."""
 
     kind: Literal["attention"] = "attention"
-    implementation: ClassVar[str] = "mtl_ray.models.encoders:TargetAttention"
+    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:TargetAttention"
     reads_item: ClassVar[bool] = True
     hidden: PositiveInt = 32
 

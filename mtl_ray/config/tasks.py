@@ -1,4 +1,4 @@
-"""What the model predicts: one head a task."""
+"""The task union: what the model predicts, with one head per task."""
 
 import pkgutil
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -29,23 +29,25 @@ class _TaskConfig(Section):
     where: dict[str, Scalar | list[Scalar]] | None = None
     """The population on which the task is defined: column -> value or values. Other rows are masked."""
     masked_input: Annotated[float, Field(ge=0, lt=1), NOT_ENCODED] = 0.0
-    """Needed when the label is also an input: the share of training rows in which that input and the id of the entity
-    that owns it are hidden. The task learns, is evaluated and predicts on such rows alone."""
+    """Share of training rows in which the input that is also the label, and the id of the entity that owns it, are
+    hidden; required if the label is also an input. The task learns, predicts and is evaluated on such rows alone."""
     after: str | None = None
-    """Binary tasks: the binary task that comes before, as a click comes before a purchase: where that is 0, this is 0
-    too. The architectures `esmm` and `aitm` build on it; the others do not need it."""
+    """For binary tasks, the binary task that precedes this one, as a click precedes a purchase: where it is 0, this one
+    is 0 too. The architectures `esmm` and `aitm` build on it; the others do not need it."""
     metrics: Annotated[tuple[str, ...], NOT_ENCODED] = ()
     """Metrics to report; the defaults of the kind when empty."""
     predicts_number: ClassVar[bool] = True
-    """Whether the prediction is one number, by which a user's items can be ranked; otherwise one per class."""
+    """True if the prediction is one number, by which a user's items can be ranked; otherwise one per class."""
     estimates_label: ClassVar[bool] = True
-    """Whether the prediction is an estimate of a numeric label, so that both can be compared."""
+    """True if the prediction is an estimate of a numeric label, so that both can be compared."""
     has_one_output: ClassVar[bool] = False
-    """Whether the tower has one output, to which the dot product of user and item can be added."""
+    """True if the tower has one output, to which the dot product of user and item can be added."""
     is_probability: ClassVar[bool] = False
-    """Whether the prediction is the probability of one event, so that tasks can follow each other."""
+    """True if the prediction is the probability of one event, so that tasks can follow each other."""
+    reads_context: ClassVar[bool] = True
+    """True if features of the context are inputs."""
     compares_rows: ClassVar[bool] = False
-    """Whether the loss of a row depends on the other rows of the batch; such a loss is not defined on other rows."""
+    """True if the loss of a row depends on the other rows of the batch; such a loss is not defined on other rows."""
 
     @field_validator("metrics")
     @classmethod
@@ -64,7 +66,7 @@ class _TaskConfig(Section):
 
 
 class RealTaskConfig(_TaskConfig):
-    """A task whose label is a number and whose prediction is one, too."""
+    """A task whose label and prediction are numbers."""
 
     range: tuple[float, float] | None = None
     """Lowest and highest possible label: labels outside are quarantined, predictions are clipped to it."""
@@ -135,6 +137,7 @@ class RankingTaskConfig(_TaskConfig):
     kind: Literal["ranking"] = "ranking"
     implementation: ClassVar[str] = "mtl_ray.tasks.ranking:Ranking"
     estimates_label: ClassVar[bool] = False
+    reads_context: ClassVar[bool] = False
     compares_rows: ClassVar[bool] = True
     loss: Literal["sampled_softmax", "bpr"] = "sampled_softmax"
     """Softmax over the items of the batch, corrected for how often each gets there (Yi et al. 2019), or the mean

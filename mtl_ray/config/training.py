@@ -1,4 +1,4 @@
-"""How the model is trained, evaluated and tracked."""
+"""Settings of training, evaluation and tracking."""
 
 from typing import Annotated, Literal
 
@@ -13,22 +13,31 @@ class OptimizerConfig(Section):
     kind: Literal["adamw", "adam", "sgd", "adagrad"] = "adamw"
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.0
-    """Of the dense layers."""
+    """Weight decay of the dense layers."""
     embedding_weight_decay: NonNegativeFloat = 0.0
-    """Of the embedding tables."""
+    """Weight decay of the embedding tables."""
     momentum: Rate = 0.0
-    """SGD only."""
+    """Momentum of SGD."""
+
+    @property
+    def state_per_parameter(self) -> int:
+        """Numbers of state that the optimizer keeps for each parameter."""
+        return {"adamw": 2, "adam": 2, "adagrad": 1, "sgd": int(self.momentum > 0)}[self.kind]
 
 
 class SparseTablesConfig(Section):
-    """Large embedding tables: a step costs what the rows cost that its batch reads, however many rows there are."""
+    """Training of large embedding tables row by row: a step costs as much as the rows that its batch reads."""
 
     rows: PositiveInt = 100_000
-    """Tables with at least so many rows. Only rows that a batch reads are decayed and moved."""
+    """Fewest rows of a table that is trained so. Only rows that a batch reads are decayed and moved."""
     kind: Literal["lazy_adam", "rowwise_adagrad"] = "lazy_adam"
     """Adam whose moments move with their row alone; or Adagrad with one number of state a row."""
     lr: PositiveFloat | None = None
     """Learning rate of these tables; that of the optimizer by default."""
+
+    def state_per_row(self, dim: int) -> int:
+        """Return the numbers of state that the optimizer keeps for each row of `dim` numbers."""
+        return {"lazy_adam": 2 * dim, "rowwise_adagrad": 1}[self.kind]
 
 
 class ScheduleConfig(Section):
@@ -39,7 +48,7 @@ class ScheduleConfig(Section):
     final: Rate = 0.0
     """Factor at the last step (linear and cosine)."""
     epochs: dict[NonNegativeInt, PositiveFloat] = Field(default={})
-    """First epoch (from 0) of a further factor -> the factor, e.g. `{5: 0.1}`; 1 before the first one."""
+    """A further factor by the first epoch (from 0) in which it holds, e.g. `{5: 0.1}`; 1 before the first one."""
 
 
 class EarlyStoppingConfig(Section):
@@ -50,14 +59,14 @@ class EarlyStoppingConfig(Section):
 
 
 class EntityMaskingConfig(Section):
-    """Rates, per training row, at which an entity's inputs are hidden; the draws are independent."""
+    """Rates, per training row, at which an entity's inputs are hidden; draws are independent."""
 
     id: Rate = 0.0
-    """The id alone: an entity that has a history, but whose id was not seen in training."""
+    """Rate of hiding the id alone: an entity with a history, whose id was not seen in training."""
     new: Rate = 0.0
-    """The id and the history: a new entity."""
+    """Rate of hiding the id and the history: a new entity."""
     attributes: Rate = 0.0
-    """All attributes: an entity without profile."""
+    """Rate of hiding all attributes: an entity without a profile."""
 
 
 class MaskingConfig(Section):
@@ -66,13 +75,13 @@ class MaskingConfig(Section):
 
 
 class ElasticConfig(Section):
-    """As many workers as the cluster has room for, within bounds."""
+    """As many workers as fit on the cluster, within bounds."""
 
     min: PositiveInt
-    """Training waits while there is room for fewer."""
+    """Fewest workers; training waits until there is room for them."""
     max: PositiveInt
     every: PositiveFloat = 60.0
-    """Seconds between two looks for room for more; to grow, training goes back to the last checkpoint."""
+    """Seconds between two attempts to add workers; to grow, training goes back to the last checkpoint."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "ElasticConfig":
@@ -83,7 +92,7 @@ class ElasticConfig(Section):
 
 class TrainingConfig(Section):
     num_workers: PositiveInt | ElasticConfig = 1
-    """A number, or `{min: 1, max: 4}`: with a node lost, training goes on with fewer, and grows when it is back."""
+    """A number, or `{min: 1, max: 4}`: training continues with fewer workers if a node is lost, and grows later."""
     use_gpu: bool = False
     cpus_per_worker: PositiveFloat = 0.5
     """CPUs that Ray reserves for a worker; below 1 leaves room for Ray Data on a small machine."""
@@ -94,11 +103,11 @@ class TrainingConfig(Section):
     """Rows of a global batch: the sum over all workers."""
     micro_batch: PositiveInt | None = None
     """Rows of a worker whose activations are in memory at once: a larger batch goes through the model in parts, whose
-    gradients add up to what it gives as a whole. The parts are computed again in the backward pass, and once more for
-    each task by weightings that compare gradients."""
+    gradients add up to those of the whole. The parts are computed again in the backward pass, and once more for each
+    task by weightings that compare gradients."""
     optimizer: OptimizerConfig = OptimizerConfig()
     sparse_tables: SparseTablesConfig | None = SparseTablesConfig()
-    """How large embedding tables are trained; null trains all tables densely."""
+    """Training of large embedding tables; null trains all tables densely."""
     schedule: ScheduleConfig = ScheduleConfig()
     masking: MaskingConfig = MaskingConfig()
     clip_norm: PositiveFloat | None = None
@@ -106,33 +115,33 @@ class TrainingConfig(Section):
     precision: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     """bfloat16 and float16 are mixed precision (autocast)."""
     compile: bool = False
-    """Whether torch.compile makes one program of the network above the embeddings: worth it on a GPU, for large
-    networks; the first steps wait for it. Without a compiler training goes on as it is, with a warning. Not with
+    """True to compile the network above the embeddings by torch.compile. This pays on a GPU, for large networks; the
+    first steps wait for it. Without a compiler training continues uncompiled, with a warning. It does not go with
     weightings that compare gradients inside of the network."""
     average: Rate = 0.0
     """Decay per step of the exponential moving average of the weights that is evaluated and kept; 0 turns it off."""
     early_stopping: EarlyStoppingConfig | None = None
     warm_start: str | None = None
     """Checkpoint folder or model URI (`models:/NAME@champion`) whose weights training starts from. Values that are new
-    since begin as unseen ones do."""
+    since then start like unseen ones."""
     affinity_every: NonNegativeInt = 0
     """Steps between two measurements of the lookahead affinity of all pairs of tasks (`affinity/...` metrics), 0 for
     none. One costs about as much as T steps."""
     checkpoint_steps: PositiveInt | None = None
-    """Also write a checkpoint every so many steps within an epoch."""
+    """Steps between two checkpoints within an epoch; none by default."""
     max_failures: NonNegativeInt = 2
     """Restarts from the last checkpoint after a worker died."""
     timeout: PositiveInt = 1800
-    """Seconds that a worker waits for its part of an exchange with the others before it fails, which starts all of them
-    again from the last checkpoint: what ends the wait for one that hangs."""
+    """Seconds that a worker waits in an exchange with the others before it fails. Then all start again from the last
+    checkpoint, so that one that hangs does not block the others forever."""
     cache_memory: ByteSize = ByteSize(2 * 2**30)
-    """A worker's training rows are kept as tensors if they fit in so many bytes; otherwise they are streamed."""
+    """Bytes in which a worker may keep its training rows as tensors; rows that do not fit are streamed."""
     output: str = "runs"
     """Folder of run folders with checkpoints: a path that every node mounts, or any URL that pyarrow opens."""
 
     @property
     def fewest_workers(self) -> int:
-        """The number of workers, or the fewest that training goes on with."""
+        """The number of workers, or the fewest with which training continues."""
         return self.num_workers.min if isinstance(self.num_workers, ElasticConfig) else self.num_workers
 
     @property
@@ -141,7 +150,7 @@ class TrainingConfig(Section):
         return self.num_workers.max if isinstance(self.num_workers, ElasticConfig) else self.num_workers
 
     def is_sparse(self, num_embeddings: int) -> bool:
-        """Whether a table of so many rows is trained row by row."""
+        """Return whether a table of `num_embeddings` rows is trained row by row."""
         return self.sparse_tables is not None and num_embeddings >= self.sparse_tables.rows
 
 

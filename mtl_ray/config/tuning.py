@@ -81,6 +81,7 @@ class SimplexConfig(_EntryConfig):
     """Weights of tasks that sum to one, by a symmetric Dirichlet distribution; stands at `tasks.*.weight`."""
 
     kind: Literal["simplex"] = "simplex"
+    place: ClassVar[str] = "tasks.*.weight"
     of: tuple[str, ...] = ()
     """The tasks; all by default. Tasks that a `subset` leaves out take no part."""
     concentration: PositiveFloat = 1.0
@@ -91,6 +92,7 @@ class SubsetConfig(_EntryConfig):
     """Which auxiliary tasks take part, each in or out; stands at `tasks`."""
 
     kind: Literal["subset"] = "subset"
+    place: ClassVar[str] = "tasks"
     of: tuple[str, ...] = ()
     """The tasks that may be left out; by default all that no objective names."""
 
@@ -103,7 +105,7 @@ EntryConfig = Annotated[
 
 class _AlgorithmConfig(Section):
     is_population: ClassVar[bool] = False
-    """Whether trials are replaced by changed copies of better ones while they run."""
+    """True if trials are replaced by changed copies of better ones while they run."""
 
 
 class RandomConfig(_AlgorithmConfig):
@@ -153,9 +155,14 @@ AlgorithmConfig = Annotated[RandomConfig | TPEConfig | NSGA2Config | PBTConfig |
 
 class _SchedulerConfig(Section):
     stops_trials: ClassVar[bool] = True
-    """Whether trials may end early."""
+    """True if trials may end early."""
     pauses_trials: ClassVar[bool] = False
-    """Whether trials wait for each other."""
+    """True if trials wait for each other."""
+
+    @property
+    def first_epochs(self) -> int:
+        """Epochs that every trial gets."""
+        return 1
 
 
 class NoSchedulerConfig(_SchedulerConfig):
@@ -174,6 +181,10 @@ class ASHAConfig(_SchedulerConfig):
     reduction: Annotated[float, Field(gt=1)] = 3.0
     """Of the trials that reach a rung one in so many goes on; rungs are so many times as far apart."""
 
+    @property
+    def first_epochs(self) -> int:
+        return self.grace
+
 
 class MedianConfig(_SchedulerConfig):
     """A trial stops when its best value so far is worse than the median of the others' means (Golovin et al. 2017)."""
@@ -183,6 +194,10 @@ class MedianConfig(_SchedulerConfig):
     """Epochs that every trial gets."""
     min_trials: PositiveInt = 3
     """Trials that must have come as far before any is stopped."""
+
+    @property
+    def first_epochs(self) -> int:
+        return self.grace
 
 
 class HyperBandConfig(_SchedulerConfig):
@@ -253,9 +268,11 @@ class TuneConfig(Section):
     @classmethod
     def _places(cls, space: dict[str, EntryConfig]) -> dict[str, EntryConfig]:
         for path, entry in space.items():
-            for kind, place in (("simplex", "tasks.*.weight"), ("subset", "tasks")):
-                if (entry.kind == kind) != (path == place):
-                    raise ValueError(f"{path}: expected `{kind}` at `{place}`, and only there; found `{entry.kind}`")
+            for special in (SimplexConfig, SubsetConfig):
+                if isinstance(entry, special) != (path == special.place):
+                    kind = special.model_fields["kind"].default
+                    expected = f"expected `{kind}` at `{special.place}`, and only there"
+                    raise ValueError(f"{path}: {expected}; found `{entry.kind}`")
         return space
 
     @model_validator(mode="after")
@@ -273,6 +290,6 @@ class TuneConfig(Section):
                     raise ValueError(
                         f"{name} changes task weights and training.optimizer.lr during training; found {path}"
                     )
-                if entry.when or entry.kind == "choice":
+                if entry.when or isinstance(entry, ChoiceConfig):
                     raise ValueError(f"{name} needs ranges without `when`; found {path}")
         return self

@@ -1,11 +1,11 @@
-"""Predictions without a model, from training rows alone: what any model must beat, segment by segment.
+"""Baselines: predictions without a model, from training rows alone, which any model must beat in every segment.
 
 constant     the mean training label
-item_mean    the mean training label of the item, shrunken towards the constant
-user_mean    the same of the user
+item_mean    the item's mean training label, shrunk towards the constant
+user_mean    the user's mean training label, shrunk towards the constant
 popularity   the number of the item's training interactions, as a score; for metrics of the order alone
 
-A task whose label is also an input gets the constant alone: the mean label of an entity would be that input.
+A task whose label is also an input gets only the constant: the mean label of an entity would be that input.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,13 +23,13 @@ from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, SplitName,
 from mtl_ray.tasks.base import TaskHead, build_task
 
 SHRINKAGE = {"item_mean": 25.0, "user_mean": 10.0}
-"""Labels at the constant that an entity's mean starts from (Koren 2010, "Factor in the neighbors", section 2.1)."""
+"""Labels at the constant that are added to an entity's own (Koren 2010, "Factor in the neighbors", section 2.1)."""
 
 BASELINES = ("constant", "item_mean", "user_mean", "popularity")
 
 
 def evaluate_baselines(experiment: Experiment, prepared: Prepared, split: SplitName) -> dict[str, dict[str, float]]:
-    """Metrics `split/task/metric[/segment]` by baseline, for the tasks whose prediction is one number.
+    """Return metrics `split/task/metric[/segment]` by baseline, for the tasks whose prediction is one number.
 
     Labels and ids of the training rows are read file by file; sums by entity are held in memory.
     """
@@ -67,7 +67,7 @@ def evaluate_baselines(experiment: Experiment, prepared: Prepared, split: SplitN
 def _entity_means(
     prepared: Prepared, tasks: Mapping[str, TaskHead], keys: Mapping[str, str], means: Mapping[str, float]
 ) -> dict[tuple[str, str], Tensor]:
-    """By baseline and task, (num_embeddings,) the shrunken mean of each id; the constant for an id without labels."""
+    """Return, by baseline and task, the (num_embeddings,) shrunk mean of each id; the constant without labels."""
     sizes = {baseline: prepared.schema.features[key].num_embeddings or 0 for baseline, key in keys.items()}
     sums = {(baseline, task): np.zeros((2, sizes[baseline])) for baseline in keys for task in tasks}
     columns = [*keys.values(), *map(label_column, tasks)]
@@ -88,7 +88,7 @@ def _entity_means(
 
 
 def _rows(prepared: Prepared, split: SplitName, columns: list[str]) -> Batch:
-    """All rows of a split in their order."""
+    """Return all rows of a split in their order."""
     parts = list(_parts(prepared, split, columns))
     rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     order = torch.argsort(rows[ROW])

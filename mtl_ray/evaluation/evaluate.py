@@ -18,8 +18,11 @@ from mtl_ray.tasks.base import TaskHead
 
 @torch.no_grad()
 def evaluated(model: MultiTaskModel, batches: Iterable[Batch]) -> Batch:
-    """Of all rows, on the CPU: predictions `NAME` (natural scale), row numbers, user keys, supports and labels; and of
-    each task `NAME.loss`, the sum and the count of its losses."""
+    """Return the evaluated rows, on the CPU.
+
+    These are, by task, predictions `NAME` on the natural scale, labels, and `NAME.loss`, the (2,) sum and count of its
+    losses; and row numbers, user keys and supports.
+    """
     columns = (ROW, USER_KEY, USER_SUPPORT, ITEM_SUPPORT, *map(label_column, model.tasks))
     parts = []
     for batch in batches:
@@ -29,15 +32,17 @@ def evaluated(model: MultiTaskModel, batches: Iterable[Batch]) -> Batch:
     for name, task in model.tasks.items():
         logits, label = rows[name], rows[label_column(name)]
         rows[name] = task.predict(logits)
-        # In float64 a sum is the same however the rows are dealt over workers.
+        # In float64 a sum is the same however the rows are distributed over workers.
         exact = label.double() if label.is_floating_point() else label
         rows[f"{name}.loss"] = torch.stack(task.loss(logits.double(), exact, task.labelled(label))).double()
     return rows
 
 
 def by_row(parts: Sequence[Batch]) -> Batch:
-    """What `evaluated` gave for several parts as one: losses added, rows by their number, since the order of summation
-    must not depend on the number of workers."""
+    """Join evaluated rows of several parts: losses are added, and rows are sorted by their number.
+
+    The order matters: that of summation must not depend on the number of workers.
+    """
     order = torch.argsort(torch.cat([part[ROW] for part in parts]))
     whole = {}
     for name in parts[0]:
@@ -47,13 +52,20 @@ def by_row(parts: Sequence[Batch]) -> Batch:
 
 
 def metrics_of(experiment: Experiment, model: MultiTaskModel, rows: Batch, split: str) -> dict[str, float]:
-    """Metrics `split/task/metric[/segment]` and row counts of what `by_row` gave for a whole split."""
+    """Return metrics `split/task/metric[/segment]` and row counts, from the evaluated rows of a whole split."""
     losses = torch.stack([rows[f"{name}.loss"] for name in experiment.tasks], 1).flatten()
     return mean_losses(experiment, losses, split) | segment_metrics(experiment, model.tasks, rows, split)
 
 
 def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows: Batch, split: str) -> dict[str, float]:
-    """Metrics and counts of `tasks`, from all rows of a split: predictions `NAME`, labels, user keys and supports."""
+    """Return metrics and counts of `tasks`, from all rows of a split.
+
+    Args:
+        experiment: evaluation settings.
+        tasks: heads of the tasks, by name.
+        rows: predictions `NAME`, labels, user keys and supports.
+        split: first part of the metric keys.
+    """
     metrics: dict[str, float] = {}
     masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], segments(experiment.evaluation.support_buckets))
     users = torch.unique(rows[USER_KEY], return_inverse=True)[1]
@@ -76,16 +88,16 @@ def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows:
 def evaluate(
     experiment: Experiment, model: MultiTaskModel, shard: Shard, device: torch.device, dtype: torch.dtype
 ) -> dict[str, float]:
-    """Metrics of a split, every row counted once, the same on every worker.
+    """Return the metrics of a split, which are the same on every worker.
 
-    Rows are gathered on rank 0, so that the values do not depend on the number of workers.
+    All rows are gathered and evaluated on rank 0, so that the values do not depend on the number of workers.
 
     Args:
         experiment: tasks and evaluation settings.
-        model: on `device`, its real weights in `dtype`; it is left in evaluation mode.
+        model: the model, on `device` with weights in `dtype`; it is left in evaluation mode.
         shard: this worker's rows of the split.
-        device: of the model.
-        dtype: of the model.
+        device: device of the model.
+        dtype: type of the model's weights.
     """
     model.eval()
     batches = shard.evaluation_batches(experiment.evaluation.batch_size)

@@ -6,7 +6,13 @@ from mtl_ray.config import Experiment
 
 
 def mean_losses(experiment: Experiment, totals: Tensor, split: str) -> dict[str, float]:
-    """Mean loss of each task that had a label, and their weighted sum, from (2T,) sums and counts."""
+    """Return the mean loss of each task that had a label, and their weighted sum.
+
+    Args:
+        experiment: the tasks and their weights.
+        totals: (2T,) loss sums, then label counts, by task.
+        split: first part of the metric keys.
+    """
     names = list(experiment.tasks)
     sums, counts = totals[: len(names)].tolist(), totals[len(names) :].tolist()
     means = {name: s / c for name, s, c in zip(names, sums, counts, strict=True) if c}

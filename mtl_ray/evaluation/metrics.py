@@ -37,13 +37,13 @@ class Metric:
     cutoff: int = 0
     """Default K of a metric `name@K`; 0 for a metric without a cut-off."""
     for_every_number: bool = False
-    """Whether every task that predicts one number may name it."""
+    """True if every task that predicts one number may name it."""
     is_mean_over_users: bool = False
-    """Whether it is the mean of one value per user."""
+    """True if it is the mean of one value per user."""
     reads_order_alone: bool = False
-    """Whether only the order of the predictions matters, not their scale."""
+    """True if only the order of the predictions matters, not their scale."""
     reads_relevance: bool = False
-    """Whether it needs the lowest label that counts as relevant."""
+    """True if it needs the lowest label that counts as relevant."""
 
     @property
     def default(self) -> str:
@@ -62,27 +62,27 @@ class Metric:
 
 
 def rmse(rows: SortedRows, task: TaskConfig, k: int) -> float:
-    """Root of the mean squared error."""
+    """Return the root of the mean squared error."""
     return float((rows.prediction - rows.label.double()).square().mean().sqrt())
 
 
 def mae(rows: SortedRows, task: TaskConfig, k: int) -> float:
-    """Mean absolute error."""
+    """Return the mean absolute error."""
     return float((rows.prediction - rows.label.double()).abs().mean())
 
 
 def auc(rows: SortedRows, task: TaskConfig, k: int) -> float | None:
-    """See `SortedRows.auc`."""
+    """Return the area under the ROC curve, see `SortedRows.auc`."""
     return rows.auc()
 
 
 def gauc(rows: SortedRows, task: TaskConfig, k: int) -> float | None:
-    """See `SortedRows.gauc`."""
+    """Return the AUC within users, see `SortedRows.gauc`."""
     return rows.gauc()
 
 
 def deviance(rows: SortedRows, task: TaskConfig, k: int) -> float:
-    """Mean of 2 (y log(y / rate) - y + rate), the Poisson deviance."""
+    """Return the mean Poisson deviance, 2 (y log(y / rate) - y + rate)."""
     import torch
 
     rate, label = rows.prediction, rows.label.double()
@@ -90,7 +90,7 @@ def deviance(rows: SortedRows, task: TaskConfig, k: int) -> float:
 
 
 def ece(rows: SortedRows, task: TaskConfig, k: int) -> float:
-    """Expected calibration error over 15 bins of equal width."""
+    """Return the expected calibration error over 15 bins of equal width."""
     from torchmetrics.functional.classification import binary_calibration_error
 
     positive = (rows.label > 0.5).long()
@@ -98,13 +98,13 @@ def ece(rows: SortedRows, task: TaskConfig, k: int) -> float:
 
 
 def ratio(rows: SortedRows, task: TaskConfig, k: int) -> float | None:
-    """Sum of the predictions over the sum of the labels."""
+    """Return the sum of the predictions over the sum of the labels."""
     observed = float(rows.label.double().sum())
     return float(rows.prediction.sum()) / observed if observed else None
 
 
 def accuracy(rows: SortedRows, task: TaskConfig, k: int) -> float:
-    """Share of rows whose most probable class, or nearest level, is the label."""
+    """Return the share of rows whose most probable class, or nearest level, is the label."""
     import torch
 
     prediction, label = rows.prediction, rows.label
@@ -116,7 +116,7 @@ def accuracy(rows: SortedRows, task: TaskConfig, k: int) -> float:
 
 
 def macro_f1(rows: SortedRows, task: TaskConfig, k: int) -> float | None:
-    """Mean over classes of the F1 score."""
+    """Return the mean F1 score of the classes."""
     from torchmetrics.functional.classification import multiclass_f1_score
 
     num_classes = rows.prediction.shape[1]
@@ -126,7 +126,7 @@ def macro_f1(rows: SortedRows, task: TaskConfig, k: int) -> float | None:
 
 
 def log_loss(rows: SortedRows, task: TaskConfig, k: int) -> float:
-    """Mean negative log-probability of the label: of its class, or of each of two outcomes."""
+    """Return the mean negative log-probability of the label: of its class, or of each of two outcomes."""
     import torch
 
     prediction, label, tiny = rows.prediction, rows.label, torch.finfo(torch.float32).tiny
@@ -138,12 +138,12 @@ def log_loss(rows: SortedRows, task: TaskConfig, k: int) -> float:
 
 
 def micro_auc(rows: SortedRows, task: TaskConfig, k: int) -> float | None:
-    """AUC over all pairs of a row and a label."""
+    """Return the AUC over all pairs of a row and a label."""
     return _auc(rows.prediction.flatten(), rows.label.flatten())
 
 
 def macro_auc(rows: SortedRows, task: TaskConfig, k: int) -> float | None:
-    """Mean AUC of the labels that some rows have and some have not."""
+    """Return the mean AUC of the labels that some rows have and others do not."""
     from torchmetrics.functional.classification import multilabel_auroc
 
     prediction, label = rows.prediction, rows.label
@@ -157,7 +157,7 @@ def macro_auc(rows: SortedRows, task: TaskConfig, k: int) -> float | None:
 
 
 def ndcg(rows: SortedRows, task: TaskConfig, k: int) -> float | None:
-    """NDCG@K per user over the user's evaluated rows, averaged over users that have a relevant row."""
+    """Return NDCG@K over each user's evaluated rows, averaged over users that have a relevant row."""
     from torchmetrics.retrieval import RetrievalNormalizedDCG
 
     gain = rows.label.double() - rows.label.double().min().clamp(max=0)
@@ -168,7 +168,7 @@ def ndcg(rows: SortedRows, task: TaskConfig, k: int) -> float | None:
 
 
 def recall(rows: SortedRows, task: TaskConfig, k: int) -> float | None:
-    """Recall@K per user over the user's evaluated rows, averaged over users that have a relevant row."""
+    """Return recall@K over each user's evaluated rows, averaged over users that have a relevant row."""
     from torchmetrics.retrieval import RetrievalRecall
 
     assert task.relevance_threshold is not None  # the experiment asks for it beside recall@K

@@ -1,4 +1,4 @@
-"""Areas under ROC curves, of all rows and within users, of a whole and of its parts by one sort."""
+"""Areas under ROC curves, over all rows and within users; one sort serves a whole and its parts."""
 
 from functools import cached_property
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class SortedRows:
-    """Evaluated rows of a task that all have a label. A part has its orders from the whole, so it is not sorted again.
+    """Evaluated rows of a task that all have a label. A part takes its order from the whole and is not sorted again.
 
     Args:
         prediction: (n,) or (n, C) on the natural scale.
@@ -24,7 +24,7 @@ class SortedRows:
         return len(self.users)
 
     def part(self, inside: Tensor) -> "SortedRows":
-        """The rows where the (n,) bool `inside` holds."""
+        """Return the rows where the (n,) bool `inside` holds."""
         index = torch.nonzero(inside)[:, 0]
         part = SortedRows(self.prediction[index], self.label[index], self.users[index])
         if 16 * len(part) > len(self):  # a small part is sorted sooner than it is picked out of the whole
@@ -32,9 +32,9 @@ class SortedRows:
         return part
 
     def auc(self) -> float | None:
-        """Share of the pairs of a positive and a negative in which the positive is above; ties count one half.
+        """Return the share of pairs of a positive and a negative row in which the positive scores higher.
 
-        None where there is no such pair.
+        Ties count one half; None if there is no such pair.
         """
         if not len(self):
             return None
@@ -43,9 +43,9 @@ class SortedRows:
         return None if np.isnan(auc[0]) else float(auc[0])
 
     def gauc(self) -> float | None:
-        """AUC within each user, averaged with the user's rows as weights (Zhou et al. 2018, DIN).
+        """Return the AUC within each user, averaged with the user's rows as weights (Zhou et al. 2018, DIN).
 
-        Users whose labels are all equal have no AUC and are left out; None where none is left.
+        Users whose labels are all equal have no AUC and are left out; None if no user is left.
         """
         if not len(self):
             return None
@@ -74,7 +74,7 @@ class SortedRows:
 
     @cached_property
     def _by_user(self) -> np.ndarray:
-        """(n,) positions of the rows by user, and of one user by score."""
+        """(n,) positions of the rows by user, and within a user by score."""
         if self._whole:
             whole, inside = self._whole
             return _order_of_part(whole._by_user, inside)
@@ -83,12 +83,12 @@ class SortedRows:
 
 
 def _order_of_part(order: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The order of the rows that are inside, by their positions among these."""
+    """Return the order of the rows that are inside, as positions among these."""
     return (np.cumsum(inside) - 1)[order[inside[order]]]
 
 
 def _auc_by(group: np.ndarray, score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """AUC of each group, NaN where it has one class alone, and its rows.
+    """Return the AUC of each group, NaN for a group with only one class, and its number of rows.
 
     Args:
         group: (n,) int64 numbers from 0, ascending.

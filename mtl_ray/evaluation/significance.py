@@ -14,7 +14,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Summary:
-    """Of repeated measurements."""
+    """A summary of repeated measurements."""
 
     mean: float
     sd: float | None
@@ -23,19 +23,19 @@ class Summary:
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Mean and deviation of at least one value."""
+    """Return the mean and the deviation of at least one value."""
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Summary(float(np.mean(values)), sd, len(values))
 
 
 def paired_p(values: Sequence[float], baseline: Sequence[float]) -> float | None:
-    """Two-sided p value of the paired t-test (Student 1908) of equal means.
+    """Return the two-sided p value of the paired t-test (Student 1908) of equal means.
 
-    None where the test says nothing: fewer than two pairs, or differences that do not vary, whose deviation is 0.
+    None if the test says nothing: with fewer than two pairs, or with differences that do not vary.
 
     Args:
         values: (n,) measurements.
-        baseline: (n,) those of the same folds and seeds.
+        baseline: (n,) measurements of the baseline on the same folds and seeds.
     """
     differences = np.asarray(values, float) - np.asarray(baseline, float)
     scale = max(1.0, float(np.abs(baseline).max(initial=0)))
@@ -46,7 +46,7 @@ def paired_p(values: Sequence[float], baseline: Sequence[float]) -> float | None
 
 
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
-    """p values adjusted so that calling those below a level real errs at all with at most that probability.
+    """Adjust p values so that the probability of any false discovery below a level is at most that level.
 
     With p_(1) <= ... <= p_(m): p'_(i) = max_{j <= i} min(1, (m - j + 1) p_(j)) (Holm 1979).
     """
@@ -59,14 +59,14 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
 
 
 def jackknife_interval(estimate: float, left_out: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Confidence interval of an estimate from the same estimate without each of G random groups of its units.
+    """Return the confidence interval of an estimate, from the estimates without each of G random groups of its units.
 
     se^2 = (G - 1) / G sum_g (theta_g - mean theta)^2, and Student's t with G - 1 degrees of freedom (the delete-a-group
     jackknife, Kott 2001).
 
     Args:
-        estimate: of all units.
-        left_out: (G,) estimates, at least two.
+        estimate: estimate over all units.
+        left_out: (G,) estimates without one group each, at least two.
         level: probability that the interval covers the truth.
     """
     number = len(left_out)
@@ -78,19 +78,19 @@ def jackknife_interval(estimate: float, left_out: Sequence[float], level: float 
 def bootstrap_bounds(
     statistic: Callable[[np.ndarray], float], num_clusters: int, draws: int, level: float, seed: int = 0
 ) -> tuple[float, float]:
-    """Lower and upper bound of a statistic, each passed with probability `level`.
+    """Return the lower and the upper bound of a statistic, each crossed with probability `level`.
 
-    Percentiles of its values on resamples of whole clusters (Efron 1979; clusters: Field & Welsh 2007).
+    They are percentiles of its values on resamples of whole clusters (Efron 1979; clusters: Field & Welsh 2007).
 
     Args:
-        statistic: of (num_clusters,) cluster numbers, drawn with replacement; NaN where a draw does not define it.
-        num_clusters: independent units, such as users, whose rows are not.
+        statistic: maps (num_clusters,) cluster numbers, drawn with replacement, to a value; NaN if it is undefined.
+        num_clusters: number of independent units, such as users, whose rows are not independent.
         draws: number of resamples.
-        level: of each side.
-        seed: of the draws.
+        level: probability of each side.
+        seed: seed of the draws.
 
     Returns:
-        NaN twice where no draw defines the statistic.
+        The two bounds; NaN twice if no draw defines the statistic.
     """
     generator = np.random.default_rng(seed)
     values = np.array([statistic(generator.integers(num_clusters, size=num_clusters)) for _ in range(draws)])

@@ -1,4 +1,4 @@
-"""How far a metric and a prediction can be relied on: intervals of metrics over users, calibration of predictions."""
+"""Reliability of metrics and predictions: intervals of metrics over users, calibration of predictions."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -15,10 +15,10 @@ from mtl_ray.schema import USER_KEY, label_column, segment_key
 from mtl_ray.tasks.base import TaskHead
 
 GROUPS, FEWEST = 20, 5
-"""Groups of users for an interval, and the number of users below which there is none."""
+"""Groups of users for an interval, and the fewest users of which there is one."""
 
 BINS, ROWS_A_BIN = 10, 20
-"""Most groups of rows for the calibration of a task, and the least rows in one."""
+"""Largest number of bins for the calibration of a task, and fewest rows in a bin."""
 
 
 class Bin(NamedTuple):
@@ -36,16 +36,16 @@ class Bin(NamedTuple):
 def intervals(
     tasks: Mapping[str, TaskHead], rows: Mapping[str, Tensor], segments: Mapping[str, Tensor], split: str
 ) -> dict[str, tuple[float, float]]:
-    """95% intervals of each task's first metric, by key `split/task/metric[/segment]`.
+    """Return 95% intervals of each task's first metric, by key `split/task/metric[/segment]`.
 
-    Users are drawn, not rows, since a user's rows are alike: `jackknife_interval` over `GROUPS` groups of them. A
-    segment with fewer than `FEWEST` users, or in which the metric of a group is not defined, has none.
+    They are `jackknife_interval` over `GROUPS` groups of users, not of rows, since a user's rows are alike. A segment
+    with fewer than `FEWEST` users, or in which the metric of a group is not defined, has no interval.
 
     Args:
-        tasks: by name.
+        tasks: heads of the tasks, by name.
         rows: predictions `NAME`, labels and user keys of all rows of the split.
         segments: (n,) bool by name of the segment; "" for all rows.
-        split: the first part of the keys.
+        split: first part of the keys.
     """
     found = {}
     for name, task in tasks.items():
@@ -73,7 +73,7 @@ def _interval(
 
 
 def calibration(tasks: Mapping[str, TaskHead], rows: Mapping[str, Tensor]) -> dict[str, list[Bin]]:
-    """By task whose prediction estimates its label, groups of about equally many rows in the order of predictions."""
+    """Return, for each task whose prediction estimates its label, bins of similar predictions and of similar size."""
     found = {}
     for name, task in tasks.items():
         if not task.spec.estimates_label:

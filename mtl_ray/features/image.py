@@ -48,7 +48,7 @@ class ImageKind(DenseKind[ImageFeatureConfig]):
     def tasks(self) -> list[str]:
         """Tasks that read it: ranking tasks have no context."""
         tasks = self.experiment.tasks.items()
-        return [name for name, task in tasks if task.kind != "ranking" or self.config.entity != "context"]
+        return [name for name, task in tasks if task.reads_context or self.config.entity != "context"]
 
     def embed(
         self,

@@ -12,9 +12,6 @@ from mtl_ray.models.model import MultiTaskModel
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
 
-OPTIMIZER_STATE = {"adamw": 2, "adam": 2, "adagrad": 1, "sgd": 0}
-"""Numbers of state that an optimizer keeps per parameter; momentum is one more."""
-
 INDEX_BYTES = 8
 """Of the number of a row in a sparse gradient."""
 
@@ -40,10 +37,9 @@ def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
     parameters = model.num_parameters_by_part()
     total, tables = sum(parameters.values()), list(sparse_parameters(model).values())
     dense = total - sum(table.numel() for table in tables)
-    optimizer, sparse = training.optimizer, training.sparse_tables
-    state = dense * (OPTIMIZER_STATE[optimizer.kind] + bool(optimizer.kind == "sgd" and optimizer.momentum))
-    by_row = sparse is not None and sparse.kind == "rowwise_adagrad"
-    state += sum(len(table) if by_row else 2 * table.numel() for table in tables)
+    state = dense * training.optimizer.state_per_parameter
+    if training.sparse_tables is not None:
+        state += sum(len(table) * training.sparse_tables.state_per_row(table.shape[1]) for table in tables)
     return Complexity(
         parameters=parameters,
         multiply_adds=counter.get_total_flops() / 2 / size,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config.base import implementation_of
-from mtl_ray.config.model import DCNv2Config, InteractionConfig
+from mtl_ray.config.interactions import DCNv2Config, InteractionConfig
 
 
 class Concatenation(nn.Module):

@@ -14,7 +14,7 @@ class ProfileFeatures:
 
     def __init__(self, inputs: FeatureEmbeddings, keys: Mapping[str, str]) -> None:
         """Choose the attributes among `inputs`; `keys` has the entity of each id feature."""
-        self.attributes = [name for name, f in inputs.features.items() if name in inputs.dims and f.is_profile]
+        self.attributes = [name for name, feature in inputs.features.items() if feature.is_profile]
         self.keys = dict(keys)
         self.width = sum(inputs.dims[n] for n in self.attributes if n not in inputs.tails) + 2 * len(self.keys)
 

@@ -9,6 +9,7 @@ from mtl_ray.config.tasks import first_metric, is_higher_better, metric_names
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.baselines import BASELINES
+from mtl_ray.evaluation.metrics import metric_of
 from mtl_ray.evaluation.uncertainty import Bin
 from mtl_ray.inference.evaluate import Evaluation
 from mtl_ray.reporting.html import HtmlReport
@@ -72,9 +73,17 @@ def train_report(
         "user's training labels, the number of the item's training interactions (popularity). The noise floor is the "
         "best value that any model can reach, known for generated data alone."
     )
+    report.text(_glossary(experiment))
     header = ["task", "metric", "prediction", *SEGMENTS]
     report.table(header, _test_rows(experiment, evaluation, prepared.schema.noise_floor))
     return report
+
+
+def _glossary(experiment: Experiment) -> str:
+    """Return what the reported metrics are, in a sentence."""
+    names = dict.fromkeys(name for task in experiment.tasks.values() for name in metric_names(task))
+    known = ((name, metric_of(name)) for name in names)
+    return f"{'; '.join(f'{name}: {metric.text}' for name, metric in known if metric)}."
 
 
 def verdict(experiment: Experiment, evaluation: Evaluation) -> str:

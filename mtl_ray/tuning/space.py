@@ -60,7 +60,7 @@ def changes_of(experiment: Experiment, draw: Draw) -> Changes:
     changes: Changes = {}
     base = untuned(experiment)
     space = tune_of(experiment).space
-    for path in sorted(space, key=lambda path: space[path].kind == "simplex"):
+    for path in sorted(space, key=lambda path: isinstance(space[path], SimplexConfig)):
         entry = space[path]
         if entry.when and not _holds(entry.when, override(base, changes, "tune.space:").model_dump(mode="json")):
             continue
@@ -145,7 +145,7 @@ def check_tune(experiment: Experiment) -> None:
             raise InputError(f"tune.space.{path}: no such entry; {section} are {', '.join(names)}")
     if experiment.training.warm_start is not None or "training.warm_start" in tune.space:
         raise InputError("training.warm_start: the trials of a search train from the beginning; leave it out")
-    grace = getattr(tune.scheduler, "grace", 1)
+    grace = tune.scheduler.first_epochs
     if grace > experiment.training.epochs:
         raise InputError(
             f"tune.scheduler.grace: expected at most training.epochs, {experiment.training.epochs}; found {grace}"

@@ -1,4 +1,4 @@
-"""What every architecture reads and returns."""
+"""The base of every architecture: what it reads and what it returns."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,25 +18,25 @@ SHARED = "shared"
 
 
 class ModelOutput(NamedTuple):
-    """What a forward pass gives."""
+    """The outputs of a forward pass."""
 
     logits: dict[str, Tensor]
     """(B, num_outputs) by task."""
     shared: Tensor | None
-    """(B, ...) the representation that all tasks share, of which gradient-based balancers compare the tasks' gradients:
-    the last tensor of the architecture on which every task depends; None where tasks have no such tensor."""
+    """(B, ...) the representation that all tasks share, on which gradient-based balancers compare the tasks' gradients:
+    the last tensor of the architecture on which every task depends; None if there is no such tensor."""
     penalty: Tensor | None = None
-    """(B,) what each row adds to the loss beside the tasks' losses; None where the architecture has no such term."""
+    """(B,) terms that the rows add to the loss beside the tasks' losses; None if there are none."""
     pairs: Mapping[str, UserItemVectors] = MappingProxyType({})
-    """By ranking task, the vectors of the users and the items, whose dot product is in `logits`."""
+    """User and item vectors by ranking task; `logits` has their dot product."""
     mixtures: "Mapping[str, Mixture]" = MappingProxyType({})
-    """By task, what alone it reads of `shared`, where that is a mixture of E vectors (B, E, d)."""
+    """The only part of `shared` that a task reads, by task, if that is a mixture of E vectors (B, E, d)."""
     parts: "tuple[ModelOutput, ...]" = ()
-    """The passes over micro-batches that were put together, if there were several."""
+    """The passes over micro-batches that were joined, if there were several."""
 
     @classmethod
     def of_micro_batches(cls, parts: "Sequence[ModelOutput]") -> "ModelOutput":
-        """The passes over consecutive rows as one."""
+        """Join the passes over consecutive rows."""
         first = parts[0]
         return cls(
             {task: torch.cat([part.logits[task] for part in parts]) for task in first.logits},
@@ -47,21 +47,21 @@ class ModelOutput(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """What a gate makes of experts' outputs."""
+    """A gate's mixture of experts' outputs."""
 
     weights: Tensor
-    """(B, E) of the experts that tasks share."""
+    """(B, E) weights of the experts that tasks share."""
     value: Tensor
-    """(B, d) sum_e weights_e x_e of those, and what else there is."""
+    """(B, d) sum_e weights_e x_e over those, plus any other terms."""
 
 
 def values_of(mixtures: Mapping[str, Mixture]) -> dict[str, Tensor]:
-    """The mixed vectors (B, d) by task."""
+    """Return the mixed vectors (B, d) by task."""
     return {task: mixture.value for task, mixture in mixtures.items()}
 
 
 class NetworkInput(NamedTuple):
-    """What a network reads."""
+    """The inputs of a network."""
 
     x: dict[str, Tensor]
     """(B, width) by set of embedding tables: `shared`, or the name of a task."""
@@ -71,7 +71,7 @@ class NetworkInput(NamedTuple):
 
 
 class NetworkSpec(NamedTuple):
-    """What a network is built for."""
+    """The sizes from which a network is built."""
 
     width: int
     """Width of the input of each set of tables."""
@@ -80,7 +80,7 @@ class NetworkSpec(NamedTuple):
     outputs: dict[str, int]
     """Width of each task's output."""
     after: dict[str, str]
-    """By task the task that comes before it in a chain."""
+    """The task that precedes another in a chain, by the name of the latter."""
 
 
 class Towers(nn.Module):
@@ -94,23 +94,23 @@ class Towers(nn.Module):
             self.towers[task] = nn.Sequential(tower, nn.Linear(tower.out_features, width))
 
     def forward(self, x: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """(B, in_features), one for all tasks or one a task, to (B, num_outputs) by task."""
+        """Return (B, num_outputs) by task, from (B, in_features) for all tasks or by task."""
         return {task: tower(x if isinstance(x, Tensor) else x[task]) for task, tower in self.towers.items()}
 
     def of_mixtures(self, mixtures: Mapping[str, Mixture], shared: Tensor | None) -> ModelOutput:
-        """What a network gives whose tasks each read a mixture of the vectors `shared` (B, E, in_features)."""
+        """Return the output of a network whose tasks each read a mixture of `shared`, (B, E, in_features)."""
         return ModelOutput(self(values_of(mixtures)), shared, mixtures=mixtures)
 
 
 class Network(nn.Module, ABC):
-    """An architecture: from the inputs to each task's outputs."""
+    """An architecture: a network from the inputs to each task's outputs."""
 
     reads_profile = False
-    """Whether it reads `NetworkInput.profile_features`."""
+    """True if it reads `NetworkInput.profile_features`."""
 
     @staticmethod
     def sets(tasks: Sequence[str]) -> tuple[str, ...]:
-        """The sets of embedding tables it reads: one for all tasks unless it says otherwise."""
+        """Return the sets of embedding tables that it reads: one for all tasks by default."""
         return (SHARED,)
 
     @abstractmethod
@@ -127,7 +127,7 @@ class Network(nn.Module, ABC):
 
 
 def in_order(tasks: list[str], after: dict[str, str]) -> list[str]:
-    """The tasks, each behind the one it comes after."""
+    """Return the tasks, each behind the one that precedes it."""
 
     def depth(task: str) -> int:
         return 1 + depth(after[task]) if task in after else 0

@@ -9,9 +9,9 @@ from mtl_ray.nn.mlp import MLP, Layer, width_of
 
 
 class Experts(nn.Module):
-    """Networks of one shape over one input: their first layers are one product, the others one after the other.
+    """Networks of one shape over one input; their first layers are computed as one product.
 
-    On a CPU that is faster than each expert by itself, and than batched products; `make bench` measures it.
+    On a CPU that is faster than one expert after the other, and than batched products; `make bench` measures it.
     """
 
     def __init__(self, number: int, in_features: int, settings: MLPConfig) -> None:
@@ -23,7 +23,7 @@ class Experts(nn.Module):
         return len(self.experts)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, in_features) to (B, out_features) by expert."""
+        """Return (B, out_features) by expert, from (B, in_features)."""
         layers: list[list[Layer]] = [list(expert.layers) for expert in self.experts]  # pyright: ignore
         if not layers or not layers[0]:
             return [x] * len(self)
@@ -49,7 +49,7 @@ class Gate(nn.Module):
         """(E,) summed weights of the last forward pass in training, without gradient."""
 
     def forward(self, x: Tensor, experts: Tensor) -> Mixture:
-        """(B, in_features) and (B, E, d) to their mixture."""
+        """Return the mixture of experts (B, E, d), with weights from (B, in_features)."""
         weights = self.weights(x).softmax(1)
         if self.training:
             self.used = weights.detach().sum(0)

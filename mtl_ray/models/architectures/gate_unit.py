@@ -10,6 +10,6 @@ class GateUnit(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, out_features))
 
-    def forward(self, prior: Tensor) -> Tensor:
+    def forward(self, profile_features: Tensor) -> Tensor:
         """(B, in_features) to factors (B, out_features) between 0 and 2."""
-        return 2 * self.layers(prior).sigmoid()
+        return 2 * self.layers(profile_features).sigmoid()

@@ -55,17 +55,16 @@ class PLENetwork(Network):
 
     def __init__(self, spec: NetworkSpec, settings: CGCConfig | PLEConfig) -> None:
         super().__init__()
-        levels = settings.levels if isinstance(settings, PLEConfig) else 1
         tasks, width = list(spec.outputs), spec.width
         self.levels = nn.ModuleList()
-        for number in range(levels):
+        for number in range(settings.levels):
             level = Level(
                 width,
                 tasks,
                 settings.shared_experts,
                 settings.task_experts,
                 settings.encoder,
-                last=number == levels - 1,
+                last=number == settings.levels - 1,
             )
             self.levels.append(level)
             width = width_of(settings.encoder, width)

@@ -1,9 +1,18 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from mtl_ray.config.tasks import BinaryTaskConfig, MulticlassTaskConfig, MultilabelTaskConfig, RegressionTaskConfig
+from mtl_ray.config.tasks import (
+    BinaryTaskConfig,
+    MulticlassTaskConfig,
+    MultilabelTaskConfig,
+    RegressionTaskConfig,
+    TaskConfig,
+)
+from mtl_ray.evaluation.metrics import METRICS, Metric
 from mtl_ray.evaluation.roc_auc import SortedRows
 from mtl_ray.evaluation.segments import compute, evaluate_task, segment_masks
 from mtl_ray.schema import segments
@@ -116,3 +125,22 @@ def test_a_ranking_without_relevant_rows_is_undefined(metric: str):
 
 def test_auc_of_one_class_is_undefined():
     assert compute("auc", BinaryTaskConfig(), torch.rand(3).double(), torch.ones(3), torch.arange(3)) is None
+
+
+KINDS = {member.model_fields["kind"].default: member for member in get_args(get_args(TaskConfig)[0])}
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_is_best_for_predictions_that_are_right(metric: Metric):
+    """Every metric of the list, for every task kind that reports it."""
+    assert [each.name for each in METRICS].count(metric.name) == 1
+    generator, users = torch.Generator().manual_seed(0), torch.arange(60) // 20
+    for kind in metric.kinds:
+        task, shape = KINDS[kind](), (60, 3) if kind == "multilabel" else (60,)
+        label = torch.randint(0, 3 if kind == "multiclass" else 2, shape, generator=generator)
+        right = (torch.nn.functional.one_hot(label) if kind == "multiclass" else label).double()
+        found = [compute(metric.default, task, p.clamp(1e-3, 1 - 1e-3), label, users) for p in (right, 1 - right)]
+        assert None not in found
+        best, worst = found
+        if metric.higher_is_better is not None:
+            assert (best > worst) == metric.higher_is_better, (kind, best, worst)

@@ -2,7 +2,7 @@
 
 import torch
 
-from mtl_ray.config.model import DCNv2Config, DLRMDotConfig, FMConfig
+from mtl_ray.config.interactions import DCNv2Config, DLRMDotConfig, FMConfig
 from mtl_ray.models.interactions import build_interaction
 
 DIMS = {"a": 3, "b": 3, "c": 3}
