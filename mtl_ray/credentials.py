@@ -1,11 +1,11 @@
-"""Credentials in URLs, taken out of what is shown or kept."""
+"""Removal of credentials from URLs that are shown or kept."""
 
 import re
 
 _USER = re.compile(
-    # `user:password@`, whose password may hold a slash that should have been quoted; `host:5000/a@b` is none.
+    # `user:password@`; the password may hold a slash that should have been quoted. `host:5000/a@b` does not match.
     r"""(?<=://)[^\s/@:'"]*:(?!\d+/)[^\s@'"]*@"""
-    # Of a web address a name alone as well: a token.
+    # In a web address also a name alone: it is a token.
     r"""|(?<=http://)[^\s/@:?#'"]+@|(?<=https://)[^\s/@:?#'"]+@"""
 )
 _SECRET = "secret|token|password|passwd|signature|credential|access_key|account_key|sig"
@@ -13,5 +13,5 @@ _QUERY = re.compile(rf"""(?i)([?&][\w.-]*(?:{_SECRET})[\w.-]*=)(?!\*\*\*)[^&\s'"
 
 
 def without_credentials(text: str) -> str:
-    """A text, such as a URL or an error, whose URLs are without user name, password and secret parameters."""
+    """Return a text, such as a URL or an error, with user names, passwords and secret parameters of URLs removed."""
     return _QUERY.sub(r"\1***", _USER.sub("", text)) if "://" in text else text

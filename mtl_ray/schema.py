@@ -1,4 +1,4 @@
-"""What `prepare` fitted on the training rows: the meaning of the numbers in an encoded data set.
+"""The schema of an encoded data set: what `prepare` fitted on the training rows gives its numbers their meaning.
 
 Column names of the encoded data set: a feature's own name for an input, `NAME.label` for a task's label, and
 `row`, `user_support`, `item_support`, `user_key`.
@@ -20,23 +20,23 @@ USER_SUPPORT, ITEM_SUPPORT, USER_KEY, ROW = "user_support", "item_support", "use
 
 
 def label_column(task: str) -> str:
-    """Column of the encoded data set that holds a task's label."""
+    """Return the column of the encoded data set that holds a task's label."""
     return f"{task}.label"
 
 
 class FittedFeature(Section):
-    """Numbers of one input that come from training rows; the rest of its description is in the experiment."""
+    """The fitted numbers of one input; the experiment describes the rest of it."""
 
     num_embeddings: int | None = None
-    """Rows of its embedding table, the three reserved ones included; None for a plain number."""
+    """Rows of its embedding table, including the three reserved ones; None for a plain number."""
     mean: float | None = None
     std: float | None = None
     boundaries: tuple[float, ...] | None = None
-    """Inner borders of a bucketised number, ascending."""
+    """Inner borders of the bins of a number, ascending."""
 
 
 class FittedTask(Section):
-    """Numbers of one label that come from training rows."""
+    """The fitted numbers of one label."""
 
     classes: tuple[str, ...] = ()
     """Names of the classes (multiclass) or labels (multilabel), by index; (negative, positive) is not listed."""
@@ -49,18 +49,18 @@ class FittedTask(Section):
 
 
 class Schema(Section):
-    """Everything fitted, and the shape of the data set; kept beside the data and in every checkpoint."""
+    """All fitted numbers and the shape of the data set; stored with the data and in every checkpoint."""
 
     features: dict[str, FittedFeature]
     tasks: dict[str, FittedTask]
     num_rows: dict[str, int]
     """Rows by split."""
     train_offsets: tuple[int, ...]
-    """Bucket b holds the training rows `train_offsets[b]` to `train_offsets[b + 1]`."""
+    """Partition p holds the training rows from `train_offsets[p]` up to, not including, `train_offsets[p + 1]`."""
     num_lanes: int
-    """Training row i is in the lane i mod `num_lanes`; a lane belongs to one worker."""
+    """Training row i is in lane i mod `num_lanes`. Each lane belongs to one worker."""
     fingerprint: str
-    """Digest of the raw content and of the settings that made the data set: its name."""
+    """Digest of the raw content and of the settings that shape the data set; its beginning is in the folder's name."""
     content_hash: str
     """Digest of the encoded rows."""
     noise_floor: dict[str, float] = Field(default_factory=dict)
@@ -68,30 +68,35 @@ class Schema(Section):
 
 
 def num_steps(schema: Schema, batch_size: int) -> int:
-    """Optimizer steps of an epoch: the same on every worker."""
+    """Return the optimizer steps of an epoch, the same on every worker."""
     return -(-schema.num_rows["train"] // batch_size)
 
 
 def segment_key(split: str, task: str, metric: str, segment: str) -> str:
-    """`split/task/metric[/segment]`; the segment `all` is not named."""
+    """Return the key `split/task/metric[/segment]`; it leaves out the segment `all`."""
     return f"{split}/{task}/{metric}" + ("" if segment == "all" else f"/{segment}")
 
 
 class Segment(Section):
-    """A part of the evaluation rows, by the training interactions of their user and item."""
+    """A part of the evaluation rows, chosen by the number of training interactions of their user and item."""
 
     name: str
     users: tuple[int, int | None] | None = None
-    """Interactions of the user: at least, and less than (None: no limit). None: any user."""
+    """Range of interactions of the user: at least the first number, less than the second (None: no limit). None means
+    any user."""
     items: tuple[int, int | None] | None = None
 
 
 SEGMENTS = ("all", "warm", "new_user", "new_item", "new_both")
-"""What reports show of a split: all its rows, and those by whether training knew the user and the item."""
+"""Segments that reports show: all rows, and rows by whether the user and the item are in the training rows."""
 
 
-def segments(support_buckets: tuple[int, ...]) -> list[Segment]:
-    """The segments that every metric is reported for: `warm`, `new_user`, `new_item`, `new_both`, support buckets."""
+def segments(support_ranges: tuple[int, ...]) -> list[Segment]:
+    """Return the segments that metrics are reported for: `warm`, `new_user`, `new_item`, `new_both`, support ranges.
+
+    Args:
+        support_ranges: lower ends of the ranges of training interactions; (1, 5) gives 0, 1-4 and 5+.
+    """
     known, new = (1, None), (0, 1)
     named = [
         Segment(name="warm", users=known, items=known),
@@ -99,8 +104,8 @@ def segments(support_buckets: tuple[int, ...]) -> list[Segment]:
         Segment(name="new_item", users=known, items=new),
         Segment(name="new_both", users=new, items=new),
     ]
-    lower = (0, *support_buckets)
-    for low, high in zip(lower, (*support_buckets, None), strict=True):
+    lower = (0, *support_ranges)
+    for low, high in zip(lower, (*support_ranges, None), strict=True):
         label = f"{low}+" if high is None else str(low) if high - low == 1 else f"{low}-{high - 1}"
         named.append(Segment(name=f"user_support_{label}", users=(low, high)))
         named.append(Segment(name=f"item_support_{label}", items=(low, high)))

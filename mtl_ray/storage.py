@@ -19,17 +19,17 @@ import pyarrow.parquet as pq
 from mtl_ray.errors import InputError, first_line, refuse_credentials
 
 LEFT_OVER = 24 * 3600.0
-"""Seconds after which what a killed process was writing aside is taken for left over."""
+"""Seconds without a write after which a temporary file or folder is taken for one of a killed process."""
 
 PROBE = ".check-"
-"""How the names of the files begin that are written to find out whether a folder can be written; they are deleted."""
+"""Prefix of the files that are written to try a folder, and deleted again."""
 
 COPIES = 16
-"""Files that are copied at once where a filesystem has no rename."""
+"""Files that are copied at the same time where a filesystem has no rename."""
 
 
 def absolute(location: str) -> str:
-    """A URL as it is; a local path made absolute, since workers run in other folders.
+    """Return a URL as it is and a local path as an absolute one: workers run in other folders.
 
     Raises:
         InputError: a URL with credentials.
@@ -39,9 +39,9 @@ def absolute(location: str) -> str:
 
 
 def refuse_pickles(schema: pa.Schema, where: str) -> None:
-    """Raises InputError, which begins with `where`, if a column holds pickled objects.
+    """Raise InputError, which begins with `where`, if a column holds pickled objects.
 
-    Where Ray Data is loaded, reading their values would run whatever code the file's author put into them.
+    Where Ray Data is loaded, reading such values would run any code that the author of the file put into them.
     """
     for field in schema:
         if any(getattr(kind, "extension_name", "") == "ray.data.arrow_pickled_object" for kind in _kinds(field.type)):
@@ -49,7 +49,7 @@ def refuse_pickles(schema: pa.Schema, where: str) -> None:
 
 
 def _kinds(kind: pa.DataType) -> Iterator[pa.DataType]:
-    """A type and all that it is made of."""
+    """Yield a type and all types inside it."""
     yield kind
     inner = [kind.field(place).type for place in range(kind.num_fields)]
     inner += [getattr(kind, name) for name in ("storage_type", "value_type") if hasattr(kind, name)]
@@ -58,7 +58,7 @@ def _kinds(kind: pa.DataType) -> Iterator[pa.DataType]:
 
 
 def local_copy(folder: "Folder") -> Path:
-    """The folder itself if it is local, else a copy of it in the temporary folder of this machine."""
+    """Return the path of a local folder, or of a copy in the temporary folder of this machine."""
     if isinstance(folder.fs, pafs.LocalFileSystem):
         return Path(folder.path)
     copy = Path(tempfile.mkdtemp(prefix="mtl_ray-")) / folder.name
@@ -91,9 +91,9 @@ def check_writable(location: str, name: str) -> None:
 
 
 def sweep(folder: "Folder", prefix: str) -> None:
-    """Remove the files and folders inside whose names begin so and in which nothing was written for `LEFT_OVER`.
+    """Remove the files and folders inside whose names begin with `prefix`, if not written for `LEFT_OVER` seconds.
 
-    Another process may be at it too: what is gone meanwhile is passed over.
+    Another process may sweep at the same time: what has gone meanwhile is skipped.
     """
     for left in folder.fs.get_file_info(pafs.FileSelector(folder.path)):
         if left.base_name.startswith(prefix):
@@ -110,7 +110,7 @@ def _sweep(fs: pafs.FileSystem, left: pafs.FileInfo) -> None:
 
 
 class Folder:
-    """A folder given by an absolute path or a URL, whose `?options` all that is in it keeps.
+    """A folder given by a path or a URL. The `?options` of a URL hold for all that is inside.
 
     Raises:
         InputError: a URL with credentials, or one that pyarrow does not open.
@@ -132,7 +132,7 @@ class Folder:
         return Folder(f"{self.place}/{name}{self.options}")
 
     def suffixed(self, suffix: str) -> "Folder":
-        """The folder beside this one whose name is longer by `suffix`."""
+        """Return the folder beside this one whose name has `suffix` appended."""
         return Folder(f"{self.place}{suffix}{self.options}")
 
     @property
@@ -149,40 +149,41 @@ class Folder:
         return self
 
     def exists(self, name: str = "") -> bool:
-        """Whether the folder, or `name` in it, is there."""
+        """Return whether the folder, or `name` in it, exists."""
         path = f"{self.path}/{name}" if name else self.path
         return self.fs.get_file_info(path).type != pafs.FileType.NotFound
 
     def files(self, suffix: str = "") -> list[str]:
-        """Full paths (for this folder's filesystem) of the files directly inside, sorted by name."""
+        """Return the paths, on this folder's filesystem, of the files directly inside, sorted."""
         return sorted(i.path for i in self._inside() if i.type == pafs.FileType.File and i.path.endswith(suffix))
 
     def entries(self) -> list[str]:
-        """Names of the files and folders directly inside; none if the folder is not there."""
+        """Return the sorted names of the files and folders directly inside; none if there is no such folder."""
         return sorted(info.base_name for info in self._inside())
 
     def _inside(self) -> list[pafs.FileInfo]:
         return self.fs.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
 
     def write_table(self, name: str, table: pa.Table, *, dictionary: bool = True) -> None:
-        """Write a Parquet file. A dictionary makes columns of text small; columns of numbers it makes slow alone."""
+        """Write a Parquet file. Dictionaries make columns of text smaller; columns of numbers only get slower."""
         self.create()
         path = f"{self.path}/{name}"
         pq.write_table(table, path, filesystem=self.fs, compression="zstd", use_dictionary=dictionary)
 
     def write_whole_table(self, name: str, table: pa.Table) -> None:
-        """Write a Parquet file aside and rename it: it is there whole or not at all."""
+        """Write a Parquet file aside and rename it: the whole file is there, or none."""
         self.write_table(f".{name}.partial", table)
         (self / f".{name}.partial").rename(self / name)
 
-    def read_table(self, name: str, columns: list[str] | None = None, *, numbered: bool = False) -> pa.Table:
-        """Read a Parquet file, all columns by default; `numbered` with texts as dictionaries, as most are in the file.
+    def read_table(self, name: str, columns: list[str] | None = None, *, dictionaries: bool = False) -> pa.Table:
+        """Read a Parquet file, all columns by default; with `dictionaries`, texts dictionary-encoded.
 
-        Raises InputError as `refuse_pickles`.
+        Raises:
+            InputError: a column holds pickled objects.
         """
         file = pq.ParquetFile(f"{self.path}/{name}", filesystem=self.fs)
         refuse_pickles(file.schema_arrow, f"{self.path}/{name}")
-        if numbered:
+        if dictionaries:
             texts = [field.name for field in file.schema_arrow if is_text(field.type)]
             file = pq.ParquetFile(
                 f"{self.path}/{name}", filesystem=self.fs, metadata=file.metadata, read_dictionary=texts
@@ -208,7 +209,7 @@ class Folder:
         self.write_text(name, json.dumps(value, indent=2) + "\n")
 
     def write_atomic(self, name: str, text: str) -> None:
-        """Write a UTF-8 file aside and rename it: it is there whole or not at all. `name` may begin with folders."""
+        """Write a UTF-8 file aside and rename it: the whole file is there, or none. `name` may begin with folders."""
         parent, _, file = name.rpartition("/")
         folder = self / parent if parent else self
         folder.write_text(f"{file}.partial", text)
@@ -217,7 +218,7 @@ class Folder:
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a binary file."""
         self.create()
-        # By default pyarrow compresses what has a name such as `trace.json.gz`.
+        # By default pyarrow compresses a file with a name such as `trace.json.gz`.
         with self.fs.open_output_stream(f"{self.path}/{name}", compression=None) as stream:
             stream.write(content)
 
@@ -226,16 +227,16 @@ class Folder:
         return json.loads(self.read_text(name))
 
     def delete(self) -> None:
-        """Remove the folder and all in it, if it is there."""
+        """Remove the folder and everything in it, if it exists."""
         if self.exists():
             self.fs.delete_dir(self.path)
 
     def rename(self, target: "Folder", last: str = "") -> None:
-        """Give the finished folder (or file) its name.
+        """Rename this folder or file to `target`.
 
-        A local rename is atomic, and fails where the target has something in it. Object stores have none for folders:
-        all files are copied, `last` after the others, so that a target that has `last` is whole. What is there already
-        stays: it may be the same, just written by another process.
+        A local rename is atomic, and fails if the target is a folder that is not empty. Object stores cannot rename
+        folders: all files are copied, `last` after the others, so that a target with `last` is complete. Other files
+        of the target stay: another process may just have written them.
         """
         if isinstance(self.fs, pafs.LocalFileSystem):
             os.replace(self.path, target.path)  # noqa: PTH105 - atomic, for files and folders
@@ -258,5 +259,5 @@ class Folder:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds text, without a dictionary."""
+    """Return whether a column of this type holds plain text, without a dictionary."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)

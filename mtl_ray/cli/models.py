@@ -23,7 +23,6 @@ def evaluate(
 ) -> None:
     """Evaluate a model on a prepared data set, per task and per segment."""
     from mtl_ray.cli.tables import table
-    from mtl_ray.cluster.session import connect
     from mtl_ray.data.dataset import open_prepared
     from mtl_ray.inference.evaluate import evaluate_checkpoint
     from mtl_ray.models import checkpoint
@@ -34,7 +33,6 @@ def evaluate(
         raise InputError(f"--split: expected train, valid or test; found {split}")
     prepared = open_prepared(dataset)
     folder = checkpoint_folder(model, tracking_uri or default_uri())
-    connect()
     evaluation = evaluate_checkpoint(folder, prepared, split)
     console.print(table(checkpoint.load(folder).experiment, evaluation, prepared.schema, split))
     numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
@@ -50,7 +48,7 @@ def predict(
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
-    """Score raw rows through Ray Data, also of unseen users and items. Repeated, it continues where it stopped."""
+    """Score raw rows, unseen users and items included. Repeated, it continues where it stopped."""
     from mtl_ray.inference.predict import predict as run
     from mtl_ray.tracking.registry import checkpoint_folder
     from mtl_ray.tracking.tracked_run import default_uri
@@ -78,7 +76,7 @@ def recommend(
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
-    """Recommend the best items to a user, known or described by a profile alone, or to many users through Ray Data."""
+    """Recommend the best items to a user, known or described by a profile alone, or to many users."""
     if (profile is None) == (users is None):
         raise InputError("recommend: expected either --profile or --users")
     if (users is None) != (output is None):

@@ -1,6 +1,7 @@
 """The base of every section of the experiment file."""
 
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar, Union
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Section(BaseModel):
-    """Frozen, and closed: a key it does not know is an error, never ignored."""
+    """A frozen section of settings. An unknown key is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -24,8 +25,32 @@ def implementation_of(section: Section) -> Any:
 _imported = cache(pkgutil.resolve_name)  # it is asked for in every step and every request
 
 
+class _Mark:
+    """Metadata of a field's annotation."""
+
+
+NOT_ENCODED = _Mark()
+"""Marks, as in `Annotated[int, NOT_ENCODED]`, a setting that the prepared rows do not depend on: a data set prepared
+with another value of it is used again. A field without the mark changes the fingerprint of the data set."""
+
+
+def not_encoded(node: Any) -> dict[str, Any]:
+    """Return the fields below a section, or a dict of sections, that are marked `NOT_ENCODED`.
+
+    They come as `model_dump(exclude=...)` takes them: true, or a dict of the marked fields further down, by name.
+    """
+    if isinstance(node, Mapping):
+        children = {key: not_encoded(value) for key, value in node.items()}
+    elif isinstance(node, Section):
+        fields = type(node).model_fields.items()
+        children = {n: NOT_ENCODED in field.metadata or not_encoded(getattr(node, n)) for n, field in fields}
+    else:
+        return {}
+    return {name: marked for name, marked in children.items() if marked}
+
+
 def name_alone(union: Any) -> BeforeValidator:
-    """Lets the name of a member of a union stand for the member: `split: time` for `split: {kind: time}`."""
+    """Let the name of a member of a union stand for the member: `split: time` for `split: {kind: time}`."""
     either = Union[union, str]  # noqa: UP007 - of a value, not of a type
     return BeforeValidator(
         lambda value: {"kind": value} if isinstance(value, str) else value, json_schema_input_type=either

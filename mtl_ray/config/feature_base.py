@@ -1,10 +1,10 @@
 """What the settings of all feature kinds share."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from mtl_ray.config.base import Section
+from mtl_ray.config.base import NOT_ENCODED, Section
 from mtl_ray.config.model import CNNEncoderConfig, SequenceEncoderConfig
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ Entity = Literal["user", "item", "context"]
 class FeatureSection(Section):
     """Settings that every feature kind has, and what other sections ask of a kind."""
 
-    model_settings: ClassVar[frozenset[str]] = frozenset({"dim", "encoder", "cold_start", "compression"})
-    """Settings that concern the model alone: changing them does not make the data set be prepared anew."""
     is_profile: ClassVar[bool] = True
     """Whether it says what its entity is like, apart from the log."""
 
@@ -25,7 +23,7 @@ class FeatureSection(Section):
     """Whose property it is; decides what is hidden together when training simulates cold start."""
     column: str | None = None
     """Column of the log or of a side table; the feature's own name by default."""
-    dim: PositiveInt | None = None
+    dim: Annotated[PositiveInt | None, NOT_ENCODED] = None
     """Width of its embedding; `model.embedding_dim` by default."""
 
     @property

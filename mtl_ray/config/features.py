@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from mtl_ray.config.base import Section, name_alone
+from mtl_ray.config.base import NOT_ENCODED, Section, name_alone
 from mtl_ray.config.cold_start import ColdStartConfig
 from mtl_ray.config.feature_base import FEWER_LAYERS, Entity, FeatureSection, check_encoder
 from mtl_ray.config.model import (
@@ -45,9 +45,9 @@ class IdFeatureConfig(FeatureSection):
     """Ids with fewer training rows share the "unknown" row of the embedding table."""
     embed: bool = True
     """Whether the id is an input; otherwise it only says which rows belong together."""
-    cold_start: Annotated[ColdStartConfig, name_alone(ColdStartConfig)] | None = None
+    cold_start: Annotated[Annotated[ColdStartConfig, name_alone(ColdStartConfig)] | None, NOT_ENCODED] = None
     """What the attributes do for an id seen seldom or never; by default such an id reads the "unknown" row."""
-    compression: CompressionConfig | None = None
+    compression: Annotated[CompressionConfig | None, NOT_ENCODED] = None
     """How its embedding table is made smaller; by default each id has a row."""
 
     @property
@@ -64,7 +64,7 @@ class CategoricalFeatureConfig(FeatureSection):
     kind: Literal["categorical"] = "categorical"
     min_count: PositiveInt = 1
     """Values with fewer training rows are "unknown"."""
-    compression: CompressionConfig | None = None
+    compression: Annotated[CompressionConfig | None, NOT_ENCODED] = None
     """As that of an id."""
 
 
@@ -96,7 +96,7 @@ class TextFeatureConfig(FeatureSection):
     max_length: PositiveInt = 10
     """Words kept per row (the first ones)."""
     min_count: PositiveInt = 2
-    encoder: Annotated[TextEncoderConfig, name_alone(TextEncoderConfig)] = MeanPoolConfig()
+    encoder: Annotated[TextEncoderConfig, name_alone(TextEncoderConfig), NOT_ENCODED] = MeanPoolConfig()
     """How the words become one vector."""
 
     def check(self, name: str, experiment: "Experiment") -> None:
@@ -126,7 +126,7 @@ class SequenceFeatureConfig(FeatureSection):
     values: str | None = None
     """Numeric column of the log whose standardised value (e.g. the rating given) weights each item of the history in
     a second pooled vector."""
-    encoder: Annotated[SequenceEncoderConfig, name_alone(SequenceEncoderConfig)] = MeanPoolConfig()
+    encoder: Annotated[SequenceEncoderConfig, name_alone(SequenceEncoderConfig), NOT_ENCODED] = MeanPoolConfig()
     """How the history becomes one vector; with `values`, all but `pool` also read the value beside each item."""
 
     @property
@@ -199,7 +199,7 @@ class VectorFeatureConfig(FeatureSection):
     kind: Literal["vector"] = "vector"
     size: PositiveInt
     """Numbers in each list; lists of another length are quarantined."""
-    encoder: MLPEncoderConfig | None = None
+    encoder: Annotated[MLPEncoderConfig | None, NOT_ENCODED] = None
     """Layers over the vector; without it the vector itself goes to the trunk."""
 
     def width(self, default: int) -> int:
@@ -215,7 +215,7 @@ class ImageFeatureConfig(FeatureSection):
     """Height, width, channels."""
     scale: PositiveFloat = 255.0
     """Divisor of the numbers."""
-    encoder: CNNEncoderConfig = CNNEncoderConfig()
+    encoder: Annotated[CNNEncoderConfig, NOT_ENCODED] = CNNEncoderConfig()
 
     @property
     def size(self) -> int:

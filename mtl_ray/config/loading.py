@@ -1,4 +1,4 @@
-"""Reads an experiment file, applies overrides and turns pydantic's errors into one clear line."""
+"""Read an experiment file, apply overrides and turn pydantic's errors into one clear line."""
 
 import difflib
 import typing
@@ -18,7 +18,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read `path` (YAML) and apply `overrides`, each `dotted.path=value` with the value in YAML.
 
     Raises:
-        InputError: missing or malformed file, unknown key, value of the wrong kind; the message names the dotted path.
+        InputError: a missing or malformed file, an unknown key, or an invalid value; the message names the dotted path.
     """
     path = Path(path)
     if not path.is_file():
@@ -33,19 +33,19 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def override(experiment: Experiment, changes: Mapping[str, Any], where: str = "override:") -> Experiment:
-    """A copy of `experiment` with the values at the dotted paths of `changes` replaced.
+    """Return a copy of `experiment` with the values at the dotted paths of `changes` replaced.
 
-    A `features.NAME` or `tasks.NAME` that becomes None is removed. `where` starts the error.
+    A `features.NAME` or `tasks.NAME` whose value is None is removed. Errors begin with `where`.
 
     Raises:
-        InputError: the changed settings are no experiment.
+        InputError: the changed settings are not a valid experiment.
     """
     tree = _apply(experiment.model_dump(mode="json", exclude_unset=True), changes, where)
     return parse(tree, where.removesuffix(":"))
 
 
 def parse(tree: Mapping[str, Any], where: str) -> Experiment:
-    """Validate a plain tree; `where` names its origin in the error."""
+    """Make an experiment of a plain tree. Raises InputError, which begins with `where`, if it is not valid."""
     for path, text in _texts(tree):
         refuse_credentials(text, f"{where}: {path}")
     try:
@@ -55,7 +55,7 @@ def parse(tree: Mapping[str, Any], where: str) -> Experiment:
 
 
 def _texts(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """The texts in a plain tree, by dotted path."""
+    """Yield the texts in a plain tree with their dotted paths."""
     if isinstance(node, str):
         yield path, node
     elif isinstance(node, Mapping | Sequence):
@@ -81,7 +81,7 @@ REMOVABLE = ("features", "tasks")
 
 
 def _apply(original: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A copy with changes. A new `kind` keeps what all kinds of the union know; other old keys would not fit it."""
+    """Return a copy with the changes. A new `kind` keeps only the keys that all kinds of its union know."""
     tree: dict[str, Any] = _copy(original)
     for path, value in changes.items():
         *parents, leaf = path.split(".")
@@ -137,7 +137,7 @@ def _explain(error: dict[str, Any], tree: Any) -> str:
 
 
 def _without_tags(location: tuple[Any, ...], tree: Any) -> list[int | str]:
-    """`location` without the union tags that pydantic puts between the keys of the file."""
+    """Return `location` without the union tags that pydantic puts between the keys of the file."""
     path: list[int | str] = []
     for index, part in enumerate(location):
         last = index == len(location) - 1
@@ -152,18 +152,18 @@ def _without_tags(location: tuple[Any, ...], tree: Any) -> list[int | str]:
 
 
 def _common_keys(location: Sequence[str], tree: Any) -> set[str]:
-    """The keys that all kinds of the section at `location` know."""
+    """Return the keys that all kinds of the section at `location` know."""
     members = _sections(location, tree, with_kind=False)
     return set.intersection(*(set(member.model_fields) for member in members)) if members else set()
 
 
 def _known_keys(location: Sequence[Any], tree: Any) -> list[str]:
-    """The keys that the section at `location` knows."""
+    """Return the keys that the section at `location` knows."""
     return sorted({key for model in _sections(location, tree) for key in model.model_fields})
 
 
 def _sections(location: Sequence[Any], tree: Any, *, with_kind: bool = True) -> list[type[BaseModel]]:
-    """The section classes at `location`: the one of its `kind`, or with `with_kind` off all of the union there."""
+    """Return the section class of the `kind` at `location`, or without `with_kind` all classes of the union there."""
     models: list[type[BaseModel]] = [Experiment]
     for depth, part in enumerate(location):
         tree = tree[part]
@@ -178,7 +178,7 @@ def _sections(location: Sequence[Any], tree: Any, *, with_kind: bool = True) -> 
 
 
 def _members(annotation: Any) -> list[type[BaseModel]]:
-    """The section classes inside an annotation: of a union, a dict's values, an optional field."""
+    """Return the section classes inside an annotation: members of a union, values of a dict, an optional section."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [m for a in typing.get_args(annotation) if a is not NoneType for m in _members(a)]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from mtl_ray.config.base import Section
+from mtl_ray.config.base import NOT_ENCODED, Section
 
 Scalar = bool | int | float | str
 
@@ -24,17 +24,17 @@ def is_higher_better(key: str) -> bool:
 class _TaskConfig(Section):
     column: str | None = None
     """Label column; the task's own name by default. An empty label masks the row for this task."""
-    weight: NonNegativeFloat | None = None
+    weight: Annotated[NonNegativeFloat | None, NOT_ENCODED] = None
     """Static weight in the total loss; 1/T by default."""
     where: dict[str, Scalar | list[Scalar]] | None = None
     """The population on which the task is defined: column -> value or values. Other rows are masked."""
-    masked_input: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    masked_input: Annotated[float, Field(ge=0, lt=1), NOT_ENCODED] = 0.0
     """Share of training rows in which the input that is also the label, and the id of the entity that owns it, are
     hidden; required if the label is also an input. The task learns, predicts and is evaluated on such rows alone."""
     after: str | None = None
     """For binary tasks, the binary task that precedes this one, as a click precedes a purchase: where it is 0, this one
     is 0 too. The architectures `esmm` and `aitm` build on it; the others do not need it."""
-    metrics: tuple[str, ...] = ()
+    metrics: Annotated[tuple[str, ...], NOT_ENCODED] = ()
     """Metrics to report; the defaults of the kind when empty."""
     predicts_number: ClassVar[bool] = True
     """True if the prediction is one number, by which a user's items can be ranked; otherwise one per class."""
@@ -70,7 +70,7 @@ class RealTaskConfig(_TaskConfig):
 
     range: tuple[float, float] | None = None
     """Lowest and highest possible label: labels outside are quarantined, predictions are clipped to it."""
-    relevant: float | None = None
+    relevant: Annotated[float | None, NOT_ENCODED] = None
     """Lowest label that counts as relevant in `recall@K`; `ndcg@K` uses the label itself as gain."""
 
     @model_validator(mode="after")
@@ -144,9 +144,9 @@ class RankingTaskConfig(_TaskConfig):
     over them of the log-odds that the positive is above (BPR, Rendle et al. 2009)."""
     relevant: float | None = None
     """The label is a number, and rows at or above this one are positives; by default labels are 0/1 or true/false."""
-    temperature: PositiveFloat = 1.0
+    temperature: Annotated[PositiveFloat, NOT_ENCODED] = 1.0
     """Divisor of the scores in the loss."""
-    dim: PositiveInt = 16
+    dim: Annotated[PositiveInt, NOT_ENCODED] = 16
     """Width of the user's and the item's vector."""
 
     @model_validator(mode="after")

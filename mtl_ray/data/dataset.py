@@ -16,11 +16,11 @@ class Prepared:
     schema: Schema
     quality: dict[str, Any]
     reused: bool
-    """Whether it was there already."""
+    """True if it was there already."""
 
 
 def open_prepared(location: str) -> Prepared:
-    """A data set made earlier. Raises InputError if `location` is not one."""
+    """Open a data set made earlier. Raises InputError if `location` is not one."""
     folder = Folder(location)
     if not folder.exists("schema.json"):
         raise InputError(f"{location}: expected a prepared data set (a folder with schema.json); run `mtl-ray prepare`")

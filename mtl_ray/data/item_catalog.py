@@ -13,9 +13,9 @@ ITEMS = "items.parquet"
 
 
 def items_of(experiment: Experiment, table: SideTable | None, known: Vocabulary) -> pa.Table | None:
-    """All items of the items table with all its columns, then those of the training rows that it lacks.
+    """Return all rows of the items table, then the keys of items that only training rows have.
 
-    None if an attribute of items is read from the log: then no table says what the items are like.
+    Return None if an attribute of items is read from the log: then no table describes the items.
     """
     key = experiment.column_of(experiment.item)
     columns = {experiment.column_of(name) for name, f in experiment.features.items() if f.entity == "item"}

@@ -1,9 +1,9 @@
 """An encoded data set as tensors on one worker.
 
-The order of training rows is a function of seed and epoch alone: buckets are permuted, rows are permuted within their
-bucket, and global batch s is rows s * B to (s + 1) * B of that order. A worker owns the rows of some lanes and takes
-its rows of each global batch. So every number of workers sees the same global batches and takes the same number of
-steps, and a run can resume at any step.
+The order of training rows depends on the seed and the epoch alone: partitions are permuted, then the rows within each,
+and global batch s holds rows s * B to (s + 1) * B of that order. A worker owns the rows of some lanes and takes its
+rows of each global batch. So any number of workers sees the same global batches and takes the same number of steps,
+and a run can resume at any step.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,11 +26,11 @@ Batch = dict[str, Tensor]
 Reader = Callable[[Folder, Sequence[str]], Iterator[pa.Table]]
 
 PREFETCHED_PARTITIONS = 1
-"""Buckets that are read and decoded while the rows of another one are used."""
+"""Partitions that are read and decoded while the rows of another one are used."""
 
 
 def read_directly(folder: Folder, files: Sequence[str], columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """Arrow tables of Parquet files, read in this process; all columns by default."""
+    """Read Parquet files in this process; yield one Arrow table a file, with all columns by default."""
     for file in files:
         yield pq.ParquetFile(file, filesystem=folder.fs).read(columns=columns)
 
@@ -45,10 +45,10 @@ class Shard:
     rank: int
     world_size: int
     cache_memory: int
-    """Rows are kept as tensors after the first pass if they take at most so many bytes."""
+    """Most bytes of rows that are kept as tensors after the first pass."""
     read: Reader = read_directly
     kept: dict[int, Batch] = field(default_factory=dict)
-    """The buckets that are in memory, maybe with rows of other workers; others are read."""
+    """The partitions in memory; they may have rows of other workers, too. Others are read."""
 
     def __post_init__(self) -> None:
         if self.world_size > self.schema.num_lanes:
@@ -57,36 +57,36 @@ class Shard:
         every = (self.folder / self.split).files(".parquet")
         self._any_file = every[0] if every else None
         for path in every:
-            bucket, lane = path.rpartition("/")[2].removesuffix(".parquet").split("-")
+            partition, lane = path.rpartition("/")[2].removesuffix(".parquet").split("-")
             if int(lane) % self.world_size == self.rank:
-                self._files.setdefault(int(bucket), []).append(path)
+                self._files.setdefault(int(partition), []).append(path)
 
     def owns(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) bool: whether each row number is this worker's."""
+        """Return (n,) bool: true for the row numbers of this worker."""
         return rows % self.schema.num_lanes % self.world_size == self.rank
 
-    def buckets(self, order: Sequence[int]) -> Iterator[tuple[int, Batch]]:
-        """The worker's rows of each bucket, and of a bucket in memory maybe more, by row number; buckets as ordered.
+    def partitions(self, order: Sequence[int]) -> Iterator[tuple[int, Batch]]:
+        """Yield partitions in the given order, each with the worker's rows, sorted by row number.
 
-        A bucket so small that no row of it is the worker's comes as an empty batch.
+        A partition in memory may come with rows of other workers; one without a row of the worker, as an empty batch.
         """
         missing = [b for b in order if b not in self.kept and b in self._files]
         stream = prefetch(self._stream(missing), PREFETCHED_PARTITIONS) if missing else iter(())
-        for bucket in order:
-            if bucket in self.kept:
-                yield bucket, self.kept[bucket]
-            elif bucket in self._files:
+        for partition in order:
+            if partition in self.kept:
+                yield partition, self.kept[partition]
+            elif partition in self._files:
                 batch = next(stream)
                 if self._fits(batch):
-                    self.kept[bucket] = batch
-                yield bucket, batch
+                    self.kept[partition] = batch
+                yield partition, batch
             elif self._any_file is not None:
                 schema = pq.read_schema(self._any_file, filesystem=self.folder.fs)
-                yield bucket, to_batch(schema.empty_table())
+                yield partition, to_batch(schema.empty_table())
 
     def _stream(self, order: Sequence[int]) -> Iterator[Batch]:
-        for bucket in order:
-            table = pa.concat_tables(self.read(self.folder, self._files[bucket]))
+        for partition in order:
+            table = pa.concat_tables(self.read(self.folder, self._files[partition]))
             yield to_batch(table.sort_by(ROW))
 
     def _fits(self, batch: Batch) -> bool:
@@ -94,13 +94,13 @@ class Shard:
         return kept + num_bytes(batch) <= self.cache_memory
 
     def training_batches(self, seed: int, epoch: int, batch_size: int, first_step: int = 0) -> Iterator[Batch]:
-        """The worker's part of each global batch of an epoch, from `first_step` on; a part may have no row.
+        """Yield the worker's part of each global batch of an epoch, from `first_step` on. A part may have no row.
 
         Args:
-            seed: with `epoch` it decides the order of rows.
+            seed: decides the order of rows, together with `epoch`.
             epoch: number of the epoch.
             batch_size: rows of a global batch; the last one of an epoch may be smaller.
-            first_step: global batches to leave out, when a run resumes within an epoch.
+            first_step: number of global batches to skip when a run resumes within an epoch.
         """
         offsets = self.schema.train_offsets
         order = np.random.default_rng([seed, epoch]).permutation(len(offsets) - 1).tolist()
@@ -108,15 +108,15 @@ class Shard:
         first_row = first_step * batch_size
         order = [b for b in order if starts[b] + offsets[b + 1] - offsets[b] > first_row]
         step, carry = first_step, None
-        for bucket, rows in self.buckets(order):
-            size = offsets[bucket + 1] - offsets[bucket]
-            numbers = offsets[bucket] + np.random.default_rng([seed, epoch, bucket]).permutation(size)
-            places = starts[bucket] + np.arange(size)
+        for partition, rows in self.partitions(order):
+            size = offsets[partition + 1] - offsets[partition]
+            numbers = offsets[partition] + np.random.default_rng([seed, epoch, partition]).permutation(size)
+            places = starts[partition] + np.arange(size)
             own = self.owns(numbers) & (places >= first_row)
             places = places[own]
-            index = self._places(bucket, rows[ROW].numpy(), numbers[own])
-            last = bucket == order[-1]
-            end = starts[bucket] + size
+            index = self._places(partition, rows[ROW].numpy(), numbers[own])
+            last = partition == order[-1]
+            end = starts[partition] + size
             num_steps = -(-end // batch_size) if last else end // batch_size
             bounds = np.searchsorted(places, np.arange(step, num_steps + 1) * batch_size)
             for number in range(num_steps - step):
@@ -127,23 +127,25 @@ class Shard:
             carry = rest if carry is None else joined(carry, rest)
             step = max(step, num_steps)
 
-    def _places(self, bucket: int, found: np.ndarray, wanted: np.ndarray) -> Tensor:
-        """(m,) where the row numbers `wanted` are among `found`. Raises ValueError if one is missing."""
+    def _places(self, partition: int, found: np.ndarray, wanted: np.ndarray) -> Tensor:
+        """Return (m,) positions of the row numbers `wanted` among `found`. Raises ValueError if one is missing."""
         places = np.searchsorted(found, wanted)
         if len(wanted) and (places.max() >= len(found) or not np.array_equal(found[places], wanted)):
             lost = np.setdiff1d(wanted, found)
             raise ValueError(
-                f"{self.folder}: expected {len(wanted)} rows of bucket {bucket} for worker {self.rank}; {len(lost)} of "
-                f"them are missing, such as row {lost[0]}; delete the data set and prepare it again"
+                f"{self.folder}: expected {len(wanted)} rows of bucket {partition} for worker {self.rank}; {len(lost)} "
+                f"of them are missing, such as row {lost[0]}; delete the data set and prepare it again"
             )
         return torch.from_numpy(places)
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """All rows of the worker, in slices of at most `batch_size`; one without rows if it has none of a split that
-        has some, since the others wait for it."""
+        """Yield all rows of the worker in slices of at most `batch_size` rows.
+
+        A worker without rows of a split yields one empty batch if the split has rows: the other workers wait for it.
+        """
         if not self._files and self._any_file is not None:
             yield to_batch(pq.read_schema(self._any_file, filesystem=self.folder.fs).empty_table())
-        for _, rows in self.buckets(sorted(self._files)):
+        for _, rows in self.partitions(sorted(self._files)):
             own = self.owns(rows[ROW].numpy())
             mine = rows if own.all() else select(rows, torch.from_numpy(own.nonzero()[0]))
             for start in range(0, len(mine[ROW]), batch_size):
@@ -151,7 +153,7 @@ class Shard:
 
 
 def to_batch(table: pa.Table) -> Batch:
-    """Columns as tensors: (n,), or (n, length) for fixed-size lists."""
+    """Return the columns as tensors: (n,), or (n, length) for fixed-size lists."""
     batch = {}
     for name in table.column_names:
         column = flat(table.column(name))
@@ -163,7 +165,9 @@ def to_batch(table: pa.Table) -> Batch:
 
 
 def draw_rows(shard: Shard, size: int, seed: int) -> Batch:
-    """The worker's rows of a random sample of about `size` rows of a split; which rows does not depend on the workers.
+    """Return the worker's rows of a random sample of about `size` rows of a split.
+
+    The sample is the same for any number of workers.
 
     Raises:
         ValueError: the split has no row.
@@ -183,25 +187,25 @@ def draw_rows(shard: Shard, size: int, seed: int) -> Batch:
 
 
 def select(batch: Batch, index: Tensor) -> Batch:
-    """The rows at (m,) int64 positions.
+    """Return the rows at (m,) int64 positions.
 
-    By NumPy, on one thread: the gather runs beside a step, and torch would take as many threads as the step has.
+    NumPy gathers on one thread. Torch would take as many threads as the training step that runs at the same time.
     """
     return {name: torch.from_numpy(column.numpy()[index.numpy()]) for name, column in batch.items()}
 
 
 def joined(first: Batch, second: Batch) -> Batch:
-    """The rows of two batches, one after the other."""
+    """Return the rows of the first batch, then those of the second."""
     return {name: torch.cat([column, second[name]]) for name, column in first.items()}
 
 
 def num_bytes(batch: Batch) -> int:
-    """Bytes of a batch's tensors."""
+    """Return the bytes that the tensors of a batch take."""
     return sum(column.numel() * column.element_size() for column in batch.values())
 
 
 def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
-    """The batch on a device, its real numbers in `dtype`."""
+    """Copy a batch to a device; convert floating-point columns to `dtype`."""
     return {
         name: column.to(device, dtype if column.is_floating_point() else None, non_blocking=True)
         for name, column in batch.items()
@@ -209,9 +213,9 @@ def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
 
 
 def on_device(batches: Iterator[Batch], device: torch.device, dtype: torch.dtype) -> Iterator[Batch]:
-    """Each batch on a device; to a GPU it goes from pinned memory, on a stream beside the one that steps run on.
+    """Yield each batch on a device. To a GPU it goes from pinned memory, on a stream of its own.
 
-    Made for a thread of its own (`prefetch`): that thread waits for the copy, the steps do not.
+    Run it in a thread of its own (`prefetch`): that thread waits for the copies, the training steps do not.
     """
     if device.type != "cuda":
         yield from (to_device(batch, device, dtype) for batch in batches)
@@ -222,6 +226,6 @@ def on_device(batches: Iterator[Batch], device: torch.device, dtype: torch.dtype
         with torch.cuda.stream(beside):
             moved = to_device(pinned, device, dtype)
         beside.synchronize()
-        for column in moved.values():  # its memory is not given away before the steps are done with it
+        for column in moved.values():  # the allocator must not reuse the memory before the steps are done with it
             column.record_stream(torch.cuda.default_stream(device))
         yield moved

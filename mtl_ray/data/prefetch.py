@@ -1,4 +1,4 @@
-"""Items that a thread has ready before they are asked for."""
+"""Reading ahead: a thread makes items before they are asked for."""
 
 import queue
 import threading
@@ -8,14 +8,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 POLL = 0.1
-"""Seconds after which a thread that waits for room looks whether anyone still wants its items."""
+"""Seconds after which a thread with a full queue checks whether anyone still wants its items."""
 
 
 def prefetch(items: Iterator[T], number: int) -> Iterator[T]:
-    """The same items in the same order, of which a thread has the next `number` ready.
+    """Yield the same items in the same order, while a thread makes the next `number` of them.
 
-    What `items` raises is raised here, at its place in the order. The thread ends with this iterator: at the last item,
-    or when it is closed.
+    Prefetching changes speed only, never results. An exception of `items` is raised here, at its place in the order.
+    The thread ends after the last item, or when this iterator is closed.
     """
     ready: queue.Queue[tuple[T | None, BaseException | None, bool]] = queue.Queue(number)
     unwanted = threading.Event()

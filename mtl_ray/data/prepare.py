@@ -1,29 +1,28 @@
-"""`prepare`: raw log to encoded data set, in three passes of Ray Data over pieces that fit in one process.
+"""`prepare`: from the raw log to the encoded data set, in three passes over pieces that fit in one process.
 
-stage   read, check, deal into buckets of users
-survey  per bucket: join, deduplicate, split, statistics of the training rows
-write   per bucket: histories, encode, write
+stage  read and check rows, deal them into partitions of users
+fit    per partition: join, remove duplicates, split, collect statistics of the training rows
+write  per partition: build histories, encode, write
 """
 
 import hashlib
-import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.encoding import Encoder
+from mtl_ray.data.fingerprint import dataset_name, fingerprint_of
 from mtl_ray.data.item_catalog import ITEMS, items_of
-from mtl_ray.data.preparation.fit import fitted_features, fitted_tasks, supports, vocabularies
+from mtl_ray.data.preparation.fit import FitStatistics, fitted_features, fitted_tasks, supports, vocabularies
 from mtl_ray.data.preparation.leakage import leakage_report
-from mtl_ray.data.preparation.parallel import map_pieces_of
-from mtl_ray.data.preparation.partition import SideTable
+from mtl_ray.data.preparation.parallel import MapPieces, map_pieces_of
 from mtl_ray.data.preparation.passes import (
     FitPartition,
     Loader,
@@ -33,7 +32,7 @@ from mtl_ray.data.preparation.passes import (
     stage_pieces,
 )
 from mtl_ray.data.preparation.quality_report import count_staged, quality_report, refuse_bad
-from mtl_ray.data.preparation.row_checks import clean_table, log_columns
+from mtl_ray.data.preparation.side_tables import raw_columns, side_tables
 from mtl_ray.data.preparation.split import needs_first
 from mtl_ray.data.preparation.stage import Stage
 from mtl_ray.data.preparation.write import Writer
@@ -43,86 +42,111 @@ from mtl_ray.schema import SPLITS, Schema
 from mtl_ray.storage import Folder, sweep
 from mtl_ray.values.vocabulary import write_vocabularies
 
-FORMAT = 2
-"""Version of the encoded data set; a new one makes old data sets be prepared anew."""
-
 
 def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None) -> Prepared:
     """Make the encoded data set of `experiment`, or find it already made.
 
     The result is the same whatever the machine and the number of workers. It is written aside and renamed when whole.
-    Users and items tables and vocabularies are held in one process; the log never is.
+    This process holds the users and items tables and the vocabularies; no process ever holds a whole large log.
 
     Args:
         experiment: `data`, `features`, `tasks` and `data_seed` decide the result.
-        report: receives a line of text at each step.
+        echo: receives a line of text at each step.
 
     Raises:
-        InputError: files or columns are missing, the log is empty, or too many rows are bad.
+        InputError: files or columns are missing, the log is empty, too many rows are bad, or `data.output` cannot be
+            written.
     """
     raw = open_source(experiment)
-    target = Folder(experiment.data.output) / _name(experiment, raw)
+    output = Folder(experiment.data.output)
+    target = output / dataset_name(experiment, raw)
     columns = raw_columns(experiment, raw)
     if target.exists("schema.json"):
         echo(f"data set {target} is already prepared")
         return open_prepared(target.location)
     map_pieces = map_pieces_of(experiment, raw.num_rows)
-    sweep(Folder(experiment.data.output), f".{target.name}-")
-    aside = Folder(experiment.data.output) / f".{target.name}-{uuid.uuid4().hex[:8]}"
+    sweep(output, f".{target.name}-")
+    aside = output / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
-        users, items, mended = side_tables(experiment, raw)
-        num_buckets = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
-        echo(f"staging {len(raw.chunks)} chunks into {num_buckets} buckets")
-        pieces = stage_pieces(Stage(experiment, columns, num_buckets, aside), raw, map_pieces)
-        staged = count_staged(experiment, pieces, aside, target)
-        cuts = find_cuts(experiment, pieces, aside, num_buckets, map_pieces)
-        buckets = [b for b in range(num_buckets) if (aside / f"staging/{b:05d}").exists()]
-        load = Loader(experiment, aside, users, items, cuts)
-        if needs_first(experiment):
-            load = replace(load, cuts=replace(cuts, first=first_of_items(load, buckets, map_pieces)))
-        echo(f"surveying {staged['rows'] - staged['bad']:,} rows")
-        total = reduce(add, map_pieces(FitPartition(load), buckets))
-        quality = quality_report(experiment, staged, total, mended)
-        refuse_bad(experiment, quality, aside, target)
-        rows = np.stack(total.num_rows)
-        if not rows[:, 0].sum():
-            raise InputError(
-                f"data.split: no training rows are left of {int(rows.sum())}; see the settings of the split"
-            )
-        words = vocabularies(experiment, total)
-        schema = Schema(
-            features=fitted_features(experiment, total),
-            tasks=fitted_tasks(experiment, total),
-            num_rows={split: int(rows[:, code].sum()) for code, split in enumerate(SPLITS)},
-            train_offsets=tuple(np.concatenate([[0], np.cumsum(rows[:, 0])]).tolist()),
-            num_lanes=experiment.data.lanes,
-            fingerprint=_fingerprint(experiment, raw),
-            content_hash="",
-            noise_floor=raw.noise_floor,
-        )
-        echo(f"encoding {schema.num_rows['train']:,} training rows")
-        offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
-        encoder = Encoder(experiment, schema, words)
-        statistics = {name: total.features[name] for name, kind in encoder.kinds.items() if kind.out_of_fold}
-        writer = Writer(encoder, supports(experiment, total), aside, statistics, offsets)
-        digests = list(map_pieces(WritePartition(load, writer, buckets), range(len(buckets))))
-        schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
-        write_vocabularies(aside, words)
-        if (candidates := items_of(experiment, items, words[experiment.item])) is not None:
-            aside.write_table(ITEMS, candidates)
-        quality["leakage"] = leakage_report(experiment, aside, map_pieces)
-        aside.write_json("quality.json", quality)
-        (aside / "staging").delete()
-        aside.write_text("schema.json", schema.model_dump_json(indent=2))
-        _give_name(aside, target)
+        schema, quality = _write_dataset(experiment, raw, columns, aside, target, map_pieces, echo)
+        _rename(aside, target)
     except BaseException:
         aside.delete()
         raise
     return Prepared(target, schema, quality, reused=False)
 
 
-def _give_name(aside: Folder, target: Folder) -> None:
-    """Rename the finished data set, unless another process was faster."""
+def find_prepared(experiment: Experiment, raw: Raw) -> Prepared | None:
+    """Return the data set that `prepare` would make, if it is there already."""
+    folder = Folder(experiment.data.output) / dataset_name(experiment, raw)
+    return open_prepared(folder.location) if folder.exists("schema.json") else None
+
+
+def _write_dataset(
+    experiment: Experiment,
+    raw: Raw,
+    columns: Sequence[str],
+    aside: Folder,
+    target: Folder,
+    map_pieces: MapPieces,
+    echo: Callable[[str], None],
+) -> tuple[Schema, dict[str, Any]]:
+    """Write all files of the data set to `aside`; return its schema and the content of `quality.json`."""
+    users, items, mended = side_tables(experiment, raw)
+    num_partitions = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
+    echo(f"staging {len(raw.chunks)} chunks into {num_partitions} partitions")
+    pieces = stage_pieces(Stage(experiment, columns, num_partitions, aside), raw, map_pieces)
+    staged = count_staged(experiment, pieces, aside, target)
+
+    cuts = find_cuts(experiment, pieces, aside, num_partitions, map_pieces)
+    partitions = [number for number in range(num_partitions) if (aside / f"staging/{number:05d}").exists()]
+    load = Loader(experiment, aside, users, items, cuts)
+    if needs_first(experiment):
+        load = replace(load, cuts=replace(cuts, first=first_of_items(load, partitions, map_pieces)))
+    echo(f"fitting on {staged['rows'] - staged['bad']:,} rows")
+    total = reduce(add, map_pieces(FitPartition(load), partitions))
+    quality = quality_report(experiment, staged, total, mended)
+    refuse_bad(experiment, quality, aside, target)
+
+    schema = _schema(experiment, raw, total)
+    echo(f"encoding {schema.num_rows['train']:,} training rows")
+    known = vocabularies(experiment, total)
+    rows = np.stack(total.num_rows)
+    offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
+    encoder = Encoder(experiment, schema, known)
+    statistics = {name: total.features[name] for name, kind in encoder.kinds.items() if kind.out_of_fold}
+    writer = Writer(encoder, supports(experiment, total), aside, statistics, offsets)
+    digests = list(map_pieces(WritePartition(load, writer, partitions), range(len(partitions))))
+    schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
+    write_vocabularies(aside, known)
+    if (candidates := items_of(experiment, items, known[experiment.item])) is not None:
+        aside.write_table(ITEMS, candidates)
+    quality["leakage"] = leakage_report(experiment, aside, map_pieces)
+    aside.write_json("quality.json", quality)
+    (aside / "staging").delete()
+    aside.write_text("schema.json", schema.model_dump_json(indent=2))
+    return schema, quality
+
+
+def _schema(experiment: Experiment, raw: Raw, total: FitStatistics) -> Schema:
+    """Return the schema without its content hash. Raises InputError if the split leaves no training rows."""
+    rows = np.stack(total.num_rows)
+    if not rows[:, 0].sum():
+        raise InputError(f"data.split: no training rows are left of {int(rows.sum())}; see the settings of the split")
+    return Schema(
+        features=fitted_features(experiment, total),
+        tasks=fitted_tasks(experiment, total),
+        num_rows={split: int(rows[:, code].sum()) for code, split in enumerate(SPLITS)},
+        train_offsets=tuple(np.concatenate([[0], np.cumsum(rows[:, 0])]).tolist()),
+        num_lanes=experiment.data.lanes,
+        fingerprint=fingerprint_of(experiment, raw),
+        content_hash="",
+        noise_floor=raw.noise_floor,
+    )
+
+
+def _rename(aside: Folder, target: Folder) -> None:
+    """Give the finished data set its name, unless another process was faster."""
     if not target.exists("schema.json"):
         try:
             aside.rename(target, last="schema.json")
@@ -130,53 +154,3 @@ def _give_name(aside: Folder, target: Folder) -> None:
             if not target.exists("schema.json"):
                 raise
     aside.delete()
-
-
-def _side_table(
-    experiment: Experiment, table: pa.Table | None, key: str, name: str
-) -> tuple[SideTable | None, dict[str, int]]:
-    if table is None:
-        return None, {}
-    clean, mended = clean_table(experiment, table, key, name)
-    return SideTable.of(clean, key), mended
-
-
-def _name(experiment: Experiment, raw: Raw) -> str:
-    return f"{experiment.name}-{_fingerprint(experiment, raw)[:12]}"
-
-
-def find_prepared(experiment: Experiment, raw: Raw) -> Prepared | None:
-    """The data set that `prepare` would make, if it is there already."""
-    folder = Folder(experiment.data.output) / _name(experiment, raw)
-    return open_prepared(folder.location) if folder.exists("schema.json") else None
-
-
-def raw_columns(experiment: Experiment, raw: Raw) -> list[str]:
-    """Columns to read from the log. Raises InputError if one that the experiment names is nowhere."""
-    return log_columns(experiment, raw.columns, *(t.column_names if t else () for t in (raw.users, raw.items)))
-
-
-def side_tables(experiment: Experiment, raw: Raw) -> tuple[SideTable | None, SideTable | None, dict[str, int]]:
-    """Users and items table as they are joined, and what had to be mended in them."""
-    users, mended_users = _side_table(experiment, raw.users, experiment.column_of(experiment.user), "users")
-    items, mended_items = _side_table(experiment, raw.items, experiment.column_of(experiment.item), "items")
-    return users, items, {**mended_users, **mended_items}
-
-
-def _fingerprint(experiment: Experiment, raw: Raw) -> str:
-    """Digest of the raw content and of all settings that change the encoded rows."""
-    tree = experiment.model_dump(mode="json", include={"data", "features", "tasks"})
-    tree["seed"] = experiment.data_seed
-    for name in ("raw", "output", "cache", "max_bad_share", "seed"):
-        del tree["data"][name]
-    for feature, settings in experiment.features.items():
-        for name in settings.model_settings:
-            tree["features"][feature].pop(name, None)
-    for task in tree["tasks"].values():
-        relevant = task.pop("relevant", None)
-        for name in ("weight", "metrics", "masked_input", "temperature", "dim"):
-            task.pop(name, None)
-        if task["kind"] == "ranking":  # of other kinds it concerns the metrics alone
-            task["relevant"] = relevant
-    text = json.dumps({"format": FORMAT, "raw": raw.fingerprint, **tree}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A prepared data set in memory that processes of a node share: Ray gives each of them the same bytes."""
+"""A prepared data set in shared memory: all processes of a node read the same bytes of Ray's object store."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,28 +16,28 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class SharedDataset:
-    """What goes into Ray's object store once: its arrays are read there in place, by any number of processes."""
+    """A data set to put into Ray's object store once; any number of processes read its arrays in place."""
 
     prepared: Prepared
     memory: int
     rows: dict[SplitName, dict[int, Arrays]]
-    """By split and bucket, the columns; buckets beyond `memory` bytes of a split are absent, and read from files."""
+    """Columns by split and partition. What exceeds `memory` bytes a split is absent here and read from files."""
 
     def shard(self, split: SplitName, rank: int = 0, world_size: int = 1) -> Shard:
-        """A worker's rows of a split. They must not be written to."""
-        kept = {bucket: _tensors(arrays) for bucket, arrays in self.rows[split].items()}
+        """Return a worker's rows of a split. Do not write to them."""
+        kept = {partition: _tensors(arrays) for partition, arrays in self.rows[split].items()}
         folder, schema = self.prepared.folder, self.prepared.schema
         return Shard(folder, schema, split, rank, world_size, self.memory, read_directly, kept)
 
 
 def share_dataset(prepared: Prepared, splits: Sequence[SplitName], memory: int) -> SharedDataset:
-    """Read splits, of each as many buckets as fit in so many bytes."""
+    """Read splits into memory, as many partitions of each as fit in `memory` bytes."""
     rows: dict[SplitName, dict[int, Arrays]] = {}
     for split in splits:
         shard = Shard(prepared.folder, prepared.schema, split, 0, 1, memory, read_directly)
         for _ in shard.evaluation_batches(1 << 40):
             pass
-        rows[split] = {bucket: {n: c.numpy() for n, c in batch.items()} for bucket, batch in shard.kept.items()}
+        rows[split] = {partition: {n: c.numpy() for n, c in batch.items()} for partition, batch in shard.kept.items()}
     return SharedDataset(prepared, memory, rows)
 
 

@@ -1,4 +1,4 @@
-"""Map a function over the tables of a log through Ray Data: streamed, resumable, with bad rows set aside.
+"""Map a function over the tables of a log, here or through Ray Data: streamed, resumable, with bad rows set aside.
 
 The output is made in `OUTPUT.partial`: a Parquet file per table, each written aside and renamed, and a JSON file per
 chunk when all of it is done. It is renamed to `OUTPUT` when complete. The same job, repeated, continues there.
@@ -17,17 +17,20 @@ from typing import Any, Protocol
 import cloudpickle
 import numpy as np
 import pyarrow as pa
-import ray
-import ray.data
 import torch
 
-from mtl_ray.cluster.session import connect
 from mtl_ray.data.preparation.stage import quarantined
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.data.sources.files import Log, find_files, open_log
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.storage import Folder
+
+# Few rows are scored without Ray, which is slow to load.
+# ruff: noqa: PLC0415
+
+IN_PROCESS_ROWS = 100_000
+"""Rows that a model scores where it is asked: to start processes for them takes longer."""
 
 JOB, DONE, QUARANTINE = "_job.json", "_done", "_quarantine"
 """Names in the output: the job's arguments and result, the finished chunks (until the end), and bad rows with reasons.
@@ -60,22 +63,11 @@ class BatchResult:
 
 
 class _Apply:
-    """An actor that loads the function once, reads chunks and writes the results.
+    """Reads chunks, applies the function and writes what becomes of them."""
 
-    The model is passed as the content of its files, since its folder may exist on the driver's machine alone.
-    """
-
-    def __init__(
-        self, load: Callable[..., Function], files: list[ray.ObjectRef], arguments: tuple, output: str
-    ) -> None:
-        torch.set_num_threads(1)
-        with tempfile.TemporaryDirectory(prefix="mtl_ray-") as folder:
-            for name, content in ray.get(files[0]).items():
-                path = Path(folder) / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            self.function = load(Path(folder), *arguments)
-        self.output = Folder(output)
+    def __init__(self, function: Function, output: Folder) -> None:
+        self.function = function
+        self.output = output
 
     def __call__(self, row: dict) -> dict:
         place, chunk = row["place"], cloudpickle.loads(row["chunk"])
@@ -102,6 +94,22 @@ class _Apply:
             return self.function(table.drop_columns([n for n in table.column_names if n == MALFORMED]))
         except (ValueError, pa.ArrowException) as error:
             raise InputError(f"{file}, rows from {first_row}: {' '.join(str(error).split())}") from error
+
+
+class _Actor(_Apply):
+    """Loads the function once per actor. The model comes as its files, since the folder may be on the driver's machine
+    alone."""
+
+    def __init__(self, load: Callable[..., Function], files: list[Any], arguments: tuple, output: str) -> None:
+        import ray
+
+        torch.set_num_threads(1)
+        with tempfile.TemporaryDirectory(prefix="mtl_ray-") as folder:
+            for name, content in ray.get(files[0]).items():
+                path = Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            super().__init__(load(Path(folder), *arguments), Folder(output))
 
 
 def tables_of(log: Log) -> Iterator[pa.Table]:
@@ -141,6 +149,7 @@ def map_rows(
     model: Path,
     arguments: tuple,
     job: Mapping[str, Any],
+    num_rows: int,
     echo: Callable[[str], None] = lambda _: None,
 ) -> BatchResult:
     """Apply a function to every table of a log and write the results as Parquet.
@@ -149,10 +158,11 @@ def map_rows(
         location: location of the log.
         log: the open log.
         output: folder to make; an unfinished one of the same job is continued, a finished one is left as it is.
-        load: called once in each actor with a copy of `model` and with `arguments`; returns the function.
+        load: called once in each process with a copy of `model` and with `arguments`; returns the function.
         model: checkpoint folder on this machine.
         arguments: small, picklable.
         job: what the results depend on beside the rows, in a form for JSON.
+        num_rows: about how many rows the model has to score; up to `IN_PROCESS_ROWS` are scored without Ray.
         echo: receives lines of text for the user.
 
     Raises:
@@ -178,10 +188,9 @@ def map_rows(
         echo(f"continuing {aside}: {len(finished)} of {len(log.chunks)} chunks are done")
     places = [place for place in range(len(log.chunks)) if place not in finished]
     left = [{"place": place, "chunk": cloudpickle.dumps(log.chunks[place])} for place in places]
-    connect()
     began = time.monotonic()
-    results = _results(left, load, model, arguments, aside) if left else iter(())
-    num_rows = sum(_progress(results, began, echo))
+    apply = _apply_here if num_rows <= IN_PROCESS_ROWS else _apply_on_cluster
+    done = sum(_progress(apply(left, load, model, arguments, aside), began, echo)) if left else 0
     seconds = time.monotonic() - began
     notes = [(aside / DONE).read_json(f"{place:05d}.json") for place in range(len(log.chunks))]
     reasons = sum((Counter(note["quarantined"]) for note in notes), Counter())
@@ -190,22 +199,42 @@ def map_rows(
     target.delete()
     aside.rename(target, last=JOB)
     (target / DONE).delete()
-    return BatchResult(target, total["rows"], total["quarantined"], num_rows / seconds)
+    return BatchResult(target, total["rows"], total["quarantined"], done / seconds)
 
 
-def _results(
+def _apply_here(
     left: list[dict[str, Any]], load: Callable[..., Function], model: Path, arguments: tuple, aside: Folder
 ) -> Iterator[int]:
-    """Yield the number of rows of each chunk as it is done."""
+    """Do the chunks one after the other; yield the rows of each."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the actors: other threads would sum in another order
+    try:
+        apply = _Apply(load(model, *arguments), aside)
+        for row in left:
+            yield apply(row)["rows"]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _apply_on_cluster(
+    left: list[dict[str, Any]], load: Callable[..., Function], model: Path, arguments: tuple, aside: Folder
+) -> Iterator[int]:
+    """Do the chunks in actors of Ray Data; yield the rows of each as it is done."""
+    import ray
+    import ray.data
+
+    from mtl_ray.cluster.session import connect
+
+    connect()
     files = [path for path in model.rglob("*") if path.is_file() and path.name != checkpoint.TRAINER]
     copy = ray.put({str(path.relative_to(model)): path.read_bytes() for path in files})
     actors = max(1, min(len(left), int(ray.cluster_resources().get("CPU", 1))))
     done = ray.data.from_items(left, override_num_blocks=len(left)).map(
-        _Apply,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
+        _Actor,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
         fn_constructor_args=(load, [copy], arguments, aside.location),
         compute=ray.data.ActorPoolStrategy(size=actors),
     )
-    return (row["rows"] for row in done.iter_rows())
+    yield from (row["rows"] for row in done.iter_rows())
 
 
 def _progress(counts: Iterator[int], began: float, echo: Callable[[str], None]) -> Iterator[int]:

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ray
-import ray.data
 import torch
 
 from mtl_ray.data.dataset import Prepared
@@ -16,12 +14,13 @@ from mtl_ray.evaluation.baselines import evaluate_baselines
 from mtl_ray.evaluation.evaluate import by_row, evaluated, metrics_of
 from mtl_ray.evaluation.segments import segment_masks
 from mtl_ray.evaluation.uncertainty import Bin, calibration, intervals
+from mtl_ray.inference.batch import IN_PROCESS_ROWS
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.schema import ITEM_SUPPORT, SEGMENTS, USER_SUPPORT, SplitName, segments
 from mtl_ray.storage import Folder
 
-IN_PROCESS = 100_000
-"""The most rows that are predicted in the calling process, since starting others for them takes longer."""
+# Few rows are evaluated without Ray, which is slow to load.
+# ruff: noqa: PLC0415
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,9 @@ def _of_file(model: MultiTaskModel, folder: Folder, file: str, batch_size: int) 
 class _Predictor:
     """An actor with the model, which is passed by value since the checkpoint may exist on the driver's node alone."""
 
-    def __init__(self, model: list[ray.ObjectRef], location: str, batch_size: int) -> None:
+    def __init__(self, model: list[Any], location: str, batch_size: int) -> None:
+        import ray
+
         torch.set_num_threads(1)
         self.model: MultiTaskModel = ray.get(model[0])
         self.folder, self.batch_size = Folder(location), batch_size
@@ -68,6 +69,12 @@ class _Predictor:
 
 def _of_files(model: MultiTaskModel, folder: Folder, files: list[str], batch_size: int) -> list[Batch]:
     """Return the evaluated rows of each file, from processes of Ray Data."""
+    import ray
+    import ray.data
+
+    from mtl_ray.cluster.session import connect
+
+    connect()
     dataset = ray.data.from_items([{"file": file} for file in files], override_num_blocks=len(files)).map(
         _Predictor,  # pyright: ignore[reportArgumentType] - Ray makes an actor of a class
         fn_constructor_args=([ray.put(model)], folder.location, batch_size),
@@ -95,7 +102,7 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> E
     if not files:
         return Evaluation({}, evaluate_baselines(loaded.experiment, prepared, split))
     place, batch_size = prepared.folder / split, loaded.experiment.evaluation.batch_size
-    if prepared.schema.num_rows[split] > IN_PROCESS:
+    if prepared.schema.num_rows[split] > IN_PROCESS_ROWS:
         parts = _of_files(loaded.model, place, files, batch_size)
     else:
         parts = [_of_file(loaded.model, place, file, batch_size) for file in files]

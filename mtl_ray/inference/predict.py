@@ -1,4 +1,4 @@
-"""Score raw rows through Ray Data."""
+"""Score raw rows in batches."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -61,7 +61,7 @@ def predict(
     )
     job = {"command": "predict", "model": scorer.digest, "keys": kept_columns}
     log = log if needed is None else open_log(rows, columns=needed)
-    return map_rows(rows, log, output, _Score, model, (kept_columns,), job, echo)
+    return map_rows(rows, log, output, _Score, model, (kept_columns,), job, log.num_rows, echo)
 
 
 def _column(values: np.ndarray) -> pa.Array:

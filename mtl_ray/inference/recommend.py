@@ -1,4 +1,4 @@
-"""Recommend items to many users through Ray Data."""
+"""Recommend items to many users."""
 
 from pathlib import Path
 from typing import Any
@@ -92,4 +92,5 @@ def recommend(
         Seen(read_whole(seen), recommender)
     chosen = {"items": items, "task": task, "k": k, "seen": seen}
     job = {"command": "recommend", "model": recommender.scorer.digest, **chosen}
-    return map_rows(users, log, output, _Recommend, model, tuple(chosen.values()), job)
+    num_rows = log.num_rows * len(recommender.keys)  # of pairs, each of which gets a score
+    return map_rows(users, log, output, _Recommend, model, tuple(chosen.values()), job, num_rows)

@@ -18,9 +18,10 @@ from mtl_ray.config.data import RandomSplitConfig
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.data.preparation.fit import fit_partition, fitted_features, fitted_tasks
 from mtl_ray.data.preparation.partition import partition_of
+from mtl_ray.data.preparation.side_tables import raw_columns, side_tables
 from mtl_ray.data.preparation.split import Cuts
 from mtl_ray.data.preparation.stage import Stage
-from mtl_ray.data.prepare import find_prepared, raw_columns, side_tables
+from mtl_ray.data.prepare import find_prepared
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.errors import InputError
 from mtl_ray.features.base import feature_kinds

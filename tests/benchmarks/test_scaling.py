@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mtl_ray.cluster.session import connect
 from mtl_ray.config import Experiment, override
 from mtl_ray.data.loader import Shard
+from mtl_ray.data.preparation import parallel
 from mtl_ray.data.prepare import prepare
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.complexity import complexity_of
@@ -311,7 +312,8 @@ def no_ray_remains() -> Iterator[None]:
     ray.shutdown()
 
 
-def test_ray_train_and_ray_data(tmp_path: Path, no_ray_remains):
+def test_ray_train_and_ray_data(tmp_path: Path, no_ray_remains, monkeypatch):
+    monkeypatch.setattr(parallel, "IN_PROCESS_ROWS", 0)  # Ray Data is what is measured
     experiment = small_experiment(
         data__source__num_interactions=TRAINED_ROWS,
         data__source__num_users=20_000,

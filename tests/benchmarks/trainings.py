@@ -95,7 +95,7 @@ def widened(prepared: Prepared, size: int, folder: Path) -> Prepared:
 def all_rows(prepared: Prepared) -> Rows:
     """The training rows as tensors in memory."""
     shard = Shard(prepared.folder, prepared.schema, "train", 0, 1, 1 << 40, read_directly)
-    parts = [rows for _, rows in shard.buckets(range(len(prepared.schema.train_offsets) - 1))]
+    parts = [rows for _, rows in shard.partitions(range(len(prepared.schema.train_offsets) - 1))]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

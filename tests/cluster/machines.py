@@ -25,6 +25,15 @@ QUICK = {
 }
 """Faults are seen within seconds."""
 
+COMMAND = """
+from mtl_ray.cli.main import main
+from mtl_ray.data.preparation import parallel
+
+parallel.IN_PROCESS_ROWS = 0
+main()
+"""
+"""`mtl-ray`, for which no log is small enough to be prepared without the cluster."""
+
 LEFT = """
 import json, ray
 from ray._private.state import actors
@@ -101,7 +110,7 @@ class Driver:
     def __init__(self, machines: Machines, folder: Path, *arguments: str) -> None:
         self.result_file, self.log = folder / "result.json", folder / "driver.log"
         self.result_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "mtl_ray.cli", *arguments, "--json", str(self.result_file)]
+        command = [sys.executable, "-c", COMMAND, *arguments, "--json", str(self.result_file)]
         with self.log.open("a") as log:
             print(*arguments, file=log, flush=True)
             self.process = subprocess.Popen(

@@ -71,7 +71,7 @@ def test_predictions_of_the_registered_model_have_the_metrics_of_evaluate(traine
     predicted = predict(folder, rows, str(tmp_path / "out"))
     frame = pq.read_table(predicted.folder.path).to_pandas()
     assert predicted.num_rows == len(frame) == trained.prepared.schema.num_rows["test"]
-    monkeypatch.setattr("mtl_ray.inference.evaluate.IN_PROCESS", 0)
+    monkeypatch.setattr("mtl_ray.inference.evaluate.IN_PROCESS_ROWS", 0)
     again = evaluate_checkpoint(folder, trained.prepared, "test").metrics  # by Ray Data
     assert again == pytest.approx(trained.evaluation.metrics, abs=1e-9)
     rated = frame[frame.rating.notna()]

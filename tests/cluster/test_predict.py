@@ -12,6 +12,7 @@ import ray.data
 
 from mtl_ray.cli.main import main
 from mtl_ray.errors import InputError
+from mtl_ray.inference import batch
 from mtl_ray.inference.batch import DONE, JOB, QUARANTINE
 from mtl_ray.inference.predict import predict
 
@@ -99,6 +100,7 @@ def test_the_folder_of_the_model_may_be_on_the_machine_of_the_command_alone(
         return make(*arguments, **named)
 
     monkeypatch.setattr(ray.data, "from_items", from_items)
+    monkeypatch.setattr(batch, "IN_PROCESS_ROWS", 0)
     predict(tmp_path / "model", str(rows), str(tmp_path / "out"), ["request"])
     assert pq.read_table(tmp_path / "out").equals(pq.read_table(whole))
 

@@ -15,7 +15,7 @@ def test_texts_that_are_read_as_numbers_are_the_same_texts(tmp_path, kind, dicti
     for number, values in enumerate(texts):
         table = pa.table({"text": pa.array(values, kind), "number": range(4)})
         pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=2, use_dictionary=dictionary)
-    table = pa.concat_tables(folder.read_table(f"{number}.parquet", numbered=True) for number in range(2))
+    table = pa.concat_tables(folder.read_table(f"{number}.parquet", dictionaries=True) for number in range(2))
     column = flat(table.column("text"))
     assert pa.types.is_dictionary(column.type)
     assert column.to_pylist() == [*texts[0], *texts[1]]

@@ -1,4 +1,4 @@
-"""Leakage: how much of the tested users and items fitting saw, read back from the finished data set."""
+"""A check for leaks: how much of the tested users and items fitting saw, read back from the finished data set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ FILES_AT_ONCE = 16
 
 
 def leakage_report(experiment: Experiment, folder: Folder, map_pieces: MapPieces) -> dict[str, Any]:
-    """Count for `user` and `item` how many are tested, and how many of these training knows.
+    """Count the tested users and items, and those among them that fitting saw.
 
-    That is those in the vocabulary, in training rows and, for items, in the histories of training rows. Vocabularies
-    hold all that is fitted by key.
+    By `user` and `item`: how many are `tested`, `in the vocabulary`, `in training rows` and, for items, `in histories
+    of training rows`. Vocabularies hold all that is fitted by key.
 
     Raises:
         RuntimeError: the cold split holds out all tested entities of a kind, and fitting saw one.
     """
-    words = folder.read_table(VOCABULARY)
+    vocabulary = folder.read_table(VOCABULARY)
     sequences = [name for name, kind in feature_kinds(experiment).items() if kind.lists_items]
     files = [path.rpartition("/")[2] for path in (folder / "train").files(".parquet")]
     seen = _Seen(folder / "train", files, experiment.item, sequences)
@@ -41,7 +41,7 @@ def leakage_report(experiment: Experiment, folder: Folder, map_pieces: MapPieces
     report = {}
     for entity, name in (("user", experiment.user), ("item", experiment.item)):
         tested = _tested(experiment, folder, name)
-        known = words.filter(pc.equal(words.column("feature"), name)).column("value")
+        known = vocabulary.filter(pc.equal(vocabulary.column("feature"), name)).column("value")
         rows = pc.index_in(tested, value_set=flat(known)).fill_null(-1).to_numpy(zero_copy_only=False)
         rows = np.where(rows < 0, UNKNOWN, rows + FIRST)
         counts = {"tested": len(tested), "in the vocabulary": int((rows >= FIRST).sum())}
@@ -60,7 +60,7 @@ def leakage_report(experiment: Experiment, folder: Folder, map_pieces: MapPieces
 
 @dataclass(frozen=True)
 class _Seen:
-    """Distinct keys of users, rows of items and rows of items in histories of the files from a number on."""
+    """A function that reads some files: distinct keys of users, rows of items, and rows of items in histories."""
 
     folder: Folder
     files: list[str]
@@ -77,7 +77,7 @@ class _Seen:
 
 
 def _distinct(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the ascending rows of a table that occur in any of the arrays; faster than to sort or hash them."""
+    """Return, ascending, the embedding rows that occur in any of the arrays; faster than sorting or hashing them."""
     found = np.zeros(1 + max((array.max(initial=0) for array in arrays), default=0), bool)
     for array in arrays:
         found[array] = True

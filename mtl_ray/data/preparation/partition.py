@@ -1,4 +1,4 @@
-"""Staged rows to a partition: joined, deduplicated, split, in time order."""
+"""One partition of users, as the later passes of `prepare` read it: joined, deduplicated, split, in time order."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class SideTable:
 
     @classmethod
     def of(cls, table: pa.Table, key: str) -> "SideTable":
-        """Make it from a clean table with the key column `key`."""
+        """Make one from a clean table with the key column `key`."""
         columns = {n: flat(table.column(n)) for n in table.column_names if n != key}
         nothing = {n: pa.nulls(1, a.type) for n, a in columns.items()}
         return cls(
@@ -35,7 +35,7 @@ class SideTable:
         )
 
     def positions(self, keys: pa.Array) -> np.ndarray:
-        """Return the (n,) int64 row of the table for each key."""
+        """Return (n,) int64 row of the table for each key."""
         encoded = keys.dictionary_encode()
         found = pc.index_in(encoded.dictionary, value_set=self.keys).fill_null(len(self.keys))
         return found.take(encoded.indices).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -56,7 +56,7 @@ def load_partition(
     cuts: Cuts,
 ) -> Partition:
     """Read one partition, see `partition_of`."""
-    parts = [staging.read_table(path.rpartition("/")[2], numbered=True) for path in staging.files(".parquet")]
+    parts = [staging.read_table(path.rpartition("/")[2], dictionaries=True) for path in staging.files(".parquet")]
     return partition_of(experiment, pa.concat_tables(parts, promote_options="permissive"), users, items, cuts)
 
 
@@ -71,8 +71,8 @@ def partition_of(
 
     A repeat of (user, item, time), or of the whole row in a log without time, is set aside.
     """
-    # A text is looked at once: from here on its number is moved and compared.
-    table = pa.table({name: _numbered(flat(table.column(name))) for name in table.column_names})
+    # Each distinct text is looked at once; from here on its code is moved and compared.
+    table = pa.table({name: _dictionary_encoded(flat(table.column(name))) for name in table.column_names})
     table = table.take(pa.array(np.argsort(table.column(TIME).to_numpy(), kind="stable")))
     names = [n for n in table.column_names if n.startswith("raw.")]
     compared = table.select([USER, ITEM]) if experiment.data.time else _comparable(table, [USER, ITEM, *names])
@@ -102,15 +102,15 @@ def partition_of(
     return Partition(joined, split, draw, duplicates, unknown, cuts.borders)
 
 
-def _numbered(values: pa.Array) -> pa.Array:
+def _dictionary_encoded(values: pa.Array) -> pa.Array:
     return values.dictionary_encode() if is_text(values.type) else values
 
 
 def _repeats(table: pa.Table, time: np.ndarray) -> np.ndarray:
-    """Return (n,) bool: rows, in the order of time, that repeat an earlier one of the same instant."""
+    """Return (n,) bool: true for a row equal to an earlier one of the same instant. Rows are in time order."""
     follows, repeats = np.zeros((2, len(time)), bool)
     follows[1:] = time[1:] == time[:-1]
-    shared = follows.copy()  # few instants are of several rows, mostly
+    shared = follows.copy()  # most instants have one row
     shared[:-1] |= follows[1:]
     codes = {"": np.cumsum(~follows)[shared]}
     for name in table.column_names:
@@ -120,7 +120,7 @@ def _repeats(table: pa.Table, time: np.ndarray) -> np.ndarray:
 
 
 def _comparable(table: pa.Table, names: list[str]) -> pa.Table:
-    """Return columns whose values can be compared: digests for lists of numbers, no other lists."""
+    """Return columns whose values can be compared: digests for lists of numbers; other lists are left out."""
     columns = {name: flat(table.column(name)) for name in names}
     return pa.table(
         {

@@ -1,4 +1,4 @@
-"""What the passes of `prepare` do with one piece: picklable functions that `parallel` spreads over the cluster."""
+"""The work of each pass of `prepare` on one piece, as picklable functions; `parallel` runs them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,14 +37,14 @@ PIECE_ROWS = 1_000_000
 
 
 def stage_pieces(stage: Stage, raw: Raw, map_pieces: MapPieces) -> list[dict[str, Any]]:
-    """First pass: the log dealt into buckets; what `Stage` says of each piece."""
+    """Deal the log into partitions (first pass); return what `Stage` returns for each piece."""
     num_pieces = max(1, min(len(raw.chunks), round(raw.num_rows / PIECE_ROWS)))
     size = -(-len(raw.chunks) // num_pieces)
     return list(map_pieces(_StagePiece(stage, raw.chunks, size), range(-(-len(raw.chunks) // size))))
 
 
 def find_cuts(
-    experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_buckets: int, map_pieces: MapPieces
+    experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_partitions: int, map_pieces: MapPieces
 ) -> Cuts:
     """Find the cuts of the time split, and the borders of the slices of statistics."""
     split = experiment.data.split
@@ -53,7 +53,7 @@ def find_cuts(
     if not sliced and not needs_histogram(experiment):
         return Cuts(cuts)
     low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
-    counts = reduce(add, map_pieces(_Histogram(aside, low, high), range(num_buckets)))
+    counts = reduce(add, map_pieces(_Histogram(aside, low, high), range(num_partitions)))
     if isinstance(split, TimeSplitConfig) and cuts is None:
         cuts = cuts_from_histogram(counts, low, high, (split.valid, split.test))
     if not sliced:
@@ -63,7 +63,7 @@ def find_cuts(
 
 @dataclass(frozen=True)
 class Loader:
-    """Reads one bucket: ordered, joined, split."""
+    """A reader of one partition: ordered, joined, split."""
 
     experiment: Experiment
     folder: Folder
@@ -71,37 +71,37 @@ class Loader:
     items: SideTable | None
     cuts: Cuts
 
-    def __call__(self, bucket: int) -> Partition:  # noqa: D102
-        staging = self.folder / f"staging/{bucket:05d}"
+    def __call__(self, partition: int) -> Partition:  # noqa: D102
+        staging = self.folder / f"staging/{partition:05d}"
         return load_partition(self.experiment, staging, self.users, self.items, self.cuts)
 
 
 @dataclass(frozen=True)
 class FitPartition:
-    """Statistics of one bucket; its repeated rows go to quarantine."""
+    """A function that returns the statistics of one partition and sends its repeated rows to quarantine."""
 
     load: Loader
 
-    def __call__(self, bucket: int) -> FitStatistics:  # noqa: D102
-        loaded = self.load(bucket)
+    def __call__(self, partition: int) -> FitStatistics:  # noqa: D102
+        loaded = self.load(partition)
         result = fit_partition(self.load.experiment, loaded)
         if len(loaded.duplicates):
             quarantine = self.load.folder / "quarantine"
-            quarantine.write_table(f"duplicates-{bucket:05d}.parquet", loaded.duplicates)
+            quarantine.write_table(f"duplicates-{partition:05d}.parquet", loaded.duplicates)
             result.duplicates = describe(loaded.duplicates, 5)
         return result
 
 
 @dataclass(frozen=True)
 class WritePartition:
-    """Encodes and writes one of the buckets; gives the digest of its rows."""
+    """A function that encodes and writes one of the partitions and returns the digest of its rows."""
 
     load: Loader
     writer: Writer
-    buckets: Sequence[int]
+    partitions: Sequence[int]
 
     def __call__(self, number: int) -> str:  # noqa: D102
-        return self.writer(number, self.load(self.buckets[number]))
+        return self.writer(number, self.load(self.partitions[number]))
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ class _Histogram:
     low: float
     high: float
 
-    def __call__(self, bucket: int) -> np.ndarray:
+    def __call__(self, partition: int) -> np.ndarray:
         counts = np.zeros(HISTOGRAM_BINS, np.int64)
-        staging = self.folder / f"staging/{bucket:05d}"
+        staging = self.folder / f"staging/{partition:05d}"
         for path in staging.files(".parquet"):
             time = staging.read_table(path.rpartition("/")[2], columns=[TIME]).column(TIME).to_numpy()
             counts += np.histogram(time, bins=HISTOGRAM_BINS, range=(self.low, self.high))[0]
@@ -133,12 +133,12 @@ class _Histogram:
 class _Earliest:
     load: Loader
 
-    def __call__(self, bucket: int) -> pa.Table:
-        loaded = self.load(bucket)
+    def __call__(self, partition: int) -> pa.Table:
+        loaded = self.load(partition)
         return earliest(self.load.experiment, loaded.table, loaded.draw)
 
 
-def first_of_items(load: Loader, buckets: Sequence[int], map_pieces: MapPieces) -> pa.Table:
-    """The first interactions of held-out items, see `Cuts.first`."""
+def first_of_items(load: Loader, partitions: Sequence[int], map_pieces: MapPieces) -> pa.Table:
+    """Return the first interactions of held-out items, see `Cuts.first`."""
     number = num_first_of_items(load.experiment.data.split)  # pyright: ignore[reportArgumentType]
-    return reduce(lambda a, b: first_of(pa.concat_tables([a, b]), number), map_pieces(_Earliest(load), buckets))
+    return reduce(lambda a, b: first_of(pa.concat_tables([a, b]), number), map_pieces(_Earliest(load), partitions))

@@ -1,4 +1,4 @@
-"""What `prepare` found in the rows: the counts of `quality.json`, and the refusal when too many rows are bad."""
+"""The counts of `quality.json`, and the refusal of a log with too many bad rows."""
 
 from collections import Counter
 from typing import Any
@@ -14,7 +14,7 @@ from mtl_ray.values.partition import NONE, SHOWN
 
 
 def count_staged(experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, target: Folder) -> dict[str, Any]:
-    """Counts of the staged rows, added up. Raises InputError if the log is empty or too much of it is bad."""
+    """Add up the counts of the staged pieces. Raises InputError if the log is empty or too much of it is bad."""
     reasons: Counter[str] = Counter()
     for piece in pieces:
         reasons.update(piece["reasons"])
@@ -31,7 +31,7 @@ def count_staged(experiment: Experiment, pieces: list[dict[str, Any]], aside: Fo
 
 
 def refuse_bad(experiment: Experiment, quality: dict[str, Any], aside: Folder, target: Folder) -> None:
-    """Stop if more rows are bad than the experiment allows; the quarantine stays, to be looked at."""
+    """Raise InputError if more rows are bad than `data.max_bad_share` allows. The quarantine is kept."""
     bad, rows = quality["bad"], quality["rows"]
     if bad <= experiment.data.max_bad_share * rows and bad < rows:
         return
@@ -49,7 +49,7 @@ def refuse_bad(experiment: Experiment, quality: dict[str, Any], aside: Folder, t
 def quality_report(
     experiment: Experiment, staged: dict[str, Any], total: FitStatistics, mended: dict[str, int]
 ) -> dict[str, Any]:
-    """The content of `quality.json`."""
+    """Return the content of `quality.json`."""
     rows = np.stack(total.num_rows).sum(0)
     reasons = dict(staged["reasons"])
     if total.num_duplicates:

@@ -27,7 +27,7 @@ from mtl_ray.values.vectors import as_variable
 
 
 def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str], items: Sequence[str]) -> list[str]:
-    """Return the columns to read from the log: all that the experiment names, less those that a side table has.
+    """Return the columns to read from the log: all that the experiment names and the log has.
 
     Raises:
         InputError: a column is nowhere to be found.
@@ -65,7 +65,7 @@ def keys_of(experiment: Experiment, table: pa.Table) -> pa.Table:
 
 
 def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Array:
-    """Return (n,) texts: why a row of the log is unusable, null for a good row; `keys` are those of `keys_of`."""
+    """Return (n,) text that says why a row of the log is unusable, null for a good row. `keys` come from `keys_of`."""
     reasons = _Reasons(len(table))
     reasons.malformed(table)
     for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
@@ -98,7 +98,10 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Arra
 
 
 def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
-    """Return (n,) texts: why a row cannot be scored, null for a good row. Ids may be null, any column may be absent."""
+    """Return (n,) text that says why a row cannot be scored, null for a good row.
+
+    Ids may be null, and any column may be absent.
+    """
     reasons = _Reasons(len(table))
     reasons.malformed(table)
     kinds = feature_kinds(experiment).values()
@@ -109,7 +112,7 @@ def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
 
 
 def _has_threshold(task: TaskConfig) -> bool:
-    """Return whether a ranking task takes numbers from a threshold on as positive."""
+    """Return whether it is a ranking task whose label is a number."""
     return isinstance(task, RankingTaskConfig) and task.relevant is not None
 
 
@@ -131,7 +134,7 @@ class _Reasons:
             self.add(table.column(MALFORMED).is_valid(), "malformed line")
 
     def number(self, table: pa.Table, column: str, *, nullable: bool = True) -> np.ndarray:
-        """Check a numeric column and return its (n,) float64 values, NaN where there is none."""
+        """Check a numeric column; return its (n,) float64 values, NaN where there is none."""
         values = flat(table.column(column))
         numbers, wrong = parse_numbers(values)
         for flags, why in bad_numbers(numbers, wrong, column):
@@ -152,10 +155,10 @@ def _first(menders: Sequence[Mender], values: pa.Array) -> tuple[pa.Array, dict[
 
 
 def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) -> tuple[pa.Table, dict[str, int]]:
-    """Return a side table with unique non-null keys and usable cells, and how many cells had to be mended, by reason.
+    """Clean a side table: unique non-null keys, and numbers where numbers are expected; count what was mended.
 
-    Cells that a feature or a task cannot read become null; of several rows of one entity the first
-    stays. String columns come back dictionary-encoded: joined to millions of log rows, a text is then encoded once.
+    A cell that should be a number, vector or image and is not becomes null; of several rows of one entity the first
+    stays. Text columns come back dictionary-encoded: joined to millions of log rows, each text is then encoded once.
 
     Raises:
         InputError: the key column is missing.

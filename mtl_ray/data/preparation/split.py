@@ -1,4 +1,4 @@
-"""Which rows train, which validate and which test: a function of the seed and of the row alone, on any machine."""
+"""The split into training, validation and test rows: it depends on the seed and on the row alone, on any machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ HISTOGRAM_BINS = 1 << 16
 
 @dataclass(frozen=True)
 class Cuts:
-    """What a split takes from the whole log."""
+    """Facts about the whole log that a split needs."""
 
     times: tuple[float, float] | None = None
     """First instants of the validation and of the test rows, for the time split."""
@@ -31,10 +31,10 @@ class Cuts:
 
 
 def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.ndarray, cuts: Cuts) -> np.ndarray:
-    """(n,) int8 split code of each row.
+    """Return (n,) int8 split code of each row.
 
     Args:
-        experiment: its `data.split` and `data_seed` decide.
+        experiment: `data.split` and `data_seed` decide.
         table: staged rows in time order: keys, time and the raw columns.
         file: name of the file of each row.
         draw: (n,) see `row_draw`.
@@ -77,31 +77,33 @@ def _item_codes(split: ColdSplitConfig, table: pa.Table, seed: int) -> np.ndarra
 
 
 def _ranks(keys: pa.ChunkedArray) -> np.ndarray:
-    """(n,) how many rows of the same key are above each row."""
+    """Return (n,) how many rows of the same key come before each row."""
     values = keys.to_pandas()
     return values.groupby(values).cumcount().to_numpy()
 
 
 def row_draw(experiment: Experiment, file: pa.Array, row: np.ndarray) -> np.ndarray:
-    """(n,) float64 in [0, 1): a draw for each row of the log."""
+    """Return (n,) float64 in [0, 1): a draw for each row of the log."""
     return uniform_keys(hash_keys(file) ^ mix(row.astype(np.uint64), Stream.ROW), experiment.data_seed)
 
 
 def needs_first(experiment: Experiment) -> bool:
-    """Whether the split wants the first interactions of items, whose rows are in many buckets."""
+    """Return whether the split needs the first interactions of items, whose rows are in many partitions."""
     split = experiment.data.split
     return isinstance(split, ColdSplitConfig) and num_first_of_items(split) > 0
 
 
 def num_first_of_items(split: ColdSplitConfig) -> int:
-    """How many first interactions of each held-out item the split wants to know."""
+    """Return how many first interactions of each held-out item the split needs."""
     held_out = split.valid_items or split.test_items
     return max(split.shown_items, split.evaluated_after if held_out else 0)
 
 
 def earliest(experiment: Experiment, table: pa.Table, draw: np.ndarray) -> pa.Table:
-    """The first interactions of each held-out item among some rows: columns item, time, draw (which orders rows of the
-    same instant): of each item those that are shown or not evaluated."""
+    """Return the first interactions of each held-out item among some rows: those that are shown or not evaluated.
+
+    Columns are item, time and draw; the draw orders rows of the same instant.
+    """
     split = experiment.data.split
     assert isinstance(split, ColdSplitConfig)
     held_out = _item_codes(split, table, experiment.data_seed) != TRAIN
@@ -110,13 +112,13 @@ def earliest(experiment: Experiment, table: pa.Table, draw: np.ndarray) -> pa.Ta
 
 
 def first_of(rows: pa.Table, number: int) -> pa.Table:
-    """The first `number` rows of each item by time, then by draw."""
+    """Return the first `number` rows of each item by time, then by draw."""
     rows = rows.sort_by([("time", "ascending"), ("draw", "ascending")])
     return rows.filter(pa.array(_ranks(rows.column("item")) < number))
 
 
 def _among_first(cuts: Cuts, number: int, table: pa.Table, draw: np.ndarray) -> np.ndarray:
-    """(n,) bool: whether each row is one of the first `number` of a held-out item."""
+    """Return (n,) bool: true for the first `number` rows of each held-out item."""
     if cuts.first is None:
         return np.zeros(len(table), bool)
     first = first_of(cuts.first, number)
@@ -129,12 +131,16 @@ def _by_share(draw: np.ndarray, valid: float, test: float) -> np.ndarray:
 
 
 def needs_histogram(experiment: Experiment) -> bool:
-    """Whether the cuts of the time split depend on how the rows spread over time."""
+    """Return whether the cuts of the time split depend on the distribution of the rows over time."""
     return isinstance(experiment.data.split, TimeSplitConfig) and experiment.data.split.test_from is None
 
 
 def declared_cuts(experiment: Experiment, is_timestamp: bool) -> tuple[float, float] | None:
-    """The cuts that the experiment file gives, in the unit of the staged `time` column."""
+    """Return the cuts that the experiment file gives, in the unit of the staged time column; None if it gives none.
+
+    Raises:
+        InputError: the validation rows would begin after the test rows.
+    """
     split = experiment.data.split
     if not isinstance(split, TimeSplitConfig) or split.test_from is None:
         return None
@@ -146,7 +152,12 @@ def declared_cuts(experiment: Experiment, is_timestamp: bool) -> tuple[float, fl
 
 
 def instant(value: float | str, is_timestamp: bool, path: str) -> float:
-    """A number as it is; an ISO date in the unit of a timestamp column (nanoseconds since 1970)."""
+    """Return a number as it is, and an ISO date in the unit of a timestamp column (nanoseconds since 1970).
+
+    Raises:
+        InputError: a text that is no date, or a date where the time column holds numbers; the message begins with
+            `path`.
+    """
     if not isinstance(value, str):
         return float(value)
     if not is_timestamp:
@@ -158,15 +169,18 @@ def instant(value: float | str, is_timestamp: bool, path: str) -> float:
 
 
 def cuts_from_histogram(counts: np.ndarray, low: float, high: float, shares: Sequence[float]) -> tuple[float, float]:
-    """Instants that leave the given (valid, test) shares of the rows after them.
+    """Return the instants from which on the last (valid + test) and (test) shares of the rows lie.
 
     Args:
         counts: (HISTOGRAM_BINS,) rows in each equal slice of time from `low` to `high`.
+        low: first instant of the log.
+        high: last instant of the log.
+        shares: of validation and of test rows.
     """
     valid, test = shares
     edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
     before = np.concatenate([[0], np.cumsum(counts)]) / max(1, counts.sum())
     cuts = [float(edges[np.searchsorted(before, 1 - s - 1e-12)]) for s in (valid + test, test)]
-    # A share of 0 must leave nothing after its cut, not even the last instant.
+    # After the cut of a share of 0 nothing is left, not even the last instant.
     test_cut = cuts[1] if test else float(np.nextafter(high, np.inf))
     return (cuts[0] if valid else test_cut), test_cut

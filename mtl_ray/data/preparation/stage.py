@@ -1,7 +1,7 @@
-"""First pass of `prepare`: the log is read once, checked row by row and dealt into buckets of users.
+"""First pass of `prepare`: read the log once, check each row and deal the rows into partitions of users.
 
-All rows of a user are in one bucket, so later passes see whole histories and every duplicate while holding one bucket
-in memory, however long the log is.
+All rows of a user are in one partition. So later passes see whole histories and every duplicate with one partition in
+memory, however long the log is.
 """
 
 from collections import Counter
@@ -26,20 +26,20 @@ from mtl_ray.values.vectors import as_variable
 
 @dataclass(frozen=True)
 class Stage:
-    """Reads consecutive chunks and writes `staging/BUCKET/PIECE.parquet` and `quarantine/PIECE.parquet`."""
+    """A writer of `staging/PARTITION/PIECE.parquet` and `quarantine/PIECE.parquet` from consecutive chunks."""
 
     experiment: Experiment
     columns: Sequence[str]
     """Raw columns to keep."""
-    num_buckets: int
+    num_partitions: int
     folder: Folder
 
     def __call__(self, piece: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
-        """Stage one piece of the log; returns its counts: rows, bad rows by reason, first bad rows, time range."""
+        """Stage one piece of the log; return its counts: rows, bad rows by reason, first bad rows, time range."""
         writers: dict[str, pq.ParquetWriter] = {}
         total, reasons, examples = 0, Counter(), []
         low, high, is_timestamp = float("inf"), float("-inf"), False
-        waiting: list[pa.Table] = []  # dealt together: a bucket's part of a single table is small and slow to write
+        waiting: list[pa.Table] = []  # dealt together: the parts of a single table are small and slow to write
         for chunk in chunks:
             for first_row, table in chunk.read():
                 total += len(table)
@@ -73,8 +73,12 @@ class Stage:
         }
 
     def checked(self, table: pa.Table, file: str, rows: np.ndarray) -> tuple[pa.Array, pa.Table, bool]:
-        """Why each row is bad (null for a good one), good rows with their keys, time and place, and whether the time
-        column holds timestamps."""
+        """Check rows of a file.
+
+        Returns:
+            (n,) text that says why a row is bad, null for a good one; the good rows with their keys, time and place in
+            the log; whether the time column holds timestamps.
+        """
         keys = keys_of(self.experiment, table)
         reason = bad_rows(self.experiment, table, keys)
         good = reason.is_null()
@@ -91,43 +95,43 @@ class Stage:
             "_file": pa.array([file]).take(pa.array(np.zeros(len(table), np.int32))),
             "_row": pa.array(rows),
         }
-        # Dictionaries differ from table to table.
+        # Dictionaries differ from table to table, so plain values are staged.
         raw = {f"raw.{name}": decoded(as_variable(flat(table.column(name)))) for name in self.columns}
         return reason, pa.table({**own, **raw}), stamp
 
     def _deal(self, writers: dict[str, pq.ParquetWriter], piece: int, tables: list[pa.Table]) -> None:
-        for bucket, part in self._dealt(pa.concat_tables(tables, promote_options="permissive")) if tables else ():
-            self._write(writers, f"staging/{bucket:05d}/{piece:06d}.parquet", part)
+        for partition, part in self._dealt(pa.concat_tables(tables, promote_options="permissive")) if tables else ():
+            self._write(writers, f"staging/{partition:05d}/{piece:06d}.parquet", part)
 
     def _dealt(self, staged: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-        buckets = (mix(hash_keys(flat(staged.column(USER))), Stream.PARTITION) % np.uint64(self.num_buckets)).astype(
-            int
-        )
-        order = np.argsort(buckets, kind="stable")
+        partitions = (
+            mix(hash_keys(flat(staged.column(USER))), Stream.PARTITION) % np.uint64(self.num_partitions)
+        ).astype(int)
+        order = np.argsort(partitions, kind="stable")
         staged = staged.take(pa.array(order))
-        bounds = np.searchsorted(buckets[order], np.arange(self.num_buckets + 1))
-        for bucket in range(self.num_buckets):
-            if bounds[bucket + 1] > bounds[bucket]:
-                yield bucket, staged.slice(bounds[bucket], bounds[bucket + 1] - bounds[bucket])
+        bounds = np.searchsorted(partitions[order], np.arange(self.num_partitions + 1))
+        for partition in range(self.num_partitions):
+            if bounds[partition + 1] > bounds[partition]:
+                yield partition, staged.slice(bounds[partition], bounds[partition + 1] - bounds[partition])
 
     def _write(self, writers: dict[str, pq.ParquetWriter], name: str, table: pa.Table) -> None:
         if name not in writers:
             parent, _, file = name.rpartition("/")
             folder = (self.folder / parent).create()
             texts = [field.name for field in table.schema if is_text(field.type)]
-            # Read back twice, whole, and deleted: nobody skips rows by statistics.
+            # The files are read whole and then deleted: nobody skips rows by statistics.
             writers[name] = pq.ParquetWriter(
                 f"{folder.path}/{file}",
                 table.schema,
                 filesystem=folder.fs,
-                use_dictionary=texts,  # pyright: ignore[reportArgumentType] - it takes names of columns, too
+                use_dictionary=texts,  # pyright: ignore[reportArgumentType] - column names are allowed, too
                 write_statistics=False,
             )
         writers[name].write_table(table.cast(writers[name].schema))
 
 
 def quarantined(table: pa.Table, reason: pa.Array, file: str | pa.Array, rows: np.ndarray) -> pa.Table:
-    """Bad rows as they stood, all as text, with why and where."""
+    """Return bad rows as text, as they were in the log, with columns `reason`, `file` and `row` before them."""
     where = {
         "reason": reason,
         "file": pa.array([file] * len(table), pa.string()) if isinstance(file, str) else file,
@@ -137,7 +141,7 @@ def quarantined(table: pa.Table, reason: pa.Array, file: str | pa.Array, rows: n
 
 
 def describe(bad: pa.Table, limit: int) -> list[str]:
-    """Where the first bad rows are: "u.data row 17: rating is not a number"."""
+    """Say where the first bad rows are: "u.data row 17: rating is not a number"."""
     return [f"{row['file']} row {row['row']}: {row['reason']}" for row in bad.slice(0, limit).to_pylist()]
 
 

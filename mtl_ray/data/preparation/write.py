@@ -1,4 +1,4 @@
-"""Third pass of `prepare`: a partition's rows encoded and written, the training rows dealt over lanes."""
+"""Third pass of `prepare`: encode and write the rows of a partition; training rows are dealt over lanes."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,23 +16,24 @@ from mtl_ray.values.partition import ITEM, TIME, TRAIN, USER, Partition
 from mtl_ray.values.vocabulary import Vocabulary
 
 RAW_TEST = "raw_test"
-"""Folder with the test rows as a caller of the registered model would send them: raw values, histories as id lists."""
+"""Folder with the test rows as a caller of the registered model would send them: raw values, histories as lists of
+ids."""
 
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes `{train,valid,test}/BUCKET-LANE.parquet` and `raw_test/BUCKET.parquet`."""
+    """A writer of `{train,valid,test}/PARTITION-LANE.parquet` and `raw_test/PARTITION.parquet`."""
 
     encoder: Encoder
     supports: Mapping[str, Vocabulary]
     folder: Folder
     statistics: Mapping[str, Any]
-    """By feature, what encoding training rows needs; see `FeatureKind.out_of_fold`."""
+    """The statistics that encoding training rows needs, by feature; see `FeatureKind.out_of_fold`."""
     offsets: Mapping[str, np.ndarray]
-    """By split, the number of the first row of each rows."""
+    """The number of the first row of each partition, by split."""
 
     def __call__(self, number: int, rows: Partition) -> str:
-        """Write partition `number`; returns the digest of its encoded rows."""
+        """Write partition `number`; return the digest of its encoded rows."""
         experiment = self.encoder.experiment
         encoded, raw_histories = self._encoded(rows)
         digest = hashlib.sha256()
@@ -41,7 +42,7 @@ class Writer:
             if not len(positions):
                 continue
             if code == TRAIN:
-                # The stored order is random already, so that a lane is a fair sample of its rows.
+                # The stored order is random already, so that a lane is a fair sample of its partition.
                 positions = np.random.default_rng([experiment.data_seed, number]).permutation(positions)
             columns = {ROW: self.offsets[split][number] + np.arange(len(positions))}
             columns |= {name: values[positions] for name, values in encoded.items()}
@@ -54,7 +55,7 @@ class Writer:
         return digest.hexdigest()
 
     def _encoded(self, rows: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
-        """Encode every row of the partition; returns all columns but `ROW`, and raw histories of its test rows."""
+        """Encode every row of the partition; return all columns but `ROW`, and raw histories of its test rows."""
         experiment, table = self.encoder.experiment, rows.table
         columns: dict[str, np.ndarray] = {}
         raw: dict[str, pa.Array] = {}
@@ -82,7 +83,7 @@ class Writer:
 
 
 def to_arrow(values: np.ndarray) -> pa.Array:
-    """Return (n,) or (n, length) numbers as a column; rows of length > 1 become fixed-size lists."""
+    """Return (n,) or (n, length) numbers as a column; rows of (n, length) become fixed-size lists."""
     if values.ndim == 1:
         return pa.array(values)
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])

@@ -1,4 +1,4 @@
-"""The raw data sets: `open_source` gives the log's chunks and the side tables of the source an experiment names."""
+"""Raw data sets: `open_source` opens the log and the side tables of the source that an experiment names."""
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import (
@@ -15,7 +15,7 @@ __all__ = ["Chunk", "Raw", "open_source"]
 
 
 def open_source(experiment: Experiment) -> Raw:
-    """The raw data of `experiment.data`, not yet read.
+    """Open the raw data of `experiment.data` without reading the log.
 
     Raises:
         InputError: files are missing, unreadable or empty, or a download failed.

@@ -1,4 +1,4 @@
-"""What every source gives: the log as chunks that are read in parallel, and the side tables."""
+"""The interface of a source: the log as chunks that are read in parallel, and the side tables."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,33 +8,34 @@ import pyarrow as pa
 
 
 class Chunk(Protocol):
-    """A piece of the log that one Ray task reads. Picklable and small: it says where rows are, not what they are."""
+    """A piece of the log that is read at once. Picklable and small: it says where rows are, not what they are."""
 
     @property
     def file(self) -> str:
-        """Name of the file (no folder) the rows come from; shown in errors and matched by the predefined split."""
+        """Name, without a folder, of the file of the rows; shown in errors and matched by the predefined split."""
         ...
 
     def read(self) -> Iterator[tuple[int, pa.Table]]:
-        """Tables of consecutive rows, each at most some 10^5 rows long, with the row number of its first row.
+        """Yield tables of consecutive rows, each of at most some 10^5 rows, with the row number of the first row.
 
-        Row numbers count the data rows of the file from 1 (a CSV header is not a row). Text files give every column
-        as string, so that a malformed value reaches validation as it stands.
+        Row numbers count the data rows of the file from 1; a CSV header is not a row. All columns of text files are
+        strings, so that a malformed value reaches validation as it is.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A raw data set: nothing of the log has been read yet."""
+    """A raw data set whose log has not been read yet."""
 
     chunks: Sequence[Chunk]
     columns: Sequence[str]
     """Columns of the log."""
     num_rows: int
-    """Estimated rows of the log; only sizes the buckets, and must not depend on the machine."""
+    """Estimated rows of the log, the same on every machine. It decides the number of partitions, and whether the log is
+    prepared in one process."""
     fingerprint: str
-    """Digest of the content: the same raw rows have the same fingerprint wherever they lie."""
+    """Digest of the content: the same raw rows have the same fingerprint, wherever they are stored."""
     users: pa.Table | None = None
     """User attributes, one row a user, with the user key column."""
     items: pa.Table | None = None

@@ -1,4 +1,4 @@
-"""A CSV file as a chunk of a log: no line of it is lost, however broken."""
+"""CSV files as chunks of a log. No line is lost, however broken."""
 
 import codecs
 import io
@@ -14,16 +14,16 @@ import pyarrow.fs as pafs
 from mtl_ray.errors import InputError
 
 MALFORMED = "_malformed"
-"""Extra column of a CSV chunk's tables: the text of a row that could not be read, null for a good one."""
+"""Extra column of a CSV chunk's tables: the text of a row that could not be read, null for a good row."""
 
 BLOCK_BYTES = 4 << 20
-# Stands for bytes that the encoding does not know; Unicode sets this code point aside for no character.
+# Replaces bytes that are invalid in the encoding; Unicode assigns this code point to no character.
 _MARK, _ERRORS = "\ufdd0", "mtl_ray.mark"
 
 
 @dataclass(frozen=True)
 class File:
-    """A file somewhere; picklable."""
+    """A file on some filesystem; picklable."""
 
     path: str
     filesystem: pafs.FileSystem = field(default_factory=pafs.LocalFileSystem)
@@ -36,23 +36,23 @@ class File:
 
 @dataclass(frozen=True)
 class CsvChunk:
-    """A whole text file, read in blocks, every column as string; an empty string is null.
+    """A whole text file, read in blocks. Every column is a string; an empty string is null.
 
-    A row that has the wrong number of fields, or bytes that the encoding does not know, keeps its row number: it is a
-    row of nulls whose text is in the extra column `_malformed`. Blank lines are not rows.
+    A row with the wrong number of fields, or with bytes that are invalid in the encoding, keeps its row number: it
+    becomes a row of nulls whose text is in the extra column `_malformed`. Blank lines are not rows.
     """
 
     source: File
     delimiter: str = ","
     names: tuple[str, ...] | None = None
-    """Names of the file's columns; None takes them from the first line, which then is not a row."""
+    """Names of the file's columns. By default the first line holds them and is not a row."""
     columns: tuple[str, ...] | None = None
-    """Columns to give; None gives all."""
+    """Columns to read; all by default."""
     renames: dict[str, str] = field(default_factory=dict)
     """New names of columns."""
     encoding: str = "utf8"
     quoting: bool = True
-    """Whether a field in double quotes may contain the delimiter and line ends."""
+    """True if a field in double quotes may contain the delimiter and line ends."""
 
     @property
     def file(self) -> str:
@@ -60,10 +60,10 @@ class CsvChunk:
         return self.source.name
 
     def read(self) -> Iterator[tuple[int, pa.Table]]:
-        """Tables of consecutive rows.
+        """Yield tables of consecutive rows, with the row number of the first row.
 
         Raises:
-            InputError: a quote that is opened is not closed within a block, or the file cannot be read.
+            InputError: an opening quote is not closed within a block, or the file cannot be read.
         """
         columns = self.columns or self.header()
         invalid: list[tuple[int, str]] = []
@@ -85,7 +85,7 @@ class CsvChunk:
             raise self._unreadable(error) from error
 
     def header(self) -> tuple[str, ...]:
-        """Names of the file's columns, before they are renamed.
+        """Return the names of the file's columns, before `renames`.
 
         Raises:
             InputError: the file is empty, or two columns have one name.
@@ -135,7 +135,7 @@ class CsvChunk:
         )
 
     def _set_aside(self, table: pa.Table) -> tuple[pa.Table, pa.Array]:
-        """The rows that have unknown bytes as rows of nulls, and their texts."""
+        """Turn rows with invalid bytes into rows of nulls; return the table and their texts, null for good rows."""
         bad = np.zeros(len(table), dtype=bool)
         for column in table.columns:
             bad |= (
@@ -156,7 +156,7 @@ class CsvChunk:
 
 
 def _interleave(good: pa.Table, texts: pa.Array | None, first: int, invalid: list[tuple[int, str]]) -> pa.Table:
-    """The good rows and, in their places, the invalid ones, which are taken off the list."""
+    """Put the invalid rows in their places among the good ones, and remove them from the list."""
     num_invalid = 0
     while num_invalid < len(invalid) and invalid[num_invalid][0] <= first + len(good) + num_invalid:
         num_invalid += 1
@@ -179,7 +179,7 @@ def _mark(error: UnicodeError) -> tuple[str, int]:
 
 
 class _Utf8Stream(io.RawIOBase):
-    """Text of any encoding as UTF-8, with a mark for bytes that the encoding does not know."""
+    """A stream that reads text of any encoding as UTF-8, with a mark for invalid bytes."""
 
     def __init__(self, source: pa.NativeFile, encoding: str) -> None:
         codecs.register_error(_ERRORS, _mark)
@@ -187,7 +187,7 @@ class _Utf8Stream(io.RawIOBase):
         self._decoder = codecs.getincrementaldecoder(encoding)(_ERRORS)
         self._ready = memoryview(b"")
         self.damaged = False
-        """Whether a mark has been set so far."""
+        """True once a mark has been set."""
 
     def readable(self) -> bool:
         return True

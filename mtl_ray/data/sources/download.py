@@ -1,4 +1,4 @@
-"""Raw data sets that come as a folder, a zip or the address of a zip: all become a folder on this machine."""
+"""Raw data sets given as a folder, a zip or the URL of a zip: each becomes a folder on this machine."""
 
 import hashlib
 import http.client
@@ -23,14 +23,15 @@ REMEDY = "data.raw can point to a folder or zip on this machine instead"
 
 
 def local_folder(raw: str, cache: str, sha256: str | None = None) -> Path:
-    """The folder that `raw` names: itself, a zip that is unpacked, or the address of a zip that is downloaded.
+    """Return the folder that `raw` names; unpack a zip, download a URL.
 
-    A zip is unpacked into the cache once, an address is asked once. A zip that holds one folder gives that folder.
+    Each zip is downloaded and unpacked once; later calls find it in the cache. If a zip contains a single folder, that
+    folder is returned.
 
     Args:
-        raw: Path of a folder or zip, or an http, https or file URL.
-        cache: Folder for what is unpacked; `~` is the user's home.
-        sha256: Expected digest of the zip.
+        raw: path of a folder or zip, or an http, https or file URL.
+        cache: folder for unpacked zips; `~` is the user's home.
+        sha256: expected digest of the zip.
 
     Raises:
         InputError: nothing is there, it is no zip, its digest differs, or the download failed.
@@ -56,7 +57,7 @@ def local_folder(raw: str, cache: str, sha256: str | None = None) -> Path:
 
 
 def _unpacked(target: Path, get_zip: Callable[[Path], Path]) -> Path:
-    """The unpacked zip; a folder of this name is always whole, since it got its name last."""
+    """Return the unpacked zip. A folder of this name is always complete, since it gets its name last."""
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}-{uuid.uuid4().hex}")

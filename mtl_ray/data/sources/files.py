@@ -1,4 +1,4 @@
-"""Parquet and CSV files, on any filesystem that pyarrow opens: how they are found, read in pieces and identified."""
+"""Parquet and CSV files on any filesystem that pyarrow opens: find them, read them in pieces, identify them."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ SUFFIXES = (".parquet", *DELIMITERS)
 ROWS_PER_TABLE = 100_000
 ROWS_PER_CHUNK = 250_000
 BYTES_PER_ROW, COMPRESSED_BYTES_PER_ROW = 50, 15
-"""Guesses for CSV, whose rows are not counted before they are read."""
+"""Guesses for CSV, whose rows cannot be counted without reading them."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ParquetChunk:
         return self.source.name
 
     def read(self) -> Iterator[tuple[int, pa.Table]]:
-        """Tables of consecutive rows, with the types of the file. Raises InputError if they cannot be read."""
+        """Yield tables of consecutive rows, with the types of the file. Raises InputError if they cannot be read."""
         first = self.first_row
         groups = range(self.first_group, self.first_group + self.num_groups)
         with pq.ParquetFile(self.source.path, filesystem=self.source.filesystem) as file:
@@ -72,7 +72,7 @@ class Log:
 
 
 def open_log(*paths: str, columns: Sequence[str] | None = None) -> Log:
-    """The log in these files, folders and globs; of its columns only the given ones, where it has them.
+    """Open the log in these files, folders and globs; with `columns`, only those of them that it has.
 
     Raises:
         InputError: nothing is there, no row is there, or the files differ in format or columns.
@@ -95,7 +95,7 @@ def open_log(*paths: str, columns: Sequence[str] | None = None) -> Log:
 
 
 def read_table(*paths: str) -> pa.Table:
-    """A whole side table; CSV gives strings.
+    """Read a whole side table. Columns of CSV files are strings.
 
     Raises:
         InputError: nothing is there, no row is there, or a line of a CSV file is malformed.
@@ -116,7 +116,7 @@ def read_table(*paths: str) -> pa.Table:
 
 
 def fingerprint(files: Sequence[File]) -> str:
-    """Digest of the files' names and content, wherever they lie and in whatever order they are given."""
+    """Return a digest of the files' names and content; it depends neither on their folders nor on their order."""
     with ThreadPoolExecutor(8) as pool:
         lines = sorted(f"{file.name} {digest}" for file, digest in zip(files, pool.map(_digest, files), strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -131,10 +131,10 @@ def _digest(file: File) -> str:
 
 
 def find_files(*paths: str) -> list[File]:
-    """The files that paths, folders or globs (`*`, `?`, `[]` within a part of the path) name, each sorted by path.
+    """Find the files that paths, folders or globs (`*`, `?`, `[]` within a part of the path) name.
 
-    Of a folder these are the files below it that have a known suffix, less those whose path below it has a part that
-    begins with a dot or an underscore.
+    A folder stands for the files below it that have a known suffix, except those whose path below it has a part that
+    begins with a dot or an underscore. The files of each path are sorted.
 
     Raises:
         InputError: nothing is there, a suffix is not known, or Parquet and CSV files are mixed.
@@ -157,7 +157,7 @@ def _find(path: str) -> list[File]:
     else:
         wild += "?"
     parts = location.split("/")
-    # A name that exists is not a glob, whatever signs it has.
+    # A name that exists is not a glob, whatever characters it has.
     wild = "" if Path(location).exists() else wild
     fixed = next((i for i, part in enumerate(parts) if any(sign in part for sign in wild)), len(parts))
     pattern = parts[fixed:]

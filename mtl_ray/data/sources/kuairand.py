@@ -1,8 +1,8 @@
 """KuaiRand-Pure (Gao et al., CIKM 2022): exposures of short videos with twelve kinds of feedback.
 
-The log is `val.parquet` and `test.parquet` (and `train.parquet`, where it lies beside them), or the published
-`log_standard_*.csv`. Columns that were not published are left out of it: they repeat others, or tell the label. The
-published table of video statistics is not read at all: it counts the whole month, and so what is to be predicted.
+The log is `val.parquet` and `test.parquet` (with `train.parquet`, if it is there), or the published
+`log_standard_*.csv`. Columns that were not published are left out: they repeat others, or tell the label. The published
+table of video statistics is not read: it counts interactions of the whole month, those to be predicted included.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ LAYOUT = "log_standard_*.csv or val.parquet and test.parquet, user_features_*.cs
 
 
 def open_source(data: DataConfig) -> Raw:
-    """The data in the folder or zip `data.raw`, or in its folder `data`.
+    """Open the data in the folder or zip `data.raw`, or in its subfolder `data`.
 
     Raises:
         InputError: `data.raw` is not given, or a file is missing.

@@ -40,7 +40,7 @@ OCCUPATIONS_1M = (
 
 
 def open_source(source: MovieLensSourceConfig, data: DataConfig) -> Raw:
-    """The ratings, users and movies of the variant, from `data.raw` or else from GroupLens.
+    """Open the ratings, users and movies of the variant, from `data.raw` or by default from GroupLens.
 
     Raises:
         InputError: the download failed, or a file is missing, malformed or empty.
@@ -85,7 +85,7 @@ def open_source(source: MovieLensSourceConfig, data: DataConfig) -> Raw:
 
 @dataclass(frozen=True)
 class DoubleColonChunk:
-    """The ratings of 1M, whose fields are apart by two colons; malformed lines are given as `CsvChunk` gives them."""
+    """The ratings of 1M, whose fields are separated by two colons. Malformed lines are as in `CsvChunk`."""
 
     path: str
 
@@ -95,7 +95,7 @@ class DoubleColonChunk:
         return Path(self.path).name
 
     def read(self) -> Iterator[tuple[int, pa.Table]]:
-        """Tables of consecutive rows, every column as string."""
+        """Yield tables of consecutive rows, every column as string."""
         first = 1
         with Path(self.path).open(encoding=ENCODING) as file:
             lines = (line.rstrip("\n") for line in file if line.strip())
@@ -116,7 +116,7 @@ class DoubleColonChunk:
 
 @dataclass(frozen=True)
 class ProtocolChunk:
-    """The ratings of 100K with a column `split`: the part that each plays when `fold` of `protocol` is tested."""
+    """The ratings of 100K with a column `split`: the role of each rating when `fold` of `protocol` is tested."""
 
     ratings: Chunk
     folds: str
@@ -130,10 +130,10 @@ class ProtocolChunk:
         return self.ratings.file
 
     def read(self) -> Iterator[tuple[int, pa.Table]]:
-        """The ratings' tables, one column wider.
+        """Yield the tables of the ratings with the column `split`.
 
         Raises:
-            InputError: the file of folds is of another log, or cannot be read.
+            InputError: the file of folds belongs to another log, or cannot be read.
         """
         try:
             folds = pq.read_table(self.folds)
@@ -149,8 +149,10 @@ class ProtocolChunk:
 
 
 def parts_of(folds: pa.Table, protocol: Protocol, fold: int) -> np.ndarray:
-    """(n,) text: `test`, `shown`, `valid`, `train`, `rest`, see `MovieLensSourceConfig.protocol`; None for a row that a
-    fold of new users and new items leaves out."""
+    """Return (n,) text: `test`, `shown`, `valid`, `train` or `rest`, see `MovieLensSourceConfig.protocol`.
+
+    It is None for a row that a fold of new users and new items leaves out.
+    """
     following = (fold + 1) % 5
     what, _, shots = protocol.partition("_k")
     by = {"cv5": ["cv5_fold"], "cold_both": ["user_fold", "item_fold"], "profile": ["user_fold"]}
@@ -208,7 +210,7 @@ def _items_1m(folder: Path) -> pa.Table:
 
 
 def _item_table(items: Sequence[tuple[str, str, str, str]]) -> pa.Table:
-    """Items from (id, title with its year, release date, genres)."""
+    """Make the table of items from (id, title with its year, release date, genres)."""
     titles, years = [], []
     for _, title, released, _ in items:
         in_title = re.search(r"\s*\((\d{4})\)(?!.*\(\d{4}\))", title)
@@ -226,7 +228,7 @@ def _item_table(items: Sequence[tuple[str, str, str, str]]) -> pa.Table:
 
 
 def _rows(path: Path, separator: str, num_fields: int) -> list[list[str]]:
-    """Fields of the lines of a side table."""
+    """Read a side table; return the fields of each line."""
     rows = []
     for number, line in enumerate(path.read_text(encoding=ENCODING).split("\n"), start=1):
         if not line.strip():

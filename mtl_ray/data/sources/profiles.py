@@ -1,14 +1,13 @@
-"""Seeded people with planted traits, seen as a dense vector or as an image, generated chunk by chunk, of any length.
+"""Generated people with planted traits that a dense vector or an image shows; seeded, chunk by chunk, of any length.
 
-Row g is person g with profile g and nine traits x, uniform with mean 0 and variance 1, which decide the labels by
-fixed random directions of length 1:
+Row g is person g with profile g and nine traits x, uniform with mean 0 and variance 1. They decide the labels by fixed
+random directions of length 1:
 
     age        = 40 + 12 * w_age . x + noise * N(0, 1)                     (neither rounded nor clipped)
     gender     = F with the probability sigmoid(3 * w_gender . x), else M
     occupation ~ softmax(4 * w_k . x), one of 10
 
-Only the content shows the traits, and it shows all of them, so that the noise of the labels is all that a model cannot
-know:
+Only the content shows the traits, and it shows all of them. So the noise of the labels is all that a model cannot know:
 
     vector     = tanh(x M / 3), M a fixed random matrix of 9 x `vector_size` standard normal numbers
     photo      : each of three colours is the sum of three patterns of stripes, along rows, columns and diagonals, two
@@ -31,18 +30,18 @@ from mtl_ray.data.sources.synthetic import expected_auc
 from mtl_ray.data.sources.synthetic_factors import GENDERS, OCCUPATIONS, entity_names
 
 GENERATOR_VERSION = 1
-"""To be raised by every change that gives other rows for the same settings."""
+"""Raise it with every change that generates other rows for the same settings."""
 
 NUM_TRAITS, NUM_OCCUPATIONS = 9, 10
 MEAN_AGE, AGE_SCALE, GENDER_SCALE, OCCUPATION_SCALE = 40.0, 12.0, 3.0, 4.0
 SHAPE = (32, 32, 3)
 """Height, width, channels of a photo."""
 PERIOD, BRIGHTEST = 4, 85.0
-"""Pixels after which stripes repeat; the largest brightness of stripes: three of them make 255."""
+"""Pixels after which stripes repeat, and the largest brightness of a pattern; three patterns add up to 255."""
 ACROSS = np.array([[1, 0], [0, 1], [1, 1]])
 """Directions (row, column) across the stripes of a colour."""
 START = 1_700_000_000
-"""Seconds: the first instant; the rows follow each other by a second."""
+"""The first instant, in seconds; rows are one second apart."""
 ROWS_PER_CHUNK = 4000
 FLOOR_ROWS = 200_000
 
@@ -63,21 +62,21 @@ class Truth(NamedTuple):
     """(trait, number of the vector)"""
 
     def mean_age(self, traits: np.ndarray) -> np.ndarray:
-        """(n,) from (n, trait)."""
+        """Return the mean age, (n,), of (n, trait) traits."""
         return MEAN_AGE + AGE_SCALE * traits @ self.age
 
     def probability_of_f(self, traits: np.ndarray) -> np.ndarray:
-        """(n,) from (n, trait)."""
+        """Return the probability of the gender F, (n,), of (n, trait) traits."""
         return 1 / (1 + np.exp(-GENDER_SCALE * traits @ self.gender))
 
     def occupation_probabilities(self, traits: np.ndarray) -> np.ndarray:
-        """(n, occupation) from (n, trait)."""
+        """Return the probabilities, (n, occupation), of (n, trait) traits."""
         odds = np.exp(OCCUPATION_SCALE * traits @ self.occupation.T)
         return odds / odds.sum(1, keepdims=True)
 
 
 def planted_truth(source: ProfilesSourceConfig) -> Truth:
-    """The truth behind the rows."""
+    """Draw the planted directions; they depend on the seed alone."""
     random = np.random.default_rng([source.seed, _TRUTH])
     directions = random.standard_normal((2 + NUM_OCCUPATIONS, NUM_TRAITS))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -86,7 +85,7 @@ def planted_truth(source: ProfilesSourceConfig) -> Truth:
 
 
 def open_source(source: ProfilesSourceConfig) -> Raw:
-    """The rows that the settings describe."""
+    """Open the log that the settings describe."""
     content = json.dumps({"version": GENERATOR_VERSION, **source.model_dump(mode="json")}, sort_keys=True)
     column = "photo" if source.content == "image" else "vector"
     return Raw(
@@ -100,7 +99,7 @@ def open_source(source: ProfilesSourceConfig) -> Raw:
 
 @dataclass(frozen=True)
 class ProfilesChunk:
-    """Rows `index * ROWS_PER_CHUNK` and on, which depend on nothing but the settings and the index."""
+    """The rows from `index * ROWS_PER_CHUNK` on; they depend only on the settings and the index."""
 
     source: ProfilesSourceConfig
     index: int
@@ -138,12 +137,12 @@ class ProfilesChunk:
 
 
 def draw_traits(random: np.random.Generator, num: int) -> np.ndarray:
-    """(num, trait)"""
+    """Draw (num, trait) traits."""
     return np.sqrt(12) * (random.random((num, NUM_TRAITS)) - 0.5)
 
 
 def draw_photos(random: np.random.Generator, traits: np.ndarray) -> np.ndarray:
-    """(n, height, width, channel) uint8 photos that show (n, trait) traits."""
+    """Draw (n, height, width, channel) uint8 photos that show (n, trait) traits."""
     height, width, channels = SHAPE
     brightness = BRIGHTEST * (traits / np.sqrt(12) + 0.5).reshape(-1, channels, len(ACROSS))
     begins = random.integers(0, PERIOD, brightness.shape)
@@ -156,13 +155,13 @@ def draw_photos(random: np.random.Generator, traits: np.ndarray) -> np.ndarray:
 
 
 def _lists(values: np.ndarray) -> pa.ListArray:
-    """(n,) lists of the rows of (n, length) numbers."""
+    """Return (n,) lists, one for each row of (n, length) numbers."""
     offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.reshape(-1)))
 
 
 def _noise_floor(source: ProfilesSourceConfig) -> dict[str, float]:
-    """What the true mean and probabilities score, on a large sample."""
+    """Return the metrics of the true mean and probabilities on a large sample."""
     truth, traits = planted_truth(source), draw_traits(np.random.default_rng([source.seed, _FLOOR]), FLOOR_ROWS)
     return {
         "age/rmse": source.noise,

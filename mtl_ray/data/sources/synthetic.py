@@ -1,11 +1,11 @@
-"""Seeded log with planted truth, generated chunk by chunk, of any length.
+"""Generated log with planted truth; seeded, chunk by chunk, of any length.
 
-Every user has factors p (one coordinate per shared or own taste, and one for the general level), every item q:
+Every user has factors p (coordinates for shared and own tastes, and one for the general level), every item q:
 
     p = sqrt(content_signal) * W x + sqrt(1 - content_signal) * eps        (each coordinate: mean 0, variance 1)
 
 x is the visible profile (age, gender, occupation, country) or content (category, tags, log price), W a fixed random
-map, eps what only the interactions reveal. The coordinates form one block b that all tasks share and one per task:
+map, eps the part that only interactions reveal. The coordinates form one block b that all tasks share and one per task:
 
     s_b(u, i) = sqrt(0.6) * p_b . q_b / sqrt(rank) + sqrt(0.15) * level_b(u) + sqrt(0.25) * level_b(i)
 
@@ -13,16 +13,16 @@ The four s_b are made exactly uncorrelated with variance 1 over all pairs of use
 
     a_t = sqrt(task_correlation) * s_shared + sqrt(1 - task_correlation) * s_t
 
-so that any two tasks' affinities have exactly the correlation `task_correlation` over all pairs. The labels are
+so the affinities of any two tasks have exactly the correlation `task_correlation` over all pairs. The labels are
 
     click    ~ Bernoulli(sigmoid(-0.5 + 1.8 * a_click))
     purchase ~ Bernoulli(sigmoid(-1.5 + 1.8 * a_purchase))
     rating   = 3.5 + a_rating + noise * N(0, 1)                            (neither rounded nor clipped)
 
-    harmful  = p_h . q_h / sqrt(rank)     (only if `harmful`; factors that neither content nor another task has part in)
+    harmful  = p_h . q_h / sqrt(rank)     (only if `harmful`; its factors are independent of content and other tasks)
 
 each kept with the probability `label_share[task]` (1 for a task that is not named), else null. Row g of N happens at
-the share s = g / N of the time span; its user and its item are drawn, independently, among those that have arrived by
+the share s = g / N of the time span. Its user and its item are drawn independently among those that have arrived by
 then: items in proportion to rank ** -popularity_exponent, users to rank ** -0.5. Ranks are assigned at random.
 
 A process that reads chunks holds the factors once: 144 bytes a user and an item at the default rank.
@@ -43,7 +43,7 @@ from mtl_ray.data.sources.synthetic_factors import TASKS, entity_names, planted_
 from mtl_ray.errors import InputError
 
 GENERATOR_VERSION = 1
-"""To be raised by every change that gives other rows for the same settings."""
+"""Raise it with every change that generates other rows for the same settings."""
 
 COLUMNS = ("user_id", "item_id", "timestamp", *TASKS)
 HARMFUL = "harmful"
@@ -51,7 +51,7 @@ LOGIT_BIAS = {"click": -0.5, "purchase": -1.5}
 LOGIT_SCALE = 1.8
 MEAN_RATING = 3.5
 START, SPAN = 1_700_000_000, 90 * 24 * 3600
-"""Seconds: the first instant and the length of the log."""
+"""The first instant and the length of the log, in seconds."""
 ROWS_PER_CHUNK = 100_000
 FLOOR_ROWS = 200_000
 
@@ -60,7 +60,7 @@ _CHUNKS, _FLOOR, _HARMFUL = 0, 3, 4
 
 
 def open_source(source: SyntheticSourceConfig) -> Raw:
-    """The log that the settings describe, and its tables of users and items.
+    """Open the log that the settings describe, and generate its tables of users and items.
 
     Raises:
         InputError: the log would be empty, or `label_share` names a task that is not generated.
@@ -88,7 +88,7 @@ def open_source(source: SyntheticSourceConfig) -> Raw:
 
 @dataclass(frozen=True)
 class SyntheticChunk:
-    """Rows `index * ROWS_PER_CHUNK` and on, which depend on nothing but the settings and the index."""
+    """The rows from `index * ROWS_PER_CHUNK` on; they depend only on the settings and the index."""
 
     source: SyntheticSourceConfig
     index: int
@@ -119,7 +119,7 @@ class SyntheticChunk:
                 label = (random.random(len(rows)) < _probability(task, a)).astype(np.int8)
             missing = random.random(len(rows)) >= source.label_share.get(task, 1.0)
             columns[task] = pa.array(label, mask=missing)
-        if source.harmful:  # of streams of its own, so that the rest of the log is as without it
+        if source.harmful:  # from random streams of its own, so that the rest of the log is the same without it
             p, q = _harmful_factors(source.seed, source.num_users, source.num_items, source.rank)
             label = (p[users] * q[items]).sum(1) / np.sqrt(source.rank)
             missing = np.random.default_rng([source.seed, _HARMFUL, self.index]).random(len(rows)) >= (
@@ -140,7 +140,7 @@ def _probability(task: str, affinity: np.ndarray) -> np.ndarray:
 
 
 def _noise_floor(source: SyntheticSourceConfig) -> dict[str, float]:
-    """What the true means and probabilities score on rows drawn as the log's are."""
+    """Return the metrics of the true means and probabilities on rows drawn like those of the log."""
     world, random = planted_world(source), np.random.default_rng([source.seed, _FLOOR])
     time = random.random(FLOOR_ROWS)
     affinity = world.affinity(world.users.draw(random, time), world.items.draw(random, time))
@@ -151,9 +151,9 @@ def _noise_floor(source: SyntheticSourceConfig) -> dict[str, float]:
 
 
 def expected_auc(probability: np.ndarray) -> float:
-    """Expected pairs of a positive above a negative, by all such pairs, when labels follow the probabilities.
+    """Return the expected share of pairs in which a positive is above a negative, if labels follow the probabilities.
 
-    It is the AUC of drawn labels without the noise of drawing them.
+    It is the AUC of drawn labels, without the noise of drawing them.
     """
     p = np.sort(probability)
     negatives_below = np.cumsum(1 - p) - (1 - p)

@@ -11,7 +11,7 @@ from mtl_ray.config.data import SyntheticSourceConfig
 
 TASKS = ("click", "rating", "purchase")
 AFFINITY_SHARE, USER_SHARE, ITEM_SHARE = 0.6, 0.15, 0.25
-"""Shares of an affinity's variance: of the factors' product, the user's level and the item's level."""
+"""Shares of the variance of an affinity: the product of factors, the level of the user, the level of the item."""
 USER_ACTIVITY_EXPONENT = 0.5
 
 GENDERS = ("F", "M")
@@ -33,7 +33,7 @@ _NUM_BLOCKS = len(TASKS) + 1
 
 @dataclass(frozen=True)
 class Population:
-    """The users or the items: what is seen of them, what is planted in them, and when they arrive."""
+    """The users or the items: visible attributes, planted factors, and times of arrival."""
 
     table: pa.Table
     factors: np.ndarray
@@ -41,7 +41,7 @@ class Population:
     levels: np.ndarray
     """(entity, block)"""
     arrival: np.ndarray
-    """Share of the time span at which each entity appears; 0 for those that were there before."""
+    """Share of the time span at which each entity appears; 0 for those that are there from the start."""
     weights: np.ndarray
     """Popularity of each entity."""
     order: np.ndarray
@@ -51,7 +51,7 @@ class Population:
     """Sums of the popularity in the order of arrival."""
 
     def draw(self, random: np.random.Generator, time: np.ndarray) -> np.ndarray:
-        """An entity for each instant, by popularity among those that have arrived."""
+        """Draw an entity for each instant, by popularity among those that have arrived."""
         num_arrived = np.searchsorted(self.ordered_arrival, time, side="right")
         target = random.random(len(time)) * self.cumulative[num_arrived - 1]
         place = np.searchsorted(self.cumulative, target, side="right")
@@ -68,7 +68,7 @@ class World:
     """(task, block): from the blocks' scores to the affinities."""
 
     def affinity(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """The tasks' affinities of pairs of user and item: (task, pair)."""
+        """Return the affinity of each task for pairs of user and item: (task, pair)."""
         factors = np.einsum("nbr,nbr->bn", self.users.factors[users], self.items.factors[items])
         scores = (
             np.sqrt(AFFINITY_SHARE / self.users.factors.shape[-1]) * factors
@@ -79,7 +79,7 @@ class World:
 
 
 def planted_world(source: SyntheticSourceConfig) -> World:
-    """The truth behind the log; kept, so that the chunks of one process generate it once."""
+    """Return the truth behind the log. It is cached: the chunks of one process generate it once."""
     return _planted_world(source.model_dump_json())
 
 
@@ -90,7 +90,7 @@ def _planted_world(settings: str) -> World:
     users = _population(random, source, *_user_content(random, source))
     random = np.random.default_rng([source.seed, _ITEMS])
     items = _population(random, source, *_item_content(random, source))
-    # Over all pairs the mean of every score is 0, and the covariances follow from those of the two sides.
+    # Over all pairs the mean of every score is 0; the covariances follow from those of users and items.
     dot = np.einsum("bkcl,bkcl->bc", _covariance(users.factors), _covariance(items.factors))
     user_levels, item_levels = (_covariance(side.levels[:, :, None])[:, 0, :, 0] for side in (users, items))
     covariance = AFFINITY_SHARE * dot / source.rank + USER_SHARE * user_levels + ITEM_SHARE * item_levels
@@ -98,12 +98,12 @@ def _planted_world(settings: str) -> World:
     uncorrelated = np.linalg.inv(np.linalg.cholesky(covariance))
     correlated = np.eye(len(TASKS), _NUM_BLOCKS, k=1) * np.sqrt(1 - source.task_correlation)
     correlated[:, 0] = np.sqrt(source.task_correlation)
-    # Rounded, so that the last bits of a machine's linear algebra do not reach the labels.
+    # Rounded, so that the labels do not depend on the last bits of a machine's linear algebra.
     return World(users, items, np.round(correlated @ uncorrelated, 6))
 
 
 def _covariance(factors: np.ndarray) -> np.ndarray:
-    """Covariances of coordinates whose mean is 0: (block, rank, block, rank)."""
+    """Return the covariances, (block, rank, block, rank), of coordinates whose mean is 0."""
     num_entities, *shape = factors.shape
     flat = factors.reshape(num_entities, -1)
     return (flat.T @ flat / num_entities).astype(np.float64).reshape(*shape, *shape)
@@ -142,7 +142,7 @@ def _item_content(random: np.random.Generator, source: SyntheticSourceConfig) ->
 
 
 def _effect(random: np.random.Generator, source: SyntheticSourceConfig, num_values: int) -> np.ndarray:
-    """What each value of a category adds to the coordinates: those of the blocks' factors, then the levels."""
+    """Draw what each value of a category adds to the coordinates: first factors of the blocks, then levels."""
     return random.standard_normal((num_values, _NUM_BLOCKS * (source.rank + 1)), dtype=np.float32)
 
 
@@ -151,7 +151,7 @@ def _slope(random: np.random.Generator, source: SyntheticSourceConfig, values: n
 
 
 def _standard(coordinates: np.ndarray) -> np.ndarray:
-    """Mean 0 and variance 1 over the entities."""
+    """Standardise coordinates to mean 0 and variance 1 over the entities."""
     coordinates = coordinates - coordinates.mean(axis=0, dtype=np.float64).astype(np.float32)
     return coordinates / np.maximum(coordinates.std(axis=0, dtype=np.float64), 1e-6).astype(np.float32)
 
@@ -184,5 +184,5 @@ def _population(
 
 
 def entity_names(prefix: str, codes: np.ndarray) -> pa.Array:
-    """The ids of the entities with these numbers."""
+    """Return the ids of the entities with these numbers."""
     return pc.call_function("binary_join_element_wise", [prefix, pa.array(codes).cast(pa.string()), ""])

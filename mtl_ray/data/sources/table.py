@@ -6,7 +6,7 @@ from mtl_ray.data.sources.files import find_files, fingerprint, open_log, read_t
 
 
 def open_source(source: TableSourceConfig, data: DataConfig) -> Raw:
-    """The log and the tables that the settings name.
+    """Open the log and read the tables that the settings name.
 
     Raises:
         InputError: a file is missing or unreadable, or the log is empty.
