@@ -1,24 +1,22 @@
 """Raw data sets given as a folder, a zip or the URL of a zip: each becomes a folder on this machine."""
 
 import hashlib
-import http.client
 import shutil
-import urllib.error
 import urllib.request
 import uuid
 import zipfile
 from collections.abc import Callable
+from http.client import IncompleteRead
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, first_line
 
 TIMEOUT = 30.0
 """Seconds without an answer after which a download fails."""
-BLOCK_BYTES = 1 << 20
+RETRIES = 2
+"""Further attempts after a failed download, a second or two apart."""
 REMEDY = "data.raw can point to a folder or zip on this machine instead"
 
 
@@ -97,30 +95,36 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _download(url: str, folder: Path, sha256: str | None) -> Path:
-    path = folder / (Path(urlsplit(url).path).name or "archive.zip")
-    digest = hashlib.sha256()
-    progress = Progress(
-        TextColumn("{task.description}"),
-        *(BarColumn(), DownloadColumn(), TimeRemainingColumn()),
-        console=Console(stderr=True),
-    )
+    import pooch  # noqa: PLC0415 - only a download needs it
+    from requests import HTTPError, RequestException  # noqa: PLC0415
+
+    name = Path(urlsplit(url).path).name or "archive.zip"
+    pooch.get_logger().setLevel("WARNING")
+    downloader: Any = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
+    store = pooch.create(folder, base_url="", registry={name: None}, urls={name: url}, retry_if_failed=RETRIES)
     try:
-        # The scheme has been checked: http or https.
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, path.open("wb") as file, progress:  # noqa: S310
-            size = int(answer.headers.get("Content-Length") or 0)
-            task = progress.add_task(path.name, total=size or None)
-            while block := answer.read(BLOCK_BYTES):
-                file.write(block)
-                digest.update(block)
-                progress.advance(task, len(block))
-    except (OSError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        found = f"HTTP {error.code} {reason}" if isinstance(error, urllib.error.HTTPError) else str(reason)
+        path = store.fetch(name, downloader=downloader)
+    except HTTPError as error:
+        answer: Any = error.response
+        found = f"HTTP {answer.status_code} {answer.reason}"
         raise InputError(f"{url}: expected a zip to download, found {found}; {REMEDY}") from error
-    if size and path.stat().st_size != size:
-        raise InputError(f"{url}: expected {size:,} bytes, found {path.stat().st_size:,}; try again, or {REMEDY}")
-    _check(url, digest.hexdigest(), sha256)
-    return path
+    except (RequestException, OSError) as error:
+        cause = _innermost(error)
+        if isinstance(cause, IncompleteRead):  # that of urllib3 has the numbers of bytes read and missing
+            read, missing = cause.args
+            raise InputError(
+                f"{url}: expected {read + missing:,} bytes, found {read:,}; try again, or {REMEDY}"
+            ) from error
+        raise InputError(f"{url}: expected a zip to download, found {first_line(cause)}; {REMEDY}") from error
+    _check(url, pooch.file_hash(path), sha256)
+    return Path(path)
+
+
+def _innermost(error: BaseException) -> Any:
+    """Return the error that the others were raised from."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
 
 
 def _check(raw: str, found: str, expected: str | None) -> None:

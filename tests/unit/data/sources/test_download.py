@@ -29,7 +29,8 @@ def site(tmp_path):
 
 
 @pytest.fixture
-def cache(tmp_path) -> Path:
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(download, "RETRIES", 0)
     return tmp_path / "cache"
 
 
@@ -119,6 +120,21 @@ def test_a_download_that_is_cut_short_is_refused(site, cache, monkeypatch):
     monkeypatch.setattr(SimpleHTTPRequestHandler, "copyfile", lambda _, source, target: target.write(source.read(50)))
     with pytest.raises(InputError, match=r"expected [\d,]+ bytes, found 50"):
         local_folder(f"{address}/log.zip", str(cache))
+
+
+def test_a_failed_download_is_tried_again(site, cache, monkeypatch):
+    folder, address = site
+    write_zip(folder / "log.zip")
+    monkeypatch.setattr(download, "RETRIES", 1)
+    get, attempts = SimpleHTTPRequestHandler.do_GET, []
+
+    def fail_first(handler):
+        attempts.append(handler.path)
+        handler.send_error(503) if len(attempts) == 1 else get(handler)
+
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "do_GET", fail_first)
+    assert files_of(local_folder(f"{address}/log.zip", str(cache))) == EXPECTED
+    assert len(attempts) == 2
 
 
 def test_what_is_no_zip_is_refused(site, cache):
