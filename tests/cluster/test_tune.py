@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,9 +161,21 @@ def test_every_searcher_and_scheduler_ends_with_all_trials(algorithm, scheduler,
     assert any(trial.state == "finished" and max(trial.history) == 3 for trial in trials)
 
 
+def begins_with_another(params: dict[str, Any], common: dict[str, Any]) -> None:
+    """Instead of `run_trial`: the first two trials begin together, so that one has another to copy from."""
+    place = Path(common["storage"]).parent / "begun"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / uuid.uuid4().hex).touch()
+    wait_for(lambda: len(list(place.iterdir())) > 1)
+    run_trial(params, common)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # PB2 on a handful of values
 @pytest.mark.parametrize("algorithm", ["pbt", "pb2"])
-def test_the_schedule_of_a_population_gives_the_same_metric_when_replayed(algorithm, searched, shared, tmp_path):
+def test_the_schedule_of_a_population_gives_the_same_metric_when_replayed(
+    algorithm, searched, shared, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mtl_ray.tuning.run.run_trial", begins_with_another)
     changes = {
         "tune.space": {**WEIGHTS, "training.optimizer.lr": {"kind": "loguniform", "low": 1e-4, "high": 1e-2}},
         "tune.algorithm": {"kind": algorithm, "quantile": 0.5},
