@@ -1,6 +1,6 @@
 """Values of a vocabulary, each with a row of an embedding table: what ids and categories share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow as pa
 from mtl_ray.config.features import CategoricalFeatureConfig, IdFeatureConfig
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
 from mtl_ray.schema import FIRST, NULL, UNKNOWN, FittedFeature
+from mtl_ray.values.canonical import is_single
 from mtl_ray.values.counts import ValueCounts
 from mtl_ray.values.keys import to_keys
 from mtl_ray.values.partition import Partition
@@ -27,6 +28,11 @@ class LookupKind(FeatureKind[LookupConfigT]):
 
     nothing = NULL
     """Embedding row that is read where the value is hidden."""
+
+    def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
+        values = self.raw(table)
+        if not is_single(values.type):
+            yield np.asarray(values.is_valid()), f"{self.column} is a list, not a single value"
 
     def fit(self, rows: Partition, train: pa.Table) -> ValueCounts:
         return ValueCounts.of_values(self.raw(train))

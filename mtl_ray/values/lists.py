@@ -4,10 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtl_ray.values.keys import decoded, flat, to_keys
-from mtl_ray.values.vectors import is_lists
+from mtl_ray.values.canonical import decoded, flat, plain
+from mtl_ray.values.keys import normalised, to_keys
+from mtl_ray.values.vectors import as_variable, is_lists
 
-WORDS = r"[^\p{L}\p{N}]+"
+WORDS = r"[^\p{L}\p{M}\p{N}]+"
+"""What separates words: all but letters, the marks that belong to them in many scripts, and digits."""
 
 
 def to_lists(values: pa.Array, separator: str | None = None) -> pa.ListArray:
@@ -16,20 +18,28 @@ def to_lists(values: pa.Array, separator: str | None = None) -> pa.ListArray:
     Args:
         values: lists, or texts to split.
         separator: what separates the values of a text; None splits it into lower-case words and numbers.
+
+    Raises:
+        ValueError: the entries of lists are lists, structs or maps themselves.
     """
-    values = decoded(values)
+    values = as_variable(decoded(plain(values)))
     if is_lists(values.type):
         lists = values
     elif separator is None:
-        lists = pc.split_pattern_regex(pc.utf8_lower(values.cast(pa.string())), WORDS)
+        lists = pc.split_pattern_regex(pc.utf8_lower(normalised(_texts(values))), WORDS)
     else:
-        lists = pc.split_pattern(values.cast(pa.string()), separator)
+        lists = pc.split_pattern(_texts(values), separator)
     filled = lists.fill_null([])
-    keys, parents = to_keys(filled.flatten()), pc.list_parent_indices(filled).to_numpy(zero_copy_only=False)
+    keys = to_keys(filled.flatten(), words=separator is None)
+    parents = pc.list_parent_indices(filled).to_numpy(zero_copy_only=False)
     kept = np.asarray(keys.is_valid())  # blanks, as in "a||b" or around the punctuation of a title, are no entries
     offsets = np.concatenate([[0], np.cumsum(np.bincount(parents[kept], minlength=len(lists)))])
     mask = flat(lists.is_null())
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), keys.filter(pa.array(kept)), mask=mask)
+
+
+def _texts(values: pa.Array) -> pa.Array:
+    return values if pa.types.is_string(values.type) else to_keys(values)
 
 
 def first_entries(values: np.ndarray, lists: pa.Array, length: int) -> np.ndarray:

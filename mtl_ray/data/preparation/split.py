@@ -1,19 +1,21 @@
 """The split into training, validation and test rows: it depends on the seed and on the row alone, on any machine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import ColdSplitConfig, PredefinedSplitConfig, RandomSplitConfig, TimeSplitConfig
 from mtl_ray.counter_rng import Stream, mix, uniform_keys
 from mtl_ray.errors import InputError
-from mtl_ray.values.keys import decoded, hash_keys, to_keys
+from mtl_ray.values.booleans import equals
+from mtl_ray.values.keys import hash_keys, to_keys
 from mtl_ray.values.partition import ITEM, NONE, SHOWN, TEST, TIME, TRAIN, USER, VALID
+from mtl_ray.values.times import parse_times
 
 HISTOGRAM_BINS = 1 << 16
 
@@ -61,11 +63,13 @@ def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.nda
                 codes[(new_user | new_item) & shown] = TRAIN if split.shown_to == "training" else SHOWN
             return codes
         case PredefinedSplitConfig():
-            values = decoded(file) if split.column is None else to_keys(table.column(split.column))
+            values = file if split.column is None else table.column(split.column)
             codes = np.full(len(table), NONE, np.int8)
             named = ((TRAIN, split.train), (VALID, split.valid), (TEST, split.test), (SHOWN, split.shown))
             for code, names in named:
-                codes[np.asarray(pc.is_in(values, value_set=pa.array(names, pa.string())))] = code
+                if not names:
+                    continue
+                codes[np.any([equals(values, name) for name in names], axis=0)] = code
             if split.valid_share and not split.valid:
                 codes[(codes == TRAIN) & (draw < split.valid_share)] = VALID
             return codes
@@ -151,8 +155,19 @@ def declared_cuts(experiment: Experiment, is_timestamp: bool) -> tuple[float, fl
     return valid, test
 
 
+def holds_dates(experiment: Experiment, pieces: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the times of the log are dates. Raises InputError if some are dates and others are numbers."""
+    dates, numbers = (sum(piece[kind] for piece in pieces) for kind in ("dates", "numbers"))
+    if dates and numbers:
+        raise InputError(
+            f"data.time: expected dates or numbers in all rows of `{experiment.data.time}`; found {dates:,} dates and "
+            f"{numbers:,} numbers; write all of them in one way"
+        )
+    return dates > 0
+
+
 def instant(value: float | str, is_timestamp: bool, path: str) -> float:
-    """Return a number as it is, and an ISO date in the unit of a timestamp column (nanoseconds since 1970).
+    """Return a number as it is, and an ISO date in the unit of a column of dates (seconds since 1970).
 
     Raises:
         InputError: a text that is no date, or a date where the time column holds numbers; the message begins with
@@ -162,10 +177,10 @@ def instant(value: float | str, is_timestamp: bool, path: str) -> float:
         return float(value)
     if not is_timestamp:
         raise InputError(f"{path}: expected a number, as the time column holds numbers; found '{value}'")
-    try:
-        return float(pd.Timestamp(value).value)
-    except ValueError:
-        raise InputError(f"{path}: expected an ISO date or time; found '{value}'") from None
+    times, is_date, _ = parse_times(pa.array([value]))
+    if not is_date[0]:
+        raise InputError(f"{path}: expected an ISO date or time; found '{value}'")
+    return float(times[0])
 
 
 def cuts_from_histogram(counts: np.ndarray, low: float, high: float, shares: Sequence[float]) -> tuple[float, float]:
