@@ -35,8 +35,8 @@ NOT_ENCODED = _Mark()
 """Marks, as in `Annotated[int, NOT_ENCODED]`, a setting that the prepared rows do not depend on: a data set prepared
 with another value of it is used again. A field without the mark changes the fingerprint of the data set."""
 
-ADDED = _Mark()
-"""Marks a setting that came later: with its default the fingerprint of a data set is what it was before."""
+ENCODED_UNLESS_DEFAULT = _Mark()
+"""Marks a setting that was added when data sets were there already, and whose default is how they were prepared."""
 
 
 def iso_date(value: Any) -> Any:
@@ -49,7 +49,7 @@ Scalar = Annotated[bool | int | float | str, BeforeValidator(iso_date)]
 
 
 def not_encoded(node: Any) -> dict[str, Any]:
-    """Return the fields below a section, or a dict of sections, that do not shape the prepared rows.
+    """Return the fields below a section, or a dict of sections, that are marked `NOT_ENCODED`, or by their default.
 
     They come as `model_dump(exclude=...)` takes them: true, or a dict of the marked fields further down, by name.
     """
@@ -57,14 +57,14 @@ def not_encoded(node: Any) -> dict[str, Any]:
         children = {key: not_encoded(value) for key, value in node.items()}
     elif isinstance(node, Section):
         fields = type(node).model_fields.items()
-        children = {n: _is_left_out(getattr(node, n), field) or not_encoded(getattr(node, n)) for n, field in fields}
+        children = {n: _is_left_out(field, getattr(node, n)) or not_encoded(getattr(node, n)) for n, field in fields}
     else:
         return {}
     return {name: marked for name, marked in children.items() if marked}
 
 
-def _is_left_out(value: Any, field: FieldInfo) -> bool:
-    return NOT_ENCODED in field.metadata or (ADDED in field.metadata and value == field.default)
+def _is_left_out(field: FieldInfo, value: Any) -> bool:
+    return NOT_ENCODED in field.metadata or (ENCODED_UNLESS_DEFAULT in field.metadata and value == field.default)
 
 
 def name_alone(union: Any) -> BeforeValidator:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from mtl_ray.config.base import ADDED, NOT_ENCODED, Scalar, Section, iso_date, name_alone
+from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, NOT_ENCODED, Scalar, Section, iso_date, name_alone
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -184,7 +184,7 @@ class DataConfig(Section):
     split: Annotated[SplitConfig, name_alone(SplitConfig)] = RandomSplitConfig()
     seed: Annotated[Annotated[int, Field(ge=0, lt=2**31)] | None, NOT_ENCODED] = None  # see `Experiment.data_seed`
     """Seed of the split; the experiment's seed by default. Give it to vary that seed on the same data set."""
-    null_words: Annotated[tuple[str, ...], ADDED] = NULL_WORDS
+    null_words: Annotated[tuple[str, ...], ENCODED_UNLESS_DEFAULT] = NULL_WORDS
     """Words, in any case, that mean "no value" where a number, a time or a 0/1 label is expected, beside a blank cell
     and NaN. In ids, categories and texts they are values like any other."""
     max_bad_share: Annotated[Share, NOT_ENCODED] = 0.01

@@ -52,9 +52,10 @@ class Occurrences:
         """Raise InputError for the first declared value that occurs in no row, or as the name of no file."""
         split = experiment.data.split
         if isinstance(split, PredefinedSplitConfig) and split.column is None:
+            names = sorted(set(files))
             for path, value in _split_values(split):
-                if not equals(pa.array(sorted(set(files)), pa.string()), value).any():
-                    found = ", ".join(sorted(set(files))[:EXAMPLES])
+                if not equals(pa.array([*names, *(name.rpartition("/")[2] for name in names)]), value).any():
+                    found = ", ".join(names[:EXAMPLES])
                     raise InputError(f"{path}: expected the name of a file of the log; found {value!r}, not of {found}")
         for one in declared_values(experiment):
             if one not in self.found:
