@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from mtl_ray.config.base import Scalar
 from mtl_ray.config.data import NULL_WORDS
-from mtl_ray.values.canonical import plain
+from mtl_ray.values.canonical import decoded, plain
 from mtl_ray.values.keys import to_keys
 from mtl_ray.values.numbers import parse_numbers
 
@@ -35,6 +35,7 @@ def parse_booleans(
 
 def mend_booleans(values: pa.Array, null_words: tuple[str, ...] = NULL_WORDS) -> tuple[pa.Array, dict[str, int]]:
     """Return the column with unusable cells set to null, and how many cells that concerns by reason."""
+    values = decoded(plain(values))
     _, wrong = parse_booleans(values, null_words)
     return pc.if_else(pa.array(wrong), None, values), {"is not 0 or 1": int(wrong.sum())}
 

@@ -21,7 +21,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.features.base import feature_kinds
 from mtl_ray.storage import is_text
 from mtl_ray.values.booleans import mend_booleans, parse_booleans
-from mtl_ray.values.canonical import is_single, plain
+from mtl_ray.values.canonical import flat, is_single, plain
 from mtl_ray.values.columns import raw_values
 from mtl_ray.values.keys import to_keys
 from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers
@@ -209,13 +209,16 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
             menders.setdefault(task.column or task_name, []).append(partial(mend_booleans, null_words=null_words))
     columns: dict[str, pa.Array] = {}
     for column in table.column_names:
-        values = as_variable(plain(table.column(column))).filter(pa.array(first))
+        values = flat(table.column(column))
+        if not pa.types.is_binary(values.type):  # such as pictures, which mostly nobody reads
+            values = plain(values)
+        values = as_variable(values).filter(pa.array(first))
         if column == key:
             values = keys.filter(pa.array(first))
         elif (found := _first(menders.get(column, ()), values)) is not None:
             values, counts = found
             mended.update({f"{name}.{column} {why}": count for why, count in counts.items()})
-        elif is_text(values.type):
+        if column != key and is_text(values.type):
             values = values.dictionary_encode()
         columns[column] = values
     return pa.table(columns), {reason: count for reason, count in mended.items() if count}

@@ -20,15 +20,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl_ray.config.data import NULL_WORDS
+from mtl_ray.data.preparation.row_checks import clean_table
 from mtl_ray.errors import InputError
 from mtl_ray.values.booleans import equals, parse_booleans
-from mtl_ray.values.canonical import from_cells, plain
+from mtl_ray.values.canonical import decoded, from_cells, plain
 from mtl_ray.values.columns import raw_values
 from mtl_ray.values.keys import to_keys
 from mtl_ray.values.lists import to_lists
 from mtl_ray.values.numbers import parse_numbers, to_numbers
 from mtl_ray.values.times import parse_times
 from mtl_ray.values.vocabulary import Vocabulary
+from tests.support import small_experiment
 
 QUICK = settings(deadline=None, max_examples=40)
 Source = Callable[[list[Any]], pa.Array]
@@ -314,3 +316,11 @@ def test_a_vocabulary_of_an_earlier_version_knows_values_by_their_keys_of_today(
     assert vocabulary.values.to_pylist() == ["90000000001", "1", "False", "True", "é", "x", "0"]
     same = Vocabulary(pa.array(["a", "true"]), pa.array([2, 1]))
     assert same.canonical(words=True) is same
+
+
+def test_a_flag_of_a_side_table_that_is_none_counts_as_null():
+    experiment = small_experiment(tasks__premium={"kind": "binary"})
+    for flags in (pa.array(["yes", "perhaps", "NaN"]), pa.array(["yes", "perhaps", "NaN"]).dictionary_encode()):
+        table, mended = clean_table(experiment, pa.table({"user_id": [1, 2, 3], "premium": flags}), "user_id", "users")
+        assert mended == {"users.premium is not 0 or 1": 1}
+        assert decoded(table.column("premium").combine_chunks()).to_pylist() == ["yes", None, "NaN"]
