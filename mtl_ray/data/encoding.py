@@ -21,7 +21,7 @@ from mtl_ray.config.tasks import (
 )
 from mtl_ray.features.base import FittedState, feature_kinds
 from mtl_ray.schema import Schema
-from mtl_ray.values.booleans import equals, is_word, parse_booleans
+from mtl_ray.values.booleans import equals, is_word, key_equals, parse_booleans
 from mtl_ray.values.canonical import plain
 from mtl_ray.values.keys import to_keys
 from mtl_ray.values.lists import to_lists
@@ -102,7 +102,7 @@ def to_flags(
         absent = np.asarray(keys.is_null())
         if not isinstance(task.positive, str):
             absent = absent | is_word(keys, null_words)
-        return np.where(absent, np.nan, equals(values, task.positive))
+        return np.where(absent, np.nan, key_equals(keys, task.positive))
     if isinstance(task, RankingTaskConfig) and task.relevant is not None:
         numbers = to_numbers(values, null_words)
         return np.where(np.isnan(numbers), np.nan, numbers >= task.relevant)

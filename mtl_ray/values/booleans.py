@@ -27,10 +27,9 @@ def parse_booleans(
         numbers, _ = parse_numbers(values)
         flags = np.where(np.isin(numbers, (0, 1)), numbers, np.nan)
         return flags, np.isnan(flags) & ~np.isnan(numbers)
-    keys = pc.utf8_lower(to_keys(values))
-    place = pc.index_in(keys, value_set=pa.array([*FALSE, *TRUE])).fill_null(-1).to_numpy(zero_copy_only=False)
-    is_null = np.asarray(keys.is_null()) | is_word(keys, null_words)
-    return np.where(place < 0, np.nan, place >= len(FALSE)), (place < 0) & ~is_null
+    keys = to_keys(values)
+    flags = _flags(keys)
+    return flags, np.isnan(flags) & ~np.asarray(keys.is_null()) & ~is_word(keys, null_words)
 
 
 def mend_booleans(values: pa.Array, null_words: tuple[str, ...] = NULL_WORDS) -> tuple[pa.Array, dict[str, int]]:
@@ -51,11 +50,17 @@ def equals(values: pa.Array | pa.ChunkedArray, setting: Scalar) -> np.ndarray:
 
     True and false are compared as booleans (`parse_booleans`), everything else by its key.
     """
+    return key_equals(to_keys(values), setting)
+
+
+def key_equals(keys: pa.Array, setting: Scalar) -> np.ndarray:
+    """Return `equals` for values whose keys are these."""
     if isinstance(setting, bool):
-        return parse_booleans(values)[0] == setting
-    return np.asarray(pc.equal(to_keys(values), key_of(setting)).fill_null(False))
+        return _flags(keys) == setting
+    return np.asarray(pc.equal(keys, to_keys(pa.array([str(setting)]))[0]).fill_null(False))
 
 
-def key_of(setting: Scalar) -> pa.Scalar:
-    """Return the key of a value of the experiment file."""
-    return to_keys(pa.array([str(setting)]))[0]
+def _flags(keys: pa.Array) -> np.ndarray:
+    place = pc.index_in(pc.utf8_lower(keys), value_set=pa.array([*FALSE, *TRUE])).fill_null(-1)
+    place = place.to_numpy(zero_copy_only=False)
+    return np.where(place < 0, np.nan, place >= len(FALSE))
