@@ -59,6 +59,12 @@ def is_single(kind: pa.DataType) -> bool:
     return not pa.types.is_nested(kind)
 
 
+def content_of(texts: pa.Array) -> bytes:
+    """Return the bytes of all texts one after the other, and maybe of others: Python finds quickly what is nowhere."""
+    buffer = texts.buffers()[2]
+    return buffer.to_pybytes() if buffer else b""
+
+
 def from_cells(cells: Sequence[Any]) -> pa.Array:
     """Return Python values as a column, each with the meaning that it has alone.
 

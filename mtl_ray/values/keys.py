@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mtl_ray.values.canonical import decoded, flat, is_single, plain
+from mtl_ray.values.canonical import content_of, decoded, flat, is_single, plain
 from mtl_ray.values.times import time_keys
 
 __all__ = ["decoded", "flat", "hash_keys", "normalised", "to_keys"]
@@ -50,18 +50,12 @@ def to_keys(array: pa.Array | pa.ChunkedArray, *, words: bool = False) -> pa.Arr
 
 def normalised(texts: pa.Array) -> pa.Array:
     """Return texts in Unicode's composed form (NFC)."""
-    content = _content(texts)
+    content = content_of(texts)
     if content.isascii() or unicodedata.is_normalized("NFC", content.decode(errors="replace")):
         return texts
     # Arrow's utf8_normalize does not compose.
     whole = [None if text is None else unicodedata.normalize("NFC", text) for text in texts.to_pylist()]
     return pa.array(whole, pa.string())
-
-
-def _content(texts: pa.Array) -> bytes:
-    """Return the bytes of all texts one after the other, and maybe of others: Python finds quickly what is nowhere."""
-    buffer = texts.buffers()[2]
-    return buffer.to_pybytes() if buffer else b""
 
 
 def _text_keys(array: pa.Array, *, words: bool) -> pa.Array:
@@ -77,7 +71,7 @@ def _text_keys(array: pa.Array, *, words: bool) -> pa.Array:
     if not types.is_string(kind):
         return array.cast(pa.string())
     text = normalised(pc.utf8_trim_whitespace(array))
-    content = _content(text)
+    content = content_of(text)
     if b"." in content:
         text = pc.replace_substring_regex(text, r"^(-?\d+)\.0+$", r"\1")
     if b"e+" in content or b"e-" in content:

@@ -303,6 +303,13 @@ def test_lists_of_every_type_hold_the_same_entries(kind: Callable[[pa.DataType],
     assert to_lists(view, "|").to_pylist() == [["a", "a"], ["a"]]
 
 
+def test_a_list_that_is_written_out_is_that_list():
+    texts = ['["g1", "g2"]', "['g1', 'g2']", "g1|g2", "[1, 2.0, true, null]", "[]", "[REC]|x", '[["g"]', None]
+    expected = [["g1", "g2"], ["g1", "g2"], ["g1", "g2"], ["1", "2", "1"], [], ["[REC]", "x"], ['[["g"]'], None]
+    assert to_lists(pa.array(texts), "|").to_pylist() == expected
+    assert to_lists(pa.array(["['g1', 'g2']"])).to_pylist() == [["g1", "g2"]]
+
+
 def test_a_column_that_nothing_reads_is_named():
     table = pa.table({"x": [{"a": 1}], "y": [[{"a": 1}]], "z": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int8()))})
     for column in table.column_names:
