@@ -146,8 +146,15 @@ def test_dates_and_numbers_in_one_time_column_are_refused(tmp_path: Path, log: p
     mixed = log.ts.astype(str).where(log.index > 3, "2023-11-20")
     with pytest.raises(InputError, match=r"data.time: expected dates or numbers in all rows of `ts`; found 4 dates"):
         prepare(experiment(tmp_path, with_column(log, ts=mixed)))
+
+
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
+def test_a_date_cuts_numbers_that_count_from_1970(tmp_path: Path, log: pd.DataFrame, unit: int):
+    split = {"kind": "time", "test_from": "2023-11-23"}
+    prepared = prepare(experiment(tmp_path, log.assign(ts=log.ts * unit), split=split))
+    assert prepared.schema.num_rows["test"] == int((log.ts >= 1700697600).sum())
     with pytest.raises(InputError, match=r"data.split.test_from: expected a number, as the time column holds numbers"):
-        prepare(experiment(tmp_path, log, split={"kind": "time", "test_from": "2023-11-23"}))
+        prepare(experiment(tmp_path, log.assign(ts=range(NUM_ROWS)), split=split))
 
 
 @pytest.mark.parametrize("csv", [False, True], ids=["parquet", "csv"])

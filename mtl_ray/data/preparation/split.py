@@ -15,9 +15,11 @@ from mtl_ray.errors import InputError
 from mtl_ray.values.booleans import equals
 from mtl_ray.values.keys import hash_keys, to_keys
 from mtl_ray.values.partition import ITEM, NONE, SHOWN, TEST, TIME, TRAIN, USER, VALID
-from mtl_ray.values.times import parse_times
+from mtl_ray.values.times import PARTS, parse_times
 
 HISTOGRAM_BINS = 1 << 16
+YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800
+"""Seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -139,48 +141,61 @@ def needs_histogram(experiment: Experiment) -> bool:
     return isinstance(experiment.data.split, TimeSplitConfig) and experiment.data.split.test_from is None
 
 
-def declared_cuts(experiment: Experiment, is_timestamp: bool) -> tuple[float, float] | None:
+def declared_cuts(experiment: Experiment, pieces: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
     """Return the cuts that the experiment file gives, in the unit of the staged time column; None if it gives none.
 
+    Args:
+        experiment: `data.split` decides.
+        pieces: what `Stage` returned.
+
     Raises:
-        InputError: the validation rows would begin after the test rows.
+        InputError: the validation rows would begin after the test rows, a cut is a date where the unit of the times is
+            not known, or some times are dates and others are numbers.
     """
-    split = experiment.data.split
+    unit, split = _time_unit(experiment, pieces), experiment.data.split
     if not isinstance(split, TimeSplitConfig) or split.test_from is None:
         return None
-    test = instant(split.test_from, is_timestamp, "data.split.test_from")
-    valid = test if split.valid_from is None else instant(split.valid_from, is_timestamp, "data.split.valid_from")
+    test = instant(split.test_from, unit, "data.split.test_from")
+    valid = test if split.valid_from is None else instant(split.valid_from, unit, "data.split.valid_from")
     if valid > test:
         raise InputError(f"data.split: valid_from ({split.valid_from}) is after test_from ({split.test_from})")
     return valid, test
 
 
-def holds_dates(experiment: Experiment, pieces: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the times of the log are dates. Raises InputError if some are dates and others are numbers."""
+def _time_unit(experiment: Experiment, pieces: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return how many units of the staged times a second has: 1 for dates; None for numbers that may be anything.
+
+    Numbers count from 1970 if all of them are then between 1990 and 2100 in one of the usual units; no number is that
+    in two of them.
+    """
     dates, numbers = (sum(piece[kind] for piece in pieces) for kind in ("dates", "numbers"))
     if dates and numbers:
         raise InputError(
             f"data.time: expected dates or numbers in all rows of `{experiment.data.time}`; found {dates:,} dates and "
             f"{numbers:,} numbers; write all of them in one way"
         )
-    return dates > 0
+    if dates:
+        return 1
+    low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
+    return next((u for u in PARTS.values() if YEAR_1990 * u <= low and high <= YEAR_2100 * u), None)
 
 
-def instant(value: float | str, is_timestamp: bool, path: str) -> float:
-    """Return a number as it is, and an ISO date in the unit of a column of dates (seconds since 1970).
+def instant(value: float | str, unit: int | None, path: str) -> float:
+    """Return a number as it is, and an ISO date in a unit of which a second has so many, see `_time_unit`.
 
     Raises:
-        InputError: a text that is no date, or a date where the time column holds numbers; the message begins with
-            `path`.
+        InputError: a text that is no date, or a date without a known unit; the message begins with `path`.
     """
     if not isinstance(value, str):
         return float(value)
-    if not is_timestamp:
-        raise InputError(f"{path}: expected a number, as the time column holds numbers; found '{value}'")
     times, is_date, _ = parse_times(pa.array([value]))
     if not is_date[0]:
-        raise InputError(f"{path}: expected an ISO date or time; found '{value}'")
-    return float(times[0])
+        raise InputError(f"{path}: expected a number, or an ISO date or time; found '{value}'")
+    if unit is None:
+        raise InputError(
+            f"{path}: expected a number, as the time column holds numbers that do not count from 1970; found '{value}'"
+        )
+    return float(times[0]) * unit
 
 
 def cuts_from_histogram(counts: np.ndarray, low: float, high: float, shares: Sequence[float]) -> tuple[float, float]:
