@@ -9,9 +9,8 @@ import pyarrow as pa
 from mtl_ray.config.features import CategoricalFeatureConfig, IdFeatureConfig
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
 from mtl_ray.schema import FIRST, NULL, UNKNOWN, FittedFeature
-from mtl_ray.values.canonical import is_single
 from mtl_ray.values.counts import ValueCounts
-from mtl_ray.values.keys import to_keys
+from mtl_ray.values.keys import bad_keys, to_keys
 from mtl_ray.values.partition import Partition
 from mtl_ray.values.vocabulary import Vocabulary
 
@@ -30,9 +29,7 @@ class LookupKind(FeatureKind[LookupConfigT]):
     """Embedding row that is read where the value is hidden."""
 
     def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
-        values = self.raw(table)
-        if not is_single(values.type):
-            yield np.asarray(values.is_valid()), f"{self.column} is a list, not a single value"
+        yield from bad_keys(self.raw(table), self.column)
 
     def fit(self, rows: Partition, train: pa.Table) -> ValueCounts:
         return ValueCounts.of_values(self.raw(train))

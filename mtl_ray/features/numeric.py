@@ -75,7 +75,7 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
         return {self.name: EncodedColumn(meaning, low=NULL, num_embeddings=fitted.num_embeddings)}
 
     def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
-        fitted, numbers = state.features[self.name], to_numbers(values, self.null_words)
+        fitted, numbers = state.features[self.name], to_numbers(values, self.null_words, self.column)
         if self.config.buckets is None:
             return ((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
         buckets = np.searchsorted(np.asarray(fitted.boundaries or ()), numbers, side="right") + FIRST

@@ -76,7 +76,7 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         return Moments.of(self._numbers(train, self.config.values)) if self.config.values else None
 
     def _numbers(self, table: pa.Table, column: str) -> np.ndarray:
-        return to_numbers(raw_values(table, column), self.null_words)
+        return to_numbers(raw_values(table, column), self.null_words, column)
 
     def fitted(self, statistics: Moments | None, vocabularies: Mapping[str, Vocabulary]) -> FittedFeature:
         mean, std = (statistics or Moments()).scale
@@ -113,7 +113,9 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         if pa.types.is_null(lists.type):
             lists = lists.cast(pa.list_(pa.float64()))
         lists = lists.fill_null([])
-        numbers = standardised(to_numbers(lists.flatten(), self.null_words), fitted.mean, fitted.std)
+        numbers = standardised(
+            to_numbers(lists.flatten(), self.null_words, self.values_column), fitted.mean, fitted.std
+        )
         return last_entries(numbers, lists, self.config.max_length)
 
     def encode_partition(

@@ -11,7 +11,7 @@ from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedSt
 from mtl_ray.features.target_statistics import TargetStatistics, slices_of
 from mtl_ray.schema import FittedFeature
 from mtl_ray.values.columns import raw_values
-from mtl_ray.values.keys import to_keys
+from mtl_ray.values.keys import bad_keys, to_keys
 from mtl_ray.values.numbers import bad_numbers, parse_numbers, to_numbers
 from mtl_ray.values.partition import TIME, TRAIN, Partition
 from mtl_ray.values.vocabulary import Vocabulary
@@ -29,6 +29,9 @@ class StatisticKind(FeatureKind[StatisticFeatureConfig]):
 
     def log_columns(self) -> list[LogColumn]:
         return [*super().log_columns(), LogColumn(self.config.of, f"features.{self.name}.of", log_only=True)]
+
+    def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
+        yield from bad_keys(self.raw(table), self.column)
 
     def bad_log_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
         yield from bad_numbers(*parse_numbers(raw_values(table, self.config.of), self.null_words), self.config.of)

@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from collections.abc import Iterator
 from decimal import Decimal
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtl_ray.errors import InputError
 from mtl_ray.values.canonical import content_of, decoded, flat, is_single, plain
 from mtl_ray.values.times import time_keys
 
@@ -35,17 +37,23 @@ def to_keys(array: pa.Array | pa.ChunkedArray, *, words: bool = False) -> pa.Arr
         words: whether texts are words of a language, so that "true" is one.
 
     Raises:
-        ValueError: the column holds lists, structs or maps.
+        InputError: the column holds lists, structs or maps.
     """
     array = plain(array)
     if not is_single(array.type):
-        raise ValueError(f"expected a single value in each row, found {array.type}")
+        raise InputError(f"expected a single value in each row, found {array.type}")
     if pa.types.is_dictionary(array.type):
         return _text_keys(array.dictionary, words=words).take(array.indices)
     if not (pa.types.is_integer(array.type) or pa.types.is_boolean(array.type) or pa.types.is_null(array.type)):
         distinct = array.dictionary_encode()  # few among many, mostly: a text is looked at once
         return _text_keys(distinct.dictionary, words=words).take(distinct.indices)
     return _text_keys(array, words=words)
+
+
+def bad_keys(values: pa.Array, column: str) -> Iterator[tuple[np.ndarray, str]]:
+    """Yield (n,) flags of cells of `column` that have no key, with the reason."""
+    if not is_single(values.type):
+        yield np.asarray(values.is_valid()), f"{column} is a list, not a single value"
 
 
 def normalised(texts: pa.Array) -> pa.Array:

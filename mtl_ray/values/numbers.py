@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config.data import NULL_WORDS
+from mtl_ray.errors import InputError
 from mtl_ray.values.canonical import decoded, plain
 
 __all__ = ["NULL_WORDS", "bad_numbers", "mend_numbers", "parse_numbers", "to_numbers"]
@@ -14,11 +15,11 @@ __all__ = ["NULL_WORDS", "bad_numbers", "mend_numbers", "parse_numbers", "to_num
 NUMBER = r"^\s*([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:[+-]?inf(inity)?))\s*$"
 
 
-def to_numbers(values: pa.Array, null_words: tuple[str, ...] = NULL_WORDS) -> np.ndarray:
-    """Return (n,) float64, NaN for null. Raises ValueError for a value that is not a number."""
+def to_numbers(values: pa.Array, null_words: tuple[str, ...] = NULL_WORDS, column: str = "values") -> np.ndarray:
+    """Return (n,) float64, NaN for null. Raises InputError for a value of `column` that is not a number."""
     numbers, wrong = parse_numbers(values, null_words)
     if wrong.any():
-        raise ValueError(f"expected a number, found {values[int(np.flatnonzero(wrong)[0])].as_py()!r}")
+        raise InputError(f"{column}: expected numbers, found {values[int(np.flatnonzero(wrong)[0])].as_py()!r}")
     return numbers
 
 

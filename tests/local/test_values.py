@@ -235,6 +235,23 @@ def test_a_task_from_which_nothing_can_be_learned_is_refused(
         prepare(experiment(tmp_path, log.assign(label=column), tasks={"click": {"kind": "binary"}, "label": task}))
 
 
+@pytest.mark.parametrize("reader", ["label", "class", "population", "split", "category", "statistic"])
+def test_a_list_where_one_value_is_expected_makes_bad_rows(tmp_path: Path, log: pd.DataFrame, reader: str):
+    table = with_column(log.assign(x=0), x=pa.array([[1, 2]] * NUM_ROWS))
+    changes: dict[str, dict[str, Any]] = {
+        "label": {"tasks": {"x": {"kind": "binary"}}},
+        "class": {"tasks": {"x": {"kind": "multiclass"}}},
+        "population": {"tasks": {"click": {"kind": "binary", "where": {"x": 1}}}},
+        "split": {"split": {"kind": "predefined", "column": "x"}},
+        "category": {"features": {**TREE["features"], "x": {"kind": "categorical"}}},
+        "statistic": {
+            "features": {**TREE["features"], "s": {"kind": "statistic", "entity": "item", "column": "x", "of": "click"}}
+        },
+    }
+    with pytest.raises(InputError, match="300 x x is a list, not a single value"):
+        prepare(experiment(tmp_path, table, **changes[reader]))
+
+
 @pytest.mark.parametrize("null", [None, "nan", "N/A", "NULL", "-"])
 def test_a_null_word_is_a_null_whatever_stands_beside_it(tmp_path: Path, log: pd.DataFrame, null: str | None):
     rows = log.astype({"age": object, "click": object, "rating": object})

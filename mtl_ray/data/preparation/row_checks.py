@@ -1,7 +1,7 @@
 """Checks of raw rows. A bad row is set aside with its reason and counted; it is neither used nor lost."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import (
     BinaryTaskConfig,
     CountTaskConfig,
+    MulticlassTaskConfig,
     RankingTaskConfig,
     RealTaskConfig,
     TaskConfig,
@@ -23,7 +24,7 @@ from mtl_ray.storage import is_text
 from mtl_ray.values.booleans import mend_booleans, parse_booleans
 from mtl_ray.values.canonical import flat, is_single, plain
 from mtl_ray.values.columns import raw_values
-from mtl_ray.values.keys import to_keys
+from mtl_ray.values.keys import bad_keys, to_keys
 from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers
 from mtl_ray.values.partition import ITEM, USER
 from mtl_ray.values.times import parse_times
@@ -88,6 +89,10 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Arra
     for part in (*(kind.bad_cells(table) for kind in kinds), *(kind.bad_log_cells(table) for kind in kinds)):
         for wrong, why in part:
             reasons.add(wrong, why)
+    for column in _key_columns(experiment):
+        if column in table.column_names:
+            for flags, why in bad_keys(raw_values(table, column), column):
+                reasons.add(flags, why)
     for name, task in experiment.tasks.items():
         column = task.column or name
         if column not in table.column_names:
@@ -102,7 +107,7 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Arra
                 low, high = task.range
                 outside = (numbers < low) | (numbers > high)
                 reasons.add(outside, f"{column} is outside [{low:g}, {high:g}]")
-        elif is_flag(task):
+        elif is_flag(task) and is_single(table.schema.field(column).type):
             _, wrong = parse_booleans(table.column(column), experiment.data.null_words)
             reasons.add(wrong, f"{column} is not 0 or 1")
     return reasons.array()
@@ -120,6 +125,17 @@ def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
         for wrong, why in part:
             reasons.add(wrong, why)
     return reasons.array()
+
+
+def _key_columns(experiment: Experiment) -> Iterator[str]:
+    """Yield the columns of labels, populations and splits whose values are compared by their keys."""
+    for name, task in experiment.tasks.items():
+        yield from task.where or {}
+        if isinstance(task, MulticlassTaskConfig | BinaryTaskConfig) or is_flag(task):
+            yield task.column or name
+    split = experiment.data.split
+    if split.kind == "predefined" and split.column:
+        yield split.column
 
 
 def is_flag(task: TaskConfig) -> bool:

@@ -191,8 +191,8 @@ def test_a_null_word_is_no_number_no_flag_and_no_time(word: str):
 def test_dates_and_lists_are_no_numbers():
     for values in ([date(2024, 5, 1)], [datetime(2024, 5, 1)], [[1.0]], [{"a": 1}]):
         assert parse_numbers(pa.array(values))[1].tolist() == [True]
-    with pytest.raises(ValueError, match="expected a number, found 'abc'"):
-        to_numbers(pa.array(["1", "abc"]))
+    with pytest.raises(InputError, match="age: expected numbers, found 'abc'"):
+        to_numbers(pa.array(["1", "abc"]), column="age")
 
 
 instants = st.datetimes(datetime(1800, 1, 1), datetime(2200, 1, 1)).map(lambda t: t.replace(tzinfo=UTC))
