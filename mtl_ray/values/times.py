@@ -1,5 +1,7 @@
 """Instants: timestamps, dates and texts in ISO 8601 as seconds since 1970; without a zone they are in UTC."""
 
+from contextlib import suppress
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -9,7 +11,7 @@ from mtl_ray.values.canonical import decoded, plain
 from mtl_ray.values.numbers import NULL_WORDS, parse_numbers
 
 ISO_DATE = (
-    r"^\s*(?P<date>\d{4}-\d{2}-\d{2})([T ](?P<time>\d{2}:\d{2}(:\d{2})?)([.,](?P<fraction>\d{1,6})\d*)?)?"
+    r"^\s*(?P<date>\d{4}-\d{2}-\d{2})([T ](?P<time>\d{2}(:\d{2}(:\d{2})?)?)([.,](?P<fraction>\d{1,6})\d*)?)?"
     r"\s*(?P<zone>Z|z|UTC|GMT|[+-]\d{2}(:?\d{2})?)?\s*$"
 )
 """A date, with or without a time and a zone."""
@@ -31,6 +33,8 @@ def parse_times(
     if is_date(values.type):
         times = seconds(values)
         return times, ~np.isnan(times), np.zeros(len(values), bool)
+    if pa.types.is_string(values.type) and (found := _iso_column(values)) is not None:
+        return found, ~np.isnan(found), np.zeros(len(values), bool)
     numbers, wrong = parse_numbers(values, null_words)
     dates = np.zeros(len(values), bool)
     if wrong.any() and pa.types.is_string(values.type):
@@ -69,6 +73,14 @@ def time_keys(values: pa.Array) -> pa.Array:
 
 def _has_fraction(kind: pa.DataType) -> bool:
     return pa.types.is_timestamp(kind) and kind.unit != "s"
+
+
+def _iso_column(texts: pa.Array) -> np.ndarray | None:
+    """Return `_iso_seconds` of a column that Arrow, which is faster, reads as a whole; else None."""
+    for zone in (None, "UTC"):
+        with suppress(pa.ArrowInvalid):
+            return seconds(texts.cast(pa.timestamp("us", zone)))
+    return None
 
 
 def _iso_seconds(texts: pa.Array) -> np.ndarray:

@@ -231,6 +231,20 @@ def test_a_day_is_its_midnight(day: date):
         assert to_keys(column).to_pylist() == [day.isoformat()]
 
 
+HOURS = ["", "T03", " 03", "T03:04", " 03:04:05", "T03:04:05.1", "T03:04:05,12", "T03:04:05.123456", "T24:00", "T0304"]
+ZONES = ["", "Z", "z", "+02", "+02:30", "-1100", " UTC"]
+
+
+@pytest.mark.parametrize(
+    "day", ["2024-05-01", "2024-02-30", "0001-01-01", "9999-12-31", "2024", "20240501", "2024-5-1"]
+)
+def test_a_notation_of_a_time_is_read_alike_alone_and_beside_others(day: str):
+    cells = [day + hour + zone for hour in HOURS for zone in ZONES]
+    together = parse_times(pa.array([*cells, "x"]))
+    for place, cell in enumerate(cells):
+        np.testing.assert_array_equal([read[0] for read in parse_times(pa.array([cell]))], [r[place] for r in together])
+
+
 def test_numbers_and_dates_of_a_time_column_are_told_apart():
     times, dates, wrong = parse_times(pa.array(["17", "2024-05-01", "2024-13-01", "later", None]))
     assert times[:2].tolist() == [17, 1714521600]
