@@ -55,13 +55,18 @@ def _parse_texts(values: pa.Array, null_words: tuple[str, ...]) -> tuple[np.ndar
         numbers = _floats(pc.if_else(pa.array(odd), None, texts))
     if not odd.any():
         return numbers, odd
-    words = pc.utf8_lower(texts.filter(pa.array(odd)))
+    words = pc.utf8_lower(without_words(texts.filter(pa.array(odd)), null_words))
     place = pc.index_in(words, value_set=pa.array(["false", "true"])).fill_null(-1).to_numpy(zero_copy_only=False)
-    is_null = np.asarray(pc.is_in(words, value_set=pa.array([word.lower() for word in null_words], pa.string())))
     numbers = numbers.copy()
     numbers[odd] = np.where(place < 0, np.nan, place)
-    odd[odd] = (place < 0) & ~is_null
+    odd[odd] = (place < 0) & np.asarray(words.is_valid())
     return numbers, odd
+
+
+def without_words(texts: pa.Array, null_words: tuple[str, ...]) -> pa.Array:
+    """Return texts with null in place of blanks and of the words of `null_words`, in any case."""
+    words = pa.array(["", *(word.lower() for word in null_words)])
+    return pc.if_else(pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(texts)), value_set=words), None, texts)
 
 
 def bad_numbers(numbers: np.ndarray, wrong: np.ndarray, column: str) -> Iterator[tuple[np.ndarray, str]]:

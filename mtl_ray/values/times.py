@@ -1,5 +1,6 @@
 """Instants: timestamps, dates and texts in ISO 8601 as seconds since 1970; without a zone they are in UTC."""
 
+import re
 from contextlib import suppress
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.values.canonical import decoded, plain
-from mtl_ray.values.numbers import NULL_WORDS, parse_numbers
+from mtl_ray.values.numbers import NULL_WORDS, parse_numbers, without_words
 
 ISO_DATE = (
     r"^\s*(?P<date>\d{4}-\d{2}-\d{2})([T ](?P<time>\d{2}(:\d{2}(:\d{2})?)?)([.,](?P<fraction>\d{1,6})\d*)?)?"
@@ -33,6 +34,8 @@ def parse_times(
     if is_date(values.type):
         times = seconds(values)
         return times, ~np.isnan(times), np.zeros(len(values), bool)
+    if pa.types.is_string(values.type):
+        values = without_words(values, null_words)
     if pa.types.is_string(values.type) and (found := _iso_column(values)) is not None:
         return found, ~np.isnan(found), np.zeros(len(values), bool)
     numbers, wrong = parse_numbers(values, null_words)
@@ -77,9 +80,10 @@ def _has_fraction(kind: pa.DataType) -> bool:
 
 def _iso_column(texts: pa.Array) -> np.ndarray | None:
     """Return `_iso_seconds` of a column that Arrow, which is faster, reads as a whole; else None."""
-    for zone in (None, "UTC"):
+    first = next((text.as_py() for text in texts if text.is_valid), "")
+    if found := re.match(ISO_DATE, first):
         with suppress(pa.ArrowInvalid):
-            return seconds(texts.cast(pa.timestamp("us", zone)))
+            return seconds(texts.cast(pa.timestamp("us", "UTC" if found["zone"] else None)))
     return None
 
 
