@@ -2,10 +2,12 @@
 
 import pkgutil
 from collections.abc import Mapping
+from datetime import date
 from functools import cache
-from typing import Any, ClassVar, Union
+from typing import Annotated, Any, ClassVar, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
@@ -33,9 +35,21 @@ NOT_ENCODED = _Mark()
 """Marks, as in `Annotated[int, NOT_ENCODED]`, a setting that the prepared rows do not depend on: a data set prepared
 with another value of it is used again. A field without the mark changes the fingerprint of the data set."""
 
+ENCODED_UNLESS_DEFAULT = _Mark()
+"""Marks a setting that was added when data sets were there already, and whose default is how they were prepared."""
+
+
+def iso_date(value: Any) -> Any:
+    """Return the text of a date or a time, as which YAML reads one without quotes; other values as they are."""
+    return str(value) if isinstance(value, date) else value
+
+
+Scalar = Annotated[bool | int | float | str, BeforeValidator(iso_date)]
+"""A value of a raw column, as the experiment file names it."""
+
 
 def not_encoded(node: Any) -> dict[str, Any]:
-    """Return the fields below a section, or a dict of sections, that are marked `NOT_ENCODED`.
+    """Return the fields below a section, or a dict of sections, that are marked `NOT_ENCODED`, or by their default.
 
     They come as `model_dump(exclude=...)` takes them: true, or a dict of the marked fields further down, by name.
     """
@@ -43,10 +57,14 @@ def not_encoded(node: Any) -> dict[str, Any]:
         children = {key: not_encoded(value) for key, value in node.items()}
     elif isinstance(node, Section):
         fields = type(node).model_fields.items()
-        children = {n: NOT_ENCODED in field.metadata or not_encoded(getattr(node, n)) for n, field in fields}
+        children = {n: _is_left_out(field, getattr(node, n)) or not_encoded(getattr(node, n)) for n, field in fields}
     else:
         return {}
     return {name: marked for name, marked in children.items() if marked}
+
+
+def _is_left_out(field: FieldInfo, value: Any) -> bool:
+    return NOT_ENCODED in field.metadata or (ENCODED_UNLESS_DEFAULT in field.metadata and value == field.default)
 
 
 def name_alone(union: Any) -> BeforeValidator:

@@ -2,15 +2,22 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from mtl_ray.config.base import NOT_ENCODED, Section, name_alone
+from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, NOT_ENCODED, Scalar, Section, iso_date, name_alone
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+
+NULL_WORDS = ("nan", "na", "n/a", "nat", "none", "null", "nil", "-", "--", "?", "\\n", "<na>", "#n/a", "#na")
+"""Words that mean "no value" where a number or a time is expected, by default."""
 
 Protocol = Literal[
     "cv5", "cold_user", "cold_item", "cold_both", "cold_user_k5", "cold_user_k10", "cold_item_k10", "profile"
 ]
+
+
+Instant = Annotated[float | str, BeforeValidator(iso_date)]
+"""An instant in the unit of the time column, or an ISO date or time."""
 
 
 class SyntheticSourceConfig(Section):
@@ -115,9 +122,9 @@ class TimeSplitConfig(Section):
     kind: Literal["time"] = "time"
     valid: Share = 0.1
     test: Share = 0.1
-    valid_from: float | str | None = None
+    valid_from: Instant | None = None
     """First instant of the validation rows, in the unit of the time column, or an ISO date; overrides `valid`."""
-    test_from: float | str | None = None
+    test_from: Instant | None = None
 
     @model_validator(mode="after")
     def _both_or_none(self) -> "TimeSplitConfig":
@@ -152,11 +159,11 @@ class PredefinedSplitConfig(Section):
     kind: Literal["predefined"] = "predefined"
     column: str | None = None
     """Column that names the split; by default the name of the file does."""
-    train: tuple[str, ...] = ("train",)
+    train: tuple[Scalar, ...] = ("train",)
     """Values of the column, or file names, of training rows."""
-    valid: tuple[str, ...] = ()
-    test: tuple[str, ...] = ("test",)
-    shown: tuple[str, ...] = ()
+    valid: tuple[Scalar, ...] = ()
+    test: tuple[Scalar, ...] = ("test",)
+    shown: tuple[Scalar, ...] = ()
     """Values of rows that are only in histories: neither trained on nor evaluated."""
     valid_share: Share = 0.0
     """Share of the training rows that become validation rows, at random, if `valid` is empty."""
@@ -177,6 +184,9 @@ class DataConfig(Section):
     split: Annotated[SplitConfig, name_alone(SplitConfig)] = RandomSplitConfig()
     seed: Annotated[Annotated[int, Field(ge=0, lt=2**31)] | None, NOT_ENCODED] = None  # see `Experiment.data_seed`
     """Seed of the split; the experiment's seed by default. Give it to vary that seed on the same data set."""
+    null_words: Annotated[tuple[str, ...], ENCODED_UNLESS_DEFAULT] = NULL_WORDS
+    """Words, in any case, that mean "no value" where a number, a time or a 0/1 label is expected, beside a blank cell
+    and NaN. In ids, categories and texts they are values like any other."""
     max_bad_share: Annotated[Share, NOT_ENCODED] = 0.01
     """Largest share of bad rows; with more, `prepare` stops."""
     output: Annotated[str, NOT_ENCODED] = "datasets"

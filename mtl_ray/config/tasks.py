@@ -5,9 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from mtl_ray.config.base import NOT_ENCODED, Section
-
-Scalar = bool | int | float | str
+from mtl_ray.config.base import NOT_ENCODED, Scalar, Section
 
 
 def _catalog() -> Any:

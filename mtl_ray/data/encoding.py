@@ -10,18 +10,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
+from mtl_ray.config.data import NULL_WORDS
 from mtl_ray.config.tasks import (
     BinaryTaskConfig,
     MulticlassTaskConfig,
     MultilabelTaskConfig,
     RankingTaskConfig,
     RealTaskConfig,
-    Scalar,
     TaskConfig,
 )
 from mtl_ray.features.base import FittedState, feature_kinds
 from mtl_ray.schema import Schema
-from mtl_ray.values.keys import flat, to_keys
+from mtl_ray.values.booleans import equals, is_word, key_equals, parse_booleans
+from mtl_ray.values.canonical import plain
+from mtl_ray.values.keys import to_keys
 from mtl_ray.values.lists import to_lists
 from mtl_ray.values.numbers import to_numbers
 from mtl_ray.values.vocabulary import Vocabulary
@@ -56,21 +58,20 @@ class Encoder:
         """Encode a task's labels: (n,) float32 with NaN (numbers and binary), (n,) int32 with -1 (multiclass), or
         (n, num_labels) int8 with -1 (multilabel) for "no label"."""
         task = self.experiment.tasks[name]
-        values = flat(table.column(self.experiment.tasks[name].column or name))
+        values, null_words = plain(table.column(task.column or name)), self.experiment.data.null_words
         absent = ~population(task, table)
+        classes = to_keys(pa.array(self.schema.tasks[name].classes, pa.string()))
         match task:
             case RealTaskConfig():
-                return np.where(absent, np.nan, to_numbers(values)).astype(np.float32)
+                return np.where(absent, np.nan, to_numbers(values, null_words)).astype(np.float32)
             case BinaryTaskConfig() | RankingTaskConfig():
-                return np.where(absent, np.nan, to_flags(values, task)).astype(np.float32)
+                return np.where(absent, np.nan, to_flags(values, task, null_words)).astype(np.float32)
             case MulticlassTaskConfig():
-                classes = pa.array(self.schema.tasks[name].classes, pa.string())
                 found = pc.index_in(to_keys(values), value_set=classes).fill_null(-1).to_numpy(zero_copy_only=False)
                 return np.where(absent, -1, found).astype(np.int32)
             case MultilabelTaskConfig():
                 lists = to_lists(values, task.separator)
                 flags = np.zeros((len(lists), len(self.schema.tasks[name].classes)), np.int8)
-                classes = pa.array(self.schema.tasks[name].classes, pa.string())
                 found = pc.index_in(lists.flatten(), value_set=classes).fill_null(-1).to_numpy(zero_copy_only=False)
                 parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
                 flags[parents[found >= 0], found[found >= 0]] = 1
@@ -78,37 +79,31 @@ class Encoder:
                 return flags
 
 
+def texts(experiment: Experiment) -> list[str]:
+    """Return the names of the features whose vocabularies hold words."""
+    return [name for name, feature in experiment.features.items() if feature.kind == "text"]
+
+
 def population(task: TaskConfig, table: pa.Table) -> np.ndarray:
     """Return (n,) bool: the rows on which the task is defined (its `where`)."""
     inside = np.ones(len(table), bool)
-    for name, values in (task.where or {}).items():
-        allowed = to_keys(pa.array([_text(v) for v in (values if isinstance(values, list) else [values])]))
-        inside &= np.asarray(pc.is_in(to_keys(table.column(name)), value_set=allowed))
+    for name, allowed in (task.where or {}).items():
+        values = allowed if isinstance(allowed, list) else [allowed]
+        inside &= np.any([equals(table.column(name), value) for value in values], axis=0)
     return inside
 
 
-def to_binary(values: pa.Array, positive: Scalar | None) -> np.ndarray:
-    """Return (n,) float64: 1, 0, or NaN for null; without `positive` the values must be 0/1 or true/false."""
-    if positive is None and pa.types.is_integer(values.type):
-        numbers = to_numbers(values)
-        return np.where(np.isnan(numbers), np.nan, numbers == 1)
-    keys = to_keys(values)
-    if positive is not None:
-        flags = pc.equal(keys, to_keys(pa.array([_text(positive)]))[0])
-    else:
-        flags = pc.is_in(pc.utf8_lower(keys), value_set=pa.array(["1", "true"]))
-    return np.where(np.asarray(keys.is_null()), np.nan, np.asarray(flags.fill_null(False)).astype(np.float64))
-
-
-def to_flags(values: pa.Array, task: BinaryTaskConfig | RankingTaskConfig) -> np.ndarray:
-    """Return (n,) float64: 1 for a positive, 0 for another row, or NaN for null."""
-    if isinstance(task, BinaryTaskConfig):
-        return to_binary(values, task.positive)
-    if task.relevant is None:
-        return to_binary(values, None)
-    numbers = to_numbers(values)
-    return np.where(np.isnan(numbers), np.nan, numbers >= task.relevant)
-
-
-def _text(value: Scalar) -> str:
-    return str(int(value)) if isinstance(value, bool) else str(value)
+def to_flags(
+    values: pa.Array, task: BinaryTaskConfig | RankingTaskConfig, null_words: tuple[str, ...] = NULL_WORDS
+) -> np.ndarray:
+    """Return (n,) float64: 1 for a positive, 0 for another row, or NaN where there is no label."""
+    if isinstance(task, BinaryTaskConfig) and task.positive is not None:
+        keys = to_keys(values)
+        absent = np.asarray(keys.is_null())
+        if not isinstance(task.positive, str):
+            absent = absent | is_word(keys, null_words)
+        return np.where(absent, np.nan, key_equals(keys, task.positive))
+    if isinstance(task, RankingTaskConfig) and task.relevant is not None:
+        numbers = to_numbers(values, null_words)
+        return np.where(np.isnan(numbers), np.nan, numbers >= task.relevant)
+    return parse_booleans(values, null_words)[0]

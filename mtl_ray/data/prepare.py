@@ -20,7 +20,14 @@ from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.encoding import Encoder
 from mtl_ray.data.fingerprint import dataset_name, fingerprint_of
 from mtl_ray.data.item_catalog import ITEMS, items_of
-from mtl_ray.data.preparation.fit import FitStatistics, fitted_features, fitted_tasks, supports, vocabularies
+from mtl_ray.data.preparation.fit import (
+    FitStatistics,
+    fitted_features,
+    fitted_tasks,
+    refuse_useless_tasks,
+    supports,
+    vocabularies,
+)
 from mtl_ray.data.preparation.leakage import leakage_report
 from mtl_ray.data.preparation.parallel import MapPieces, map_pieces_of
 from mtl_ray.data.preparation.passes import (
@@ -105,10 +112,12 @@ def _write_dataset(
         load = replace(load, cuts=replace(cuts, first=first_of_items(load, partitions, map_pieces)))
     echo(f"fitting on {staged['rows'] - staged['bad']:,} rows")
     total = reduce(add, map_pieces(FitPartition(load), partitions))
+    total.declared.refuse_absent(experiment, {chunk.file for chunk in raw.chunks})
     quality = quality_report(experiment, staged, total, mended)
     refuse_bad(experiment, quality, aside, target)
 
     schema = _schema(experiment, raw, total)
+    refuse_useless_tasks(experiment, total)
     echo(f"encoding {schema.num_rows['train']:,} training rows")
     known = vocabularies(experiment, total)
     rows = np.stack(total.num_rows)

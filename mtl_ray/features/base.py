@@ -98,6 +98,11 @@ class FeatureKind(ABC, Generic[ConfigT]):
         self.name, self.config, self.experiment = name, config, experiment
 
     @property
+    def null_words(self) -> tuple[str, ...]:
+        """Words that mean "no value" in a column of numbers."""
+        return self.experiment.data.null_words
+
+    @property
     def column(self) -> str:
         """Raw column that callers of a model send."""
         return self.experiment.column_of(self.name)

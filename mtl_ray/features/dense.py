@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from mtl_ray.config.features import ImageFeatureConfig, VectorFeatureConfig
 from mtl_ray.features.base import EncodedColumn, FeatureKind, FittedState
 from mtl_ray.schema import FittedFeature
-from mtl_ray.values.keys import flat
 from mtl_ray.values.vectors import bad_vectors, to_vectors
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class DenseKind(FeatureKind[DenseConfigT]):
 
     def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
         if self.column in table.column_names:
-            for wrong, why in bad_vectors(flat(table.column(self.column)), self.config.size):
+            for wrong, why in bad_vectors(self.raw(table), self.config.size):
                 yield wrong, f"{self.column} {why}"
 
     def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]]:

@@ -1,6 +1,6 @@
 """Values of a vocabulary, each with a row of an embedding table: what ids and categories share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -10,7 +10,7 @@ from mtl_ray.config.features import CategoricalFeatureConfig, IdFeatureConfig
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
 from mtl_ray.schema import FIRST, NULL, UNKNOWN, FittedFeature
 from mtl_ray.values.counts import ValueCounts
-from mtl_ray.values.keys import to_keys
+from mtl_ray.values.keys import bad_keys, to_keys
 from mtl_ray.values.partition import Partition
 from mtl_ray.values.vocabulary import Vocabulary
 
@@ -27,6 +27,9 @@ class LookupKind(FeatureKind[LookupConfigT]):
 
     nothing = NULL
     """Embedding row that is read where the value is hidden."""
+
+    def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
+        yield from bad_keys(self.raw(table), self.column)
 
     def fit(self, rows: Partition, train: pa.Table) -> ValueCounts:
         return ValueCounts.of_values(self.raw(train))

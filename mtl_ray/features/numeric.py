@@ -12,7 +12,6 @@ from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedSt
 from mtl_ray.features.lookup import embed_rows
 from mtl_ray.features.observed import observed_rows
 from mtl_ray.schema import FIRST, NULL, FittedFeature
-from mtl_ray.values.keys import flat
 from mtl_ray.values.moments import Moments
 from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers, to_numbers
 from mtl_ray.values.partition import Partition
@@ -48,13 +47,13 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
 
     def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
         if self.column in table.column_names:
-            yield from bad_numbers(*parse_numbers(flat(table.column(self.column))), self.column)
+            yield from bad_numbers(*parse_numbers(self.raw(table), self.null_words), self.column)
 
     def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]]:
-        return mend_numbers(values)
+        return mend_numbers(values, self.null_words)
 
     def fit(self, rows: Partition, train: pa.Table) -> NumberStatistics:
-        numbers = to_numbers(self.raw(train))
+        numbers = to_numbers(self.raw(train), self.null_words)
         if not self.config.buckets:
             return NumberStatistics(Moments.of(numbers))
         known = numbers[~np.isnan(numbers)]
@@ -76,7 +75,7 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
         return {self.name: EncodedColumn(meaning, low=NULL, num_embeddings=fitted.num_embeddings)}
 
     def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
-        fitted, numbers = state.features[self.name], to_numbers(values)
+        fitted, numbers = state.features[self.name], to_numbers(values, self.null_words, self.column)
         if self.config.buckets is None:
             return ((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
         buckets = np.searchsorted(np.asarray(fitted.boundaries or ()), numbers, side="right") + FIRST

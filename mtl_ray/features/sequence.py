@@ -17,9 +17,9 @@ from mtl_ray.values.columns import raw_values
 from mtl_ray.values.keys import decoded, flat, to_keys
 from mtl_ray.values.lists import last_entries
 from mtl_ray.values.moments import Moments, standardised
-from mtl_ray.values.numbers import parse_numbers, to_numbers
+from mtl_ray.values.numbers import bad_numbers, parse_numbers, to_numbers
 from mtl_ray.values.partition import ITEM, TEST, Partition
-from mtl_ray.values.vectors import as_variable, is_lists
+from mtl_ray.values.vectors import is_lists
 from mtl_ray.values.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -54,21 +54,29 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
     def raw(self, table: pa.Table) -> pa.Array:
         return raw_values(table, self.name, pa.list_(pa.string()))
 
+    def bad_log_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
+        column = self.config.values
+        if column and column in table.column_names:
+            yield from bad_numbers(*parse_numbers(raw_values(table, column), self.null_words), column)
+
     def bad_request_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
         for column in self.input_columns():
             if column not in table.column_names:
                 continue
-            lists = as_variable(flat(table.column(column)))
+            lists = raw_values(table, column)
             if not is_lists(lists.type):  # an empty cell of a CSV file is no list either, but means none
                 yield np.asarray(to_keys(lists).is_valid()), f"{column} is not a list"
             elif column != self.name:
-                _, wrong = parse_numbers(lists.fill_null([]).flatten())
+                _, wrong = parse_numbers(lists.fill_null([]).flatten(), self.null_words)
                 parents = pc.list_parent_indices(lists.fill_null([])).to_numpy(zero_copy_only=False)
                 yield np.bincount(parents[wrong], minlength=len(lists)) > 0, f"{column} holds what is not a number"
 
     def fit(self, rows: Partition, train: pa.Table) -> Moments | None:
         """Describe the values that go with items."""
-        return Moments.of(to_numbers(flat(train.column(self.config.values)))) if self.config.values else None
+        return Moments.of(self._numbers(train, self.config.values)) if self.config.values else None
+
+    def _numbers(self, table: pa.Table, column: str) -> np.ndarray:
+        return to_numbers(raw_values(table, column), self.null_words, column)
 
     def fitted(self, statistics: Moments | None, vocabularies: Mapping[str, Vocabulary]) -> FittedFeature:
         mean, std = (statistics or Moments()).scale
@@ -101,11 +109,13 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
     def _encode_values_beside(self, table: pa.Table, fitted: FittedFeature) -> np.ndarray:
         if self.values_column not in table.column_names:
             return np.zeros((len(table), self.config.max_length), np.float32)
-        lists = flat(table.column(self.values_column))
+        lists = raw_values(table, self.values_column)
         if pa.types.is_null(lists.type):
             lists = lists.cast(pa.list_(pa.float64()))
         lists = lists.fill_null([])
-        numbers = standardised(to_numbers(lists.flatten()), fitted.mean, fitted.std)
+        numbers = standardised(
+            to_numbers(lists.flatten(), self.null_words, self.values_column), fitted.mean, fitted.std
+        )
         return last_entries(numbers, lists, self.config.max_length)
 
     def encode_partition(
@@ -117,7 +127,7 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         encoded = {self.name: known.rows(state.vocabularies[self.config.of].rows(items), length)}
         raw: dict[str, pa.Array] = {self.name: known.lists(decoded(items), test)}
         if self.config.values:
-            numbers, fitted = to_numbers(flat(rows.table.column(self.config.values))), state.features[self.name]
+            numbers, fitted = self._numbers(rows.table, self.config.values), state.features[self.name]
             encoded[self.values_column] = known.rows(standardised(numbers, fitted.mean, fitted.std), length)
             raw[self.values_column] = known.lists(pa.array(numbers), test)
         return encoded, raw

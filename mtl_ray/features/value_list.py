@@ -11,7 +11,6 @@ from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedSt
 from mtl_ray.features.observed import observed_rows
 from mtl_ray.schema import FIRST, NULL, PADDING, UNKNOWN, FittedFeature
 from mtl_ray.values.counts import ValueCounts
-from mtl_ray.values.keys import to_keys
 from mtl_ray.values.lists import first_entries, to_lists
 from mtl_ray.values.partition import Partition
 from mtl_ray.values.vocabulary import Vocabulary
@@ -51,7 +50,7 @@ class ValueListKind(FeatureKind[ListConfigT]):
 
     def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
         lists = to_lists(values, self.separator).fill_null([])
-        rows = state.vocabularies[self.name].rows(to_keys(lists.flatten()))
+        rows = state.vocabularies[self.name].rows(lists.flatten())
         rows = first_entries(rows, lists, self.config.max_length)
         rows[:, 0] = np.where(rows[:, 0] == PADDING, NULL, rows[:, 0])
         return rows

@@ -15,6 +15,7 @@ from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.errors import InputError
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
+from mtl_ray.values.canonical import from_cells
 from mtl_ray.values.keys import flat, to_keys
 from mtl_ray.values.vectors import is_lists
 
@@ -94,7 +95,9 @@ class Recommender:
                 hint = f"did you mean `{near[0]}`?" if near else f"known columns: {', '.join(known)}"
                 raise InputError(f"profile: unknown column `{name}`; {hint}")
         try:
-            user = pa.table({name: pa.array([value]) for name, value in profile.items()} or {self.user_column: [None]})
+            user = pa.table(
+                {name: from_cells([value]) for name, value in profile.items()} or {self.user_column: [None]}
+            )
             (reason,) = bad_inputs(self.scorer.experiment, user).to_pylist()
             if reason:
                 raise ValueError(reason)

@@ -4,17 +4,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from mtl_ray.data.encoding import Encoder
+from mtl_ray.data.encoding import Encoder, texts
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT
 from mtl_ray.storage import Folder
+from mtl_ray.values.canonical import from_cells
 from mtl_ray.values.keys import to_keys
 from mtl_ray.values.vocabulary import VOCABULARY, read_vocabularies
 
@@ -27,7 +27,7 @@ class Scorer:
         loaded = checkpoint.load(folder)
         self.folder = folder
         self.experiment, self.schema, self.model = loaded.experiment, loaded.schema, loaded.model
-        vocabularies = read_vocabularies(Folder(str(folder)), list(self.experiment.features))
+        vocabularies = read_vocabularies(Folder(str(folder)), list(self.experiment.features), texts(self.experiment))
         self.encoder = Encoder(self.experiment, self.schema, vocabularies)
 
     @cached_property
@@ -85,15 +85,5 @@ class Scorer:
         return {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in result.items()}
 
 
-def as_column(cells: Sequence[Any]) -> pa.Array:
-    """Return Python values as a column. If they mix texts and numbers, also within lists, all become text."""
-    try:
-        return pa.array(cells, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([_as_text(cell) for cell in cells])
-
-
-def _as_text(cell: Any) -> Any:
-    if isinstance(cell, list | tuple):
-        return [_as_text(entry) for entry in cell]
-    return None if cell is None or cell != cell else str(cell)  # noqa: PLR0124 - NaN alone differs from itself
+as_column = from_cells
+"""Python values as a column; the name under which models that were registered earlier find it."""

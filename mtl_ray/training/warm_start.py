@@ -9,6 +9,7 @@ from ray.train import Checkpoint
 from torch import Tensor, nn
 
 from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.encoding import texts
 from mtl_ray.errors import InputError
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.cold_start.meta_learned import MWUF
@@ -30,7 +31,7 @@ def start_from(trainer: Trainer, prepared: Prepared, location: str) -> None:
     Raises:
         InputError: see `copy_weights`.
     """
-    vocabularies = read_vocabularies(prepared.folder, list(trainer.experiment.features))
+    vocabularies = read_vocabularies(prepared.folder, list(trainer.experiment.features), texts(trainer.experiment))
     with Checkpoint(location).as_directory() as folder:
         copy_weights(trainer.model, trainer.schema, vocabularies, Path(folder))
     if trainer.average is not None:
@@ -55,7 +56,8 @@ def copy_weights(model: MultiTaskModel, schema: Schema, vocabularies: dict[str, 
         InputError: `folder` is no checkpoint, or its model has other parts or sizes.
     """
     old = checkpoint.load(folder)
-    known = read_vocabularies(Folder(str(folder)), [name for name in vocabularies if name in old.experiment.features])
+    names = [name for name in vocabularies if name in old.experiment.features]
+    known = read_vocabularies(Folder(str(folder)), names, texts(old.experiment))
     state = old.model.state_dict()
     found = {key: value.cpu() for key, value in model.state_dict().items()}  # as what was loaded is
     tables, outputs = _tables_and_outputs(model)

@@ -1,6 +1,6 @@
 """Vocabularies: from a value of a feature to its row of an embedding table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mtl_ray.schema import FIRST, NULL, UNKNOWN
 from mtl_ray.storage import Folder
-from mtl_ray.values.keys import flat
+from mtl_ray.values.keys import flat, to_keys
 
 VOCABULARY = "vocabulary.parquet"
 """File of a data set, and of a checkpoint, with the known values of every feature."""
@@ -30,6 +30,18 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def canonical(self, *, words: bool) -> "Vocabulary":
+        """Return the vocabulary with values as `to_keys` writes them today; one of an earlier version may differ.
+
+        Where that would give two values one key, the one that has it already keeps it, or else the first.
+        """
+        keys = to_keys(self.values, words=words)
+        if keys.equals(self.values):
+            return self
+        old, new = _objects(self.values), _objects(keys)
+        stays = (old == new) | new.isin(old) | new.duplicated()
+        return Vocabulary(pa.array(np.where(stays, old, new), pa.string()), self.counts, self.totals)
 
     def rows(self, keys: pa.Array) -> np.ndarray:
         """Return (n,) int32 embedding rows of text keys: NULL for null, UNKNOWN for a value not in the vocabulary."""
@@ -76,8 +88,8 @@ def write_vocabularies(folder: Folder, words: Mapping[str, Vocabulary]) -> None:
     folder.write_table(VOCABULARY, pa.concat_tables(tables))
 
 
-def read_vocabularies(folder: Folder, names: Sequence[str]) -> dict[str, Vocabulary]:
-    """Read the vocabularies kept in a data set or a checkpoint."""
+def read_vocabularies(folder: Folder, names: Sequence[str], words: Collection[str] = ()) -> dict[str, Vocabulary]:
+    """Read the vocabularies of some features, kept in a data set or a checkpoint; those of `words` hold words."""
     table = folder.read_table(VOCABULARY)
     features = np.array(table.column("feature").to_pylist(), dtype=object)
     result = {}
@@ -85,7 +97,8 @@ def read_vocabularies(folder: Folder, names: Sequence[str]) -> dict[str, Vocabul
         rows = table.filter(pa.array(features == name))
         if len(rows):
             totals = flat(rows.column("total")) if "total" in rows.column_names else None
-            result[name] = Vocabulary(flat(rows.column("value")), flat(rows.column("count")), totals)
+            kept = Vocabulary(flat(rows.column("value")), flat(rows.column("count")), totals)
+            result[name] = kept.canonical(words=name in words)
         else:
             result[name] = Vocabulary(pa.array([], pa.string()), pa.array([], pa.int64()), pa.array([], pa.float64()))
     return result

@@ -19,10 +19,13 @@ from mtl_ray.config.tasks import (
     TaskConfig,
 )
 from mtl_ray.data.encoding import population, to_flags
+from mtl_ray.data.preparation.declared_values import Occurrences
+from mtl_ray.errors import InputError
 from mtl_ray.features.base import feature_kinds
 from mtl_ray.schema import SPLITS, FittedFeature, FittedTask
+from mtl_ray.values.columns import raw_values
 from mtl_ray.values.counts import ValueCounts
-from mtl_ray.values.keys import flat, to_keys
+from mtl_ray.values.keys import to_keys
 from mtl_ray.values.lists import to_lists
 from mtl_ray.values.moments import Moments
 from mtl_ray.values.numbers import to_numbers
@@ -44,6 +47,8 @@ class FitStatistics:
     """By numeric label, the labels of training rows."""
     labels: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Labelled rows by (task, split)."""
+    declared: Occurrences = field(default_factory=Occurrences)
+    """Which values of the settings occur."""
     issues: Counter[str] = field(default_factory=Counter)
     num_duplicates: int = 0
     duplicates: list[str] = field(default_factory=list)
@@ -56,6 +61,7 @@ class FitStatistics:
             _added(self.counts, other.counts),
             _added(self.moments, other.moments),
             self.labels + other.labels,
+            self.declared + other.declared,
             self.issues + other.issues,
             self.num_duplicates + other.num_duplicates,
             (self.duplicates + other.duplicates)[:5],
@@ -83,19 +89,24 @@ def fit_partition(experiment: Experiment, rows: Partition) -> FitStatistics:
         if statistics is not None:
             result.features[name] = statistics
     for name, task in experiment.tasks.items():
-        labelled = _fit_label(result, name, task, rows.table, rows.split == TRAIN)
+        labelled = _fit_label(result, name, task, rows, experiment.data.null_words)
         for code, split in enumerate(SPLITS):
             result.labels[name, split] += int((labelled & (rows.split == code)).sum())
+    result.declared = Occurrences.of(experiment, rows.table)
     result.num_duplicates = len(rows.duplicates)
     return result
 
 
-def _fit_label(result: FitStatistics, name: str, task: TaskConfig, table: pa.Table, train: np.ndarray) -> np.ndarray:
+def _fit_label(
+    result: FitStatistics, name: str, task: TaskConfig, rows: Partition, null_words: tuple[str, ...]
+) -> np.ndarray:
     """Add a label's statistics on the training rows; returns (n,) bool, the rows with a label."""
-    values, inside, key = flat(table.column(task.column or name)), population(task, table), f"{name}.label"
+    table, train = rows.table, rows.split == TRAIN
+    values, inside, key = raw_values(table, task.column or name), population(task, table), f"{name}.label"
     match task:
         case RealTaskConfig() | BinaryTaskConfig() | RankingTaskConfig():
-            numbers = to_numbers(values) if isinstance(task, RealTaskConfig) else to_flags(values, task)
+            is_real = isinstance(task, RealTaskConfig)
+            numbers = to_numbers(values, null_words) if is_real else to_flags(values, task, null_words)
             labelled = inside & ~np.isnan(numbers)
             result.moments[key] = Moments.of(numbers[labelled & train])
             if isinstance(task, OrdinalTaskConfig):
@@ -109,6 +120,33 @@ def _fit_label(result: FitStatistics, name: str, task: TaskConfig, table: pa.Tab
             labelled = inside & np.asarray(to_lists(values, task.separator).is_valid())
             result.counts[key] = ValueCounts.of_lists(values.filter(pa.array(labelled & train)), task.separator)
     return labelled
+
+
+def refuse_useless_tasks(experiment: Experiment, total: FitStatistics) -> None:
+    """Raise InputError for a task from whose training labels nothing can be learned: none, or of one class."""
+    for name, task in experiment.tasks.items():
+        key, where = f"{name}.label", f"tasks.{name}"
+        column, population = task.column or name, f" where {task.where}" if task.where else ""
+        if not total.labels[name, "train"]:
+            raise InputError(
+                f"{where}: expected labels in training rows; found none in the column `{column}`{population}; give "
+                "another column, or remove the task"
+            )
+        if isinstance(task, RankingTaskConfig) and not total.moments[key].mean:
+            raise InputError(
+                f"{where}: expected positives in training rows; found none in the column `{column}`{population}"
+            )
+        if isinstance(task, BinaryTaskConfig) and total.moments[key].is_constant:
+            found = f"only {total.moments[key].mean:g}"
+        elif isinstance(task, MulticlassTaskConfig | OrdinalTaskConfig) and total.counts[key].is_constant:
+            found = f"only {total.counts[key].table.column('key')[0].as_py()}"
+        else:
+            continue
+        raise InputError(
+            f"{where}: expected training labels of two classes at least; found {found} in "
+            f"{total.labels[name, 'train']:,} labels of the column `{column}`{population}; see `positive`, `where` and "
+            "the split, or remove the task"
+        )
 
 
 def vocabularies(experiment: Experiment, total: FitStatistics) -> dict[str, Vocabulary]:

@@ -49,7 +49,7 @@ def find_cuts(
     """Find the cuts of the time split, and the borders of the slices of statistics."""
     split = experiment.data.split
     sliced = experiment.data.time and any(kind.out_of_fold for kind in feature_kinds(experiment).values())
-    cuts = declared_cuts(experiment, any(piece["is_timestamp"] for piece in pieces))
+    cuts = declared_cuts(experiment, pieces)
     if not sliced and not needs_histogram(experiment):
         return Cuts(cuts)
     low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)

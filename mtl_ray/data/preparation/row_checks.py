@@ -1,16 +1,17 @@
 """Checks of raw rows. A bad row is set aside with its reason and counted; it is neither used nor lost."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import (
     BinaryTaskConfig,
     CountTaskConfig,
+    MulticlassTaskConfig,
     RankingTaskConfig,
     RealTaskConfig,
     TaskConfig,
@@ -20,9 +21,13 @@ from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.errors import InputError
 from mtl_ray.features.base import feature_kinds
 from mtl_ray.storage import is_text
-from mtl_ray.values.keys import flat, to_keys
+from mtl_ray.values.booleans import mend_booleans, parse_booleans
+from mtl_ray.values.canonical import flat, is_single, plain
+from mtl_ray.values.columns import raw_values
+from mtl_ray.values.keys import bad_keys, to_keys
 from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers
 from mtl_ray.values.partition import ITEM, USER
+from mtl_ray.values.times import parse_times
 from mtl_ray.values.vectors import as_variable
 
 
@@ -61,21 +66,33 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
 def keys_of(experiment: Experiment, table: pa.Table) -> pa.Table:
     """Return the keys of each row's user and item."""
     columns = {USER: experiment.column_of(experiment.user), ITEM: experiment.column_of(experiment.item)}
-    return pa.table({name: to_keys(table.column(column)) for name, column in columns.items()})
+    return pa.table({name: key_column(table, column, "the log") for name, column in columns.items()})
+
+
+def key_column(table: pa.Table, column: str, where: str) -> pa.Array:
+    """Return the text keys of a column of ids. Raises InputError if it holds lists."""
+    values = raw_values(table, column)
+    if not is_single(values.type):
+        raise InputError(f"{where}: expected one id in each row of `{column}`; found {values.type}")
+    return to_keys(values)
 
 
 def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Array:
     """Return (n,) text that says why a row of the log is unusable, null for a good row. `keys` come from `keys_of`."""
-    reasons = _Reasons(len(table))
+    reasons = _Reasons(len(table), experiment.data.null_words)
     reasons.malformed(table)
     for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
         reasons.add(keys.column(key).is_null(), f"{experiment.column_of(name)} is null")
     if experiment.data.time:
-        reasons.number(table, experiment.data.time, nullable=False)
+        reasons.time(table, experiment.data.time)
     kinds = feature_kinds(experiment).values()
     for part in (*(kind.bad_cells(table) for kind in kinds), *(kind.bad_log_cells(table) for kind in kinds)):
         for wrong, why in part:
             reasons.add(wrong, why)
+    for column in _key_columns(experiment):
+        if column in table.column_names:
+            for flags, why in bad_keys(raw_values(table, column), column):
+                reasons.add(flags, why)
     for name, task in experiment.tasks.items():
         column = task.column or name
         if column not in table.column_names:
@@ -90,10 +107,9 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Arra
                 low, high = task.range
                 outside = (numbers < low) | (numbers > high)
                 reasons.add(outside, f"{column} is outside [{low:g}, {high:g}]")
-        elif isinstance(task, RankingTaskConfig) or (isinstance(task, BinaryTaskConfig) and task.positive is None):
-            keys = pc.utf8_lower(to_keys(table.column(column)))
-            known = pc.is_in(keys, value_set=pa.array(["0", "1", "true", "false"]))
-            reasons.add(pc.and_(keys.is_valid(), pc.invert(known)), f"{column} is not 0 or 1")
+        elif is_flag(task) and is_single(table.schema.field(column).type):
+            _, wrong = parse_booleans(table.column(column), experiment.data.null_words)
+            reasons.add(wrong, f"{column} is not 0 or 1")
     return reasons.array()
 
 
@@ -102,13 +118,31 @@ def bad_inputs(experiment: Experiment, table: pa.Table) -> pa.Array:
 
     Ids may be null, and any column may be absent.
     """
-    reasons = _Reasons(len(table))
+    reasons = _Reasons(len(table), experiment.data.null_words)
     reasons.malformed(table)
     kinds = feature_kinds(experiment).values()
     for part in (*(kind.bad_cells(table) for kind in kinds), *(kind.bad_request_cells(table) for kind in kinds)):
         for wrong, why in part:
             reasons.add(wrong, why)
     return reasons.array()
+
+
+def _key_columns(experiment: Experiment) -> Iterator[str]:
+    """Yield the columns of labels, populations and splits whose values are compared by their keys."""
+    for name, task in experiment.tasks.items():
+        yield from task.where or {}
+        if isinstance(task, MulticlassTaskConfig | BinaryTaskConfig) or is_flag(task):
+            yield task.column or name
+    split = experiment.data.split
+    if split.kind == "predefined" and split.column:
+        yield split.column
+
+
+def is_flag(task: TaskConfig) -> bool:
+    """Return whether labels are 0/1 or true/false."""
+    return isinstance(task, BinaryTaskConfig | RankingTaskConfig) and (
+        task.positive is None if isinstance(task, BinaryTaskConfig) else task.relevant is None
+    )
 
 
 def _has_threshold(task: TaskConfig) -> bool:
@@ -119,7 +153,8 @@ def _has_threshold(task: TaskConfig) -> bool:
 class _Reasons:
     """The first reason found for each row."""
 
-    def __init__(self, num_rows: int) -> None:
+    def __init__(self, num_rows: int, null_words: tuple[str, ...]) -> None:
+        self.null_words = null_words
         self.texts = np.full(num_rows, None, dtype=object)
 
     def add(self, bad: pa.Array | pa.ChunkedArray | np.ndarray, reason: str) -> None:
@@ -133,15 +168,19 @@ class _Reasons:
         if MALFORMED in table.column_names:
             self.add(table.column(MALFORMED).is_valid(), "malformed line")
 
-    def number(self, table: pa.Table, column: str, *, nullable: bool = True) -> np.ndarray:
+    def number(self, table: pa.Table, column: str) -> np.ndarray:
         """Check a numeric column; return its (n,) float64 values, NaN where there is none."""
-        values = flat(table.column(column))
-        numbers, wrong = parse_numbers(values)
+        numbers, wrong = parse_numbers(raw_values(table, column), self.null_words)
         for flags, why in bad_numbers(numbers, wrong, column):
             self.add(flags, why)
-        if not nullable:
-            self.add(np.isnan(numbers) & ~wrong, f"{column} is null")
         return numbers
+
+    def time(self, table: pa.Table, column: str) -> None:
+        """Check the column of times."""
+        times, _, wrong = parse_times(raw_values(table, column), self.null_words)
+        for flags, why in bad_numbers(times, wrong, column):
+            self.add(flags, why)
+        self.add(np.isnan(times) & ~wrong, f"{column} is null")
 
     def array(self) -> pa.Array:
         return pa.array(self.texts, pa.string())
@@ -166,7 +205,8 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
     if key not in table.column_names:
         raise InputError(f"{name} table: expected the key column `{key}`; found {', '.join(table.column_names)}")
     mended: Counter[str] = Counter()
-    keys = to_keys(table.column(key))
+    keys = key_column(table, key, f"{name} table")
+    null_words = experiment.data.null_words
     first = np.zeros(len(keys), bool)
     positions = (
         pa.table({"key": keys, "row": pa.array(np.arange(len(keys)))}).group_by("key").aggregate([("row", "min")])
@@ -180,16 +220,21 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
         menders.setdefault(kind.column, []).append(kind.mend)
     for task_name, task in experiment.tasks.items():
         if isinstance(task, RealTaskConfig) or _has_threshold(task):
-            menders.setdefault(task.column or task_name, []).append(mend_numbers)
+            menders.setdefault(task.column or task_name, []).append(partial(mend_numbers, null_words=null_words))
+        elif is_flag(task):
+            menders.setdefault(task.column or task_name, []).append(partial(mend_booleans, null_words=null_words))
     columns: dict[str, pa.Array] = {}
     for column in table.column_names:
-        values = as_variable(flat(table.column(column))).filter(pa.array(first))
+        values = flat(table.column(column))
+        if not pa.types.is_binary(values.type):  # such as pictures, which mostly nobody reads
+            values = plain(values)
+        values = as_variable(values).filter(pa.array(first))
         if column == key:
             values = keys.filter(pa.array(first))
         elif (found := _first(menders.get(column, ()), values)) is not None:
             values, counts = found
             mended.update({f"{name}.{column} {why}": count for why, count in counts.items()})
-        elif is_text(values.type):
-            values = values.cast(pa.string()).dictionary_encode()
+        if column != key and is_text(values.type):
+            values = values.dictionary_encode()
         columns[column] = values
     return pa.table(columns), {reason: count for reason, count in mended.items() if count}

@@ -1,21 +1,25 @@
 """The split into training, validation and test rows: it depends on the seed and on the row alone, on any machine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import ColdSplitConfig, PredefinedSplitConfig, RandomSplitConfig, TimeSplitConfig
 from mtl_ray.counter_rng import Stream, mix, uniform_keys
 from mtl_ray.errors import InputError
-from mtl_ray.values.keys import decoded, hash_keys, to_keys
+from mtl_ray.values.booleans import equals
+from mtl_ray.values.keys import hash_keys, to_keys
 from mtl_ray.values.partition import ITEM, NONE, SHOWN, TEST, TIME, TRAIN, USER, VALID
+from mtl_ray.values.times import PARTS, parse_times
 
 HISTOGRAM_BINS = 1 << 16
+YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800
+"""Seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,13 @@ def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.nda
                 codes[(new_user | new_item) & shown] = TRAIN if split.shown_to == "training" else SHOWN
             return codes
         case PredefinedSplitConfig():
-            values = decoded(file) if split.column is None else to_keys(table.column(split.column))
+            values = file if split.column is None else table.column(split.column)
             codes = np.full(len(table), NONE, np.int8)
             named = ((TRAIN, split.train), (VALID, split.valid), (TEST, split.test), (SHOWN, split.shown))
             for code, names in named:
-                codes[np.asarray(pc.is_in(values, value_set=pa.array(names, pa.string())))] = code
+                if not names:
+                    continue
+                codes[np.any([equals(values, name) for name in names], axis=0)] = code
             if split.valid_share and not split.valid:
                 codes[(codes == TRAIN) & (draw < split.valid_share)] = VALID
             return codes
@@ -135,37 +141,61 @@ def needs_histogram(experiment: Experiment) -> bool:
     return isinstance(experiment.data.split, TimeSplitConfig) and experiment.data.split.test_from is None
 
 
-def declared_cuts(experiment: Experiment, is_timestamp: bool) -> tuple[float, float] | None:
+def declared_cuts(experiment: Experiment, pieces: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
     """Return the cuts that the experiment file gives, in the unit of the staged time column; None if it gives none.
 
+    Args:
+        experiment: `data.split` decides.
+        pieces: what `Stage` returned.
+
     Raises:
-        InputError: the validation rows would begin after the test rows.
+        InputError: the validation rows would begin after the test rows, a cut is a date where the unit of the times is
+            not known, or some times are dates and others are numbers.
     """
-    split = experiment.data.split
+    unit, split = _time_unit(experiment, pieces), experiment.data.split
     if not isinstance(split, TimeSplitConfig) or split.test_from is None:
         return None
-    test = instant(split.test_from, is_timestamp, "data.split.test_from")
-    valid = test if split.valid_from is None else instant(split.valid_from, is_timestamp, "data.split.valid_from")
+    test = instant(split.test_from, unit, "data.split.test_from")
+    valid = test if split.valid_from is None else instant(split.valid_from, unit, "data.split.valid_from")
     if valid > test:
         raise InputError(f"data.split: valid_from ({split.valid_from}) is after test_from ({split.test_from})")
     return valid, test
 
 
-def instant(value: float | str, is_timestamp: bool, path: str) -> float:
-    """Return a number as it is, and an ISO date in the unit of a timestamp column (nanoseconds since 1970).
+def _time_unit(experiment: Experiment, pieces: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return how many units of the staged times a second has: 1 for dates; None for numbers that may be anything.
+
+    Numbers count from 1970 if all of them are then between 1990 and 2100 in one of the usual units; no number is that
+    in two of them.
+    """
+    dates, numbers = (sum(piece[kind] for piece in pieces) for kind in ("dates", "numbers"))
+    if dates and numbers:
+        raise InputError(
+            f"data.time: expected dates or numbers in all rows of `{experiment.data.time}`; found {dates:,} dates and "
+            f"{numbers:,} numbers; write all of them in one way"
+        )
+    if dates:
+        return 1
+    low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
+    return next((u for u in PARTS.values() if YEAR_1990 * u <= low and high <= YEAR_2100 * u), None)
+
+
+def instant(value: float | str, unit: int | None, path: str) -> float:
+    """Return a number as it is, and an ISO date in a unit of which a second has so many, see `_time_unit`.
 
     Raises:
-        InputError: a text that is no date, or a date where the time column holds numbers; the message begins with
-            `path`.
+        InputError: a text that is no date, or a date without a known unit; the message begins with `path`.
     """
     if not isinstance(value, str):
         return float(value)
-    if not is_timestamp:
-        raise InputError(f"{path}: expected a number, as the time column holds numbers; found '{value}'")
-    try:
-        return float(pd.Timestamp(value).value)
-    except ValueError:
-        raise InputError(f"{path}: expected an ISO date or time; found '{value}'") from None
+    times, is_date, _ = parse_times(pa.array([value]))
+    if not is_date[0]:
+        raise InputError(f"{path}: expected a number, or an ISO date or time; found '{value}'")
+    if unit is None:
+        raise InputError(
+            f"{path}: expected a number, as the time column holds numbers that do not count from 1970; found '{value}'"
+        )
+    return float(times[0]) * unit
 
 
 def cuts_from_histogram(counts: np.ndarray, low: float, high: float, shares: Sequence[float]) -> tuple[float, float]:

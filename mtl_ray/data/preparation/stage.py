@@ -18,10 +18,11 @@ from mtl_ray.counter_rng import Stream, mix
 from mtl_ray.data.preparation.row_checks import bad_rows, keys_of
 from mtl_ray.data.sources import Chunk
 from mtl_ray.storage import Folder, is_text
-from mtl_ray.values.keys import decoded, flat, hash_keys
-from mtl_ray.values.numbers import to_numbers
+from mtl_ray.values.canonical import decoded, flat
+from mtl_ray.values.columns import plain_table
+from mtl_ray.values.keys import hash_keys
 from mtl_ray.values.partition import TIME, USER
-from mtl_ray.values.vectors import as_variable
+from mtl_ray.values.times import parse_times
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Stage:
         """Stage one piece of the log; return its counts: rows, bad rows by reason, first bad rows, time range."""
         writers: dict[str, pq.ParquetWriter] = {}
         total, reasons, examples = 0, Counter(), []
-        low, high, is_timestamp = float("inf"), float("-inf"), False
+        low, high, dates, numbers = float("inf"), float("-inf"), 0, 0
         waiting: list[pa.Table] = []  # dealt together: the parts of a single table are small and slow to write
         for chunk in chunks:
             for first_row, table in chunk.read():
                 total += len(table)
                 rows = np.arange(first_row, first_row + len(table))
-                reason, staged, stamp = self.checked(table, chunk.file, rows)
+                reason, staged, num_dates = self.checked(table, chunk.file, rows)
                 good = np.asarray(reason.is_null())
                 if not good.all():
                     bad = quarantined(table.filter(pa.array(~good)), reason.drop_null(), chunk.file, rows[~good])
@@ -52,7 +53,7 @@ class Stage:
                     reasons.update(reason.drop_null().to_pylist())
                     if len(examples) < 5:
                         examples += describe(bad, 5 - len(examples))
-                is_timestamp |= stamp
+                dates, numbers = dates + num_dates, numbers + len(staged) - num_dates
                 if len(staged):
                     low = min(low, float(staged.column(TIME).to_numpy().min()))
                     high = max(high, float(staged.column(TIME).to_numpy().max()))
@@ -69,35 +70,35 @@ class Stage:
             "examples": examples,
             "low": low,
             "high": high,
-            "is_timestamp": is_timestamp,
+            "dates": dates,
+            "numbers": numbers,
         }
 
-    def checked(self, table: pa.Table, file: str, rows: np.ndarray) -> tuple[pa.Array, pa.Table, bool]:
+    def checked(self, table: pa.Table, file: str, rows: np.ndarray) -> tuple[pa.Array, pa.Table, int]:
         """Check rows of a file.
 
         Returns:
             (n,) text that says why a row is bad, null for a good one; the good rows with their keys, time and place in
-            the log; whether the time column holds timestamps.
+            the log; how many of their times are timestamps or dates, not numbers.
         """
+        table = plain_table(table, self.columns)
         keys = keys_of(self.experiment, table)
         reason = bad_rows(self.experiment, table, keys)
         good = reason.is_null()
         table, keys, rows = table.select(self.columns).filter(good), keys.filter(good), rows[np.asarray(good)]
         time_column = self.experiment.data.time
-        time, stamp = pa.array(np.zeros(len(table))), False
+        times, is_date = np.zeros(len(table)), np.zeros(len(table), bool)
         if time_column:
-            values = flat(table.column(time_column))
-            stamp = pa.types.is_timestamp(values.type) or pa.types.is_date(values.type)
-            time = pa.array(to_numbers(values))
+            times, is_date, _ = parse_times(flat(table.column(time_column)), self.experiment.data.null_words)
         own = {
             **{name: flat(keys.column(name)) for name in keys.column_names},
-            TIME: time,
+            TIME: pa.array(times),
             "_file": pa.array([file]).take(pa.array(np.zeros(len(table), np.int32))),
             "_row": pa.array(rows),
         }
         # Dictionaries differ from table to table, so plain values are staged.
-        raw = {f"raw.{name}": decoded(as_variable(flat(table.column(name)))) for name in self.columns}
-        return reason, pa.table({**own, **raw}), stamp
+        raw = {f"raw.{name}": decoded(flat(table.column(name))) for name in self.columns}
+        return reason, pa.table({**own, **raw}), int(is_date.sum())
 
     def _deal(self, writers: dict[str, pq.ParquetWriter], piece: int, tables: list[pa.Table]) -> None:
         for partition, part in self._dealt(pa.concat_tables(tables, promote_options="permissive")) if tables else ():

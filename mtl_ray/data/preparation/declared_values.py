@@ -1,0 +1,100 @@
+"""Values that the settings name (`positive`, `where`, those of a predefined split): each must occur in the log."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.base import Scalar
+from mtl_ray.config.data import PredefinedSplitConfig
+from mtl_ray.config.tasks import BinaryTaskConfig
+from mtl_ray.errors import InputError
+from mtl_ray.values.booleans import equals
+from mtl_ray.values.keys import to_keys
+
+EXAMPLES = 10
+"""The most values that are remembered of a column in which a declared one was not found."""
+
+
+class Declared(NamedTuple):
+    """A value that a setting names."""
+
+    path: str
+    column: str
+    value: Scalar
+
+
+@dataclass(frozen=True)
+class Occurrences:
+    """Declared values that were found, and examples of what else is in the columns of the others; two add up."""
+
+    found: frozenset[Declared] = frozenset()
+    examples: Mapping[str, Counter[str]] = field(default_factory=dict)
+    """By column, rows by key."""
+
+    @classmethod
+    def of(cls, experiment: Experiment, table: pa.Table) -> "Occurrences":
+        """Look for the declared values in rows of the log, joined with the tables."""
+        declared = declared_values(experiment)
+        found = frozenset(one for one in declared if equals(table.column(one.column), one.value).any())
+        missing = {one.column for one in declared if one not in found}
+        return cls(found, {column: _most_common(_counted(table.column(column))) for column in sorted(missing)})
+
+    def __add__(self, other: "Occurrences") -> "Occurrences":
+        columns = {**self.examples, **other.examples}
+        both = {c: self.examples.get(c, Counter()) + other.examples.get(c, Counter()) for c in columns}
+        return Occurrences(self.found | other.found, {c: _most_common(counts) for c, counts in both.items()})
+
+    def refuse_absent(self, experiment: Experiment, files: Collection[str]) -> None:
+        """Raise InputError for the first declared value that occurs in no row, or as the name of no file."""
+        split = experiment.data.split
+        if isinstance(split, PredefinedSplitConfig) and split.column is None:
+            names = sorted(set(files))
+            for path, value in _split_values(split):
+                if not equals(pa.array([*names, *(name.rpartition("/")[2] for name in names)]), value).any():
+                    found = ", ".join(names[:EXAMPLES])
+                    raise InputError(f"{path}: expected the name of a file of the log; found {value!r}, not of {found}")
+        for one in declared_values(experiment):
+            if one not in self.found:
+                counts = self.examples.get(one.column, Counter())
+                found = ", ".join(f"{value} ({count:,})" for value, count in counts.items()) or "no value at all"
+                raise InputError(
+                    f"{one.path}: expected a value that occurs in the column `{one.column}`; {one.value!r} is in no "
+                    f"row; the column has {found}; correct the value or the column"
+                )
+
+
+def declared_values(experiment: Experiment) -> list[Declared]:
+    """Return the values of columns that the settings name."""
+    declared = []
+    for name, task in experiment.tasks.items():
+        if isinstance(task, BinaryTaskConfig) and task.positive is not None:
+            declared.append(Declared(f"tasks.{name}.positive", task.column or name, task.positive))
+        for column, allowed in (task.where or {}).items():
+            values = allowed if isinstance(allowed, list) else [allowed]
+            declared += [Declared(f"tasks.{name}.where.{column}", column, value) for value in values]
+    split = experiment.data.split
+    if isinstance(split, PredefinedSplitConfig) and split.column is not None:
+        declared += [Declared(path, split.column, value) for path, value in _split_values(split)]
+    return declared
+
+
+def _split_values(split: PredefinedSplitConfig) -> list[tuple[str, Scalar]]:
+    """Return the values of training rows, which no split can do without, and those that differ from the default."""
+    fields, values = type(split).model_fields, {"train": split.train}
+    for name in ("valid", "test", "shown"):
+        values |= {name: getattr(split, name)} if getattr(split, name) != fields[name].default else {}
+    return [(f"data.split.{name}", value) for name, named in values.items() for value in named]
+
+
+def _counted(column: pa.ChunkedArray) -> Counter[str]:
+    counts = to_keys(column).drop_null().value_counts()
+    return Counter(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
+
+
+def _most_common(counts: Counter[str]) -> Counter[str]:
+    ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return Counter(dict(ordered[:EXAMPLES]))

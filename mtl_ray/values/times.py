@@ -1,0 +1,98 @@
+"""Instants: timestamps, dates and texts in ISO 8601 as seconds since 1970; without a zone they are in UTC."""
+
+import re
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mtl_ray.values.canonical import decoded, plain
+from mtl_ray.values.numbers import NULL_WORDS, parse_numbers, without_words
+
+ISO_DATE = (
+    r"^\s*(?P<date>\d{4}-\d{2}-\d{2})([T ](?P<time>\d{2}(:\d{2}(:\d{2})?)?)([.,](?P<fraction>\d{1,6})\d*)?)?"
+    r"\s*(?P<zone>Z|z|UTC|GMT|[+-]\d{2}(:?\d{2})?)?\s*$"
+)
+"""A date, with or without a time and a zone."""
+
+PARTS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+"""Units in a second."""
+
+
+def parse_times(
+    values: pa.Array, null_words: tuple[str, ...] = NULL_WORDS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what a column of times holds.
+
+    Returns:
+        (n,) float64 times, NaN where there is none: seconds since 1970 for timestamps, dates and ISO texts (to the
+        microsecond), numbers as they are; (n,) bool flags of dates; (n,) bool flags of cells that are no time.
+    """
+    values = decoded(plain(values))
+    if is_date(values.type):
+        times = seconds(values)
+        return times, ~np.isnan(times), np.zeros(len(values), bool)
+    if pa.types.is_string(values.type):
+        values = without_words(values, null_words)
+    if pa.types.is_string(values.type) and (found := _iso_column(values)) is not None:
+        return found, ~np.isnan(found), np.zeros(len(values), bool)
+    numbers, wrong = parse_numbers(values, null_words)
+    dates = np.zeros(len(values), bool)
+    if wrong.any() and pa.types.is_string(values.type):
+        numbers = numbers.copy()
+        found = _iso_seconds(values.filter(pa.array(wrong)))
+        numbers[wrong] = found
+        dates[np.flatnonzero(wrong)[~np.isnan(found)]] = True
+    return numbers, dates, wrong & ~dates
+
+
+def is_date(kind: pa.DataType) -> bool:
+    """Return whether a column of this type holds timestamps or dates."""
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+
+
+def seconds(values: pa.Array) -> np.ndarray:
+    """Return (n,) float64 seconds since 1970 of timestamps or dates, NaN for null."""
+    if pa.types.is_date(values.type):
+        values = values.cast(pa.date32()).cast(pa.timestamp("s"))
+    unit, number = values.type.unit, values.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    if unit == "ns":
+        unit, number = "us", number // 1_000
+    whole, part = np.divmod(number, PARTS[unit])
+    return np.where(np.asarray(values.is_valid()), whole + part / PARTS[unit], np.nan)
+
+
+def time_keys(values: pa.Array) -> pa.Array:
+    """Return timestamps and dates as text keys: `2024-05-01`, with ` 13:45:00` and a fraction if they have them."""
+    if not is_date(values.type):
+        return values.cast(pa.string())
+    if pa.types.is_timestamp(values.type):
+        values = values.cast(pa.timestamp(values.type.unit))  # the instant in UTC
+    text = pc.replace_substring_regex(values.cast(pa.string()), r"\.?0*$" if _has_fraction(values.type) else "$", "")
+    return pc.replace_substring_regex(text, r" 00:00:00$", "")
+
+
+def _has_fraction(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) and kind.unit != "s"
+
+
+def _iso_column(texts: pa.Array) -> np.ndarray | None:
+    """Return `_iso_seconds` of a column that Arrow, which is faster, reads as a whole; else None."""
+    first = next((text.as_py() for text in texts if text.is_valid), "")
+    if found := re.match(ISO_DATE, first):
+        with suppress(pa.ArrowInvalid):
+            return seconds(texts.cast(pa.timestamp("us", "UTC" if found["zone"] else None)))
+    return None
+
+
+def _iso_seconds(texts: pa.Array) -> np.ndarray:
+    """Return (n,) float64 seconds since 1970 of texts in ISO 8601, NaN for other texts."""
+    distinct = texts.dictionary_encode()
+    parts = pd.Series(distinct.dictionary.to_pylist(), dtype=object).str.extract(ISO_DATE)
+    fraction, zone = "." + parts["fraction"], parts["zone"].replace({"UTC": "Z", "GMT": "Z", "z": "Z"})
+    whole = parts["date"] + "T" + parts["time"].fillna("00:00") + fraction.fillna("") + zone.fillna("Z")
+    times = pd.DatetimeIndex(pd.to_datetime(whole, format="ISO8601", utc=True, errors="coerce"))
+    instants = pa.array(times.tz_localize(None).as_unit("us"), pa.timestamp("us"))
+    return seconds(instants)[distinct.indices.to_numpy()]
