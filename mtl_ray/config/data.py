@@ -109,6 +109,8 @@ class TableSourceConfig(Section):
     """Sign between the fields of CSV files; by default that of the suffix, or what the first line shows."""
     quote: Annotated[Sign | Literal[""], NOT_ENCODED] = '"'
     """Sign around fields that contain separators or line ends; empty if quotes are part of the text."""
+    escape: Annotated[Sign | Literal[""], NOT_ENCODED] = ""
+    """Sign before a quote that is part of the text, mostly `\\`; empty if such a quote is doubled."""
     decimal: Annotated[Literal[".", ","], NOT_ENCODED] = "."
     """Decimal sign of numbers in CSV files."""
     encoding: Annotated[Annotated[str, AfterValidator(_known_encoding)] | None, NOT_ENCODED] = None

@@ -10,7 +10,7 @@ from mtl_ray.data.sources.locate import File
 from mtl_ray.errors import InputError
 
 SEPARATORS = (",", ";", "\t", "|")
-HEAD_BYTES = 1 << 16
+HEAD_BYTES, ESCAPE = 1 << 16, "\\"
 MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"))
 MARKS += ((codecs.BOM_UTF16_BE, "utf-16"),)
 """Marks at the beginning of a text, and its encoding; longer ones first."""
@@ -24,6 +24,7 @@ class Dialect:
     quote: str = '"'
     decimal: str = "."
     encoding: str | None = None
+    escape: str = ""
 
 
 DEFAULT = Dialect()
@@ -53,7 +54,7 @@ def recognise(file: File, dialect: Dialect) -> Recognised:
     notes = []
     encoding = dialect.encoding or _encoding(head)
     if not dialect.encoding and encoding != "utf8":
-        notes.append(f"read as {encoding.upper()}, as it begins; `encoding` sets another")
+        notes.append(f"read as {encoding.upper()}, as its first bytes say; `encoding` sets another")
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(head)
     except UnicodeError:
@@ -68,7 +69,17 @@ def recognise(file: File, dialect: Dialect) -> Recognised:
         notes.append(
             f"read with the separator {separator!r}, as its first line has it; `separator` of the source sets another"
         )
+    if not dialect.escape and dialect.quote and _has_escapes(text, separator, dialect.quote):
+        notes.append(
+            f"has quotes after a backslash, and rows with them are bad; if it escapes them, set `escape` to {ESCAPE!r}"
+        )
     return Recognised(separator, encoding, tuple(notes))
+
+
+def _has_escapes(text: str, separator: str, quote: str) -> bool:
+    """Return whether a quote after a backslash, in a field that a quote opens, does not close the field."""
+    sign, between = re.escape(quote), re.escape(separator)
+    return bool(re.search(rf"(?:^|[{between}\r\n]){sign}[^{sign}]*\\{sign}[^{between}{sign}\r\n]", text))
 
 
 def _encoding(head: bytes) -> str:

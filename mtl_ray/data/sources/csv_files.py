@@ -44,6 +44,8 @@ class CsvChunk:
     encoding: str = "utf8"
     quote: str = '"'
     """A field between two of these may contain the delimiter and line ends; empty if quotes are part of the text."""
+    escape: str = ""
+    """Sign before a quote that is part of the text; empty if such a quote is doubled."""
     decimal: str = "."
     """With a comma, numbers such as `1,5` come as `1.5`."""
 
@@ -120,6 +122,7 @@ class CsvChunk:
             pacsv.ParseOptions(
                 delimiter=self.delimiter,
                 quote_char=self.quote or False,
+                escape_char=self.escape or False,
                 newlines_in_values=bool(self.quote),
                 invalid_row_handler=skip,
             ),
@@ -153,7 +156,7 @@ class CsvChunk:
         for column in table.columns:
             suspicious |= pc.match_substring_regex(column, "[\r\n]").fill_null(False).to_numpy()
         lines = {int(row): self._lines(table.slice(row, 1).to_pylist()[0]) for row in np.flatnonzero(suspicious)}
-        if not any(lines.values()) or (self.delimiter == "," and not all(lines.values())):
+        if not any(lines.values()):
             return table
         places, texts = [], []
         for row, text in enumerate(table.column(MALFORMED).to_pylist()):
@@ -164,16 +167,19 @@ class CsvChunk:
         return good.append_column(MALFORMED, pa.array(texts, pa.string()))
 
     def _lines(self, row: dict[str, str | None]) -> list[str]:
-        """Return the lines of a row with line ends, if each would be a whole row by itself; else none.
+        """Return the lines of a row with line ends, if all but perhaps one would be rows by themselves; else none.
 
-        Prose of several lines has commas, too, so text in files with commas is looked at twice: two columns say
-        nothing, nor do commas before a space, and other text of several lines shows that the file has such.
+        Prose of several lines has commas, too. So where a comma separates fields, two columns show nothing, nor does a
+        line with a comma before a space.
         """
         malformed, last = row.pop(MALFORMED), len(row) - 1
         text = self.delimiter.join(value or "" for value in row.values()) if malformed is None else malformed
         lines = [line for line in _LINE_END.split(text) if line]
-        is_prose = self.delimiter == "," and (last < 2 or ", " in text)
-        return [] if is_prose or not last or any(line.count(self.delimiter) != last for line in lines) else lines
+        whole = [line for line in lines if line.count(self.delimiter) == last]
+        may_be_prose = malformed is None and self.delimiter == ","
+        if not last or (may_be_prose and (last == 1 or any(", " in line for line in whole))):
+            return []
+        return lines if len(whole) >= max(2, len(lines) - 1) else []
 
     def _finished(self, table: pa.Table) -> pa.Table:
         """Choose columns, give them their new names and numbers their decimal point."""

@@ -18,7 +18,7 @@ def open_source(source: TableSourceConfig, data: DataConfig) -> Raw:
     """
     log_path = _path(source.interactions, data.raw)
     user_path, item_path = (path and _path(path, data.raw) for path in (source.users, source.items))
-    dialect = Dialect(source.separator, source.quote, source.decimal, source.encoding)
+    dialect = Dialect(source.separator, source.quote, source.decimal, source.encoding, source.escape)
     log = open_log(log_path, dialect=dialect)
     side_files = [file for path in (user_path, item_path) if path for file in find_files(path)]
     return Raw(

@@ -77,6 +77,15 @@ def test_quotes_are_text_by_setting(tmp_path: Path):
     ]
 
 
+def test_escaped_quotes_are_read_by_setting_and_the_setting_is_named(tmp_path: Path):
+    content = 'user,title\n1,"a \\"b\\", c\nd"\n2,x\n'
+    rows = values(read(tmp_path / "log.csv", content, Dialect(escape="\\")))
+    assert rows == [{"user": "1", "title": 'a "b", c\nd'}, {"user": "2", "title": "x"}]
+    with pytest.warns(UserWarning, match=r"quotes after a backslash, and rows with them are bad; .* set `escape`"):
+        assert any(row[MALFORMED] for row in read(tmp_path / "log.csv", content))
+    assert values(read(tmp_path / "log.csv", 'user,title\n1,"C:\\"\n2,a\\"b\n'))[0]["title"] == "C:\\"
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize(
     "lines",
@@ -120,11 +129,10 @@ def test_text_of_several_lines_in_quotes_is_one_value(tmp_path: Path, text: str)
     assert [(row["item"], row["title"]) for row in pairs] == [("1", text.replace('""', '"'))]
 
 
-def test_rows_between_stray_quotes_are_told_from_prose_by_other_prose(tmp_path: Path):
-    swallowed = 'user,note,item\n1,"a,2\n3,b",4\n'
-    assert [row[MALFORMED] for row in read(tmp_path / "log.csv", swallowed)] == ["1,a,2", "3,b,4"]
-    rows = read(tmp_path / "log.csv", swallowed + '5,"one\ntwo",6\n')
-    assert [row["note"] for row in rows] == ["a,2\n3,b", "one\ntwo"]
+def test_rows_are_swallowed_up_to_a_field_in_quotes_with_a_separator(tmp_path: Path):
+    lines = ["1,good,2", '1,"bad,2', *["3,bad,4"] * 5, '4,5,"bad, and more"', "5,good,6"]
+    rows = read(tmp_path / "log.csv", "\n".join(["user,note,item", *lines]))
+    assert [row[MALFORMED] is None for row in rows] == ["good" in line for line in lines]
 
 
 def test_a_dialect_is_part_of_the_fingerprint_and_its_absence_is_not(tmp_path: Path):
