@@ -122,3 +122,10 @@ def test_a_split_that_was_asked_for_and_is_empty_is_an_error(tmp_path: Path, log
 def test_a_split_that_was_not_asked_for_may_be_empty(tmp_path: Path, log: pd.DataFrame, split):
     write(log[:3], tmp_path / "log/log.parquet")
     assert json.loads(prepare(experiment(tmp_path, split)).folder.read_text("schema.json"))["num_rows"]["train"] > 1
+
+
+def test_an_error_names_the_first_of_many_columns(tmp_path: Path, log: pd.DataFrame):
+    many = pd.DataFrame(0, index=log.index, columns=[f"c{i}" for i in range(5000)])
+    write(pd.concat([log.drop(columns="user"), many], axis=1), tmp_path / "log/log.parquet")
+    with pytest.raises(InputError, match=r"expected a column `user`; the log has item, .*, c25 and 4,974 more$"):
+        prepare(experiment(tmp_path))
