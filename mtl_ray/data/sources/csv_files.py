@@ -153,7 +153,7 @@ class CsvChunk:
     def _apart(self, table: pa.Table) -> pa.Table:
         """Take rows apart that swallowed others; each of their lines becomes a malformed row."""
         suspicious = np.zeros(len(table), dtype=bool)
-        for column in table.columns:
+        for column in filter(_has_line_ends, table.columns):
             suspicious |= pc.match_substring_regex(column, "[\r\n]").fill_null(False).to_numpy()
         lines = {int(row): self._lines(table.slice(row, 1).to_pylist()[0]) for row in np.flatnonzero(suspicious)}
         if not any(lines.values()):
@@ -192,6 +192,12 @@ class CsvChunk:
     def _unreadable(self, error: Exception) -> InputError:
         message = " ".join(str(error).split())
         return InputError(f"{self.source.path}: expected CSV, found what cannot be read ({message}); mend the file")
+
+
+def _has_line_ends(column: pa.ChunkedArray) -> bool:
+    """Return whether a column of text may have line ends: a look at all its bytes, not at each value."""
+    texts = [buffer.to_pybytes() for chunk in column.chunks if (buffer := chunk.buffers()[2]) is not None]
+    return any(b"\n" in text or b"\r" in text for text in texts)
 
 
 def _interleave(good: pa.Table, texts: pa.Array | None, first: int, invalid: list[tuple[int, str]]) -> pa.Table:

@@ -1,6 +1,7 @@
 """Folders of Delta, Iceberg, Hudi and Lance: their Parquet files hold removed rows, too, so they are no plain log."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pyarrow.fs as pafs
 
@@ -50,15 +51,16 @@ def _mark(entry: str) -> tuple[str, str] | None:
 
 
 def _marks_in(filesystem: pafs.FileSystem, folder: str) -> list[tuple[str, str]]:
-    """Return what marks the folder itself as a table."""
-    listed = [f"{folder}/_delta_log", f"{folder}/.hoodie", f"{folder}/.hoodie_partition_metadata"]
-    entries = [info.path for info in filesystem.get_file_info(listed) if info.type != pafs.FileType.NotFound]
+    """Return what marks the folder itself as a table, as far as this user may look there."""
+    entries = []
+    with suppress(OSError):
+        for name in ("_delta_log", ".hoodie", ".hoodie_partition_metadata"):
+            info = filesystem.get_file_info(f"{folder}/{name}")
+            entries += [] if info.type == pafs.FileType.NotFound else [info.path]
     for name in ("metadata", "_versions"):
-        selector = pafs.FileSelector(f"{folder}/{name}", allow_not_found=True)
-        try:
+        with suppress(OSError):  # also where a file has this name
+            selector = pafs.FileSelector(f"{folder}/{name}", allow_not_found=True)
             entries += [info.path for info in filesystem.get_file_info(selector)]
-        except OSError:  # a file of this name
-            continue
     return [found for entry in entries if (found := _mark(entry))]
 
 
