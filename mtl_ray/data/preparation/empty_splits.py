@@ -1,6 +1,7 @@
 """The refusal of a data set without the validation or test rows that were asked for."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import ColdSplitConfig, PredefinedSplitConfig, RandomSplitConfig, TimeSplitConfig
@@ -26,6 +27,7 @@ def refuse_empty_splits(experiment: Experiment, num_rows: Mapping[str, int]) -> 
 def _asked(experiment: Experiment) -> dict[str, str]:
     """Return the parts that must have rows, each with the setting that asks for it."""
     split = experiment.data.split
+    asked: dict[str, dict[str, Any]] = {}
     match split:
         case RandomSplitConfig():
             asked = {name: {name: getattr(split, name)} for name in ("valid", "test")}

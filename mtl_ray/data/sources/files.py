@@ -200,8 +200,8 @@ def _open_csv(file: File, columns: Sequence[str] | None, dialect: Dialect) -> _O
     if not size:
         return _Opened(file, (), 0, [], notes=("empty, not even a line with the names of columns",))
     found = recognise(file, dialect)
-    how = {"encoding": found.encoding, "quote": dialect.quote, "escape": dialect.escape, "decimal": dialect.decimal}
-    chunk = CsvChunk(file, found.separator, **how)
+    chunk = CsvChunk(file, found.separator, encoding=found.encoding, quote=dialect.quote)
+    chunk = replace(chunk, escape=dialect.escape, decimal=dialect.decimal)
     header = chunk.header()
     names = _selected(header, columns)
     chunk = replace(chunk, first_line=header, columns=names)
