@@ -1,5 +1,8 @@
 """The exception for bad input, and one-line texts of other errors."""
 
+from collections.abc import Collection
+from itertools import islice
+
 from mtl_ray.credentials import without_credentials
 
 
@@ -16,6 +19,12 @@ class InputError(ValueError):
 def first_line(error: BaseException) -> str:
     """Return the first line of a library's error, without credentials in URLs."""
     return without_credentials(next(iter(str(error).splitlines()), type(error).__name__))
+
+
+def some(names: Collection[str], limit: int = 30) -> str:
+    """Return names as one text: the first ones, and how many more there are."""
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(islice(names, limit)) + more or "none"
 
 
 def refuse_credentials(url: str, where: str) -> None:

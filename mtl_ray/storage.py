@@ -10,11 +10,12 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
 
 from mtl_ray.errors import InputError, first_line, refuse_credentials
 
@@ -26,6 +27,8 @@ PROBE = ".check-"
 
 COPIES = 16
 """Files that are copied at the same time where a filesystem has no rename."""
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def absolute(location: str) -> str:
@@ -55,6 +58,36 @@ def _kinds(kind: pa.DataType) -> Iterator[pa.DataType]:
     inner += [getattr(kind, name) for name in ("storage_type", "value_type") if hasattr(kind, name)]
     for part in inner:
         yield from _kinds(part)
+
+
+def damaged(where: str, expected: str, found: object) -> InputError:
+    """Return the error for a file of ours that was cut off or changed."""
+    reason = " ".join(str(found).split())[:300]
+    return InputError(
+        f"{where}: expected {expected}, found what cannot be read ({reason}); restore the file, or delete its folder "
+        "if it can be made again"
+    )
+
+
+def read_parquet(
+    path: str, fs: pafs.FileSystem, columns: list[str] | None = None, *, dictionaries: bool = False
+) -> pa.Table:
+    """Read a Parquet file, all columns by default; with `dictionaries`, texts dictionary-encoded.
+
+    Raises:
+        InputError: a column holds pickled objects, or the file is damaged.
+    """
+    try:
+        file = pq.ParquetFile(path, filesystem=fs)
+        refuse_pickles(file.schema_arrow, path)
+        if dictionaries:
+            texts = [field.name for field in file.schema_arrow if is_text(field.type)]
+            file = pq.ParquetFile(path, filesystem=fs, metadata=file.metadata, read_dictionary=texts)
+        return file.read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and (error.errno or not isinstance(fs, pafs.LocalFileSystem)):
+            raise  # of the way to the file, such as a network, not of its content
+        raise damaged(path, "a whole Parquet file", error) from error
 
 
 def local_copy(folder: "Folder") -> Path:
@@ -176,19 +209,8 @@ class Folder:
         (self / f".{name}.partial").rename(self / name)
 
     def read_table(self, name: str, columns: list[str] | None = None, *, dictionaries: bool = False) -> pa.Table:
-        """Read a Parquet file, all columns by default; with `dictionaries`, texts dictionary-encoded.
-
-        Raises:
-            InputError: a column holds pickled objects.
-        """
-        file = pq.ParquetFile(f"{self.path}/{name}", filesystem=self.fs)
-        refuse_pickles(file.schema_arrow, f"{self.path}/{name}")
-        if dictionaries:
-            texts = [field.name for field in file.schema_arrow if is_text(field.type)]
-            file = pq.ParquetFile(
-                f"{self.path}/{name}", filesystem=self.fs, metadata=file.metadata, read_dictionary=texts
-            )
-        return file.read(columns=columns)
+        """Read a Parquet file, see `read_parquet`."""
+        return read_parquet(f"{self.path}/{name}", self.fs, columns, dictionaries=dictionaries)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a UTF-8 file."""
@@ -223,8 +245,22 @@ class Folder:
             stream.write(content)
 
     def read_json(self, name: str) -> Any:
-        """Read a JSON file."""
-        return json.loads(self.read_text(name))
+        """Read a JSON file. Raises InputError if it is damaged."""
+        try:
+            return json.loads(self.read_text(name))
+        except (ValueError, RecursionError) as error:
+            raise damaged(f"{self.path}/{name}", "whole JSON", error) from error
+
+    def read_model(self, name: str, kind: type[Model]) -> Model:
+        """Read a section from a JSON file. Raises InputError if it is damaged."""
+        try:
+            return kind.model_validate_json(self.read_text(name))
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+            raise damaged(f"{self.path}/{name}", f"the JSON of a {kind.__name__.lower()}", reason) from error
+        except ValueError as error:  # bytes that are no text
+            raise damaged(f"{self.path}/{name}", "whole JSON", error) from error
 
     def delete(self) -> None:
         """Remove the folder and everything in it, if it exists."""

@@ -2,11 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, NOT_ENCODED, Scalar, Section, iso_date, name_alone
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Sign = Annotated[str, Field(pattern=r"^[\x09\x20-\x7e]$")]
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        "".encode(name)
+    except LookupError:
+        raise ValueError(f"expected an encoding such as utf-8, latin-1 or utf-16; found {name!r}") from None
+    return name
+
 
 NULL_WORDS = ("nan", "na", "n/a", "nat", "none", "null", "nil", "-", "--", "?", "\\n", "<na>", "#n/a", "#na")
 """Words that mean "no value" where a number or a time is expected, by default."""
@@ -101,6 +111,17 @@ class TableSourceConfig(Section):
     users: str | None = None
     """Table of user attributes, with the user's id column as key."""
     items: str | None = None
+    # How CSV files are read. A data set's fingerprint has these in the digest of its raw rows, see `sources/table.py`.
+    separator: Annotated[Sign | None, NOT_ENCODED] = None
+    """Sign between the fields of CSV files; by default that of the suffix, or what the first line shows."""
+    quote: Annotated[Sign | Literal[""], NOT_ENCODED] = '"'
+    """Sign around fields that contain separators or line ends; empty if quotes are part of the text."""
+    escape: Annotated[Sign | Literal[""], NOT_ENCODED] = ""
+    """Sign before a quote that is part of the text, mostly `\\`; empty if such a quote is doubled."""
+    decimal: Annotated[Literal[".", ","], NOT_ENCODED] = "."
+    """Decimal sign of numbers in CSV files."""
+    encoding: Annotated[Annotated[str, AfterValidator(_known_encoding)] | None, NOT_ENCODED] = None
+    """Encoding of CSV files, such as `latin-1`; by default UTF-8, or what the first bytes show."""
 
 
 SourceConfig = Annotated[

@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mtl_ray.config.experiment import Experiment
-from mtl_ray.errors import InputError, refuse_credentials
+from mtl_ray.config.yaml_text import read_yaml
+from mtl_ray.errors import InputError, first_line, refuse_credentials
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -24,11 +25,15 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     if not path.is_file():
         raise InputError(f"{path}: no such experiment file; expected a YAML file such as jobs/synthetic.yaml")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path.read_bytes())
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise InputError(f"{path}: expected a file that can be read, found {first_line(error)}") from None
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: expected a mapping with sections name, data, features, tasks, ...; found {tree!r}")
+        raise InputError(
+            f"{path}: expected a mapping with sections name, data, features, tasks, ...; found {_shown(tree)}"
+        )
     return parse(_apply(tree, _split(overrides), "--set"), str(path))
 
 
@@ -70,11 +75,15 @@ def _split(overrides: Sequence[str]) -> dict[str, Any]:
         if not equals or not path:
             raise InputError(f"--set {text}: expected dotted.path=value")
         try:
-            changes[path] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"--set {text}: the value is not valid YAML") from None
+            changes[path] = read_yaml(value)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"--set {text[:LONGEST]}: the value is not valid YAML: {reason}") from None
     return changes
 
+
+LONGEST = 200
+"""Characters of a wrong value that an error shows."""
 
 REMOVABLE = ("features", "tasks")
 """Sections whose entries can be removed by the value null."""
@@ -132,8 +141,13 @@ def _explain(error: dict[str, Any], tree: Any) -> str:
             f"; did you mean '{near[0]}'?" if near else ""
         )
     if error["type"] == "union_tag_not_found":
-        return f"{path}: expected a `kind`; found {error['input']!r}"
-    return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}; found {error['input']!r}"
+        return f"{path}: expected a `kind`; found {_shown(error['input'])}"
+    return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}; found {_shown(error['input'])}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _without_tags(location: tuple[Any, ...], tree: Any) -> list[int | str]:

@@ -20,9 +20,8 @@ class Prepared:
 
 
 def open_prepared(location: str) -> Prepared:
-    """Open a data set made earlier. Raises InputError if `location` is not one."""
+    """Open a data set made earlier. Raises InputError if `location` is not one, or a file of it is damaged."""
     folder = Folder(location)
     if not folder.exists("schema.json"):
         raise InputError(f"{location}: expected a prepared data set (a folder with schema.json); run `mtl-ray prepare`")
-    schema = Schema.model_validate_json(folder.read_text("schema.json"))
-    return Prepared(folder, schema, folder.read_json("quality.json"), reused=True)
+    return Prepared(folder, folder.read_model("schema.json", Schema), folder.read_json("quality.json"), reused=True)

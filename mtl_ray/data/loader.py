@@ -19,7 +19,7 @@ from torch import Tensor
 from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.data.prefetch import prefetch
 from mtl_ray.schema import ROW, Schema, SplitName
-from mtl_ray.storage import Folder
+from mtl_ray.storage import Folder, read_parquet
 from mtl_ray.values.keys import flat
 
 Batch = dict[str, Tensor]
@@ -32,7 +32,7 @@ PREFETCHED_PARTITIONS = 1
 def read_directly(folder: Folder, files: Sequence[str], columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Read Parquet files in this process; yield one Arrow table a file, with all columns by default."""
     for file in files:
-        yield pq.ParquetFile(file, filesystem=folder.fs).read(columns=columns)
+        yield read_parquet(file, folder.fs, columns)
 
 
 @dataclass

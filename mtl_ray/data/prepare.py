@@ -20,6 +20,7 @@ from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.encoding import Encoder
 from mtl_ray.data.fingerprint import dataset_name, fingerprint_of
 from mtl_ray.data.item_catalog import ITEMS, items_of
+from mtl_ray.data.preparation.empty_splits import refuse_empty_splits
 from mtl_ray.data.preparation.fit import (
     FitStatistics,
     fitted_features,
@@ -138,14 +139,16 @@ def _write_dataset(
 
 
 def _schema(experiment: Experiment, raw: Raw, total: FitStatistics) -> Schema:
-    """Return the schema without its content hash. Raises InputError if the split leaves no training rows."""
+    """Return the schema without its content hash. Raises InputError if a split that is needed has no rows."""
     rows = np.stack(total.num_rows)
     if not rows[:, 0].sum():
         raise InputError(f"data.split: no training rows are left of {int(rows.sum())}; see the settings of the split")
+    num_rows = {split: int(rows[:, code].sum()) for code, split in enumerate(SPLITS)}
+    refuse_empty_splits(experiment, num_rows)
     return Schema(
         features=fitted_features(experiment, total),
         tasks=fitted_tasks(experiment, total),
-        num_rows={split: int(rows[:, code].sum()) for code, split in enumerate(SPLITS)},
+        num_rows=num_rows,
         train_offsets=tuple(np.concatenate([[0], np.cumsum(rows[:, 0])]).tolist()),
         num_lanes=experiment.data.lanes,
         fingerprint=fingerprint_of(experiment, raw),

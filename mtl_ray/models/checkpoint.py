@@ -4,20 +4,27 @@
 `vocabulary.parquet`, which `prepare` made. No file is a pickle: `trainer.pt` is read with `weights_only=True`.
 """
 
+import hashlib
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from mtl_ray.config import Experiment, parse
 from mtl_ray.errors import InputError
 from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.checkpoint_parts import refuse_parts, refuse_weights
 from mtl_ray.schema import Schema
+from mtl_ray.storage import Folder, damaged
 
 WEIGHTS, TRAINER = "model.safetensors", "trainer.pt"
+SETTINGS, SCHEMA = "experiment.json", "schema.json"
 
 SCORE = "score"
 """Reported metric by which Ray keeps the best checkpoint: the early-stopping metric, larger is better. Without early
@@ -38,32 +45,65 @@ class LoadedCheckpoint:
 
 
 def save(folder: Path, experiment: Experiment, schema: Schema, model: MultiTaskModel, trainer: dict[str, Any]) -> None:
-    """Write a checkpoint; the weights come last, so that a folder without them is recognised as incomplete."""
+    """Write a checkpoint; the weights come last, so that a folder without them is recognised as incomplete.
+
+    The weights hold the digests of the settings and the schema that they belong to.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
-    (folder / "experiment.json").write_text(json.dumps(tree, indent=2))
-    (folder / "schema.json").write_text(schema.model_dump_json(indent=2))
+    (folder / SETTINGS).write_text(json.dumps(tree, indent=2))
+    (folder / SCHEMA).write_text(schema.model_dump_json(indent=2))
     torch.save(trainer, folder / TRAINER)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / f"{WEIGHTS}.partial")
+    save_file(weights, folder / f"{WEIGHTS}.partial", _digests(folder))
     (folder / f"{WEIGHTS}.partial").rename(folder / WEIGHTS)
 
 
 def load(folder: Path) -> LoadedCheckpoint:
-    """Rebuild the model. Raises InputError if `folder` is not a complete checkpoint."""
-    for name in ("experiment.json", "schema.json", WEIGHTS):
+    """Rebuild the model.
+
+    Raises:
+        InputError: `folder` is not a complete checkpoint, a file of it is damaged, its parts do not belong together, or
+            weights are not finite.
+    """
+    for name in (SETTINGS, SCHEMA, WEIGHTS):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: expected a checkpoint folder; {name} is missing")
-    experiment = parse(json.loads((folder / "experiment.json").read_text()), str(folder / "experiment.json"))
-    schema = Schema.model_validate_json((folder / "schema.json").read_text())
+    files = Folder(str(folder))
+    experiment = parse(files.read_json(SETTINGS), str(folder / SETTINGS))
+    schema = files.read_model(SCHEMA, Schema)
+    weights, digests = _read_weights(folder / WEIGHTS)
+    for name, digest in _digests(folder).items():
+        if digests.get(name, digest) != digest:
+            raise InputError(f"{folder / name}: expected what {WEIGHTS} was written with, found another; restore it")
+    refuse_parts(experiment, schema, files)
     with torch.device("meta"):
         model = MultiTaskModel(experiment, schema)
-    model.load_state_dict(load_file(folder / WEIGHTS), strict=True, assign=True)
+    refuse_weights(model, weights, str(folder / WEIGHTS))
+    model.load_state_dict(weights, strict=True, assign=True)
     return LoadedCheckpoint(experiment, schema, model.eval())
 
 
 def load_trainer(folder: Path) -> dict[str, Any]:
-    """Return the state of the trainer when the checkpoint was written. Raises InputError if it is missing."""
-    if not (folder / TRAINER).is_file():
+    """Return the state of the trainer at the checkpoint. Raises InputError if it is missing or damaged."""
+    file = folder / TRAINER
+    if not file.is_file():
         raise InputError(f"{folder}: expected a checkpoint folder to continue from; {TRAINER} is missing")
-    return torch.load(folder / TRAINER, map_location="cpu", weights_only=True)
+    if not zipfile.is_zipfile(file):  # its directory comes last: what was cut off has none
+        raise damaged(str(file), "the state of a trainer", "cut off, or no state at all")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        raise damaged(str(file), "the state of a trainer", str(error).partition("\n")[0]) from error
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (SETTINGS, SCHEMA)}
+
+
+def _read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(file, "pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise damaged(str(file), "weights", error) from error

@@ -18,7 +18,7 @@ from mtl_ray.config.tasks import (
     ValueTaskConfig,
 )
 from mtl_ray.data.sources.csv_files import MALFORMED
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, some
 from mtl_ray.features.base import feature_kinds
 from mtl_ray.storage import is_text
 from mtl_ray.values.booleans import mend_booleans, parse_booleans
@@ -58,7 +58,7 @@ def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str]
         if column in log or (column not in own and (column in users or column in items)):
             continue
         tables = {"the log": log, "users": users, "items": items} if column not in own else {"the log": log}
-        found = "; ".join(f"{name} has {', '.join(columns)}" for name, columns in tables.items() if columns)
+        found = "; ".join(f"{name} has {some(columns)}" for name, columns in tables.items() if columns)
         raise InputError(f"{path}: expected a column `{column}`; {found}")
     return [column for column in needed if column in log]
 
@@ -203,7 +203,7 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
         InputError: the key column is missing.
     """
     if key not in table.column_names:
-        raise InputError(f"{name} table: expected the key column `{key}`; found {', '.join(table.column_names)}")
+        raise InputError(f"{name} table: expected the key column `{key}`; found {some(table.column_names)}")
     mended: Counter[str] = Counter()
     keys = key_column(table, key, f"{name} table")
     null_words = experiment.data.null_words

@@ -65,16 +65,22 @@ def assign(experiment: Experiment, table: pa.Table, file: pa.Array, draw: np.nda
                 codes[(new_user | new_item) & shown] = TRAIN if split.shown_to == "training" else SHOWN
             return codes
         case PredefinedSplitConfig():
-            values = file if split.column is None else table.column(split.column)
+            values = _file_names(file) if split.column is None else [table.column(split.column)]
             codes = np.full(len(table), NONE, np.int8)
             named = ((TRAIN, split.train), (VALID, split.valid), (TEST, split.test), (SHOWN, split.shown))
             for code, names in named:
-                if not names:
-                    continue
-                codes[np.any([equals(values, name) for name in names], axis=0)] = code
+                for each in values:
+                    for name in names:
+                        codes[equals(each, name)] = code
             if split.valid_share and not split.valid:
                 codes[(codes == TRAIN) & (draw < split.valid_share)] = VALID
             return codes
+
+
+def _file_names(file: pa.Array) -> list[pa.Array]:
+    """Return the names that stand for each file: the last part of its path, and its path below the root of the log."""
+    paths = decoded(file)
+    return [pc.replace_substring_regex(paths, r"^.*/", ""), paths]
 
 
 def _item_codes(split: ColdSplitConfig, table: pa.Table, seed: int) -> np.ndarray:

@@ -12,7 +12,8 @@ class Chunk(Protocol):
 
     @property
     def file(self) -> str:
-        """Name, without a folder, of the file of the rows; shown in errors and matched by the predefined split."""
+        """Name of the file of the rows: without a folder, unless several files of the log have that name. Errors show
+        it, the predefined split matches it, and the draws of the rows depend on it."""
         ...
 
     def read(self) -> Iterator[tuple[int, pa.Table]]:

@@ -1,7 +1,7 @@
 """CSV files as chunks of a log. No line is lost, however broken."""
 
-import codecs
-import io
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -9,29 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-import pyarrow.fs as pafs
 
+from mtl_ray.data.sources.csv_stream import MARK, Utf8Stream
+from mtl_ray.data.sources.locate import File
 from mtl_ray.errors import InputError
 
 MALFORMED = "_malformed"
 """Extra column of a CSV chunk's tables: the text of a row that could not be read, null for a good row."""
 
 BLOCK_BYTES = 4 << 20
-# Replaces bytes that are invalid in the encoding; Unicode assigns this code point to no character.
-_MARK, _ERRORS = "\ufdd0", "mtl_ray.mark"
-
-
-@dataclass(frozen=True)
-class File:
-    """A file on some filesystem; picklable."""
-
-    path: str
-    filesystem: pafs.FileSystem = field(default_factory=pafs.LocalFileSystem)
-
-    @property
-    def name(self) -> str:
-        """Last part of the path."""
-        return self.path.rsplit("/", 1)[-1]
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_DECIMAL_COMMA = r"^(\s*[+-]?\d*),(\d+([eE][+-]?\d+)?\s*)$"
 
 
 @dataclass(frozen=True)
@@ -39,25 +27,32 @@ class CsvChunk:
     """A whole text file, read in blocks. Every column is a string; an empty string is null.
 
     A row with the wrong number of fields, or with bytes that are invalid in the encoding, keeps its row number: it
-    becomes a row of nulls whose text is in the extra column `_malformed`. Blank lines are not rows.
+    becomes a row of nulls whose text is in the extra column `_malformed`. So does each line between two stray quotes: a
+    field in quotes swallowed it, and it would be a row by itself. Blank lines are not rows.
     """
 
     source: File
     delimiter: str = ","
     names: tuple[str, ...] | None = None
     """Names of the file's columns. By default the first line holds them and is not a row."""
+    first_line: tuple[str, ...] | None = None
+    """The names in the first line, where they have been read already."""
     columns: tuple[str, ...] | None = None
-    """Columns to read; all by default."""
+    """Columns to give; all by default. All are read: only a whole row shows that it swallowed others."""
     renames: dict[str, str] = field(default_factory=dict)
     """New names of columns."""
     encoding: str = "utf8"
-    quoting: bool = True
-    """True if a field in double quotes may contain the delimiter and line ends."""
+    quote: str = '"'
+    """A field between two of these may contain the delimiter and line ends; empty if quotes are part of the text."""
+    escape: str = ""
+    """Sign before a quote that is part of the text; empty if such a quote is doubled."""
+    decimal: str = "."
+    """With a comma, numbers such as `1,5` come as `1.5`."""
 
     @property
     def file(self) -> str:
-        """Name of the file."""
-        return self.source.name
+        """Name of the file within its log."""
+        return self.source.shown
 
     def read(self) -> Iterator[tuple[int, pa.Table]]:
         """Yield tables of consecutive rows, with the row number of the first row.
@@ -65,22 +60,24 @@ class CsvChunk:
         Raises:
             InputError: an opening quote is not closed within a block, or the file cannot be read.
         """
-        columns = self.columns or self.header()
+        names = self.names or self.first_line or self.header()
         invalid: list[tuple[int, str]] = []
-        first = 1
+        first, added = 1, 0  # `added` lines were taken for a part of a row
         try:
-            with self._stream() as stream, self._open(stream, columns, invalid) as reader:
+            with self._stream() as stream, self._open(stream, names, invalid) as reader:
                 for batch in reader:
                     good, texts = pa.table(batch), None
                     if stream.damaged:
                         good, texts = self._set_aside(good)
                     table = _interleave(good, texts, first, invalid)
-                    if len(table):
-                        yield first, table.rename_columns([self.renames.get(n, n) for n in table.column_names])
-                    first += len(table)
+                    whole = self._apart(table) if stream.quoted else table
+                    if len(whole):
+                        yield first + added, self._finished(whole)
+                    first, added = first + len(table), added + len(whole) - len(table)
             if invalid:
-                none = pa.table({self.renames.get(name, name): pa.nulls(0, pa.string()) for name in columns})
-                yield first, _interleave(none, None, first, invalid)
+                none = pa.table({name: pa.nulls(0, pa.string()) for name in names})
+                whole = self._apart(_interleave(none, None, first, invalid))
+                yield first + added, self._finished(whole)
         except (pa.ArrowInvalid, OSError) as error:
             raise self._unreadable(error) from error
 
@@ -97,23 +94,25 @@ class CsvChunk:
                 names = tuple(reader.schema.names)
         except (pa.ArrowInvalid, OSError) as error:
             raise self._unreadable(error) from error
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
+        if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
             raise InputError(
                 f"{self.source.path}: expected different names of columns in the first line, found "
-                f"{', '.join(repeated)} more than once; rename them"
+                f"{', '.join(repeated[:10])} more than once; rename them"
             )
         return names
 
-    def _stream(self) -> "_Utf8Stream":
-        return _Utf8Stream(self.source.filesystem.open_input_stream(self.source.path), self.encoding)
+    def _stream(self) -> Utf8Stream:
+        file = self.source
+        raw = file.filesystem.open_input_stream(file.path, compression=file.compression)
+        return Utf8Stream(raw, self.encoding, self.quote)
 
     def _open(
-        self, stream: "_Utf8Stream", columns: tuple[str, ...], invalid: list[tuple[int, str]]
+        self, stream: Utf8Stream, columns: tuple[str, ...], invalid: list[tuple[int, str]]
     ) -> pacsv.CSVStreamingReader:
         header = 1 if self.names is None else 0
 
         def skip(row: pacsv.InvalidRow) -> str:
-            invalid.append((row.number - header, row.text.replace(_MARK, "\ufffd")))
+            invalid.append((row.number - header, row.text.replace(MARK, "\ufffd")))
             return "skip"
 
         # One thread: pyarrow then numbers the invalid rows.
@@ -122,8 +121,9 @@ class CsvChunk:
             pacsv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=self.names),
             pacsv.ParseOptions(
                 delimiter=self.delimiter,
-                quote_char='"' if self.quoting else False,
-                newlines_in_values=self.quoting,
+                quote_char=self.quote or False,
+                escape_char=self.escape or False,
+                newlines_in_values=bool(self.quote),
                 invalid_row_handler=skip,
             ),
             pacsv.ConvertOptions(
@@ -139,20 +139,65 @@ class CsvChunk:
         bad = np.zeros(len(table), dtype=bool)
         for column in table.columns:
             bad |= (
-                pc.call_function("match_substring", [column], pc.MatchSubstringOptions(_MARK))
+                pc.call_function("match_substring", [column], pc.MatchSubstringOptions(MARK))
                 .fill_null(False)
                 .to_numpy()
             )
         texts: list[str | None] = [None] * len(table)
         for row in np.flatnonzero(bad):
             values = [column[int(row)].as_py() or "" for column in table.columns]
-            texts[row] = self.delimiter.join(values).replace(_MARK, "\ufffd")
+            texts[row] = self.delimiter.join(values).replace(MARK, "\ufffd")
         places = pa.array(np.arange(len(table)), mask=bad)
         return table.take(places), pa.array(texts, pa.string())
+
+    def _apart(self, table: pa.Table) -> pa.Table:
+        """Take rows apart that swallowed others; each of their lines becomes a malformed row."""
+        suspicious = np.zeros(len(table), dtype=bool)
+        for column in filter(_has_line_ends, table.columns):
+            suspicious |= pc.match_substring_regex(column, "[\r\n]").fill_null(False).to_numpy()
+        lines = {int(row): self._lines(table.slice(row, 1).to_pylist()[0]) for row in np.flatnonzero(suspicious)}
+        if not any(lines.values()):
+            return table
+        places, texts = [], []
+        for row, text in enumerate(table.column(MALFORMED).to_pylist()):
+            swallowed = lines.get(row)
+            places += [None] * len(swallowed) if swallowed else [row]
+            texts += swallowed or [text]
+        good = table.drop_columns([MALFORMED]).take(pa.array(places, pa.int64()))
+        return good.append_column(MALFORMED, pa.array(texts, pa.string()))
+
+    def _lines(self, row: dict[str, str | None]) -> list[str]:
+        """Return the lines of a row with line ends, if all but perhaps one would be rows by themselves; else none.
+
+        Prose of several lines has commas, too. So where a comma separates fields, two columns show nothing, nor does a
+        line with a comma before a space.
+        """
+        malformed, last = row.pop(MALFORMED), len(row) - 1
+        text = self.delimiter.join(value or "" for value in row.values()) if malformed is None else malformed
+        lines = [line for line in _LINE_END.split(text) if line]
+        whole = [line for line in lines if line.count(self.delimiter) == last]
+        may_be_prose = malformed is None and self.delimiter == ","
+        if not last or (may_be_prose and (last == 1 or any(", " in line for line in whole))):
+            return []
+        return lines if len(whole) >= max(2, len(lines) - 1) else []
+
+    def _finished(self, table: pa.Table) -> pa.Table:
+        """Choose columns, give them their new names and numbers their decimal point."""
+        table = table.select([*(self.columns or table.column_names[:-1]), MALFORMED])
+        if self.decimal == ",":
+            columns = [pc.replace_substring_regex(c, _DECIMAL_COMMA, r"\1.\2") for c in table.columns[:-1]]
+            table = pa.table([*columns, table.columns[-1]], table.column_names)
+        return table.rename_columns([self.renames.get(name, name) for name in table.column_names])
 
     def _unreadable(self, error: Exception) -> InputError:
         message = " ".join(str(error).split())
         return InputError(f"{self.source.path}: expected CSV, found what cannot be read ({message}); mend the file")
+
+
+def _has_line_ends(column: pa.ChunkedArray) -> bool:
+    """Return whether a column of text may have line ends: a look at all its bytes, not at each value."""
+    texts = [buffer.to_pybytes() for chunk in column.chunks if (buffer := chunk.buffers()[2]) is not None]
+    return any(b"\n" in text or b"\r" in text for text in texts)
 
 
 def _interleave(good: pa.Table, texts: pa.Array | None, first: int, invalid: list[tuple[int, str]]) -> pa.Table:
@@ -171,41 +216,3 @@ def _interleave(good: pa.Table, texts: pa.Array | None, first: int, invalid: lis
         places = np.where(is_invalid, np.cumsum(is_invalid) - 1 + num_good, np.cumsum(~is_invalid) - 1)
         texts = pa.concat_arrays([texts, pa.array([text for _, text in taken], pa.string())]).take(pa.array(places))
     return good.append_column(MALFORMED, texts)
-
-
-def _mark(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeDecodeError)
-    return _MARK, error.end
-
-
-class _Utf8Stream(io.RawIOBase):
-    """A stream that reads text of any encoding as UTF-8, with a mark for invalid bytes."""
-
-    def __init__(self, source: pa.NativeFile, encoding: str) -> None:
-        codecs.register_error(_ERRORS, _mark)
-        self._source = source
-        self._decoder = codecs.getincrementaldecoder(encoding)(_ERRORS)
-        self._ready = memoryview(b"")
-        self.damaged = False
-        """True once a mark has been set."""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        while not len(self._ready):
-            raw = self._source.read(len(buffer))
-            text = self._decoder.decode(raw, final=not raw)
-            self.damaged = self.damaged or _MARK in text
-            self._ready = memoryview(text.encode())
-            if not raw:
-                break
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-    def close(self) -> None:
-        if not self.closed:
-            self._source.close()
-        super().close()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mtl_ray.data.sources.unzip import unpack
 from mtl_ray.errors import InputError, first_line
 
 TIMEOUT = 30.0
@@ -62,7 +63,7 @@ def _unpacked(target: Path, get_zip: Callable[[Path], Path]) -> Path:
         aside.mkdir()
         try:
             archive = get_zip(aside)
-            _unpack(archive, aside / "unpacked")
+            unpack(archive, aside / "unpacked")
             _give_name(aside / "unpacked", target)
         finally:
             shutil.rmtree(aside)
@@ -76,22 +77,6 @@ def _give_name(folder: Path, target: Path) -> None:
     except OSError:
         if not target.is_dir():  # else another process was faster, with the same content
             raise
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    folder.mkdir()
-    try:
-        with zipfile.ZipFile(archive) as file:
-            for name in file.namelist():
-                if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                    raise InputError(
-                        f"{archive.name}: expected files inside the zip's folder, found {name}; do not use it"
-                    )
-            file.extractall(folder)
-    except zipfile.BadZipFile as error:
-        raise InputError(
-            f"{archive.name}: expected a zip, found what cannot be unpacked ({error}); {REMEDY}"
-        ) from error
 
 
 def _download(url: str, folder: Path, sha256: str | None) -> Path:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mtl_ray.config.data import DataConfig
 from mtl_ray.data.sources.base import Raw
-from mtl_ray.data.sources.csv_files import File
 from mtl_ray.data.sources.download import local_folder
 from mtl_ray.data.sources.files import fingerprint, open_log, read_table
+from mtl_ray.data.sources.locate import File
 from mtl_ray.errors import InputError
 
 COLUMNS = (

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 
 from mtl_ray.config.data import DataConfig, MovieLensSourceConfig, Protocol
 from mtl_ray.data.sources.base import Chunk, Raw
-from mtl_ray.data.sources.csv_files import MALFORMED, CsvChunk, File
+from mtl_ray.data.sources.csv_files import MALFORMED, CsvChunk
 from mtl_ray.data.sources.download import local_folder
 from mtl_ray.data.sources.files import fingerprint
+from mtl_ray.data.sources.locate import File
 from mtl_ray.errors import InputError
 
 COLUMNS = ("user_id", "item_id", "rating", "timestamp")
@@ -175,7 +176,7 @@ def parts_of(folds: pa.Table, protocol: Protocol, fold: int) -> np.ndarray:
 
 
 def _tab_chunk(path: Path) -> Chunk:
-    return CsvChunk(File(str(path)), "\t", names=COLUMNS, quoting=False)
+    return CsvChunk(File(str(path)), "\t", names=COLUMNS, quote="")
 
 
 def _users_100k(folder: Path) -> pa.Table:

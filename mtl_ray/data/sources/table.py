@@ -1,8 +1,13 @@
 """The user's own log and tables."""
 
+import hashlib
+from dataclasses import astuple
+
 from mtl_ray.config.data import DataConfig, TableSourceConfig
 from mtl_ray.data.sources.base import Raw
-from mtl_ray.data.sources.files import find_files, fingerprint, open_log, read_table
+from mtl_ray.data.sources.csv_dialect import DEFAULT, Dialect
+from mtl_ray.data.sources.files import fingerprint, open_log, read_table
+from mtl_ray.data.sources.locate import find_files
 
 
 def open_source(source: TableSourceConfig, data: DataConfig) -> Raw:
@@ -13,17 +18,24 @@ def open_source(source: TableSourceConfig, data: DataConfig) -> Raw:
     """
     log_path = _path(source.interactions, data.raw)
     user_path, item_path = (path and _path(path, data.raw) for path in (source.users, source.items))
-    log = open_log(log_path)
+    dialect = Dialect(source.separator, source.quote, source.decimal, source.encoding, source.escape)
+    log = open_log(log_path, dialect=dialect)
+    side_files = [file for path in (user_path, item_path) if path for file in find_files(path)]
     return Raw(
         chunks=log.chunks,
         columns=log.columns,
         num_rows=log.num_rows,
-        fingerprint=fingerprint(
-            [file for path in (log_path, user_path, item_path) if path for file in find_files(path)]
-        ),
-        users=read_table(user_path) if user_path else None,
-        items=read_table(item_path) if item_path else None,
+        fingerprint=_with_dialect(fingerprint([*log.files, *side_files]), dialect),
+        users=read_table(user_path, dialect=dialect) if user_path else None,
+        items=read_table(item_path, dialect=dialect) if item_path else None,
     )
+
+
+def _with_dialect(content: str, dialect: Dialect) -> str:
+    """Return the digest of files that are read in a way of their own."""
+    if dialect == DEFAULT:
+        return content
+    return hashlib.sha256(repr((content, *astuple(dialect))).encode()).hexdigest()
 
 
 def _path(path: str, folder: str | None) -> str:

@@ -1,9 +1,17 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mtl_ray.errors import InputError
 from mtl_ray.models import MultiTaskModel, checkpoint
-from tests.unit.conftest import batch_of
+from mtl_ray.schema import FIRST, FittedFeature
+from mtl_ray.values.vocabulary import VOCABULARY
+from tests.unit.conftest import SIZES, batch_of
 
 
 def test_a_checkpoint_rebuilds_the_model(experiment, schema, model: MultiTaskModel, tmp_path):
@@ -56,3 +64,93 @@ def test_a_loaded_model_can_be_trained_on(experiment, schema, model: MultiTaskMo
     sum(o.square().sum() for o in loaded(batch_of(32)).logits.values()).backward()
     assert all(p.requires_grad and p.grad is not None for p in loaded.parameters())
     assert all(torch.equal(p, q) for p, q in zip(loaded.parameters(), model.parameters(), strict=True))
+
+
+@pytest.fixture
+def whole(experiment, schema, model: MultiTaskModel, tmp_path) -> Path:
+    """A checkpoint with its vocabulary."""
+    folder = tmp_path / "c"
+    checkpoint.save(folder, experiment, schema, model, {"step": torch.arange(9)})
+    words = [n for n, size in SIZES.items() if n != "price" for _ in range(size - FIRST)]
+    table = pa.table({"feature": words, "value": [str(i) for i in range(len(words))], "count": [1] * len(words)})
+    pq.write_table(table, folder / VOCABULARY)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "schema.json", "model.safetensors", VOCABULARY])
+@pytest.mark.parametrize("kept", [0, 0.3, 0.97])
+def test_a_truncated_file_is_named_in_one_line(whole: Path, name: str, kept: float):
+    content = (whole / name).read_bytes()
+    (whole / name).write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(InputError, match=f"{whole / name}: expected .*found what cannot be read") as caught:
+        checkpoint.load(whole)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("kept", [0, 0.3, 0.97])
+def test_a_truncated_state_of_the_trainer_is_named_in_one_line(whole: Path, kept: float):
+    content = (whole / "trainer.pt").read_bytes()
+    (whole / "trainer.pt").write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(InputError, match=r"trainer\.pt: expected the state of a trainer, found what cannot") as caught:
+        checkpoint.load_trainer(whole)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_vocabulary_of_another_checkpoint_is_refused(whole: Path):
+    table = pq.read_table(whole / VOCABULARY)
+    checkpoint.load(whole)
+    pq.write_table(table.slice(1), whole / VOCABULARY)
+    with pytest.raises(InputError, match=r"expected 17 values of `user_id`, as schema.json has .* found 16; the files"):
+        checkpoint.load(whole)
+
+
+def test_settings_and_schema_of_another_checkpoint_are_refused(whole: Path, schema):
+    other = schema.model_copy(update={"content_hash": "other"})
+    (whole / "schema.json").write_text(other.model_dump_json(indent=2))
+    with pytest.raises(InputError, match=r"schema\.json: expected what model\.safetensors was written with"):
+        checkpoint.load(whole)
+
+
+def without_digests(folder: Path) -> None:
+    """Write the weights as before they held digests."""
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights, folder / "model.safetensors")
+
+
+def test_a_checkpoint_without_digests_is_loaded_and_its_parts_are_compared(whole: Path, schema):
+    without_digests(whole)
+    checkpoint.load(whole)
+    features = {**schema.features, "gender": FittedFeature(num_embeddings=6)}
+    (whole / "schema.json").write_text(schema.model_copy(update={"features": features}).model_dump_json())
+    with pytest.raises(InputError, match=r"expected 3 values of `gender`, .* found 2"):
+        checkpoint.load(whole)
+    (whole / VOCABULARY).unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors: expected \(6, 8\) numbers in .*, found \(5, 8\)"):
+        checkpoint.load(whole)
+    del features["gender"]
+    (whole / "schema.json").write_text(schema.model_copy(update={"features": features}).model_dump_json())
+    with pytest.raises(InputError, match=r"schema\.json: expected the features of experiment\.json, found no gender"):
+        checkpoint.load(whole)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "null"])
+@pytest.mark.parametrize("path", ["features.age.mean", "tasks.click.std"])
+def test_moments_that_are_not_finite_are_refused(whole: Path, value: str, path: str):
+    without_digests(whole)
+    tree = json.loads((whole / "schema.json").read_text())
+    part, name, key = path.split(".")
+    tree[part][name][key] = float(value) if value != "null" else None
+    (whole / "schema.json").write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=rf"schema\.json: expected .*{path}") as caught:
+        checkpoint.load(whole)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(experiment, schema, model: MultiTaskModel, tmp_path, value: float):
+    with torch.no_grad():
+        next(iter(model.parameters())).view(-1)[3] = value
+    checkpoint.save(tmp_path / "c", experiment, schema, model, {})
+    with pytest.raises(InputError, match=r"model\.safetensors: expected finite weights, found others in `inputs"):
+        checkpoint.load(tmp_path / "c")

@@ -6,10 +6,11 @@ import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from mtl_ray.data.sources import download
+from mtl_ray.data.sources import download, unzip
 from mtl_ray.data.sources.download import local_folder
 from mtl_ray.errors import InputError
 
@@ -171,3 +172,85 @@ def test_a_slow_second_process_keeps_the_first_ones_folder(tmp_path):
     (tmp_path / "theirs/a").touch()
     download._give_name(tmp_path / "mine", tmp_path / "theirs")
     assert (tmp_path / "theirs/a").exists()
+
+
+def encrypt(path: Path) -> None:
+    """Mark the files of a zip as encrypted, as its directory and their headers say."""
+    content = bytearray(path.read_bytes())
+    for signature, place in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        found = content.find(signature)
+        while found >= 0:
+            content[found + place] |= 1
+            found = content.find(signature, found + 1)
+    path.write_bytes(content)
+
+
+def test_an_encrypted_zip_is_refused(tmp_path, cache):
+    write_zip(tmp_path / "log.zip")
+    encrypt(tmp_path / "log.zip")
+    with pytest.raises(InputError, match=r"log\.zip: expected a zip without password, found log/a\.csv"):
+        local_folder(str(tmp_path / "log.zip"), str(cache))
+    assert list(cache.iterdir()) == []
+
+
+def test_a_zip_that_unpacks_to_far_more_than_itself_is_refused_before_it_is_unpacked(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(unzip, "LARGE_BYTES", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "log.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.csv", bytes(1 << 20))
+    assert local_folder(str(tmp_path / "log.zip"), str(cache))
+    with zipfile.ZipFile(tmp_path / "log.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.csv", bytes(3 << 20))
+    with pytest.raises(InputError, match=r"expected at most 100 times the 3,\d+ bytes .* found 3,145,728"):
+        local_folder(str(tmp_path / "log.zip"), str(cache))
+
+
+def test_a_zip_that_the_disk_cannot_hold_is_refused_before_it_is_unpacked(tmp_path, cache, monkeypatch):
+    write_zip(tmp_path / "log.zip")
+    monkeypatch.setattr(unzip.shutil, "disk_usage", lambda _: SimpleNamespace(free=30))
+    with pytest.raises(InputError, match=r"expected room for its 40 bytes in .*cache, found 30 bytes free"):
+        local_folder(str(tmp_path / "log.zip"), str(cache))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("x" * 300 + ".csv",), "File name too long"),
+        (("a", "a/b.csv"), "Not a directory|File exists|Is a directory"),
+        (("/".join(["deep"] * 2000),), "at most 50 folders within each other"),
+    ],
+    ids=["long", "file and folder", "deep"],
+)
+def test_names_that_no_disk_holds_are_an_input_error(tmp_path, cache, names, message):
+    write_zip(tmp_path / "log.zip", names)
+    with pytest.raises(InputError, match=f"log\\.zip.*({message})") as caught:
+        local_folder(str(tmp_path / "log.zip"), str(cache))
+    assert len(str(caught.value)) < 500
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_twice_in_a_zip_is_refused(tmp_path, cache):
+    write_zip(tmp_path / "log.zip", ("a.csv", "a.csv"))
+    with pytest.raises(InputError, match=r"expected each name once, found a\.csv again"):
+        local_folder(str(tmp_path / "log.zip"), str(cache))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_within_a_zip_names_the_file(tmp_path, cache, method):
+    with zipfile.ZipFile(tmp_path / "log.zip", "w", method) as file:
+        file.writestr("a.csv", bytes(range(256)) * 99)
+    content = bytearray((tmp_path / "log.zip").read_bytes())
+    content[60:90] = bytes(30)
+    (tmp_path / "log.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"log\.zip: a\.csv: expected a zip, found what cannot be unpacked"):
+        local_folder(str(tmp_path / "log.zip"), str(cache))
+
+
+def test_a_method_that_python_does_not_know_is_named(tmp_path, cache):
+    write_zip(tmp_path / "log.zip", ("a.csv",))
+    content = bytearray((tmp_path / "log.zip").read_bytes())
+    for signature, place in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
+        content[content.find(signature) + place] = 9  # Deflate64
+    (tmp_path / "log.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"log\.zip: a\.csv: expected a zip that Python unpacks, found .*; unpack it"):
+        local_folder(str(tmp_path / "log.zip"), str(cache))

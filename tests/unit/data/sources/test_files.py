@@ -10,8 +10,9 @@ import pytest
 
 from mtl_ray.config.data import DataConfig, TableSourceConfig
 from mtl_ray.data.sources import csv_files, files
-from mtl_ray.data.sources.csv_files import MALFORMED, CsvChunk, File
+from mtl_ray.data.sources.csv_files import MALFORMED, CsvChunk
 from mtl_ray.data.sources.files import find_files, fingerprint, open_log, read_table
+from mtl_ray.data.sources.locate import File
 from mtl_ray.data.sources.table import open_source
 from mtl_ray.errors import InputError
 
@@ -114,6 +115,7 @@ def test_parquet_is_split_by_row_groups_and_keeps_row_numbers(tmp_path, monkeypa
     assert log.num_rows == 100
 
 
+@pytest.mark.filterwarnings("ignore:.*notes.txt is not read")
 def test_files_are_found_by_path_folder_glob_and_url_in_order(tmp_path):
     for name in ("b/2.csv", "b/10.csv", "a/1.csv", "a/_SUCCESS.csv", ".hidden/3.csv", "a/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

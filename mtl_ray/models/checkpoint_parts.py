@@ -1,0 +1,94 @@
+"""Whether the parts of a checkpoint belong together: settings, schema, vocabulary and weights."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+
+import pyarrow.compute as pc
+from torch import Tensor, nn
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.features import NumericFeatureConfig, SequenceFeatureConfig
+from mtl_ray.errors import InputError, some
+from mtl_ray.schema import FIRST, Schema
+from mtl_ray.storage import Folder
+from mtl_ray.values.vocabulary import VOCABULARY
+
+MIX = "the files of several checkpoints are mixed, or one is damaged; restore the folder"
+
+
+def refuse_parts(experiment: Experiment, schema: Schema, folder: Folder) -> None:
+    """Raise InputError unless the schema has what the settings name, finite, and the vocabulary fits it.
+
+    Args:
+        experiment: the settings of the checkpoint.
+        schema: its schema.
+        folder: its folder; the vocabulary may be missing.
+    """
+    where = f"{folder.path}/schema.json"
+    for part, names, known in (
+        ("features", experiment.features, schema.features),
+        ("tasks", experiment.tasks, schema.tasks),
+    ):
+        if missing := [name for name in names if name not in known]:
+            raise InputError(f"{where}: expected the {part} of experiment.json, found no {some(missing)}; {MIX}")
+    _refuse_numbers(experiment, schema, where)
+    if folder.exists(VOCABULARY):
+        _refuse_vocabulary(experiment, schema, folder)
+
+
+def _refuse_numbers(experiment: Experiment, schema: Schema, where: str) -> None:
+    for name, feature in schema.features.items():
+        config = experiment.features.get(name)
+        is_number = isinstance(config, NumericFeatureConfig) and not config.buckets
+        numbers = {"mean": feature.mean, "std": feature.std}
+        numbers |= {f"boundaries.{i}": value for i, value in enumerate(feature.boundaries or ())}
+        for key, value in numbers.items():
+            if (value is None and is_number) or (value is not None and not math.isfinite(value)):
+                raise InputError(f"{where}: expected a finite number at features.{name}.{key}, found {value}; {MIX}")
+    for name, task in schema.tasks.items():
+        for key, value in {"mean": task.mean, "std": task.std}.items():
+            if not math.isfinite(value):
+                raise InputError(f"{where}: expected a finite number at tasks.{name}.{key}, found {value}; {MIX}")
+
+
+def _refuse_vocabulary(experiment: Experiment, schema: Schema, folder: Folder) -> None:
+    """Compare the numbers of known values with the rows of the embedding tables."""
+    column = folder.read_table(VOCABULARY, columns=["feature"]).column("feature")
+    counts = Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()})
+    for name, config in experiment.features.items():
+        feature = schema.features[name]
+        if feature.num_embeddings is None or isinstance(config, NumericFeatureConfig):
+            continue
+        words = config.of if isinstance(config, SequenceFeatureConfig) else name
+        if feature.num_embeddings != FIRST + counts[words]:
+            raise InputError(
+                f"{folder.path}/{VOCABULARY}: expected {feature.num_embeddings - FIRST:,} values of `{words}`, as "
+                f"schema.json has for `{name}`, found {counts[words]:,}; {MIX}"
+            )
+
+
+def refuse_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Raise InputError, which begins with `where`, unless weights are finite and have the names and sizes of a model's.
+
+    Args:
+        model: a model without values.
+        weights: its weights by name.
+        where: their file.
+    """
+    expected = model.state_dict()
+    if different := sorted(expected.keys() ^ weights.keys()):
+        found = "no" if different[0] in expected else "an unknown"
+        raise InputError(f"{where}: expected the weights of experiment.json, found {found} `{different[0]}`; {MIX}")
+    for name, tensor in expected.items():
+        if weights[name].shape != tensor.shape:
+            raise InputError(
+                f"{where}: expected {tuple(tensor.shape)} numbers in `{name}`, as experiment.json and schema.json say, "
+                f"found {tuple(weights[name].shape)}; {MIX}"
+            )
+    for name, _ in model.named_parameters():
+        if not weights[name].isfinite().all():
+            raise InputError(
+                f"{where}: expected finite weights, found others in `{name}`: the training diverged; use an earlier "
+                "checkpoint, or train with a smaller learning rate"
+            )
