@@ -7,7 +7,7 @@ write  per partition: build histories, encode, write
 
 import hashlib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -20,6 +20,7 @@ from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.encoding import Encoder
 from mtl_ray.data.fingerprint import dataset_name, fingerprint_of
 from mtl_ray.data.item_catalog import ITEMS, items_of
+from mtl_ray.data.preparation.columns import Columns
 from mtl_ray.data.preparation.fit import FitStatistics, fitted_features, fitted_tasks, supports, vocabularies
 from mtl_ray.data.preparation.leakage import leakage_report
 from mtl_ray.data.preparation.parallel import MapPieces, map_pieces_of
@@ -85,17 +86,18 @@ def find_prepared(experiment: Experiment, raw: Raw) -> Prepared | None:
 def _write_dataset(
     experiment: Experiment,
     raw: Raw,
-    columns: Sequence[str],
+    columns: Columns,
     aside: Folder,
     target: Folder,
     map_pieces: MapPieces,
     echo: Callable[[str], None],
 ) -> tuple[Schema, dict[str, Any]]:
     """Write all files of the data set to `aside`; return its schema and the content of `quality.json`."""
-    users, items, mended = side_tables(experiment, raw)
+    users, items, mended = side_tables(experiment, raw, columns)
     num_partitions = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
     echo(f"staging {len(raw.chunks)} chunks into {num_partitions} partitions")
-    pieces = stage_pieces(Stage(experiment, columns, num_partitions, aside), raw, map_pieces)
+    stage = Stage(experiment, columns.log, num_partitions, aside, columns.joined)
+    pieces = stage_pieces(stage, raw, map_pieces)
     staged = count_staged(experiment, pieces, aside, target)
 
     cuts = find_cuts(experiment, pieces, aside, num_partitions, map_pieces)

@@ -28,9 +28,9 @@ class DenseKind(FeatureKind[DenseConfigT]):
     """Divisor of the numbers."""
 
     def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
-        if self.column in table.column_names:
-            for wrong, why in bad_vectors(flat(table.column(self.column)), self.config.size):
-                yield wrong, f"{self.column} {why}"
+        if (column := self.column_in(table)) in table.column_names:
+            for wrong, why in bad_vectors(flat(table.column(column)), self.config.size):
+                yield wrong, f"{column} {why}"
 
     def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]]:
         counts = {}

@@ -47,8 +47,8 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
     """A number."""
 
     def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
-        if self.column in table.column_names:
-            yield from bad_numbers(*parse_numbers(flat(table.column(self.column))), self.column)
+        if (column := self.column_in(table)) in table.column_names:
+            yield from bad_numbers(*parse_numbers(flat(table.column(column))), column)
 
     def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]]:
         return mend_numbers(values)

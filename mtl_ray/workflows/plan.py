@@ -147,8 +147,9 @@ def _cost(experiment: Experiment, schema: Schema) -> Complexity:
 
 def _estimate(experiment: Experiment, raw: Raw) -> Schema:
     """A schema fitted to the first rows of the log, all taken as training rows."""
-    stage = Stage(experiment, raw_columns(experiment, raw), 1, Folder(experiment.data.output))
-    users, items, _ = side_tables(experiment, raw)
+    columns = raw_columns(experiment, raw)
+    stage = Stage(experiment, columns.log, 1, Folder(experiment.data.output), columns.joined)
+    users, items, _ = side_tables(experiment, raw, columns)
     tables = ((chunk.file, *entry) for chunk in raw.chunks for entry in chunk.read())
     parts, read = [], 0
     for file, first_row, table in tables:

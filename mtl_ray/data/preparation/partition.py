@@ -1,5 +1,6 @@
 """One partition of users, as the later passes of `prepare` read it: joined, deduplicated, split, in time order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +24,18 @@ class SideTable:
     table: pa.Table
     """Attributes; the last row is all null and serves entities that the table does not know."""
     keys: pa.Array
+    names: Mapping[str, str]
+    """Columns of `table` by their name in the joined rows."""
 
     @classmethod
-    def of(cls, table: pa.Table, key: str) -> "SideTable":
-        """Make one from a clean table with the key column `key`."""
+    def of(cls, table: pa.Table, key: str, names: Mapping[str, str]) -> "SideTable":
+        """Make one from a clean table with the key column `key`; for `names` see `Columns`."""
         columns = {n: flat(table.column(n)) for n in table.column_names if n != key}
         nothing = {n: pa.nulls(1, a.type) for n, a in columns.items()}
         return cls(
             pa.table({n: _concat(a, nothing[n]) for n, a in columns.items()}) if columns else pa.table({}),
             flat(table.column(key)),
+            names,
         )
 
     def positions(self, keys: pa.Array) -> np.ndarray:
@@ -94,7 +98,7 @@ def partition_of(
         positions = side.positions(columns[key])
         unknown[f"{entity} not in the {entity}s table"] = int((positions == len(side.keys)).sum())
         take = pa.array(positions)
-        columns |= {n: flat(side.table.column(n)).take(take) for n in side.table.column_names if n not in columns}
+        columns |= {name: flat(side.table.column(column)).take(take) for name, column in side.names.items()}
     joined = pa.table(columns)
     file = flat(table.column("_file"))
     draw = row_draw(experiment, file, table.column("_row").to_numpy())

@@ -33,6 +33,8 @@ class Stage:
     """Raw columns to keep."""
     num_partitions: int
     folder: Folder
+    joined: frozenset[str] = frozenset()
+    """Features that are read from another table than the log."""
 
     def __call__(self, piece: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         """Stage one piece of the log; return its counts: rows, bad rows by reason, first bad rows, time range."""
@@ -80,7 +82,7 @@ class Stage:
             the log; whether the time column holds timestamps.
         """
         keys = keys_of(self.experiment, table)
-        reason = bad_rows(self.experiment, table, keys)
+        reason = bad_rows(self.experiment, table, keys, self.joined)
         good = reason.is_null()
         table, keys, rows = table.select(self.columns).filter(good), keys.filter(good), rows[np.asarray(good)]
         time_column = self.experiment.data.time
