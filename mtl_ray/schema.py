@@ -4,6 +4,7 @@ Column names of the encoded data set: a feature's own name for an input, `NAME.l
 `row`, `user_support`, `item_support`, `user_key`.
 """
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -65,6 +66,14 @@ class Schema(Section):
     """Digest of the encoded rows."""
     noise_floor: dict[str, float] = Field(default_factory=dict)
     """Best reachable value by `task/metric`, where the source knows it."""
+
+    def not_finite(self) -> list[str]:
+        """Return the paths of fitted numbers that are not finite."""
+        fitted = [
+            (f"{part}.{name}", entry) for part in ("features", "tasks") for name, entry in getattr(self, part).items()
+        ]
+        numbers = [(f"{path}.{key}", getattr(entry, key)) for path, entry in fitted for key in ("mean", "std")]
+        return [path for path, number in numbers if number is not None and not math.isfinite(number)]
 
 
 def num_steps(schema: Schema, batch_size: int) -> int:

@@ -5,6 +5,7 @@ import json
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.base import not_encoded
+from mtl_ray.data.preparation.columns import shadowed
 from mtl_ray.data.sources import Raw
 
 FORMAT = 2
@@ -20,6 +21,10 @@ def fingerprint_of(experiment: Experiment, raw: Raw) -> str:
     exclude = {name: not_encoded(getattr(experiment, name)) for name in sections}
     tree = experiment.model_dump(mode="json", include=sections, exclude=exclude)
     tree = {"format": FORMAT, "raw": raw.fingerprint, "seed": experiment.data_seed, **tree}
+    # Before, columns were joined by name: where that made a difference, there may be data sets that are wrong.
+    tables = [table.column_names if table else () for table in (raw.users, raw.items)]
+    if found := shadowed(experiment, raw.columns, *tables):
+        tree["shadowed"] = found
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

@@ -127,6 +127,8 @@ def _write_dataset(
     aside.write_json("quality.json", quality)
     (aside / "staging").delete()
     aside.write_text("schema.json", schema.model_dump_json(indent=2))
+    if open_prepared(aside.location).schema != schema:
+        raise RuntimeError(f"{aside}: schema.json is not read back as it was written; please report this")
     return schema, quality
 
 
@@ -135,7 +137,7 @@ def _schema(experiment: Experiment, raw: Raw, total: FitStatistics) -> Schema:
     rows = np.stack(total.num_rows)
     if not rows[:, 0].sum():
         raise InputError(f"data.split: no training rows are left of {int(rows.sum())}; see the settings of the split")
-    return Schema(
+    schema = Schema(
         features=fitted_features(experiment, total),
         tasks=fitted_tasks(experiment, total),
         num_rows={split: int(rows[:, code].sum()) for code, split in enumerate(SPLITS)},
@@ -145,6 +147,12 @@ def _schema(experiment: Experiment, raw: Raw, total: FitStatistics) -> Schema:
         content_hash="",
         noise_floor=raw.noise_floor,
     )
+    if found := schema.not_finite():
+        raise InputError(
+            f"{found[0]}: expected a finite number over the training rows, found none; their values are too large: "
+            "divide them, or leave the column out"
+        )
+    return schema
 
 
 def _rename(aside: Folder, target: Folder) -> None:

@@ -13,7 +13,7 @@ from mtl_ray.features.lookup import embed_rows
 from mtl_ray.features.observed import observed_rows
 from mtl_ray.schema import FIRST, NULL, FittedFeature
 from mtl_ray.values.keys import flat
-from mtl_ray.values.moments import Moments
+from mtl_ray.values.moments import Moments, scaled
 from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers, to_numbers
 from mtl_ray.values.partition import Partition
 from mtl_ray.values.vocabulary import Vocabulary
@@ -78,7 +78,7 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
     def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
         fitted, numbers = state.features[self.name], to_numbers(values)
         if self.config.buckets is None:
-            return ((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
+            return scaled(numbers, fitted.mean, fitted.std)
         buckets = np.searchsorted(np.asarray(fitted.boundaries or ()), numbers, side="right") + FIRST
         return np.where(np.isnan(numbers), NULL, buckets).astype(np.int32)
 

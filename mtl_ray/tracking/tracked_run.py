@@ -30,7 +30,7 @@ from mtl_ray.config import Experiment
 from mtl_ray.credentials import without_credentials
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.errors import first_line
-from mtl_ray.storage import Folder
+from mtl_ray.storage import Folder, json_text
 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # MLflow would print it with its password
 
@@ -122,7 +122,7 @@ class Run:
             schema = prepared.schema
             tags |= {"dataset": schema.fingerprint, "content_hash": schema.content_hash, "seed": str(experiment.seed)}
             self.attempt("log the data set", lambda: self._log_dataset(prepared))
-            self.log_file("quality.json", json.dumps(prepared.quality, indent=2))
+            self.log_file("quality.json", json_text(prepared.quality))
         self.attempt("log parameters", lambda: self._log_params(flatten(tree), tags))
         settings = experiment.model_dump(mode="json", exclude_unset=True)
         self.log_file("experiment.yaml", yaml.safe_dump(settings, sort_keys=False))
@@ -166,11 +166,11 @@ class Run:
             return
         lines = self.folder.read_text(UNLOGGED) if self.folder.exists(UNLOGGED) else ""
         for step, metrics in history.items():
-            lines += json.dumps({"step": step, "time": now, "metrics": dict(metrics)}) + "\n"
+            lines += json_text({"step": step, "time": now, "metrics": metrics}, None) + "\n"
         self.folder.write_atomic(UNLOGGED, lines)
 
     def _log_again(self, entry: dict[str, Any]) -> bool:
-        named = entry["metrics"].items()
+        named = [(key, value) for key, value in entry["metrics"].items() if value is not None]  # those not finite
         metrics = [Metric(metric_key(key), float(value), entry["time"], entry["step"]) for key, value in named]
         return self.attempt("log metrics", lambda: self._log_metrics(metrics))
 

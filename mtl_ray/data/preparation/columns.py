@@ -81,6 +81,19 @@ def find_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str
     )
 
 
+def shadowed(experiment: Experiment, log: Sequence[str], users: Sequence[str], items: Sequence[str]) -> list[str]:
+    """Return the features whose column is in the table of their entity and, by the same name, elsewhere."""
+    own = {"user": set(users), "item": set(items)}
+    others = {"user": set(log), "item": {*log, *users}}
+    keys = {experiment.column_of(experiment.user), experiment.column_of(experiment.item)}
+    return [
+        name
+        for name, feature in experiment.features.items()
+        if feature.is_profile and (column := experiment.column_of(name)) in own.get(feature.entity, ())
+        if column in others[feature.entity] and not (column in keys and request_columns(experiment)[name] == column)
+    ]
+
+
 def _readers(experiment: Experiment) -> Iterator[_Reader]:
     """Yield all that reads a raw column in `prepare`."""
 

@@ -130,7 +130,7 @@ def _first(menders: Sequence[Mender], values: pa.Array) -> tuple[pa.Array, dict[
 
 
 def clean_table(
-    experiment: Experiment, table: pa.Table, key: str, name: str, names: Collection[str]
+    experiment: Experiment, table: pa.Table, key: str, name: str, names: Collection[str] | None = None
 ) -> tuple[pa.Table, dict[str, int]]:
     """Clean a side table: unique non-null keys, and numbers where numbers are expected; count what was mended.
 
@@ -142,7 +142,7 @@ def clean_table(
         table: the side table.
         key: its key column.
         name: `users` or `items`.
-        names: names of its columns in the joined rows; see `Columns`.
+        names: names of its columns in the joined rows, see `Columns`; by default their own.
 
     Raises:
         InputError: the key column is missing.
@@ -160,6 +160,7 @@ def clean_table(
     first &= np.asarray(keys.is_valid())
     mended[f"{name}.{key} is repeated"] = len(keys) - keys.null_count - int(first.sum())
     menders: dict[str, list[Mender]] = {}
+    names = table.column_names if names is None else names
     for feature, kind in feature_kinds(experiment).items():
         if experiment.features[feature].is_profile and kind.request_column in names:
             menders.setdefault(kind.column, []).append(kind.mend)
