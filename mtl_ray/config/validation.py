@@ -10,7 +10,7 @@ from mtl_ray.config.tasks import directed_metrics, kinds_where
 if TYPE_CHECKING:
     from mtl_ray.config.experiment import Experiment
 
-RESERVED = ("row", "loss", "shared", "user_support", "item_support", "segment")
+RESERVED = ("row", "loss", "shared", "user_support", "item_support", "user_key", "segment")
 
 
 def check_experiment(experiment: "Experiment") -> None:

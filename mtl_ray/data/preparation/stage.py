@@ -17,6 +17,7 @@ from mtl_ray.config import Experiment
 from mtl_ray.counter_rng import Stream, mix
 from mtl_ray.data.preparation.row_checks import bad_rows, keys_of
 from mtl_ray.data.sources import Chunk
+from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.storage import Folder, is_text
 from mtl_ray.values.keys import decoded, flat, hash_keys
 from mtl_ray.values.numbers import to_numbers
@@ -133,13 +134,22 @@ class Stage:
 
 
 def quarantined(table: pa.Table, reason: pa.Array, file: str | pa.Array, rows: np.ndarray) -> pa.Table:
-    """Return bad rows as text, as they were in the log, with columns `reason`, `file` and `row` before them."""
+    """Return bad rows as text, as they were in the log, with columns `reason`, `file` and `row` before them.
+
+    A column of the log that has one of these names gets `raw.` before its own.
+    """
     where = {
         "reason": reason,
         "file": pa.array([file] * len(table), pa.string()) if isinstance(file, str) else file,
         "row": pa.array(rows.astype(np.int64)),
     }
-    return pa.table({**where, **{name: _as_text(flat(table.column(name))) for name in table.column_names}})
+    columns = dict(where)
+    for name in table.column_names:
+        shown = "_malformed" if name == MALFORMED else name
+        while shown in columns:
+            shown = f"raw.{shown}"
+        columns[shown] = _as_text(flat(table.column(name)))
+    return pa.table(columns)
 
 
 def describe(bad: pa.Table, limit: int) -> list[str]:

@@ -12,8 +12,9 @@ import pyarrow.csv as pacsv
 import pyarrow.fs as pafs
 
 from mtl_ray.errors import InputError
+from mtl_ray.values.partition import INTERNAL
 
-MALFORMED = "_malformed"
+MALFORMED = f"{INTERNAL}malformed"
 """Extra column of a CSV chunk's tables: the text of a row that could not be read, null for a good row."""
 
 BLOCK_BYTES = 4 << 20
@@ -39,7 +40,7 @@ class CsvChunk:
     """A whole text file, read in blocks. Every column is a string; an empty string is null.
 
     A row with the wrong number of fields, or with bytes that are invalid in the encoding, keeps its row number: it
-    becomes a row of nulls whose text is in the extra column `_malformed`. Blank lines are not rows.
+    becomes a row of nulls whose text is in the extra column `MALFORMED`. Blank lines are not rows.
     """
 
     source: File
