@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, ClassVar, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
@@ -34,8 +35,12 @@ NOT_ENCODED = _Mark()
 with another value of it is used again. A field without the mark changes the fingerprint of the data set."""
 
 
+ENCODED_UNLESS_DEFAULT = _Mark()
+"""Marks a setting that was added when data sets were there already, and whose default is how they were prepared."""
+
+
 def not_encoded(node: Any) -> dict[str, Any]:
-    """Return the fields below a section, or a dict of sections, that are marked `NOT_ENCODED`.
+    """Return the fields below a section, or a dict of sections, that are marked `NOT_ENCODED`, or by their default.
 
     They come as `model_dump(exclude=...)` takes them: true, or a dict of the marked fields further down, by name.
     """
@@ -43,10 +48,14 @@ def not_encoded(node: Any) -> dict[str, Any]:
         children = {key: not_encoded(value) for key, value in node.items()}
     elif isinstance(node, Section):
         fields = type(node).model_fields.items()
-        children = {n: NOT_ENCODED in field.metadata or not_encoded(getattr(node, n)) for n, field in fields}
+        children = {n: _is_left_out(field, getattr(node, n)) or not_encoded(getattr(node, n)) for n, field in fields}
     else:
         return {}
     return {name: marked for name, marked in children.items() if marked}
+
+
+def _is_left_out(field: FieldInfo, value: Any) -> bool:
+    return NOT_ENCODED in field.metadata or (ENCODED_UNLESS_DEFAULT in field.metadata and value == field.default)
 
 
 def name_alone(union: Any) -> BeforeValidator:

@@ -4,9 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from mtl_ray.config.base import NOT_ENCODED, Section, name_alone
+from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, NOT_ENCODED, Section, name_alone
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+
+Repeats = Literal["exact", "first", "last", "keep"]
 
 Protocol = Literal[
     "cv5", "cold_user", "cold_item", "cold_both", "cold_user_k5", "cold_user_k10", "cold_item_k10", "profile"
@@ -183,6 +185,9 @@ class DataConfig(Section):
     """Folder or URL where prepared data sets are kept."""
     cache: Annotated[str, NOT_ENCODED] = "~/.cache/mtl_ray"
     """Folder for downloaded and unpacked raw files."""
+    repeats: Annotated[Repeats, ENCODED_UNLESS_DEFAULT] = "exact"
+    """Which rows are set aside as repeats. `exact`: those that equal an earlier row in all columns of the log. `first`
+    and `last`: all but one of each user, item and time (without `data.time`, of each user and item). `keep`: none."""
     lanes: Annotated[int, Field(ge=1, le=256)] = 16
     """Number of parts that training rows are dealt into; at most so many workers can share them."""
     bucket_rows: PositiveInt = 250_000

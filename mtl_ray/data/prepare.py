@@ -18,7 +18,7 @@ import numpy as np
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.encoding import Encoder
-from mtl_ray.data.fingerprint import dataset_name, fingerprint_of
+from mtl_ray.data.fingerprint import dataset_of
 from mtl_ray.data.item_catalog import ITEMS, items_of
 from mtl_ray.data.preparation.columns import Columns
 from mtl_ray.data.preparation.fit import FitStatistics, fitted_features, fitted_tasks, supports, vocabularies
@@ -60,7 +60,7 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
     """
     raw = open_source(experiment)
     output = Folder(experiment.data.output)
-    target = output / dataset_name(experiment, raw)
+    target, fingerprint = dataset_of(experiment, raw)
     columns = raw_columns(experiment, raw)
     if target.exists("schema.json"):
         echo(f"data set {target} is already prepared")
@@ -69,7 +69,7 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
     sweep(output, f".{target.name}-")
     aside = output / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
-        schema, quality = _write_dataset(experiment, raw, columns, aside, target, map_pieces, echo)
+        schema, quality = _write_dataset(experiment, raw, columns, aside, target, fingerprint, map_pieces, echo)
         _rename(aside, target)
     except BaseException:
         aside.delete()
@@ -79,7 +79,7 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
 
 def find_prepared(experiment: Experiment, raw: Raw) -> Prepared | None:
     """Return the data set that `prepare` would make, if it is there already."""
-    folder = Folder(experiment.data.output) / dataset_name(experiment, raw)
+    folder, _ = dataset_of(experiment, raw)
     return open_prepared(folder.location) if folder.exists("schema.json") else None
 
 
@@ -89,6 +89,7 @@ def _write_dataset(
     columns: Columns,
     aside: Folder,
     target: Folder,
+    fingerprint: str,
     map_pieces: MapPieces,
     echo: Callable[[str], None],
 ) -> tuple[Schema, dict[str, Any]]:
@@ -110,7 +111,7 @@ def _write_dataset(
     quality = quality_report(experiment, staged, total, mended)
     refuse_bad(experiment, quality, aside, target)
 
-    schema = _schema(experiment, raw, total)
+    schema = _schema(experiment, raw, total, fingerprint)
     echo(f"encoding {schema.num_rows['train']:,} training rows")
     known = vocabularies(experiment, total)
     rows = np.stack(total.num_rows)
@@ -132,7 +133,7 @@ def _write_dataset(
     return schema, quality
 
 
-def _schema(experiment: Experiment, raw: Raw, total: FitStatistics) -> Schema:
+def _schema(experiment: Experiment, raw: Raw, total: FitStatistics, fingerprint: str) -> Schema:
     """Return the schema without its content hash. Raises InputError if the split leaves no training rows."""
     rows = np.stack(total.num_rows)
     if not rows[:, 0].sum():
@@ -143,7 +144,7 @@ def _schema(experiment: Experiment, raw: Raw, total: FitStatistics) -> Schema:
         num_rows={split: int(rows[:, code].sum()) for code, split in enumerate(SPLITS)},
         train_offsets=tuple(np.concatenate([[0], np.cumsum(rows[:, 0])]).tolist()),
         num_lanes=experiment.data.lanes,
-        fingerprint=fingerprint_of(experiment, raw),
+        fingerprint=fingerprint,
         content_hash="",
         noise_floor=raw.noise_floor,
     )

@@ -52,6 +52,13 @@ def find_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str
         ITEMS: set(items) - {experiment.column_of(experiment.item)},
     }
     readers = list(_readers(experiment))
+    for table, found in shown.items():
+        for reader in readers:
+            if list(found).count(reader.column) > 1:
+                raise InputError(
+                    f"{reader.setting}: expected one column `{reader.column}`; {table} has several of that name; "
+                    "rename or remove all but one"
+                )
     places: dict[str, str] = {}
     columns: dict[str, str] = {}
     for reader in sorted(readers, key=lambda reader: (reader.entity is None, reader.entity != "log")):

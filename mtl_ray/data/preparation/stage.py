@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from mtl_ray.config import Experiment
 from mtl_ray.counter_rng import Stream, mix
 from mtl_ray.data.preparation.row_checks import bad_rows, keys_of
+from mtl_ray.data.preparation.row_digests import row_digests
 from mtl_ray.data.sources import Chunk
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.storage import Folder, is_text
@@ -85,6 +86,8 @@ class Stage:
         keys = keys_of(self.experiment, table)
         reason = bad_rows(self.experiment, table, keys, self.joined)
         good = reason.is_null()
+        unread = [name for name in table.column_names if name not in {*self.columns, MALFORMED}]
+        others = table.select(unread).filter(good).columns if self.experiment.data.repeats == "exact" else []
         table, keys, rows = table.select(self.columns).filter(good), keys.filter(good), rows[np.asarray(good)]
         time_column = self.experiment.data.time
         time, stamp = pa.array(np.zeros(len(table))), False
@@ -98,6 +101,8 @@ class Stage:
             "_file": pa.array([file]).take(pa.array(np.zeros(len(table), np.int32))),
             "_row": pa.array(rows),
         }
+        if others:
+            own["_others"] = pa.array(row_digests(others))
         # Dictionaries differ from table to table, so plain values are staged.
         raw = {f"raw.{name}": decoded(as_variable(flat(table.column(name)))) for name in self.columns}
         return reason, pa.table({**own, **raw}), stamp
@@ -144,11 +149,11 @@ def quarantined(table: pa.Table, reason: pa.Array, file: str | pa.Array, rows: n
         "row": pa.array(rows.astype(np.int64)),
     }
     columns = dict(where)
-    for name in table.column_names:
+    for name, values in zip(table.column_names, table.columns, strict=True):
         shown = "_malformed" if name == MALFORMED else name
         while shown in columns:
             shown = f"raw.{shown}"
-        columns[shown] = _as_text(flat(table.column(name)))
+        columns[shown] = _as_text(flat(values))
     return pa.table(columns)
 
 
