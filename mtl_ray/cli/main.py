@@ -116,6 +116,7 @@ def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None
     from mtl_ray.config import load
 
     settings = load(experiment, changes)
+    from mtl_ray.data.preparation.findings import findings
     from mtl_ray.data.prepare import prepare as run
 
     prepared = run(settings, echo)
@@ -128,6 +129,9 @@ def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None
     for entity, counts in quality["leakage"].items():
         seen = ", ".join(f"{number:,} {where}" for where, number in counts.items() if where != "tested")
         echo(f"{counts['tested']:,} tested {entity}s: {seen}")
+    found = findings(quality)
+    for line in ["found, the gravest first:" if found else "found nothing amiss", *(f"  {line}" for line in found)]:
+        echo(line)
     echo(f"data set: {prepared.folder}")
     write_result(json_file, {"dataset": prepared.folder.location, "quality": quality, "reused": prepared.reused})
 

@@ -181,6 +181,9 @@ class DataConfig(Section):
     """Seed of the split; the experiment's seed by default. Give it to vary that seed on the same data set."""
     max_bad_share: Annotated[Share, NOT_ENCODED] = 0.01
     """Largest share of bad rows; with more, `prepare` stops."""
+    min_joined_share: Annotated[Annotated[float, Field(ge=0, le=1)], NOT_ENCODED] = 0.5
+    """Smallest share of rows whose user is in the users table, if there is one, and whose item is in the items table;
+    with less, `prepare` stops: ids are mostly written in two ways then."""
     output: Annotated[str, NOT_ENCODED] = "datasets"
     """Folder or URL where prepared data sets are kept."""
     cache: Annotated[str, NOT_ENCODED] = "~/.cache/mtl_ray"

@@ -21,9 +21,11 @@ from mtl_ray.data.encoding import Encoder
 from mtl_ray.data.fingerprint import dataset_of
 from mtl_ray.data.item_catalog import ITEMS, items_of
 from mtl_ray.data.preparation.columns import Columns
+from mtl_ray.data.preparation.findings import refuse_lost_join
 from mtl_ray.data.preparation.fit import FitStatistics, fitted_features, fitted_tasks, supports, vocabularies
 from mtl_ray.data.preparation.leakage import leakage_report
 from mtl_ray.data.preparation.parallel import MapPieces, map_pieces_of
+from mtl_ray.data.preparation.partition import SideTable
 from mtl_ray.data.preparation.passes import (
     FitPartition,
     Loader,
@@ -64,7 +66,9 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
     columns = raw_columns(experiment, raw)
     if target.exists("schema.json"):
         echo(f"data set {target} is already prepared")
-        return open_prepared(target.location)
+        prepared = open_prepared(target.location)
+        refuse_lost_join(experiment, prepared.quality)
+        return prepared
     map_pieces = map_pieces_of(experiment, raw.num_rows)
     sweep(output, f".{target.name}-")
     aside = output / f".{target.name}-{uuid.uuid4().hex[:8]}"
@@ -110,6 +114,7 @@ def _write_dataset(
     total = reduce(add, map_pieces(FitPartition(load), partitions))
     quality = quality_report(experiment, staged, total, mended)
     refuse_bad(experiment, quality, aside, target)
+    refuse_lost_join(experiment, quality, *example_keys(experiment, total, users, items))
 
     schema = _schema(experiment, raw, total, fingerprint)
     echo(f"encoding {schema.num_rows['train']:,} training rows")
@@ -154,6 +159,17 @@ def _schema(experiment: Experiment, raw: Raw, total: FitStatistics, fingerprint:
             "divide them, or leave the column out"
         )
     return schema
+
+
+def example_keys(
+    experiment: Experiment, total: FitStatistics, users: SideTable | None, items: SideTable | None
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return some ids of the training rows and some of the tables, by entity."""
+    names, tables = {"user": experiment.user, "item": experiment.item}, {"user": users, "item": items}
+    return (
+        {e: supports(experiment, total)[name].values.slice(0, 3).to_pylist() for e, name in names.items()},
+        {e: table.keys.slice(0, 3).to_pylist() for e, table in tables.items() if table},
+    )
 
 
 def _rename(aside: Folder, target: Folder) -> None:

@@ -14,10 +14,13 @@ from mtl_ray.config.columns import request_columns
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.encoding import Encoder
 from mtl_ray.data.item_catalog import ITEMS
+from mtl_ray.data.preparation.findings import findings
 from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.data.prepare import prepare
+from mtl_ray.errors import InputError
 from mtl_ray.features.base import feature_kinds
 from mtl_ray.values.vocabulary import read_vocabularies
+from mtl_ray.workflows.plan import plan
 
 IDS: dict[str, Any] = {"user": {"kind": "id", "entity": "user"}, "item": {"kind": "id", "entity": "item"}}
 USER_COUNTRY = {"kind": "categorical", "entity": "user", "column": "country"}
@@ -113,3 +116,70 @@ def test_the_time_of_the_log_is_not_that_of_a_table(tmp_path: Path):
     raw = pq.read_table(str(Path(prepared.folder.path) / RAW_TEST))
     assert min(raw.column("time").to_pylist()) > 90
     assert set(raw.column("user.time").to_pylist()) == {7.0}
+
+
+AGE = {"age": {"kind": "numeric", "entity": "user"}}
+
+
+def differently_written(folder: Path, **data: Any) -> Experiment:
+    """The log says 0003 where the table says 3."""
+    rows = log()
+    tables = {"interactions": rows.assign(user=rows.user.map("{:04d}".format)), "users": USERS.assign(age=USERS.user)}
+    return experiment(folder, AGE, tables, **data)
+
+
+def test_a_join_that_finds_nothing_is_refused_with_ids_of_both(tmp_path: Path):
+    for command in (prepare, plan):
+        with pytest.raises(InputError) as caught:
+            command(differently_written(tmp_path))
+        message = str(caught.value)
+        assert "data.source.users: 0 of 120 rows (0.0%) find their user in the table" in message
+        assert "the log has ids such as `00" in message
+        assert "the table has ids such as `0`, `1`, `2`" in message
+        assert "\n" not in message
+
+
+def test_a_setting_allows_it_and_it_is_the_first_finding(tmp_path: Path):
+    ours = differently_written(tmp_path, min_joined_share=0.0)
+    found = plan(ours).findings
+    assert found[0] == "120 of 120 rows (100.0%) user not in the users table"
+    prepared = prepare(ours)
+    assert findings(prepared.quality)[:2] == [found[0], "features.age has the same value in all training rows, or none"]
+    with pytest.raises(InputError, match="min_joined_share"):
+        prepare(differently_written(tmp_path))  # the same data set, which is there already
+    assert plan(ours).findings[0] == found[0]
+
+
+def test_a_join_that_finds_half_of_the_rows_is_a_lesser_finding(tmp_path: Path):
+    tables = {"interactions": log().assign(kind="x"), "users": USERS.assign(age=USERS.user)[:7]}
+    doubled = pd.concat([tables["users"], tables["users"].assign(age=99)])
+    prepared = prepare(experiment(tmp_path, AGE | {"kind": {"kind": "categorical"}}, tables | {"users": doubled}))
+    constant, joined, repeated = findings(prepared.quality)
+    assert constant == "features.kind has the same value in all training rows, or none"
+    assert joined.endswith(f"of 120 rows ({(log().user >= 7).mean():.1%}) user not in the users table")
+    assert repeated == "7 x users.user is repeated: the first row counts"
+
+
+def test_findings_say_in_words_and_numbers_what_is_lost_the_gravest_first():
+    quality = {
+        "rows": 1000,
+        "splits": {"train": 400, "valid": 0, "test": 100},
+        "in_no_split": 400,
+        "shown_in_histories": 0,
+        "unknown_entities": {"item not in the items table": 10, "user not in the users table": 0},
+        "label_share": {"click": {"train": 1.0}, "buy": {"train": 0.0}},
+        "constant": ["age", "click.label"],
+        "reasons": {"repeats an earlier row": 90, "user is null": 10},
+        "mended": {"items.price is not a finite number": 3},
+    }
+    assert findings(quality) == [
+        "tasks.buy: no training row has a label",
+        "no row is a validation row",
+        "features.age has the same value in all training rows, or none",
+        "the label of tasks.click has the same value in all training rows, or none",
+        "400 of 900 rows (44.4%) in no split: neither trained on nor evaluated",
+        "10 of 900 rows (1.1%) item not in the items table",
+        "10 of 1,000 rows (1.0%) set aside: user is null",
+        "90 of 1,000 rows (9.0%) set aside: repeats an earlier row (see data.repeats)",
+        "3 x items.price is not a finite number: read as null",
+    ]
