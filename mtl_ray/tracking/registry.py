@@ -29,7 +29,8 @@ from mtl_ray.models import checkpoint
 from mtl_ray.schema import SEGMENTS
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder, local_copy
-from mtl_ray.tracking.tracked_run import Run, git_commit, metric_key
+from mtl_ray.tracking.entries import metric_key
+from mtl_ray.tracking.tracked_run import Run, git_commit
 
 CANDIDATE = "candidate"
 """Alias of the version that was registered last and is not promoted yet."""

@@ -234,6 +234,7 @@ class TrialStore(ray.tune.Callback):
         if trial.changes:
             run.log_experiment(trial_experiment(self.experiment, trial.changes), None)
         run.finish("FAILED" if trial.state == "failed" else "FINISHED")
+        self.run.adopt_lost(run, trial.name)
         trial.logged = True
 
 
