@@ -1,7 +1,5 @@
 """A lock on an output folder, which names its holder: two jobs on one output would rename each other's files."""
 
-import errno
-import fcntl
 import json
 import os
 import socket
@@ -14,10 +12,8 @@ from pathlib import Path
 import pyarrow.fs as pafs
 
 from mtl_ray.errors import InputError
+from mtl_ray.file_lock import HeldError, lock_file
 from mtl_ray.storage import Folder
-
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-"""Errors of a file system that has no locks."""
 
 
 @contextmanager
@@ -58,31 +54,10 @@ def _refuse(place: str, text: str, what_to_do: str) -> InputError:
 
 
 def _lock_file(path: Path) -> Callable[[], None] | None:
-    """Lock a local file; return what releases it, or None where there are no locks."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        file = path.open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            text = file.read()
-            file.close()
-            if error.errno in NO_LOCKS:
-                return None
-            raise _refuse(str(path), text, "wait until it has ended, or name another folder") from None
-        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-            break
-        file.close()  # its holder has just deleted it
-    file.truncate(0)
-    file.write(json.dumps(_holder()))
-    file.flush()
-
-    def release() -> None:
-        path.unlink(missing_ok=True)
-        file.close()
-
-    return release
+    try:
+        return lock_file(path, json.dumps(_holder()))
+    except HeldError as error:
+        raise _refuse(str(path), str(error), "wait until it has ended, or name another folder") from None
 
 
 def _mark(lock: Folder) -> Callable[[], None]:

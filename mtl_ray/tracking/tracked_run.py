@@ -31,6 +31,7 @@ from mtl_ray.credentials import without_credentials
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.errors import first_line
 from mtl_ray.storage import Folder, json_text
+from mtl_ray.tracking.database import client_of
 from mtl_ray.tracking.entries import metric_key, param_key, send
 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # MLflow would print it with its password
@@ -64,7 +65,7 @@ class Run:
     @property
     def client(self) -> MlflowClient:
         """A client of the run's server."""
-        return MlflowClient(tracking_uri=self.uri)
+        return client_of(self.uri)
 
     @classmethod
     def start(
