@@ -11,6 +11,7 @@ from pydantic import Field
 
 from mtl_ray.config.base import Section
 from mtl_ray.config.segments import SEGMENTS, Segment, segments  # noqa: F401 - for those who read the schema
+from mtl_ray.errors import InputError
 
 PADDING, NULL, UNKNOWN, FIRST = 0, 1, 2, 3
 """Rows of every embedding table: padding, no value, a value not seen in training, the first known value."""
@@ -77,14 +78,15 @@ class Schema(Section):
         return [path for path, number in numbers if number is not None and not math.isfinite(number)]
 
 
-def lacks_rows_of(metric: str, schema: Schema) -> str | None:
-    """Say why a metric `valid/loss` or `valid/TASK/...` has no value in any epoch; None if it may have one."""
+def check_stopping(metric: str, schema: Schema) -> None:
+    """Raise InputError if the early-stopping metric, `valid/loss` or `valid/TASK/...`, has no value in any epoch."""
+    reason, task = None, metric.split("/")[1]
     if not schema.num_rows["valid"]:
-        return "there are no validation rows"
-    task = metric.split("/")[1]
-    if task in schema.tasks and not schema.tasks[task].num_labels.get("valid", 1):
-        return f"no validation row has a label of {task}"
-    return None
+        reason = "there are no validation rows"
+    elif task in schema.tasks and not schema.tasks[task].num_labels.get("valid", 1):
+        reason = f"no validation row has a label of {task}"
+    if reason:
+        raise InputError(f"training.early_stopping.metric: `{metric}` has no value: {reason}; see data.split")
 
 
 def num_steps(schema: Schema, batch_size: int) -> int:

@@ -14,7 +14,7 @@ from mtl_ray.distributed import rank
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.losses import mean_losses
 from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
-from mtl_ray.schema import Schema, lacks_rows_of, num_steps
+from mtl_ray.schema import check_stopping, num_steps
 from mtl_ray.training.allocator import keep_freed_memory
 from mtl_ray.training.trainer import Trainer
 
@@ -42,7 +42,8 @@ def fit(
         InputError: the early-stopping metric has no value.
     """
     experiment, schema, progress = trainer.experiment, trainer.schema, trainer.progress
-    check_stopping(experiment, schema)
+    if experiment.training.early_stopping:
+        check_stopping(experiment.training.early_stopping.metric, schema)
     wanted = trainer.balancer.probe_rows
     probe = draw_rows(valid, wanted, experiment.seed) if wanted else None
     training, steps = experiment.training, num_steps(schema, experiment.training.batch_size)
@@ -66,13 +67,6 @@ def fit(
             metrics |= trainer.evaluate(valid)
         metrics[SCORE] = _score(experiment, trainer, metrics)
         report(metrics)
-
-
-def check_stopping(experiment: Experiment, schema: Schema) -> None:
-    """Raise InputError, before any work, if the early-stopping metric cannot have a value on the data set."""
-    stopping = experiment.training.early_stopping
-    if stopping and (reason := lacks_rows_of(stopping.metric, schema)):
-        raise InputError(f"training.early_stopping.metric: `{stopping.metric}` has no value: {reason}; see data.split")
 
 
 def _score(experiment: Experiment, trainer: Trainer, metrics: dict[str, float]) -> float:

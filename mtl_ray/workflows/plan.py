@@ -28,7 +28,7 @@ from mtl_ray.data.prepare import example_keys, find_prepared
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.errors import InputError
 from mtl_ray.features.base import feature_kinds
-from mtl_ray.schema import Schema, num_steps
+from mtl_ray.schema import Schema, check_stopping, num_steps
 from mtl_ray.storage import Folder
 
 SAMPLE_ROWS = 100_000
@@ -131,6 +131,8 @@ def plan(experiment: Experiment) -> Plan:
     found = findings(quality, whole=prepared is not None)
     if prepared:
         refuse_lost_join(experiment, quality)
+        if experiment.training.early_stopping:
+            check_stopping(experiment.training.early_stopping.metric, schema)
     return Plan(experiment, schema, prepared is not None, _cost(experiment, schema), found)
 
 
