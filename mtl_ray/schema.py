@@ -4,11 +4,14 @@ Column names of the encoded data set: a feature's own name for an input, `NAME.l
 `row`, `user_support`, `item_support`, `user_key`.
 """
 
+import math
 from typing import Literal
 
 from pydantic import Field
 
 from mtl_ray.config.base import Section
+from mtl_ray.config.segments import SEGMENTS, Segment, segments  # noqa: F401 - for those who read the schema
+from mtl_ray.errors import InputError
 
 PADDING, NULL, UNKNOWN, FIRST = 0, 1, 2, 3
 """Rows of every embedding table: padding, no value, a value not seen in training, the first known value."""
@@ -66,6 +69,25 @@ class Schema(Section):
     noise_floor: dict[str, float] = Field(default_factory=dict)
     """Best reachable value by `task/metric`, where the source knows it."""
 
+    def not_finite(self) -> list[str]:
+        """Return the paths of fitted numbers that are not finite."""
+        fitted = [
+            (f"{part}.{name}", entry) for part in ("features", "tasks") for name, entry in getattr(self, part).items()
+        ]
+        numbers = [(f"{path}.{key}", getattr(entry, key)) for path, entry in fitted for key in ("mean", "std")]
+        return [path for path, number in numbers if number is not None and not math.isfinite(number)]
+
+
+def check_stopping(metric: str, schema: Schema) -> None:
+    """Raise InputError if the early-stopping metric, `valid/loss` or `valid/TASK/...`, has no value in any epoch."""
+    reason, task = None, metric.split("/")[1]
+    if not schema.num_rows["valid"]:
+        reason = "there are no validation rows"
+    elif task in schema.tasks and not schema.tasks[task].num_labels.get("valid", 1):
+        reason = f"no validation row has a label of {task}"
+    if reason:
+        raise InputError(f"training.early_stopping.metric: `{metric}` has no value: {reason}; see data.split")
+
 
 def num_steps(schema: Schema, batch_size: int) -> int:
     """Return the optimizer steps of an epoch, the same on every worker."""
@@ -75,38 +97,3 @@ def num_steps(schema: Schema, batch_size: int) -> int:
 def segment_key(split: str, task: str, metric: str, segment: str) -> str:
     """Return the key `split/task/metric[/segment]`; it leaves out the segment `all`."""
     return f"{split}/{task}/{metric}" + ("" if segment == "all" else f"/{segment}")
-
-
-class Segment(Section):
-    """A part of the evaluation rows, chosen by the number of training interactions of their user and item."""
-
-    name: str
-    users: tuple[int, int | None] | None = None
-    """Range of interactions of the user: at least the first number, less than the second (None: no limit). None means
-    any user."""
-    items: tuple[int, int | None] | None = None
-
-
-SEGMENTS = ("all", "warm", "new_user", "new_item", "new_both")
-"""Segments that reports show: all rows, and rows by whether the user and the item are in the training rows."""
-
-
-def segments(support_ranges: tuple[int, ...]) -> list[Segment]:
-    """Return the segments that metrics are reported for: `warm`, `new_user`, `new_item`, `new_both`, support ranges.
-
-    Args:
-        support_ranges: lower ends of the ranges of training interactions; (1, 5) gives 0, 1-4 and 5+.
-    """
-    known, new = (1, None), (0, 1)
-    named = [
-        Segment(name="warm", users=known, items=known),
-        Segment(name="new_user", users=new, items=known),
-        Segment(name="new_item", users=known, items=new),
-        Segment(name="new_both", users=new, items=new),
-    ]
-    lower = (0, *support_ranges)
-    for low, high in zip(lower, (*support_ranges, None), strict=True):
-        label = f"{low}+" if high is None else str(low) if high - low == 1 else f"{low}-{high - 1}"
-        named.append(Segment(name=f"user_support_{label}", users=(low, high)))
-        named.append(Segment(name=f"item_support_{label}", items=(low, high)))
-    return named

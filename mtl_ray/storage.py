@@ -2,12 +2,13 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -228,7 +229,7 @@ class Folder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a value as JSON."""
-        self.write_text(name, json.dumps(value, indent=2) + "\n")
+        self.write_text(name, json_text(value) + "\n")
 
     def write_atomic(self, name: str, text: str) -> None:
         """Write a UTF-8 file aside and rename it: the whole file is there, or none. `name` may begin with folders."""
@@ -292,6 +293,19 @@ class Folder:
             if last in names:
                 copy(last)
             self.delete()
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """Return a value as JSON; a number that is not finite, for which JSON has no word, becomes null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def is_text(kind: pa.DataType) -> bool:

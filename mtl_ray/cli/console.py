@@ -1,12 +1,13 @@
 """Output and options that all commands share."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+from mtl_ray.storage import json_text
 
 console = Console(width=None if sys.stdout.isatty() else 140)
 
@@ -32,4 +33,4 @@ def write_result(path: Path | None, result: dict[str, Any]) -> None:
     """Write the result as JSON, if `--json` gave a path."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        path.write_text(json_text(result) + "\n")

@@ -14,6 +14,7 @@ import typer
 from mtl_ray.cli.cluster import submit
 from mtl_ray.cli.console import Json, Keys, console, echo, names_of, write_result
 from mtl_ray.cli.models import drift, evaluate, export, predict, promote, recommend, serve
+from mtl_ray.cli.outcome import require_registered, tell_findings, tell_lost
 from mtl_ray.cluster.environment import decrypt_environment
 from mtl_ray.cluster.ray_compat import original_error
 from mtl_ray.credentials import without_credentials
@@ -128,6 +129,7 @@ def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None
     for entity, counts in quality["leakage"].items():
         seen = ", ".join(f"{number:,} {where}" for where, number in counts.items() if where != "tested")
         echo(f"{counts['tested']:,} tested {entity}s: {seen}")
+    tell_findings(quality)
     echo(f"data set: {prepared.folder}")
     write_result(json_file, {"dataset": prepared.folder.location, "quality": quality, "reused": prepared.reused})
 
@@ -165,6 +167,8 @@ def train(
             "dataset": trained.prepared.folder.location,
         },
     )
+    tell_lost(trained.folder)
+    require_registered(settings, trained.model_uri, f"mtl-ray train {experiment} --resume {trained.name}")
 
 
 @app.command()
@@ -197,6 +201,7 @@ def daily(
     bad = sum(day.scored.quarantined.values())
     echo(f"version {day.champion} scored {day.scored.num_rows:,} rows, {bad:,} bad: {day.scored.folder}")
     write_result(json_file, day.to_dict())
+    tell_lost(day.folder)
 
 
 @app.command()
@@ -236,6 +241,7 @@ def compare(
     echo(f"report: {compared.folder}/report.html, comparison.md, comparison.json")
     result = {"run": compared.name, "run_id": compared.run_id, "folder": compared.folder.location}
     write_result(json_file, {**result, **compared.comparison.to_dict()})
+    tell_lost(compared.folder)
 
 
 @app.command()
@@ -275,7 +281,8 @@ def tune(
     for line in tuned.lines():
         echo(line)
     write_result(json_file, tuned.to_dict())
-    if tuned.tuning.best is None:
+    tell_lost(tuned.folder)
+    if tuned.tuning.best is None or (tuned.refitted and tuned.refitted["candidate"] is None):
         raise typer.Exit(1)
 
 

@@ -21,6 +21,8 @@ def _known_encoding(name: str) -> str:
 NULL_WORDS = ("nan", "na", "n/a", "nat", "none", "null", "nil", "-", "--", "?", "\\n", "<na>", "#n/a", "#na")
 """Words that mean "no value" where a number or a time is expected, by default."""
 
+Repeats = Literal["exact", "first", "last", "keep"]
+
 Protocol = Literal[
     "cv5", "cold_user", "cold_item", "cold_both", "cold_user_k5", "cold_user_k10", "cold_item_k10", "profile"
 ]
@@ -210,10 +212,16 @@ class DataConfig(Section):
     and NaN. In ids, categories and texts they are values like any other."""
     max_bad_share: Annotated[Share, NOT_ENCODED] = 0.01
     """Largest share of bad rows; with more, `prepare` stops."""
+    min_joined_share: Annotated[Annotated[float, Field(ge=0, le=1)], NOT_ENCODED] = 0.5
+    """Smallest share of rows whose user is in the users table, if there is one, and whose item is in the items table;
+    with less, `prepare` stops: ids are mostly written in two ways then."""
     output: Annotated[str, NOT_ENCODED] = "datasets"
     """Folder or URL where prepared data sets are kept."""
     cache: Annotated[str, NOT_ENCODED] = "~/.cache/mtl_ray"
     """Folder for downloaded and unpacked raw files."""
+    repeats: Annotated[Repeats, ENCODED_UNLESS_DEFAULT] = "exact"
+    """Which rows are set aside as repeats. `exact`: those that equal an earlier row in all columns of the log. `first`
+    and `last`: all but one of each user, item and time (without `data.time`, of each user and item). `keep`: none."""
     lanes: Annotated[int, Field(ge=1, le=256)] = 16
     """Number of parts that training rows are dealt into; at most so many workers can share them."""
     bucket_rows: PositiveInt = 250_000

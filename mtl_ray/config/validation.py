@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, get_args
 from mtl_ray.config.data import ColdSplitConfig
 from mtl_ray.config.features import IdFeatureConfig, SequenceFeatureConfig, attributes_of
 from mtl_ray.config.promotion import PromotionConfig
-from mtl_ray.config.tasks import directed_metrics, kinds_where
+from mtl_ray.config.segments import segments
+from mtl_ray.config.tasks import directed_metrics, kinds_where, metric_names
 
 if TYPE_CHECKING:
     from mtl_ray.config.experiment import Experiment
 
-RESERVED = ("row", "loss", "shared", "user_support", "item_support", "segment")
+RESERVED = ("row", "loss", "shared", "user_support", "item_support", "user_key", "segment")
 
 
 def check_experiment(experiment: "Experiment") -> None:
@@ -139,11 +140,21 @@ def check_early_stopping(experiment: "Experiment") -> None:
     stopping = experiment.training.early_stopping
     if stopping is None or stopping.metric == "valid/loss":
         return
-    parts = stopping.metric.split("/")
-    if len(parts) < 3 or parts[0] != "valid" or (parts[1] not in experiment.tasks):
+    split, _, rest = stopping.metric.partition("/")
+    task, _, metric = rest.partition("/")
+    metric, _, segment = metric.partition("/")
+    if split != "valid" or task not in experiment.tasks:
         raise ValueError(
             "training.early_stopping.metric: expected `valid/loss` or `valid/TASK/METRIC[/SEGMENT]` with a task of "
             f"this file ({', '.join(experiment.tasks)}); found `{stopping.metric}`"
+        )
+    known = ("loss", *metric_names(experiment.tasks[task]))
+    named = [each.name for each in segments(experiment.evaluation.support_buckets)]
+    if metric not in known or (segment and (metric == "loss" or segment not in named)):
+        of = f"one of {', '.join(known)}" if metric not in known else f"a segment among {', '.join(named)}"
+        raise ValueError(
+            f"training.early_stopping.metric: expected `valid/{task}/METRIC[/SEGMENT]` with {of} (the loss has none); "
+            f"found `{stopping.metric}`"
         )
 
 

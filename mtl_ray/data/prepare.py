@@ -7,7 +7,7 @@ write  per partition: build histories, encode, write
 
 import hashlib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -18,9 +18,11 @@ import numpy as np
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.encoding import Encoder
-from mtl_ray.data.fingerprint import dataset_name, fingerprint_of
+from mtl_ray.data.fingerprint import dataset_of
 from mtl_ray.data.item_catalog import ITEMS, items_of
+from mtl_ray.data.preparation.columns import Columns
 from mtl_ray.data.preparation.empty_splits import refuse_empty_splits
+from mtl_ray.data.preparation.findings import refuse_lost_join
 from mtl_ray.data.preparation.fit import (
     FitStatistics,
     fitted_features,
@@ -31,6 +33,7 @@ from mtl_ray.data.preparation.fit import (
 )
 from mtl_ray.data.preparation.leakage import leakage_report
 from mtl_ray.data.preparation.parallel import MapPieces, map_pieces_of
+from mtl_ray.data.preparation.partition import SideTable
 from mtl_ray.data.preparation.passes import (
     FitPartition,
     Loader,
@@ -67,16 +70,18 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
     """
     raw = open_source(experiment)
     output = Folder(experiment.data.output)
-    target = output / dataset_name(experiment, raw)
+    target, fingerprint = dataset_of(experiment, raw)
     columns = raw_columns(experiment, raw)
     if target.exists("schema.json"):
         echo(f"data set {target} is already prepared")
-        return open_prepared(target.location)
+        prepared = open_prepared(target.location)
+        refuse_lost_join(experiment, prepared.quality)
+        return prepared
     map_pieces = map_pieces_of(experiment, raw.num_rows)
     sweep(output, f".{target.name}-")
     aside = output / f".{target.name}-{uuid.uuid4().hex[:8]}"
     try:
-        schema, quality = _write_dataset(experiment, raw, columns, aside, target, map_pieces, echo)
+        schema, quality = _write_dataset(experiment, raw, columns, aside, target, fingerprint, map_pieces, echo)
         _rename(aside, target)
     except BaseException:
         aside.delete()
@@ -86,24 +91,26 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
 
 def find_prepared(experiment: Experiment, raw: Raw) -> Prepared | None:
     """Return the data set that `prepare` would make, if it is there already."""
-    folder = Folder(experiment.data.output) / dataset_name(experiment, raw)
+    folder, _ = dataset_of(experiment, raw)
     return open_prepared(folder.location) if folder.exists("schema.json") else None
 
 
 def _write_dataset(
     experiment: Experiment,
     raw: Raw,
-    columns: Sequence[str],
+    columns: Columns,
     aside: Folder,
     target: Folder,
+    fingerprint: str,
     map_pieces: MapPieces,
     echo: Callable[[str], None],
 ) -> tuple[Schema, dict[str, Any]]:
     """Write all files of the data set to `aside`; return its schema and the content of `quality.json`."""
-    users, items, mended = side_tables(experiment, raw)
+    users, items, mended = side_tables(experiment, raw, columns)
     num_partitions = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
     echo(f"staging {len(raw.chunks)} chunks into {num_partitions} partitions")
-    pieces = stage_pieces(Stage(experiment, columns, num_partitions, aside), raw, map_pieces)
+    stage = Stage(experiment, columns.log, num_partitions, aside, columns.joined)
+    pieces = stage_pieces(stage, raw, map_pieces)
     staged = count_staged(experiment, pieces, aside, target)
 
     cuts = find_cuts(experiment, pieces, aside, num_partitions, map_pieces)
@@ -116,8 +123,9 @@ def _write_dataset(
     total.declared.refuse_absent(experiment, {chunk.file for chunk in raw.chunks})
     quality = quality_report(experiment, staged, total, mended)
     refuse_bad(experiment, quality, aside, target)
+    refuse_lost_join(experiment, quality, *example_keys(experiment, total, users, items))
 
-    schema = _schema(experiment, raw, total)
+    schema = _schema(experiment, raw, total, fingerprint)
     refuse_useless_tasks(experiment, total)
     echo(f"encoding {schema.num_rows['train']:,} training rows")
     known = vocabularies(experiment, total)
@@ -135,25 +143,44 @@ def _write_dataset(
     aside.write_json("quality.json", quality)
     (aside / "staging").delete()
     aside.write_text("schema.json", schema.model_dump_json(indent=2))
+    if open_prepared(aside.location).schema != schema:
+        raise RuntimeError(f"{aside}: schema.json is not read back as it was written; please report this")
     return schema, quality
 
 
-def _schema(experiment: Experiment, raw: Raw, total: FitStatistics) -> Schema:
+def _schema(experiment: Experiment, raw: Raw, total: FitStatistics, fingerprint: str) -> Schema:
     """Return the schema without its content hash. Raises InputError if a split that is needed has no rows."""
     rows = np.stack(total.num_rows)
     if not rows[:, 0].sum():
         raise InputError(f"data.split: no training rows are left of {int(rows.sum())}; see the settings of the split")
     num_rows = {split: int(rows[:, code].sum()) for code, split in enumerate(SPLITS)}
     refuse_empty_splits(experiment, num_rows)
-    return Schema(
+    schema = Schema(
         features=fitted_features(experiment, total),
         tasks=fitted_tasks(experiment, total),
         num_rows=num_rows,
         train_offsets=tuple(np.concatenate([[0], np.cumsum(rows[:, 0])]).tolist()),
         num_lanes=experiment.data.lanes,
-        fingerprint=fingerprint_of(experiment, raw),
+        fingerprint=fingerprint,
         content_hash="",
         noise_floor=raw.noise_floor,
+    )
+    if found := schema.not_finite():
+        raise InputError(
+            f"{found[0]}: expected a finite number over the training rows, found none; their values are too large: "
+            "divide them, or leave the column out"
+        )
+    return schema
+
+
+def example_keys(
+    experiment: Experiment, total: FitStatistics, users: SideTable | None, items: SideTable | None
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return some ids of the training rows and some of the tables, by entity."""
+    names, tables = {"user": experiment.user, "item": experiment.item}, {"user": users, "item": items}
+    return (
+        {e: supports(experiment, total)[name].values.slice(0, 3).to_pylist() for e, name in names.items()},
+        {e: table.keys.slice(0, 3).to_pylist() for e, table in tables.items() if table},
     )
 
 

@@ -4,7 +4,8 @@ Torch is slow to load, and `prepare` and `check` do without it: only the methods
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.base import implementation_of
+from mtl_ray.config.columns import request_columns
 from mtl_ray.config.feature_base import FeatureSection
 from mtl_ray.schema import FittedFeature
 from mtl_ray.values.columns import raw_values
@@ -94,8 +96,10 @@ class FeatureKind(ABC, Generic[ConfigT]):
     lists_items: ClassVar[bool] = False
     """Whether its raw column lists ids of items, and its encoded column their embedding rows."""
 
-    def __init__(self, name: str, config: ConfigT, experiment: Experiment) -> None:
-        self.name, self.config, self.experiment = name, config, experiment
+    def __init__(
+        self, name: str, config: ConfigT, experiment: Experiment, requested: Callable[[], Mapping[str, str]]
+    ) -> None:
+        self.name, self.config, self.experiment, self._requested = name, config, experiment, requested
 
     @property
     def null_words(self) -> tuple[str, ...]:
@@ -104,8 +108,17 @@ class FeatureKind(ABC, Generic[ConfigT]):
 
     @property
     def column(self) -> str:
-        """Raw column that callers of a model send."""
+        """Raw column of the log or of a table."""
         return self.experiment.column_of(self.name)
+
+    @property
+    def request_column(self) -> str:
+        """Raw column that callers of a model send, see `request_columns`."""
+        return self._requested()[self.name]
+
+    def column_in(self, table: pa.Table) -> str:
+        """Return the raw column of a table: a table of one entity may call it by its plain name."""
+        return self.request_column if self.request_column in table.column_names else self.column
 
     # Raw rows
 
@@ -115,11 +128,11 @@ class FeatureKind(ABC, Generic[ConfigT]):
 
     def input_columns(self) -> list[str]:
         """Return the raw columns that scoring reads."""
-        return [self.column]
+        return [self.request_column]
 
     def raw(self, table: pa.Table) -> pa.Array:
         """Return the raw values, nulls if the table does not have the column."""
-        return raw_values(table, self.column)
+        return raw_values(table, self.column_in(table))
 
     def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
         """Yield (n,) flags of rows whose raw value is unusable, with the reason; a missing column has none."""
@@ -249,6 +262,8 @@ class FeatureKind(ABC, Generic[ConfigT]):
 
 def feature_kinds(experiment: Experiment) -> dict[str, FeatureKind[Any]]:
     """Make the features of an experiment, by name."""
+    requested = cache(partial(request_columns, experiment))  # kinds are made in every training step, which needs none
     return {
-        name: implementation_of(feature)(name, feature, experiment) for name, feature in experiment.features.items()
+        name: implementation_of(feature)(name, feature, experiment, requested)
+        for name, feature in experiment.features.items()
     }

@@ -27,9 +27,9 @@ class DenseKind(FeatureKind[DenseConfigT]):
     """Divisor of the numbers."""
 
     def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
-        if self.column in table.column_names:
+        if (column := self.column_in(table)) in table.column_names:
             for wrong, why in bad_vectors(self.raw(table), self.config.size):
-                yield wrong, f"{self.column} {why}"
+                yield wrong, f"{column} {why}"
 
     def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]]:
         counts = {}

@@ -12,7 +12,7 @@ from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedSt
 from mtl_ray.features.lookup import embed_rows
 from mtl_ray.features.observed import observed_rows
 from mtl_ray.schema import FIRST, NULL, FittedFeature
-from mtl_ray.values.moments import Moments
+from mtl_ray.values.moments import Moments, scaled
 from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers, to_numbers
 from mtl_ray.values.partition import Partition
 from mtl_ray.values.vocabulary import Vocabulary
@@ -46,8 +46,8 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
     """A number."""
 
     def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
-        if self.column in table.column_names:
-            yield from bad_numbers(*parse_numbers(self.raw(table), self.null_words), self.column)
+        if (column := self.column_in(table)) in table.column_names:
+            yield from bad_numbers(*parse_numbers(self.raw(table), self.null_words), column)
 
     def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]]:
         return mend_numbers(values, self.null_words)
@@ -77,7 +77,7 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
     def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
         fitted, numbers = state.features[self.name], to_numbers(values, self.null_words, self.column)
         if self.config.buckets is None:
-            return ((numbers - (fitted.mean or 0.0)) / (fitted.std or 1.0)).astype(np.float32)
+            return scaled(numbers, fitted.mean, fitted.std)
         buckets = np.searchsorted(np.asarray(fitted.boundaries or ()), numbers, side="right") + FIRST
         return np.where(np.isnan(numbers), NULL, buckets).astype(np.int32)
 

@@ -23,6 +23,7 @@ from mtl_ray.data.preparation.stage import quarantined
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.data.sources.files import Log, find_files, open_log
 from mtl_ray.errors import InputError
+from mtl_ray.inference.output_lock import locked
 from mtl_ray.models import checkpoint
 from mtl_ray.storage import Folder
 
@@ -166,8 +167,24 @@ def map_rows(
         echo: receives lines of text for the user.
 
     Raises:
-        InputError: `output` has other files or an unfinished other job, or rows cannot be read.
+        InputError: `output` has other files or an unfinished other job, another process writes there, or rows cannot
+            be read.
     """
+    with locked(Folder(output)):
+        return _map_rows(location, log, output, load, model, arguments, job, num_rows, echo)
+
+
+def _map_rows(
+    location: str,
+    log: Log,
+    output: str,
+    load: Callable[..., Function],
+    model: Path,
+    arguments: tuple,
+    job: Mapping[str, Any],
+    num_rows: int,
+    echo: Callable[[str], None],
+) -> BatchResult:
     target = Folder(output)
     aside = target.suffixed(".partial")
     job = {**job, "input": _identity(location)}

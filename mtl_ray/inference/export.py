@@ -4,7 +4,6 @@ What goes in are encoded rows, not raw ones: `encoding.json` beside the model sa
 `vocabulary.parquet` which row of a table a value has. What comes out is each task's prediction on its natural scale.
 """
 
-import json
 import shutil
 import uuid
 import warnings
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from mtl_ray.errors import InputError
 from mtl_ray.inference.input_spec import input_spec, random_rows
 from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.storage import json_text
 from mtl_ray.values.vocabulary import VOCABULARY
 
 Format = Literal["onnx", "torch"]
@@ -99,7 +99,7 @@ def export(model: Path, kind: Format, output: str) -> Exported:
         difference = float(np.max([_difference(scoring(rows), run(rows)) for rows in batches]))  # NaN stays
         if not difference <= TOLERANCE:
             raise RuntimeError(f"the exported model's predictions differ by {difference:.2g}, above {TOLERANCE:g}")
-        (aside / "encoding.json").write_text(json.dumps(input_spec(experiment, schema), indent=2) + "\n")
+        (aside / "encoding.json").write_text(json_text(input_spec(experiment, schema)) + "\n")
         shutil.copy(model / VOCABULARY, aside / VOCABULARY)
         if target.exists():
             target.rmdir()

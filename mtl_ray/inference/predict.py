@@ -56,6 +56,10 @@ def predict(
     kept_columns = list(log.columns if keys is None else keys)
     if absent := [name for name in kept_columns if name not in log.columns]:
         raise InputError(f"--keys: expected columns of {rows} ({', '.join(log.columns)}); found {', '.join(absent)}")
+    if taken := [name for name in kept_columns if name in {f"predicted_{task}" for task in scorer.experiment.tasks}]:
+        raise InputError(
+            f"{rows}: has a column `{taken[0]}`, which is that of a prediction; rename it, or leave it out by --keys"
+        )
     needed = (
         None if keys is None else [name for name in log.columns if name in {*kept_columns, *scorer.input_columns()}]
     )

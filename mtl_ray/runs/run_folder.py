@@ -24,7 +24,7 @@ import yaml
 from mtl_ray.config import Experiment, parse
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError
-from mtl_ray.storage import Folder
+from mtl_ray.storage import Folder, json_text
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.profiler import TRACE
 
@@ -83,7 +83,7 @@ class JsonFiles:
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a file."""
-        self.folder.write_atomic(f"{name}.json", json.dumps(content, indent=self.indent))
+        self.folder.write_atomic(f"{name}.json", json_text(content, self.indent))
 
     def delete(self, name: str) -> None:
         """Delete a file if it exists."""
@@ -109,7 +109,7 @@ class RunFolder(Folder):
         tree, uri = experiment.model_dump(mode="json"), without_credentials(run.uri)
         record = RunRecord(command, tree, dataset, uri, run.run_id)
         self.create()
-        self.write_atomic(RUN_FILE, json.dumps(asdict(record), indent=2) + "\n")
+        self.write_atomic(RUN_FILE, json_text(asdict(record)) + "\n")
 
     def read_record(self) -> RunRecord:
         """Read `run.json`."""
@@ -139,11 +139,11 @@ class RunFolder(Folder):
     def read_history(self) -> History:
         """Return the metrics of the finished epochs; empty before the first one."""
         found = self.read_json(HISTORY) if self.exists(HISTORY) else {}
-        return {int(epoch): metrics for epoch, metrics in found.items()}
+        return {int(epoch): without_null(metrics) for epoch, metrics in found.items()}
 
     def write_history(self, history: History) -> None:
         """Write `history.json`."""
-        self.write_atomic(HISTORY, json.dumps(history))
+        self.write_atomic(HISTORY, json_text(history, None))
 
     @property
     def has_evaluation(self) -> bool:
@@ -152,7 +152,7 @@ class RunFolder(Folder):
 
     def write_evaluation(self, evaluation: "Evaluation", model_uri: str | None) -> None:
         """Write `evaluation.json`."""
-        self.write_atomic(EVALUATION, json.dumps({"model_uri": model_uri, **asdict(evaluation)}, indent=2))
+        self.write_atomic(EVALUATION, json_text({"model_uri": model_uri, **asdict(evaluation)}))
 
     def read_evaluation(self) -> "tuple[Evaluation, str | None]":
         """Return the evaluation on the test rows, and the URI of the registered model."""
@@ -161,6 +161,7 @@ class RunFolder(Folder):
         from mtl_ray.inference.evaluate import Evaluation  # noqa: PLC0415
 
         saved = self.read_json(EVALUATION)
+        saved["metrics"] = without_null(saved["metrics"])
         model_uri = saved.pop("model_uri")
         calibration = {task: [Bin(*values) for values in bins] for task, bins in saved.pop("calibration").items()}
         return Evaluation(**saved, calibration=calibration), model_uri
@@ -177,7 +178,7 @@ class RunFolder(Folder):
     def write_daily_steps(self, steps: Mapping[str, Any]) -> None:
         """Write `daily.json` and make the folder if need be."""
         self.create()
-        self.write_atomic(DAILY_STEPS, json.dumps(steps, indent=2) + "\n")
+        self.write_atomic(DAILY_STEPS, json_text(steps) + "\n")
 
     def warm_start_copy(self, model: str) -> Folder:
         """Return the folder for a copy of the registered model that the training starts from."""
@@ -214,13 +215,13 @@ class RunFolder(Folder):
 
     def keep_comparison(self, markdown: str, results: Mapping[str, Any], run: Run) -> None:
         """Write the results of a comparison, and log them in MLflow."""
-        run.keep({"comparison.md": markdown, "comparison.json": json.dumps(results, indent=2) + "\n"})
+        run.keep({"comparison.md": markdown, "comparison.json": json_text(results) + "\n"})
 
     def keep_search(
         self, results: Mapping[str, Any], best: Experiment | None, comparison: Experiment | None, run: Run
     ) -> None:
         """Write the results of a search, the latter two as experiment files, and log them in MLflow."""
-        files = {"tuning.json": json.dumps(results, indent=2) + "\n"}
+        files = {"tuning.json": json_text(results) + "\n"}
         for name, experiment in {"best.yaml": best, "compare.yaml": comparison}.items():
             if experiment:
                 tree = experiment.model_dump(mode="json", exclude_unset=True)
@@ -234,9 +235,14 @@ class RunFolder(Folder):
             InputError: what is suggested is no valid experiment.
         """
         self.write_bytes("affinity.png", figure)
-        self.write_bytes("affinity.json", (json.dumps(results, indent=2) + "\n").encode())
+        self.write_bytes("affinity.json", (json_text(results) + "\n").encode())
         parse(dict(suggested), "suggested.yaml")
         self.write_bytes("suggested.yaml", _yaml(suggested).encode())
+
+
+def without_null(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out metrics that were not finite."""
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def _yaml(tree: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from mtl_ray.cluster.session import connect, shows_bars
 from mtl_ray.cluster.storage_check import check_storage
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared, open_prepared
+from mtl_ray.data.preparation.findings import findings
 from mtl_ray.data.prepare import prepare
 from mtl_ray.inference.drift import write_reference
 from mtl_ray.inference.evaluate import Evaluation, evaluate_checkpoint
@@ -75,6 +76,8 @@ def train(
     connect()
     check_storage(experiment)
     prepared = prepare(experiment, echo)
+    for line in findings(prepared.quality):
+        echo(f"data: {line}")
     return training.begin(prepared, Run.start(experiment, name, folder.create(), parent))
 
 
@@ -174,6 +177,7 @@ class _Training:
             signature, example = signature_of(scorer), example_of(scorer, prepared)
             model_uri = register(experiment, run, checkpoint, prepared, signature, example, evaluation.metrics)
             folder.write_evaluation(evaluation, model_uri)
+            run.log_kept()
             write_report(folder, run)
         return Trained(folder.name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
 

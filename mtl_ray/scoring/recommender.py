@@ -71,7 +71,7 @@ class Recommender:
 
     def user_columns(self) -> list[str]:
         """Return the raw columns that describe a user and the context; histories are item ids, oldest first."""
-        own = {self.scorer.experiment.column_of(name) for name in self._own}
+        own = {column for name in self._own for column in self.scorer.encoder.kinds[name].input_columns()}
         return [name for name in self.scorer.input_columns() if name not in own]
 
     def recommend(self, profile: Mapping[str, Any], k: int = 10, seen: Sequence[Any] = ()) -> list[dict[str, Any]]:

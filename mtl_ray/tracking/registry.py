@@ -29,7 +29,9 @@ from mtl_ray.models import checkpoint
 from mtl_ray.schema import SEGMENTS
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder, local_copy
-from mtl_ray.tracking.tracked_run import Run, git_commit, metric_key
+from mtl_ray.tracking.database import client_of
+from mtl_ray.tracking.entries import metric_key
+from mtl_ray.tracking.tracked_run import Run, git_commit
 
 CANDIDATE = "candidate"
 """Alias of the version that was registered last and is not promoted yet."""
@@ -174,6 +176,7 @@ def checkpoint_folder(model: str, uri: str) -> Path:
     """
     if not is_model_uri(model):
         return local_copy(Folder(model)) if "://" in model else Path(model)
+    client_of(uri)
     mlflow.set_tracking_uri(uri)
     try:
         return Path(download_artifacts(model)) / "artifacts" / "checkpoint"

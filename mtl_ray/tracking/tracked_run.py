@@ -1,6 +1,7 @@
 """MLflow runs, written by the driver alone. An unreachable server never stops a training.
 
-Metrics that could not be logged are kept in `unlogged.jsonl` in the run's folder and sent again when the run ends.
+Metrics that could not be logged are kept in `unlogged.jsonl` in the run's folder and sent again when the run ends. What
+MLflow lacks for good is listed in `lost.txt` beside it.
 """
 
 import json
@@ -9,7 +10,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import dropwhile
@@ -22,7 +23,6 @@ from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
-from mlflow.utils import chunk_list
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH
 
 import mtl_ray
@@ -30,12 +30,17 @@ from mtl_ray.config import Experiment
 from mtl_ray.credentials import without_credentials
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.errors import first_line
-from mtl_ray.storage import Folder
+from mtl_ray.storage import Folder, json_text
+from mtl_ray.tracking.database import client_of
+from mtl_ray.tracking.entries import metric_key, param_key, send
 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # MLflow would print it with its password
 
 UNLOGGED = "unlogged.jsonl"
 """File in the run's folder with the metrics that MLflow did not take."""
+
+LOST = "lost.txt"
+"""File in the run's folder with a line for everything that MLflow lacks."""
 
 
 def tracking_uri(experiment: Experiment) -> str:
@@ -60,7 +65,7 @@ class Run:
     @property
     def client(self) -> MlflowClient:
         """A client of the run's server."""
-        return MlflowClient(tracking_uri=self.uri)
+        return client_of(self.uri)
 
     @classmethod
     def start(
@@ -87,6 +92,8 @@ class Run:
             client.update_run(found_run, status="RUNNING")
         else:
             self.run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
+        if self.folder.exists(LOST):  # all of it is logged again
+            self.folder.fs.delete_file(f"{self.folder.path}/{LOST}")
 
     def _experiment(self, title: str) -> str:
         """Return the id of the experiment of that name, which is created if need be."""
@@ -108,6 +115,15 @@ class Run:
         found = self.client.search_runs([experiment_id], wanted, max_results=1)
         return found[0].info.run_id if found else None
 
+    def adopt_lost(self, child: "Run", name: str) -> None:
+        """Note what MLflow lacks of a child run."""
+        self._lose([f"{name}: {line}" for line in lost_entries(child.folder)])
+
+    def _lose(self, lines: Sequence[str]) -> None:
+        if lines:
+            known = self.folder.read_text(LOST) if self.folder.exists(LOST) else ""
+            self.folder.write_atomic(LOST, known + "".join(f"{line}\n" for line in lines))
+
     def delete(self) -> None:
         """Delete the run in MLflow."""
         self.attempt("delete the run", lambda: self.client.delete_run(self.required_id()))
@@ -122,7 +138,7 @@ class Run:
             schema = prepared.schema
             tags |= {"dataset": schema.fingerprint, "content_hash": schema.content_hash, "seed": str(experiment.seed)}
             self.attempt("log the data set", lambda: self._log_dataset(prepared))
-            self.log_file("quality.json", json.dumps(prepared.quality, indent=2))
+            self.log_file("quality.json", json_text(prepared.quality))
         self.attempt("log parameters", lambda: self._log_params(flatten(tree), tags))
         settings = experiment.model_dump(mode="json", exclude_unset=True)
         self.log_file("experiment.yaml", yaml.safe_dump(settings, sort_keys=False))
@@ -134,10 +150,18 @@ class Run:
         return self.run_id
 
     def _log_params(self, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        entries = [Param(key.replace("*", "each"), str(value)) for key, value in params.items()]
-        for part in chunk_list(entries, MAX_PARAMS_TAGS_PER_BATCH):
-            self.client.log_batch(self.required_id(), params=part)
-        self.client.log_batch(self.required_id(), tags=[RunTag(key, value) for key, value in tags.items()])
+        client, run_id, size = self.client, self.required_id(), MAX_PARAMS_TAGS_PER_BATCH
+        entries = [Param(param_key(key), str(value)) for key, value in params.items()]
+        self._refused("parameter", send(lambda part: client.log_batch(run_id, params=part), entries, size))
+        named = [RunTag(key, value) for key, value in tags.items()]
+        self._refused("tag", send(lambda part: client.log_batch(run_id, tags=part), named, size))
+
+    def _refused(self, what: str, entries: Sequence[str]) -> None:
+        """Note and tell what MLflow refused."""
+        lines = [f"{what} {entry}" for entry in dict.fromkeys(entries)]
+        for line in lines:
+            warnings.warn(f"MLflow at {without_credentials(self.uri)} refused the {line}", stacklevel=2)
+        self._lose(lines)
 
     def _log_dataset(self, prepared: Prepared) -> None:
         schema = prepared.schema
@@ -162,21 +186,22 @@ class Run:
             for step, metrics in history.items()
             for key, value in metrics.items()
         ]
-        if self.attempt("log metrics", lambda: self._log_metrics(entries)):
+        if self.attempt("log metrics", lambda: self._log_metrics(entries), kept=True):
             return
         lines = self.folder.read_text(UNLOGGED) if self.folder.exists(UNLOGGED) else ""
         for step, metrics in history.items():
-            lines += json.dumps({"step": step, "time": now, "metrics": dict(metrics)}) + "\n"
+            lines += json_text({"step": step, "time": now, "metrics": metrics}, None) + "\n"
         self.folder.write_atomic(UNLOGGED, lines)
 
     def _log_again(self, entry: dict[str, Any]) -> bool:
-        named = entry["metrics"].items()
+        named = [(key, value) for key, value in entry["metrics"].items() if value is not None]  # those not finite
         metrics = [Metric(metric_key(key), float(value), entry["time"], entry["step"]) for key, value in named]
-        return self.attempt("log metrics", lambda: self._log_metrics(metrics))
+        return self.attempt("log metrics", lambda: self._log_metrics(metrics), kept=True)
 
     def _log_metrics(self, entries: list[Metric]) -> None:
-        for part in chunk_list(entries, MAX_METRICS_PER_BATCH):
-            self.client.log_batch(self.required_id(), metrics=part)
+        client, run_id = self.client, self.required_id()
+        refused = send(lambda part: client.log_batch(run_id, metrics=part), entries, MAX_METRICS_PER_BATCH)
+        self._refused("metric", refused)
 
     def log_file(self, name: str, content: str | bytes) -> None:
         """Log an artifact."""
@@ -210,6 +235,11 @@ class Run:
 
     def finish(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED, after another attempt to log what was kept in the folder."""
+        self.log_kept()
+        self.attempt("end the run", lambda: self.client.set_terminated(self.required_id(), status))
+
+    def log_kept(self) -> None:
+        """Log the metrics that were kept in the folder while the server was away."""
         if self.folder.exists(UNLOGGED):
             lines = self.folder.read_text(UNLOGGED).splitlines(keepends=True)
             # Stop at the first failure: each further one would take as long to fail.
@@ -217,17 +247,29 @@ class Run:
             self.folder.write_atomic(UNLOGGED, "".join(left))
             if not left:
                 self.folder.fs.delete_file(f"{self.folder.path}/{UNLOGGED}")
-        self.attempt("end the run", lambda: self.client.set_terminated(self.required_id(), status))
 
-    def attempt(self, what: str, action: Callable[[], Any]) -> bool:
-        """Call `action`; if it fails, warn that MLflow could not do `what`. Return whether it succeeded."""
+    def attempt(self, what: str, action: Callable[[], Any], *, kept: bool = False) -> bool:
+        """Call `action`; if it fails, warn that MLflow could not do `what`. Return whether it succeeded.
+
+        It is noted among what MLflow lacks, unless it is `kept` for a later attempt.
+        """
         try:
             action()
         except Exception as error:
             where = without_credentials(self.uri)
             warnings.warn(f"MLflow at {where}: could not {what}: {first_line(error)}", stacklevel=2)
+            if not kept:
+                self._lose([f"could not {what}: {first_line(error)}"])
             return False
         return True
+
+
+def lost_entries(folder: Folder) -> list[str]:
+    """Return a line for everything that MLflow lacks of the run in a folder."""
+    lines = folder.read_text(LOST).splitlines() if folder.exists(LOST) else []
+    if folder.exists(UNLOGGED):
+        lines.append(f"metrics, which are in {folder}/{UNLOGGED}")
+    return lines
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -250,8 +292,3 @@ def git_commit() -> str | None:
     except FileNotFoundError:  # no git
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def metric_key(metric: str) -> str:
-    """Return a metric's key with the characters that MLflow allows."""
-    return metric.replace("@", "_at_").replace("+", "_plus")

@@ -65,7 +65,8 @@ def summary(tuning: Tuning) -> Iterator[str]:
         before = f" (the file as it stands: {incumbent[key]:.4f})" if key in incumbent else ""
         told.append(f"{key} {best.best_metrics[key]:.4f}{before}")
     knee = ", the knee of the Pareto front" if len(tuning.objectives) > 1 else ""
-    yield f"Suggested: {best.name}{knee}, with {'; '.join(told)}. These are the rows that it was chosen on."
+    name = "the file as it stands, since no trial is better" if tuning.keeps_file else best.name
+    yield f"Suggested: {name}{knee}, with {'; '.join(told)}. These are the rows that it was chosen on."
     gain = tuning.delta_m(best.best_metrics)
     if gain is not None:
         alone = "training each objective's task alone (Maninis et al. 2019)"

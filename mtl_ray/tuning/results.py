@@ -11,6 +11,7 @@ from rich.table import Table
 from mtl_ray.config import Experiment, override
 from mtl_ray.config.comparison import Changes
 from mtl_ray.config.tuning import ConstraintConfig
+from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.tuning.pareto import delta_m, knee, pareto_front
 from mtl_ray.tuning.space import parameters_of, trial_experiment, tune_of, untuned
@@ -48,6 +49,12 @@ def read_references(experiment: Experiment, folder: RunFolder) -> dict[str, dict
     return {name: files.read(name)["metrics"] for name in names}
 
 
+def best_epoch_of_file(folder: RunFolder) -> int:
+    """Return the epoch of the best score of the file as it stands."""
+    history = folder.references.read(INCUMBENT)["history"]
+    return max(history, key=lambda metrics: (metrics[SCORE], metrics["epoch"]))["epoch"]
+
+
 def limit_of(constraint: ConstraintConfig, incumbent: Metrics, *, higher: bool) -> tuple[float, bool]:
     """Return the bound of a constraint, and whether it is a lower bound."""
     if constraint.worse_by is None:
@@ -55,6 +62,12 @@ def limit_of(constraint: ConstraintConfig, incumbent: Metrics, *, higher: bool) 
         return (constraint.at_least if least else constraint.at_most), least  # pyright: ignore[reportReturnType]
     value = incumbent[constraint.metric]
     return value + (-1 if higher else 1) * constraint.worse_by * abs(value), higher
+
+
+class _Incumbent(Trial):
+    @property
+    def name(self) -> str:
+        return INCUMBENT
 
 
 @dataclass(frozen=True)
@@ -94,18 +107,35 @@ class Tuning:
         return [trial for trial in done if all(v <= 0 for v in self.violations(trial.best_metrics))]
 
     @cached_property
+    def incumbent(self) -> Trial | None:
+        """The file as it stands as a trial without changes; None if a searched metric is not defined on it."""
+        found = self.references.get(INCUMBENT, {})
+        metrics = {key: found.get(key, math.nan) for key in searched_metrics(tune_of(self.experiment))}
+        if not all(map(math.isfinite, metrics.values())) or any(v > 0 for v in self.violations(metrics)):
+            return None
+        return _Incumbent(INCUMBENT, -1, {}, "finished", best_metrics=metrics)
+
+    @cached_property
     def front(self) -> list[Trial]:
-        """The candidates that no other candidate beats in every objective."""
-        values = [self.values(trial.best_metrics) for trial in self.candidates]
-        return [self.candidates[i] for i in pareto_front(values, [*self.objectives.values()])] if values else []
+        """The candidates, the file as it stands among them, that no other one beats in every objective."""
+        if not self.candidates:
+            return []
+        competing = [*([self.incumbent] if self.incumbent else []), *self.candidates]
+        values = [self.values(trial.best_metrics) for trial in competing]
+        return [competing[i] for i in pareto_front(values, [*self.objectives.values()])]
 
     @cached_property
     def best(self) -> Trial | None:
-        """The best candidate (with several objectives the knee of the front), or None without any candidate."""
+        """The best of the front (with several objectives its knee), or None without any candidate."""
         if not self.front:
             return None
         values = [self.values(trial.best_metrics) for trial in self.front]
         return self.front[knee(values, [*self.objectives.values()])]
+
+    @property
+    def keeps_file(self) -> bool:
+        """Whether no trial is better than the file as it stands."""
+        return self.best is not None and self.best is self.incumbent
 
     def best_experiment(self) -> Experiment | None:
         """Return the experiment of the best trial."""
@@ -113,7 +143,7 @@ class Tuning:
 
     def comparison(self) -> Experiment | None:
         """Return an experiment that compares the best trial with the file as it stands, on test rows over 5 seeds."""
-        if not self.best:
+        if not self.best or self.keeps_file:
             return None
         keys = [key.split("/") for key in searched_metrics(tune_of(self.experiment))]
         metrics = {f"{task}/{metric}": None for _, task, metric, *_ in keys if metric != "loss"}
@@ -145,7 +175,8 @@ class Tuning:
     def rows(self, trials: Sequence[Trial] | None = None) -> Iterator[list[str]]:
         """Yield the references, then trials (by default all), sorted by the first objective, best first."""
         for name, metrics in self.references.items():
-            yield self._row(name.replace("_", " "), "reference", "", metrics, "")
+            state = "best" if name == INCUMBENT and self.keeps_file else "reference"
+            yield self._row(name.replace("_", " "), state, "", metrics, "")
         first, higher = next(iter(self.objectives.items()))
         shown = self.trials if trials is None else trials
         for trial in sorted(

@@ -27,7 +27,7 @@ from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.tuning.refit import refit
 from mtl_ray.tuning.report import write_report
 from mtl_ray.tuning.resources import check_resources, max_parallel_trials, num_trials_that_fit, resources_of
-from mtl_ray.tuning.results import Tuning, read_references, reference_experiments
+from mtl_ray.tuning.results import Tuning, best_epoch_of_file, read_references, reference_experiments
 from mtl_ray.tuning.search_algorithms import build_scheduler, build_searcher, population_space
 from mtl_ray.tuning.space import check_tune, tune_of, untuned
 from mtl_ray.tuning.trial import searched_metrics
@@ -62,7 +62,9 @@ class Tuned:
         """Yield lines for the terminal that say where the results are."""
         yield f"MLflow run: {self.run_id}"
         yield f"report: {self.folder}/report.html; trials: {self.folder}/tuning.json"
-        if best := self.tuning.best:
+        if self.tuning.keeps_file:
+            yield f"best: the file as it stands, since no trial is better; {self.folder}/best.yaml says the same"
+        elif best := self.tuning.best:
             yield f"best: {best.name}, as an experiment file: {self.folder}/best.yaml"
             yield f"to compare it on test rows with the file as it stands: mtl-ray compare {self.folder}/compare.yaml"
         else:
@@ -130,12 +132,13 @@ def tune(
         trials = search(experiment, shared, run, name, references, show)
         tuning = Tuning(experiment, trials, references)
         folder.keep_search(tuning.to_dict(), tuning.best_experiment(), tuning.comparison(), run)
+        best_epoch = best_epoch_of_file(folder) if tuning.keeps_file else tuning.best.best_epoch if tuning.best else 0
         if tuning.best:
-            run.log_metrics(tuning.best.best_metrics, tuning.best.best_epoch)
+            run.log_metrics(tuning.best.best_metrics, best_epoch)
         write_report(experiment, folder, run)
         refitted = None
         if num_refits and tuning.best and (best := tuning.best_experiment()):
-            epochs = tuning.best.best_epoch if best.training.early_stopping else best.training.epochs
+            epochs = best_epoch if best.training.early_stopping else best.training.epochs
             refitted = refit(best, epochs, num_refits, folder, run, echo)
     return Tuned(name, folder, run.run_id, tuning, refitted)
 

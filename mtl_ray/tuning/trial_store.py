@@ -12,7 +12,7 @@ import ray.tune
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.comparison import Changes
-from mtl_ray.runs.run_folder import RunFolder
+from mtl_ray.runs.run_folder import RunFolder, without_null
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.tuning.space import trial_experiment
 from mtl_ray.tuning.trial import BEST_EPOCH, BEST_METRICS, EPOCH
@@ -83,7 +83,7 @@ class Trial:
         names = {key: name for name, key in KEYS_IN_FILES.items()}
         values = {names.get(key, key): value for key, value in tree.items()}
         for name in ("history", "reports"):
-            values[name] = {int(epoch): metrics for epoch, metrics in values[name].items()}
+            values[name] = {int(epoch): without_null(metrics) for epoch, metrics in values[name].items()}
         return cls(**values)
 
 
@@ -234,6 +234,7 @@ class TrialStore(ray.tune.Callback):
         if trial.changes:
             run.log_experiment(trial_experiment(self.experiment, trial.changes), None)
         run.finish("FAILED" if trial.state == "failed" else "FINISHED")
+        self.run.adopt_lost(run, trial.name)
         trial.logged = True
 
 

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+FARTHEST = 1e6
+"""Deviations from the mean beyond which a number is not told from others. No training row is so far off: of n rows none
+is farther than the root of n. A larger number would overflow within the model, where its powers are formed."""
+
 
 @dataclass
 class Moments:
@@ -46,6 +50,11 @@ class Moments:
         return (self.mean, self.std or 1.0) if self.count else (None, None)
 
 
+def scaled(numbers: np.ndarray, mean: float | None, std: float | None) -> np.ndarray:
+    """Return (n,) float32 numbers in units of the deviation from the mean, `FARTHEST` at most; NaN stays."""
+    return np.clip((numbers - (mean or 0.0)) / (std or 1.0), -FARTHEST, FARTHEST).astype(np.float32)
+
+
 def standardised(numbers: np.ndarray, mean: float | None, std: float | None) -> np.ndarray:
-    """Return (n,) float32 numbers in units of the deviation from the mean; 0 for NaN."""
-    return np.nan_to_num((numbers - (mean or 0.0)) / (std or 1.0)).astype(np.float32)
+    """Return numbers like `scaled`, with 0 for NaN."""
+    return np.nan_to_num(scaled(numbers, mean, std))

@@ -12,6 +12,9 @@ from mtl_ray.values.canonical import decoded, plain
 
 __all__ = ["NULL_WORDS", "bad_numbers", "mend_numbers", "parse_numbers", "to_numbers"]
 
+LARGEST = float(np.sqrt(np.finfo(np.float32).max))
+"""About 1.8e19: the largest number whose square is finite in the model's float32."""
+
 NUMBER = r"^\s*([+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:[+-]?inf(inity)?))\s*$"
 
 
@@ -73,11 +76,12 @@ def bad_numbers(numbers: np.ndarray, wrong: np.ndarray, column: str) -> Iterator
     """Yield (n,) flags of unusable cells with the reason, from what `parse_numbers` returned for `column`."""
     yield wrong, f"{column} is not a number"
     yield np.isinf(numbers), f"{column} is not finite"
+    yield np.abs(numbers) > LARGEST, f"{column} is beyond {LARGEST:.2g}"
 
 
 def mend_numbers(values: pa.Array, null_words: tuple[str, ...] = NULL_WORDS) -> tuple[pa.Array, dict[str, int]]:
     """Return the column as numbers, null where a cell is unusable, and how many cells that concerns by reason."""
     numbers, wrong = parse_numbers(values, null_words)
-    unusable = wrong | np.isinf(numbers)
-    mended = pa.array(np.where(unusable, np.nan, numbers), from_pandas=True)
-    return mended, {"is not a finite number": int(unusable.sum())}
+    infinite, large = wrong | np.isinf(numbers), np.isfinite(numbers) & (np.abs(numbers) > LARGEST)
+    mended = pa.array(np.where(infinite | large, np.nan, numbers), from_pandas=True)
+    return mended, {"is not a finite number": int(infinite.sum()), f"is beyond {LARGEST:.2g}": int(large.sum())}

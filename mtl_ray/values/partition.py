@@ -8,7 +8,10 @@ import pyarrow as pa
 TRAIN, VALID, TEST, NONE, SHOWN = 0, 1, 2, 3, 4
 """Codes of the splits. NONE is a row that a predefined split does not name, SHOWN one that enters histories alone."""
 
-USER, ITEM, TIME = "_user", "_item", "_time"
+INTERNAL = "\ufdd1"
+"""Begins the names of internal columns that stand beside raw ones; Unicode assigns this code point to no character."""
+
+USER, ITEM, TIME = f"{INTERNAL}user", f"{INTERNAL}item", f"{INTERNAL}time"
 """Columns of a staged row beside its raw ones: the keys as text, the time as a number."""
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtl_ray.values.numbers import LARGEST
+
 
 def to_vectors(values: pa.Array, size: int, name: str) -> np.ndarray:
-    """Return (n, size) float32; all of a row is NaN where it is null or holds a null or a number that is not finite.
+    """Return (n, size) float32; all of a row is NaN where it is null or holds a null or a number beyond `LARGEST`.
 
     Raises:
         ValueError: an entry is no list of `size` numbers; the message begins with `name`.
@@ -24,7 +26,7 @@ def to_vectors(values: pa.Array, size: int, name: str) -> np.ndarray:
     if lengths.to_pylist() != [size]:
         raise ValueError(f"{name}: expected lists of {size} numbers; found lengths {lengths.to_pylist()}")
     rows = _numbers(lists).reshape(-1, size)
-    result[np.asarray(lists.is_valid())] = np.where(np.isfinite(rows).all(1, keepdims=True), rows, np.nan)
+    result[np.asarray(lists.is_valid())] = np.where((np.abs(rows) <= LARGEST).all(1, keepdims=True), rows, np.nan)
     return result
 
 
@@ -37,9 +39,11 @@ def bad_vectors(values: pa.Array, size: int) -> Iterator[tuple[np.ndarray, str]]
     lists = _as_lists(values)
     fits = np.asarray(pc.equal(pc.list_value_length(lists), size).fill_null(False))
     yield present & ~fits, f"has not {size} numbers"
-    infinite = np.zeros(len(values), bool)
-    infinite[fits] = ~np.isfinite(_numbers(lists.filter(pa.array(fits))).reshape(-1, size)).all(1)
-    yield infinite, "holds a number that is null or not finite"
+    largest = np.zeros(len(values))  # NaN where there is one
+    largest[fits] = np.abs(_numbers(lists.filter(pa.array(fits))).reshape(-1, size)).max(1, initial=0)
+    yield ~np.isfinite(largest), "holds a number that is null or not finite"
+    if (beyond := np.isfinite(largest) & (largest > LARGEST)).any():
+        yield beyond, f"holds a number beyond {LARGEST:.2g}"
 
 
 def as_variable(values: pa.Array) -> pa.Array:

@@ -1,6 +1,7 @@
 """The plan that `mtl-ray check` prints: what will be read, learned and computed, before anything runs."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,16 +17,18 @@ from mtl_ray.config import Experiment
 from mtl_ray.config.cost import Complexity
 from mtl_ray.config.data import RandomSplitConfig
 from mtl_ray.config.visibility import hidden_by
+from mtl_ray.data.preparation.findings import findings, refuse_lost_join
 from mtl_ray.data.preparation.fit import fit_partition, fitted_features, fitted_tasks
 from mtl_ray.data.preparation.partition import partition_of
+from mtl_ray.data.preparation.quality_report import quality_report
 from mtl_ray.data.preparation.side_tables import raw_columns, side_tables
 from mtl_ray.data.preparation.split import Cuts
 from mtl_ray.data.preparation.stage import Stage
-from mtl_ray.data.prepare import find_prepared
+from mtl_ray.data.prepare import example_keys, find_prepared
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.errors import InputError
 from mtl_ray.features.base import feature_kinds
-from mtl_ray.schema import Schema, num_steps
+from mtl_ray.schema import Schema, check_stopping, num_steps
 from mtl_ray.storage import Folder
 
 SAMPLE_ROWS = 100_000
@@ -42,12 +45,15 @@ class Plan:
     """Whether the numbers come from the prepared data set, not from the first rows of the log."""
     complexity: Complexity
     """What the model costs."""
+    findings: list[str]
+    """What may spoil a model, see `findings`."""
 
     def to_dict(self) -> dict[str, Any]:
         """For machines."""
         steps = num_steps(self.schema, self.experiment.training.batch_size)
         return {
             "exact": self.exact,
+            "findings": self.findings,
             "parameters": sum(self.complexity.parameters.values()),
             "parameters_by_part": self.complexity.parameters,
             "multiply_adds_per_row": self.complexity.multiply_adds,
@@ -108,19 +114,26 @@ class Plan:
             f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches "
             f"of {training.batch_size:,} rows on {workers} worker(s)"
         )
+        yield "found, the gravest first:" if self.findings else "found nothing amiss"
+        yield from (f"  {line}" for line in self.findings)
 
 
 def plan(experiment: Experiment) -> Plan:
     """Look at the data and build the model without memory for its weights.
 
     Raises:
-        InputError: the data cannot be read or lack a column.
+        InputError: the data cannot be read, lack a column, or find too little in the tables.
     """
     raw = open_source(experiment)
     raw_columns(experiment, raw)
     prepared = find_prepared(experiment, raw)
-    schema = prepared.schema if prepared else _estimate(experiment, raw)
-    return Plan(experiment, schema, prepared is not None, _cost(experiment, schema))
+    schema, quality = (prepared.schema, prepared.quality) if prepared else _estimate(experiment, raw)
+    found = findings(quality, whole=prepared is not None)
+    if prepared:
+        refuse_lost_join(experiment, quality)
+        if experiment.training.early_stopping:
+            check_stopping(experiment.training.early_stopping.metric, schema)
+    return Plan(experiment, schema, prepared is not None, _cost(experiment, schema), found)
 
 
 def _cost(experiment: Experiment, schema: Schema) -> Complexity:
@@ -145,17 +158,21 @@ def _cost(experiment: Experiment, schema: Schema) -> Complexity:
     return found
 
 
-def _estimate(experiment: Experiment, raw: Raw) -> Schema:
-    """A schema fitted to the first rows of the log, all taken as training rows."""
-    stage = Stage(experiment, raw_columns(experiment, raw), 1, Folder(experiment.data.output))
-    users, items, _ = side_tables(experiment, raw)
+def _estimate(experiment: Experiment, raw: Raw) -> tuple[Schema, dict[str, Any]]:
+    """A schema fitted to the first rows of the log, all taken as training rows, and what `quality.json` would say."""
+    columns = raw_columns(experiment, raw)
+    stage = Stage(experiment, columns.log, 1, Folder(experiment.data.output), columns.joined)
+    users, items, mended = side_tables(experiment, raw, columns)
     tables = ((chunk.file, *entry) for chunk in raw.chunks for entry in chunk.read())
-    parts, read = [], 0
+    parts, read, reasons, is_whole = [], 0, Counter[str](), True
     for file, first_row, table in tables:
-        parts.append(stage.checked(table, file, np.arange(first_row, first_row + len(table)))[1])
-        read += len(table)
         if read >= SAMPLE_ROWS:
+            is_whole = False
             break
+        reason, part, _ = stage.checked(table, file, np.arange(first_row, first_row + len(table)))
+        parts.append(part)
+        reasons.update(reason.drop_null().to_pylist())
+        read += len(table)
     if not parts or not sum(map(len, parts)):
         raise InputError("the log has no usable row among its first; run `mtl-ray prepare` to see why")
     everything = experiment.model_copy(
@@ -163,7 +180,11 @@ def _estimate(experiment: Experiment, raw: Raw) -> Schema:
     )
     sample = partition_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, Cuts())
     total = fit_partition(everything, sample)
-    return Schema(
+    staged = {"rows": read, "reasons": reasons, "examples": []}
+    quality = quality_report(everything, staged, total, mended)
+    if is_whole:
+        refuse_lost_join(experiment, quality, *example_keys(experiment, total, users, items))
+    schema = Schema(
         features=fitted_features(experiment, total),
         tasks=fitted_tasks(experiment, total),
         num_rows={"train": raw.num_rows, "valid": 0, "test": 0},
@@ -172,3 +193,4 @@ def _estimate(experiment: Experiment, raw: Raw) -> Schema:
         fingerprint="",
         content_hash="",
     )
+    return schema, quality

@@ -1,19 +1,19 @@
 """One partition of users, as the later passes of `prepare` read it: joined, deduplicated, split, in time order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
+from mtl_ray.data.preparation.repeats import REASONS, repeats
 from mtl_ray.data.preparation.split import Cuts, assign, row_draw
 from mtl_ray.data.preparation.stage import quarantined
 from mtl_ray.storage import Folder, is_text
 from mtl_ray.values.keys import decoded, flat
 from mtl_ray.values.partition import ITEM, TIME, USER, Partition
-from mtl_ray.values.vectors import digests, is_vectors
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,18 @@ class SideTable:
     table: pa.Table
     """Attributes; the last row is all null and serves entities that the table does not know."""
     keys: pa.Array
+    names: Mapping[str, str]
+    """Columns of `table` by their name in the joined rows."""
 
     @classmethod
-    def of(cls, table: pa.Table, key: str) -> "SideTable":
-        """Make one from a clean table with the key column `key`."""
+    def of(cls, table: pa.Table, key: str, names: Mapping[str, str]) -> "SideTable":
+        """Make one from a clean table with the key column `key`; for `names` see `Columns`."""
         columns = {n: flat(table.column(n)) for n in table.column_names if n != key}
         nothing = {n: pa.nulls(1, a.type) for n, a in columns.items()}
         return cls(
             pa.table({n: _concat(a, nothing[n]) for n, a in columns.items()}) if columns else pa.table({}),
             flat(table.column(key)),
+            names,
         )
 
     def positions(self, keys: pa.Array) -> np.ndarray:
@@ -69,22 +72,22 @@ def partition_of(
 ) -> Partition:
     """Order, deduplicate, join and split staged rows, which are in the order of the log.
 
-    A repeat of (user, item, time), or of the whole row in a log without time, is set aside.
+    Repeats are set aside, see `data.repeats`.
     """
     # Each distinct text is looked at once; from here on its code is moved and compared.
     table = pa.table({name: _dictionary_encoded(flat(table.column(name))) for name in table.column_names})
     table = table.take(pa.array(np.argsort(table.column(TIME).to_numpy(), kind="stable")))
     names = [n for n in table.column_names if n.startswith("raw.")]
-    compared = table.select([USER, ITEM]) if experiment.data.time else _comparable(table, [USER, ITEM, *names])
-    first = ~_repeats(compared, table.column(TIME).to_numpy())
-    repeated = table.filter(pa.array(~first))
+    wanted = experiment.data.repeats
+    is_kept = ~repeats(table.drop_columns(["_file", "_row"]), wanted)
+    repeated = table.filter(pa.array(~is_kept))
     duplicates = quarantined(
         repeated.select(names).rename_columns([n.removeprefix("raw.") for n in names]),
-        pa.array(["repeats an earlier row"] * len(repeated), pa.string()),
+        pa.array([REASONS[wanted] for _ in range(len(repeated))], pa.string()),
         decoded(flat(repeated.column("_file"))),
         repeated.column("_row").to_numpy(),
     )
-    table = table.filter(pa.array(first)).combine_chunks()
+    table = table.filter(pa.array(is_kept)).combine_chunks()
     columns = {n: flat(table.column(n)) for n in (USER, ITEM, TIME)}
     columns |= {n.removeprefix("raw."): flat(table.column(n)) for n in names}
     unknown = {}
@@ -94,7 +97,7 @@ def partition_of(
         positions = side.positions(columns[key])
         unknown[f"{entity} not in the {entity}s table"] = int((positions == len(side.keys)).sum())
         take = pa.array(positions)
-        columns |= {n: flat(side.table.column(n)).take(take) for n in side.table.column_names if n not in columns}
+        columns |= {name: flat(side.table.column(column)).take(take) for name, column in side.names.items()}
     joined = pa.table(columns)
     file = flat(table.column("_file"))
     draw = row_draw(experiment, file, table.column("_row").to_numpy())
@@ -104,28 +107,3 @@ def partition_of(
 
 def _dictionary_encoded(values: pa.Array) -> pa.Array:
     return values.dictionary_encode() if is_text(values.type) else values
-
-
-def _repeats(table: pa.Table, time: np.ndarray) -> np.ndarray:
-    """Return (n,) bool: true for a row equal to an earlier one of the same instant. Rows are in time order."""
-    follows, repeats = np.zeros((2, len(time)), bool)
-    follows[1:] = time[1:] == time[:-1]
-    shared = follows.copy()  # most instants have one row
-    shared[:-1] |= follows[1:]
-    codes = {"": np.cumsum(~follows)[shared]}
-    for name in table.column_names:
-        codes[name] = flat(table.column(name)).dictionary_encode().indices.fill_null(-1).to_numpy()[shared]
-    repeats[shared] = pd.DataFrame(codes).duplicated()
-    return repeats
-
-
-def _comparable(table: pa.Table, names: list[str]) -> pa.Table:
-    """Return columns whose values can be compared: digests for lists of numbers; other lists are left out."""
-    columns = {name: flat(table.column(name)) for name in names}
-    return pa.table(
-        {
-            name: digests(values) if is_vectors(values.type) else values
-            for name, values in columns.items()
-            if is_vectors(values.type) or not pa.types.is_nested(values.type)
-        }
-    )

@@ -7,6 +7,7 @@ import numpy as np
 
 from mtl_ray.config import Experiment
 from mtl_ray.data.preparation.fit import FitStatistics
+from mtl_ray.data.preparation.repeats import REASONS
 from mtl_ray.errors import InputError
 from mtl_ray.schema import SPLITS
 from mtl_ray.storage import Folder
@@ -53,12 +54,13 @@ def quality_report(
     rows = np.stack(total.num_rows).sum(0)
     reasons = dict(staged["reasons"])
     if total.num_duplicates:
-        reasons["repeats an earlier row"] = total.num_duplicates
+        reasons[REASONS[experiment.data.repeats]] = total.num_duplicates
     splits = {split: int(rows[code]) for code, split in enumerate(SPLITS)}
     return {
         "rows": staged["rows"],
         "bad": sum(reasons.values()),
         "reasons": reasons,
+        "repeats": experiment.data.repeats,
         "examples": staged["examples"] + total.duplicates,
         "splits": splits,
         "in_no_split": int(rows[NONE]),

@@ -1,7 +1,7 @@
 """Checks of raw rows. A bad row is set aside with its reason and counted; it is neither used nor lost."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -31,38 +31,6 @@ from mtl_ray.values.times import parse_times
 from mtl_ray.values.vectors import as_variable
 
 
-def log_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str], items: Sequence[str]) -> list[str]:
-    """Return the columns to read from the log: all that the experiment names and the log has.
-
-    Raises:
-        InputError: a column is nowhere to be found.
-    """
-    needed: dict[str, str] = {}
-    own = {experiment.column_of(experiment.user), experiment.column_of(experiment.item), experiment.data.time}
-    for name in (experiment.user, experiment.item):
-        needed[experiment.column_of(name)] = f"features.{name}"
-    if experiment.data.time:
-        needed.setdefault(experiment.data.time, "data.time")
-    for kind in feature_kinds(experiment).values():
-        for column in kind.log_columns():
-            needed.setdefault(column.name, column.setting)
-            own |= {column.name} if column.log_only else set()
-    for name, task in experiment.tasks.items():
-        needed.setdefault(task.column or name, f"tasks.{name}")
-        for column in task.where or {}:
-            needed.setdefault(column, f"tasks.{name}.where")
-    split = experiment.data.split
-    if split.kind == "predefined" and split.column:
-        needed.setdefault(split.column, "data.split.column")
-    for column, path in needed.items():
-        if column in log or (column not in own and (column in users or column in items)):
-            continue
-        tables = {"the log": log, "users": users, "items": items} if column not in own else {"the log": log}
-        found = "; ".join(f"{name} has {some(columns)}" for name, columns in tables.items() if columns)
-        raise InputError(f"{path}: expected a column `{column}`; {found}")
-    return [column for column in needed if column in log]
-
-
 def keys_of(experiment: Experiment, table: pa.Table) -> pa.Table:
     """Return the keys of each row's user and item."""
     columns = {USER: experiment.column_of(experiment.user), ITEM: experiment.column_of(experiment.item)}
@@ -77,15 +45,22 @@ def key_column(table: pa.Table, column: str, where: str) -> pa.Array:
     return to_keys(values)
 
 
-def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table) -> pa.Array:
-    """Return (n,) text that says why a row of the log is unusable, null for a good row. `keys` come from `keys_of`."""
+def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table, joined: frozenset[str] = frozenset()) -> pa.Array:
+    """Return (n,) text that says why a row of the log is unusable, null for a good row.
+
+    Args:
+        experiment: the experiment.
+        table: rows of the log.
+        keys: see `keys_of`.
+        joined: features that are read from another table; a column of the log of that name is another thing.
+    """
     reasons = _Reasons(len(table), experiment.data.null_words)
     reasons.malformed(table)
     for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
         reasons.add(keys.column(key).is_null(), f"{experiment.column_of(name)} is null")
     if experiment.data.time:
         reasons.time(table, experiment.data.time)
-    kinds = feature_kinds(experiment).values()
+    kinds = [kind for name, kind in feature_kinds(experiment).items() if name not in joined]
     for part in (*(kind.bad_cells(table) for kind in kinds), *(kind.bad_log_cells(table) for kind in kinds)):
         for wrong, why in part:
             reasons.add(wrong, why)
@@ -193,11 +168,20 @@ def _first(menders: Sequence[Mender], values: pa.Array) -> tuple[pa.Array, dict[
     return next((found for mend in menders if (found := mend(values)) is not None), None)
 
 
-def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) -> tuple[pa.Table, dict[str, int]]:
+def clean_table(
+    experiment: Experiment, table: pa.Table, key: str, name: str, names: Collection[str] | None = None
+) -> tuple[pa.Table, dict[str, int]]:
     """Clean a side table: unique non-null keys, and numbers where numbers are expected; count what was mended.
 
     A cell that should be a number, vector or image and is not becomes null; of several rows of one entity the first
     stays. Text columns come back dictionary-encoded: joined to millions of log rows, each text is then encoded once.
+
+    Args:
+        experiment: says what should be a number.
+        table: the side table.
+        key: its key column.
+        name: `users` or `items`.
+        names: names of its columns in the joined rows, see `Columns`; by default their own.
 
     Raises:
         InputError: the key column is missing.
@@ -216,9 +200,13 @@ def clean_table(experiment: Experiment, table: pa.Table, key: str, name: str) ->
     first &= np.asarray(keys.is_valid())
     mended[f"{name}.{key} is repeated"] = len(keys) - keys.null_count - int(first.sum())
     menders: dict[str, list[Mender]] = {}
-    for kind in feature_kinds(experiment).values():
-        menders.setdefault(kind.column, []).append(kind.mend)
+    names = table.column_names if names is None else names
+    for feature, kind in feature_kinds(experiment).items():
+        if experiment.features[feature].is_profile and kind.request_column in names:
+            menders.setdefault(kind.column, []).append(kind.mend)
     for task_name, task in experiment.tasks.items():
+        if (task.column or task_name) not in names:
+            continue
         if isinstance(task, RealTaskConfig) or _has_threshold(task):
             menders.setdefault(task.column or task_name, []).append(partial(mend_numbers, null_words=null_words))
         elif is_flag(task):

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import ColdSplitConfig, PredefinedSplitConfig, RandomSplitConfig, TimeSplitConfig
 from mtl_ray.counter_rng import Stream, mix, uniform_keys
 from mtl_ray.errors import InputError
 from mtl_ray.values.booleans import equals
+from mtl_ray.values.canonical import decoded
 from mtl_ray.values.keys import hash_keys, to_keys
 from mtl_ray.values.partition import ITEM, NONE, SHOWN, TEST, TIME, TRAIN, USER, VALID
 from mtl_ray.values.times import PARTS, parse_times

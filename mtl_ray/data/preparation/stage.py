@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 from mtl_ray.config import Experiment
 from mtl_ray.counter_rng import Stream, mix
 from mtl_ray.data.preparation.row_checks import bad_rows, keys_of
+from mtl_ray.data.preparation.row_digests import row_digests
 from mtl_ray.data.sources import Chunk
+from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.storage import Folder, is_text
 from mtl_ray.values.canonical import decoded, flat
 from mtl_ray.values.columns import plain_table
@@ -34,6 +36,8 @@ class Stage:
     """Raw columns to keep."""
     num_partitions: int
     folder: Folder
+    joined: frozenset[str] = frozenset()
+    """Features that are read from another table than the log."""
 
     def __call__(self, piece: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         """Stage one piece of the log; return its counts: rows, bad rows by reason, first bad rows, time range."""
@@ -83,8 +87,10 @@ class Stage:
         """
         table = plain_table(table, self.columns)
         keys = keys_of(self.experiment, table)
-        reason = bad_rows(self.experiment, table, keys)
+        reason = bad_rows(self.experiment, table, keys, self.joined)
         good = reason.is_null()
+        unread = [name for name in table.column_names if name not in {*self.columns, MALFORMED}]
+        others = table.select(unread).filter(good).columns if self.experiment.data.repeats == "exact" else []
         table, keys, rows = table.select(self.columns).filter(good), keys.filter(good), rows[np.asarray(good)]
         time_column = self.experiment.data.time
         times, is_date = np.zeros(len(table)), np.zeros(len(table), bool)
@@ -96,6 +102,8 @@ class Stage:
             "_file": pa.array([file]).take(pa.array(np.zeros(len(table), np.int32))),
             "_row": pa.array(rows),
         }
+        if others:
+            own["_others"] = pa.array(row_digests(others))
         # Dictionaries differ from table to table, so plain values are staged.
         raw = {f"raw.{name}": decoded(flat(table.column(name))) for name in self.columns}
         return reason, pa.table({**own, **raw}), int(is_date.sum())
@@ -132,13 +140,22 @@ class Stage:
 
 
 def quarantined(table: pa.Table, reason: pa.Array, file: str | pa.Array, rows: np.ndarray) -> pa.Table:
-    """Return bad rows as text, as they were in the log, with columns `reason`, `file` and `row` before them."""
+    """Return bad rows as text, as they were in the log, with columns `reason`, `file` and `row` before them.
+
+    A column of the log that has one of these names gets `raw.` before its own.
+    """
     where = {
         "reason": reason,
         "file": pa.array([file] * len(table), pa.string()) if isinstance(file, str) else file,
         "row": pa.array(rows.astype(np.int64)),
     }
-    return pa.table({**where, **{name: _as_text(flat(table.column(name))) for name in table.column_names}})
+    columns = dict(where)
+    for name, values in zip(table.column_names, table.columns, strict=True):
+        shown = "_malformed" if name == MALFORMED else name
+        while shown in columns:
+            shown = f"raw.{shown}"
+        columns[shown] = _as_text(flat(values))
+    return pa.table(columns)
 
 
 def describe(bad: pa.Table, limit: int) -> list[str]:

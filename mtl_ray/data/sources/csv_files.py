@@ -13,8 +13,9 @@ import pyarrow.csv as pacsv
 from mtl_ray.data.sources.csv_stream import MARK, Utf8Stream
 from mtl_ray.data.sources.locate import File
 from mtl_ray.errors import InputError
+from mtl_ray.values.partition import INTERNAL
 
-MALFORMED = "_malformed"
+MALFORMED = f"{INTERNAL}malformed"
 """Extra column of a CSV chunk's tables: the text of a row that could not be read, null for a good row."""
 
 BLOCK_BYTES = 4 << 20
@@ -27,7 +28,7 @@ class CsvChunk:
     """A whole text file, read in blocks. Every column is a string; an empty string is null.
 
     A row with the wrong number of fields, or with bytes that are invalid in the encoding, keeps its row number: it
-    becomes a row of nulls whose text is in the extra column `_malformed`. So does each line between two stray quotes: a
+    becomes a row of nulls whose text is in the extra column `MALFORMED`. So does each line between two stray quotes: a
     field in quotes swallowed it, and it would be a row by itself. Blank lines are not rows.
     """
 

@@ -5,7 +5,7 @@ import pytest
 from mtl_ray.comparison.grid import grid
 from mtl_ray.config import Experiment, override
 from mtl_ray.tuning.importance import importance_of
-from mtl_ray.tuning.report import tuning_report
+from mtl_ray.tuning.report import summary, tuning_report
 from mtl_ray.tuning.results import Tuning, reference_experiments
 from mtl_ray.tuning.trial_store import Trial
 from tests.support import small_experiment
@@ -79,6 +79,23 @@ def test_the_best_is_compared_with_the_file_as_it_stands_on_test_rows_of_one_dat
     assert {c.experiment.data_seed for c in cells} == {3}
     assert {c.experiment.model.kind for c in by_variant["tuned"]} == {"mmoe"}
     assert {c.experiment.model.kind for c in by_variant["incumbent"]} == {small_experiment().model.kind}
+
+
+def test_the_file_as_it_stands_competes(tuning: Tuning):
+    settings = searched(objectives=RMSE, constraints=[])
+    worse, better = trial(0, 1.1, 0.7), trial(1, 0.9, 0.7)
+    kept = Tuning(settings, [worse], REFERENCES)
+    assert kept.keeps_file
+    assert kept.best_experiment() == override(settings, {"tune": None})
+    assert kept.comparison() is None
+    assert kept.to_dict()["best"] == "incumbent"
+    assert "Suggested: the file as it stands, since no trial is better" in " ".join(summary(kept))
+    assert next(kept.rows())[:2] == ["incumbent", "best"]
+    assert Tuning(settings, [worse, better], REFERENCES).best is better
+    assert Tuning(settings, [trial(2, 1.0, 0.7)], REFERENCES).keeps_file, "what is as good brings nothing"
+    assert Tuning(settings, [Trial("id", 0, {}, "failed")], REFERENCES).best is None
+    assert Tuning(settings, [worse], {"incumbent": {AUC: 0.7}}).best is worse
+    assert not tuning.keeps_file
 
 
 def test_gains_are_over_each_task_trained_alone(tuning: Tuning):
