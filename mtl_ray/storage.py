@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -57,12 +56,12 @@ def _kinds(kind: pa.DataType) -> Iterator[pa.DataType]:
         yield from _kinds(part)
 
 
-def local_copy(folder: "Folder") -> Path:
-    """Return the path of a local folder, or of a copy in the temporary folder of this machine."""
+def local_copy(folder: "Folder", place: Path) -> Path:
+    """Return the path of a local folder, or of a copy of a remote one below `place`."""
     if isinstance(folder.fs, pafs.LocalFileSystem):
         return Path(folder.path)
-    copy = Path(tempfile.mkdtemp(prefix="mtl_ray-")) / folder.name
-    copy.mkdir()
+    copy = place / folder.name
+    copy.mkdir(parents=True)
     if folder.exists():
         pafs.copy_files(folder.path, str(copy), source_filesystem=folder.fs)
     return copy

@@ -50,7 +50,7 @@ def save(folder: Path, experiment: Experiment, schema: Schema, model: MultiTaskM
 
 
 def load(folder: Path) -> LoadedCheckpoint:
-    """Rebuild the model. Raises InputError if `folder` is not a complete checkpoint."""
+    """Rebuild the model. Raises InputError if `folder` is not a complete checkpoint, or a weight is not finite."""
     for name in ("experiment.json", "schema.json", WEIGHTS):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: expected a checkpoint folder; {name} is missing")
@@ -58,8 +58,21 @@ def load(folder: Path) -> LoadedCheckpoint:
     schema = Schema.model_validate_json((folder / "schema.json").read_text())
     with torch.device("meta"):
         model = MultiTaskModel(experiment, schema)
-    model.load_state_dict(load_file(folder / WEIGHTS), strict=True, assign=True)
+    weights = load_file(folder / WEIGHTS)
+    if broken := [name for name, tensor in weights.items() if not _is_finite(tensor)]:
+        raise InputError(
+            f"{folder / WEIGHTS}: expected finite weights; found NaN or infinity in {', '.join(broken[:3])}"
+            f"{f' and {len(broken) - 3} more' if len(broken) > 3 else ''}; train the model again"
+        )
+    model.load_state_dict(weights, strict=True, assign=True)
     return LoadedCheckpoint(experiment, schema, model.eval())
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor holds neither NaN nor infinity, without a copy of it: a table may fill the memory."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(bool(torch.isfinite(bound)) for bound in torch.aminmax(tensor))
 
 
 def load_trainer(folder: Path) -> dict[str, Any]:

@@ -56,3 +56,15 @@ def test_a_loaded_model_can_be_trained_on(experiment, schema, model: MultiTaskMo
     sum(o.square().sum() for o in loaded(batch_of(32)).logits.values()).backward()
     assert all(p.requires_grad and p.grad is not None for p in loaded.parameters())
     assert all(torch.equal(p, q) for p, q in zip(loaded.parameters(), model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_checkpoint_with_weights_that_are_not_finite_is_refused(experiment, schema, model, tmp_path, value: float):
+    with torch.no_grad():
+        name, weight = next((n, p) for n, p in model.named_parameters() if p.numel() > 1)
+        weight.view(-1)[-1] = value
+    checkpoint.save(tmp_path / "c", experiment, schema, model, {})
+    with pytest.raises(InputError, match="expected finite weights; found NaN or infinity in") as told:
+        checkpoint.load(tmp_path / "c")
+    assert name in str(told.value)
+    assert "\n" not in str(told.value)
