@@ -211,6 +211,8 @@ def serve(
     max_batch: Annotated[int, typer.Option(help="Requests that are scored together at most.", min=1)] = 64,
     batch_wait: Annotated[float, typer.Option(help="Milliseconds that a request waits for others.", min=0)] = 2.0,
     max_megabytes: Annotated[float, typer.Option(help="Largest request.", min=0.001)] = 8.0,
+    max_rows: Annotated[int, typer.Option(help="Most rows of a request.", min=1)] = 100_000,
+    body_timeout: Annotated[float, typer.Option(help="Seconds within which a request must arrive.", min=0.1)] = 10.0,
     poll: Annotated[float, typer.Option(help="Seconds between two looks at the alias.", min=0.1)] = 5.0,
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -221,7 +223,8 @@ def serve(
         raise InputError(f"serve: expected the extra `serve`; install mtl_ray[serve] ({error})") from None
     from mtl_ray.tracking.tracked_run import default_uri
 
-    settings = Settings(model, tracking_uri or default_uri(), max_batch, batch_wait / 1000, max_megabytes, poll)
+    uri, wait = tracking_uri or default_uri(), batch_wait / 1000
+    settings = Settings(model, uri, max_batch, wait, max_megabytes, poll, max_rows, body_timeout)
     serve_forever(settings, host, port, replicas, echo)
 
 

@@ -110,14 +110,21 @@ def not_finite(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def as_column(cells: Sequence[Any]) -> pa.Array:
-    """Return Python values as a column. If they mix texts and numbers, also within lists, all become text."""
+    """Return Python values as a column. If they mix texts and numbers, also within lists, all become text.
+
+    Whole numbers that no Arrow integer holds become text, too.
+    """
     try:
         return pa.array(cells, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.array([_as_text(cell) for cell in cells])
 
 
 def _as_text(cell: Any) -> Any:
     if isinstance(cell, list | tuple):
         return [_as_text(entry) for entry in cell]
+    if isinstance(cell, dict):
+        raise TypeError("expected a value or a list of values; found an object")
+    if isinstance(cell, bool | float):
+        return to_keys(pa.array([cell]))[0].as_py()
     return None if cell is None or cell != cell else str(cell)  # noqa: PLR0124 - NaN alone differs from itself
