@@ -48,14 +48,7 @@ def read_rows(body: bytes | bytearray, columns: Collection[str] | None = None, m
         found = _some(tree) if isinstance(tree, dict) else type(tree).__name__
         raise InputError(f"expected an object with either {' or '.join(FORMS)}; found {found or 'an empty one'}")
     read = _split if given[0] == "dataframe_split" else _records
-    num_rows, cells = read(tree[given[0]], columns)
-    if not num_rows:
-        raise InputError(f"{given[0]}: expected at least one row; found none")
-    if num_rows > max_rows:
-        raise InputError(
-            f"{given[0]}: expected at most {max_rows:,} rows; found {num_rows:,}; send fewer at a time, or use "
-            "`mtl-ray predict`"
-        )
+    cells = read(tree[given[0]], columns, max_rows)
     return pa.table({name: _column(name, column) for name, column in cells})
 
 
@@ -66,9 +59,20 @@ Cells = Iterator[tuple[str, list[Any]]]
 """The columns of a request by name."""
 
 
-def _records(records: Any, columns: Collection[str] | None) -> tuple[int, Cells]:
+def _check_number(rows: list[Any], form: str, max_rows: int) -> None:
+    if not rows:
+        raise InputError(f"{form}: expected at least one row; found none")
+    if len(rows) > max_rows:
+        raise InputError(
+            f"{form}: expected at most {max_rows:,} rows; found {len(rows):,}; send fewer at a time, or use "
+            "`mtl-ray predict`"
+        )
+
+
+def _records(records: Any, columns: Collection[str] | None, max_rows: int) -> Cells:
     if not isinstance(records, list):
         raise InputError(f"dataframe_records: expected a list of objects; found {type(records).__name__}")
+    _check_number(records, "dataframe_records", max_rows)
     for number, record in enumerate(records, 1):
         if not isinstance(record, dict):
             raise InputError(f"dataframe_records, row {number}: expected an object; found {type(record).__name__}")
@@ -76,13 +80,14 @@ def _records(records: Any, columns: Collection[str] | None) -> tuple[int, Cells]
         names = list(dict.fromkeys(name for record in records for name in record))
     else:
         names = [name for name in columns if any(name in record for record in records)]
-    return len(records), ((name, [record.get(name) for record in records]) for name in names)
+    return ((name, [record.get(name) for record in records]) for name in names)
 
 
-def _split(split: Any, columns: Collection[str] | None) -> tuple[int, Cells]:
+def _split(split: Any, columns: Collection[str] | None, max_rows: int) -> Cells:
     names, rows = (split.get("columns"), split.get("data")) if isinstance(split, dict) else (None, None)
     if not isinstance(names, list) or not isinstance(rows, list):
         raise InputError("dataframe_split: expected an object with the lists `columns` and `data`")
+    _check_number(rows, "dataframe_split", max_rows)
     texts = [str(name) for name in names]
     if len(set(texts)) < len(texts):
         raise InputError(f"dataframe_split.columns: expected different names; found {_some(texts)}")
@@ -91,7 +96,7 @@ def _split(split: Any, columns: Collection[str] | None) -> tuple[int, Cells]:
             found = f"{len(row)}" if isinstance(row, list) else type(row).__name__
             raise InputError(f"dataframe_split.data, row {number}: expected {len(names)} values; found {found}")
     kept = [(place, name) for place, name in enumerate(texts) if columns is None or name in columns]
-    return len(rows), ((name, [row[place] for row in rows]) for place, name in kept)
+    return ((name, [row[place] for row in rows]) for place, name in kept)
 
 
 def _some(names: Iterable[str], number: int = 10) -> str:

@@ -51,7 +51,7 @@ class Scorer:
             if self.experiment.column_of(name) not in columns:
                 raise InputError(
                     f"{where}: expected a column `{self.experiment.column_of(name)}`, the id of the "
-                    f"{self.experiment.features[name].entity}; found {', '.join(columns)}"
+                    f"{self.experiment.features[name].entity}; found {', '.join(columns) or 'none of its own'}"
                 )
 
     def inputs(self, table: pa.Table, names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
