@@ -187,8 +187,8 @@ def check_requirement(
     margin = requirement.margin
     needed = 0.0 if margin is None else -margin * abs(champion)
     if not math.isfinite(candidate):
-        nothing = (math.nan,) * 3
-        return Finding(requirement, len(user), len(keys), champion, candidate, *nothing, needed, decides=True)
+        nan = math.nan
+        return Finding(requirement, len(user), len(keys), champion, candidate, nan, nan, nan, needed, decides=True)
     low, high = bootstrap_bounds(_improvement(requirement, ours, theirs, user, sign), len(keys), gate.draws, gate.level)
     decides = margin is None or not requirement.segment or len(keys) >= gate.min_users
     improvement = sign * (candidate - champion)

@@ -106,7 +106,7 @@ class Scorer:
 
 def not_finite(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return by task (n,) bool: the rows whose prediction, (n,) or (n, num_classes), is NaN or infinite."""
-    return {task: ~np.isfinite(v).all(tuple(range(1, v.ndim))) for task, v in scores.items()}
+    return {task: np.asarray(~np.isfinite(v).all(tuple(range(1, v.ndim)))) for task, v in scores.items()}
 
 
 def as_column(cells: Sequence[Any]) -> pa.Array:

@@ -8,6 +8,7 @@ import socket
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from mtl_ray.inference.serve import Settings, start
 from mtl_ray.models.checkpoint import WEIGHTS
 from tests.cluster.servers import free_port, mlflow_server
+from tests.support import wait_for
 
 CHECKPOINT = Path(__file__).parents[1] / "fixtures/registered_before_rooms/checkpoint"
 SECONDS = float(os.environ.get("MTL_RAY_SERVE_SECONDS", "12"))
@@ -67,6 +69,11 @@ def ask(connection: http.client.HTTPConnection, body: str) -> tuple[int, dict]:
     connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
     response = connection.getresponse()
     return response.status, json.loads(response.read())
+
+
+def version(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=60) as answer:
+        return json.load(answer)["model_version"]
 
 
 def send_halves(port: int, over: threading.Event) -> Counter[str]:
@@ -147,6 +154,7 @@ def test_no_good_request_fails_and_nothing_is_left(port, registry):
         client.set_registered_model_alias("shop", "champion", "2")
         time.sleep(SECONDS / 2)
         client.set_registered_model_alias("shop", "champion", "3")
+        wait_for(lambda: version(port) == "3")
         time.sleep(SECONDS / 4)
         grown = memory() - at_first
         over.set()
