@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mlflow.tracking import MlflowClient
 
+from mtl_ray.cluster.machine import return_freed_memory
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.tracking.registry import opened_checkpoint
@@ -79,5 +80,7 @@ class Follower:
             self._failed, self._wait = version, min(2 * self._wait, max(self.poll, LONGEST_WAIT))
             self._again = time.monotonic() + self._wait
             raise
+        finally:
+            return_freed_memory()  # of the download, and of the model that is gone
         self._failed = ""
         logger.warning("%s: version %s answers now", self.model, version)

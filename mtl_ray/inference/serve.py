@@ -25,16 +25,21 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 from starlette.requests import ClientDisconnect
 
+from mtl_ray.cluster.machine import return_freed_memory
 from mtl_ray.cluster.session import connect
 from mtl_ray.errors import InputError
 from mtl_ray.inference.bodies import Bodies, RequestError
 from mtl_ray.inference.live import Follower, Live, load, version_of
 from mtl_ray.scoring.protocol import MAX_ROWS, read_inputs, score_together, write_answer
+from mtl_ray.scoring.scorer import Scorer
 
 logger = logging.getLogger("ray.serve")
 
-READERS = 4
-"""Threads that read requests; more would only wait for each other."""
+READERS = 2
+"""Threads that read requests; more would only wait for each other, and each keeps memory of its own."""
+
+LARGE_BODY = 2**18
+"""Bytes of a body that is read into so many objects that their memory is given back."""
 
 BODIES = 32
 """How many of the largest bodies a replica holds at a time."""
@@ -89,6 +94,14 @@ def _score(waiting: list[Waiting]) -> list[Answer]:
     return answers
 
 
+def _read(scorer: Scorer, body: bytearray, max_rows: int) -> dict[str, torch.Tensor]:
+    try:
+        return read_inputs(scorer, body, max_rows)
+    finally:
+        if len(body) > LARGE_BODY:
+            return_freed_memory()
+
+
 def _refuse(refusal: RequestError) -> Response:
     message = str(refusal)[:MAX_MESSAGE].encode(errors="replace").decode()
     return JSONResponse({"error": message}, status_code=refusal.status)
@@ -134,7 +147,7 @@ class Answers:
         try:
             async with self.bodies.read(request.stream()) as body:
                 inputs = await asyncio.get_running_loop().run_in_executor(
-                    self.readers, read_inputs, live.scorer, body, self.settings.max_rows
+                    self.readers, _read, live.scorer, body, self.settings.max_rows
                 )
             answer = await self._together((live, inputs))
         except InputError as error:
