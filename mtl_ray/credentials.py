@@ -3,13 +3,17 @@
 import re
 
 _USER = re.compile(
-    # `user:password@`; the password may hold a slash that should have been quoted. `host:5000/a@b` does not match.
-    r"""(?<=://)[^\s/@:'"]*:(?!\d+/)[^\s@'"]*@"""
+    # `user:password@`, up to the last @: name and password may hold what should have been quoted, such as @ or /.
+    # `host:5000/a@b` does not match.
+    r"""(?<=://)[^\s/:'"\[]*:(?!\d+(?:[/?#\s]|$))[^\s'"]*@"""
     # In a web address also a name alone: it is a token.
-    r"""|(?<=http://)[^\s/@:?#'"]+@|(?<=https://)[^\s/@:?#'"]+@"""
+    r"""|(?i:(?<=http://)|(?<=https://))[^\s/:?#'"]+@"""
 )
-_SECRET = "secret|token|password|passwd|signature|credential|access_key|account_key|sig"
-_QUERY = re.compile(rf"""(?i)([?&][\w.-]*(?:{_SECRET})[\w.-]*=)(?!\*\*\*)[^&\s'"#]+""")
+_ANYWHERE = "secret|token|passwo?r?d|signature|credential|sig|(?:access|account|api|auth|private|shared)[._-]?key"
+_WORDS = "sas|key|pwd|pass|auth|jwt"
+"""Parts of names of parameters: anywhere in a name, or as a word of it."""
+_NAME = rf"[\w.-]*(?:{_ANYWHERE})[\w.-]*|(?:[\w.-]*[._-])?(?:{_WORDS})(?:[._-][\w.-]*)?"
+_QUERY = re.compile(rf"""(?i)([?&;#](?:{_NAME})=)(?!\*\*\*)[^&\s'"#]+""")
 
 
 def without_credentials(text: str) -> str:

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,12 +90,12 @@ def read_parquet(
         raise damaged(path, "a whole Parquet file", error) from error
 
 
-def local_copy(folder: "Folder") -> Path:
-    """Return the path of a local folder, or of a copy in the temporary folder of this machine."""
+def local_copy(folder: "Folder", place: Path) -> Path:
+    """Return the path of a local folder, or of a copy of a remote one below `place`."""
     if isinstance(folder.fs, pafs.LocalFileSystem):
         return Path(folder.path)
-    copy = Path(tempfile.mkdtemp(prefix="mtl_ray-")) / folder.name
-    copy.mkdir()
+    copy = place / folder.name
+    copy.mkdir(parents=True)
     if folder.exists():
         pafs.copy_files(folder.path, str(copy), source_filesystem=folder.fs)
     return copy

@@ -43,14 +43,15 @@ def submit(
     parsed = commands[verb].make_context(verb, [experiment, *options])  # report mistakes here, not on the cluster
 
     from mtl_ray.cluster.environment import forwarded_environment
-    from mtl_ray.cluster.submit import SubmissionError, check_locations, pack
+    from mtl_ray.cluster.submit import SubmissionError, check_locations, new_name, pack
     from mtl_ray.cluster.submit import follow as follow_job
     from mtl_ray.cluster.submit import submit as run
     from mtl_ray.config import load
 
     settings = load(experiment, changes)
     check_locations(settings, {f"--{name}": parsed.params.get(name) for name in LOCATION_OPTIONS})
-    environment = forwarded_environment(env)
+    name = new_name(f"{settings.name}-{verb}")
+    environment = forwarded_environment(env, name)
     packed, inside = pack(folder, experiment, settings, int(max_megabytes * 2**20))
     echo(f"packed: {len(packed.files):,} files, {packed.num_bytes / 2**20:.1f} MB")
     if environment.names:
@@ -67,7 +68,7 @@ def submit(
             "are lost with the job's copy of the working folder"
         )
     try:
-        job = run([verb, inside, *options], packed, environment, address, f"{settings.name}-{verb}")
+        job = run([verb, inside, *options], packed, environment, address, name)
         echo(f"job: {job.name}")
         if follow:
             code = follow_job(job, echo)

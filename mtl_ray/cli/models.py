@@ -26,15 +26,16 @@ def evaluate(
     from mtl_ray.data.dataset import open_prepared
     from mtl_ray.inference.evaluate import evaluate_checkpoint
     from mtl_ray.models import checkpoint
-    from mtl_ray.tracking.registry import checkpoint_folder
+    from mtl_ray.tracking.registry import opened_checkpoint
     from mtl_ray.tracking.tracked_run import default_uri
 
     if split not in ("train", "valid", "test"):
         raise InputError(f"--split: expected train, valid or test; found {split}")
     prepared = open_prepared(dataset)
-    folder = checkpoint_folder(model, tracking_uri or default_uri())
-    evaluation = evaluate_checkpoint(folder, prepared, split)
-    console.print(table(checkpoint.load(folder).experiment, evaluation, prepared.schema, split))
+    with opened_checkpoint(model, tracking_uri or default_uri()) as folder:
+        evaluation = evaluate_checkpoint(folder, prepared, split)
+        settings = checkpoint.load(folder).experiment
+    console.print(table(settings, evaluation, prepared.schema, split))
     numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
     numbers["intervals"] = evaluation.intervals
     write_result(json_file, {**numbers, "dataset": dataset})
@@ -50,10 +51,11 @@ def predict(
 ) -> None:
     """Score raw rows, unseen users and items included. Repeated, it continues where it stopped."""
     from mtl_ray.inference.predict import predict as run
-    from mtl_ray.tracking.registry import checkpoint_folder
+    from mtl_ray.tracking.registry import opened_checkpoint
     from mtl_ray.tracking.tracked_run import default_uri
 
-    done = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, output, names_of(keys), echo)
+    with opened_checkpoint(model, tracking_uri or default_uri()) as folder:
+        done = run(folder, rows, output, names_of(keys), echo)
     bad = sum(done.quarantined.values())
     echo(f"{done.num_rows:,} rows read, {bad:,} bad, {done.rows_per_second:,.0f} rows/s: {done.folder}")
     for reason, count in done.quarantined.items():
@@ -88,19 +90,19 @@ def recommend(
     from mtl_ray.inference.recommend import Seen, read_whole
     from mtl_ray.inference.recommend import recommend as run
     from mtl_ray.scoring.recommender import Recommender
-    from mtl_ray.tracking.registry import checkpoint_folder
+    from mtl_ray.tracking.registry import opened_checkpoint
     from mtl_ray.tracking.tracked_run import default_uri
 
-    folder = checkpoint_folder(model, tracking_uri or default_uri())
     # One user takes milliseconds; on a busy machine, threads that wait for each other would take many times longer.
     torch.set_num_threads(1)
-    if users and output:
-        done = run(folder, users, output, items, task, k, seen)
-        echo(f"{k} items each for {done.num_rows:,} users: {done.folder}")
-        write_result(json_file, {"output": done.folder.location, "users": done.num_rows})
-        return
+    with opened_checkpoint(model, tracking_uri or default_uri()) as folder:
+        if users and output:
+            done = run(folder, users, output, items, task, k, seen)
+            echo(f"{k} items each for {done.num_rows:,} users: {done.folder}")
+            write_result(json_file, {"output": done.folder.location, "users": done.num_rows})
+            return
+        recommender = Recommender(folder, read_whole(items) if items else None, task)
     assert described is not None
-    recommender = Recommender(folder, read_whole(items) if items else None, task)
     known = Seen(read_whole(seen), recommender).of_one(described.get(recommender.user_column)) if seen else []
     began = time.monotonic()
     found = recommender.recommend(described, k, known)
@@ -124,11 +126,12 @@ def drift(
     """Compare new rows with those of the training, input by input. The exit code is 3 if any limit is exceeded."""
     from mtl_ray.inference.drift import Limits
     from mtl_ray.inference.drift import drift as run
-    from mtl_ray.tracking.registry import checkpoint_folder
+    from mtl_ray.tracking.registry import opened_checkpoint
     from mtl_ray.tracking.tracked_run import default_uri
 
     limits = Limits(max_psi, max_null_change, max_unknown_rise)
-    found = run(checkpoint_folder(model, tracking_uri or default_uri()), rows, limits)
+    with opened_checkpoint(model, tracking_uri or default_uri()) as folder:
+        found = run(folder, rows, limits)
     console.print(found.table())
     write_result(json_file, found.to_dict())
     if found.drifted:
@@ -145,12 +148,13 @@ def export(
 ) -> None:
     """Write a model for runtimes without this package, with the encoding of its inputs, and check its predictions."""
     from mtl_ray.inference.export import export as run
-    from mtl_ray.tracking.registry import checkpoint_folder
+    from mtl_ray.tracking.registry import opened_checkpoint
     from mtl_ray.tracking.tracked_run import default_uri
 
     if kind not in ("onnx", "torch"):
         raise InputError(f"--format: expected onnx or torch; found {kind}")
-    exported = run(checkpoint_folder(model, tracking_uri or default_uri()), kind, output)
+    with opened_checkpoint(model, tracking_uri or default_uri()) as folder:
+        exported = run(folder, kind, output)
     echo(f"{exported.folder}/{exported.file}: encoded rows in (see encoding.json), predictions out")
     echo(f"largest difference from the original: {exported.largest_difference:.2g} over {exported.rows:,} random rows")
     numbers = {"largest_difference": exported.largest_difference, "rows": exported.rows}
@@ -207,6 +211,8 @@ def serve(
     max_batch: Annotated[int, typer.Option(help="Requests that are scored together at most.", min=1)] = 64,
     batch_wait: Annotated[float, typer.Option(help="Milliseconds that a request waits for others.", min=0)] = 2.0,
     max_megabytes: Annotated[float, typer.Option(help="Largest request.", min=0.001)] = 8.0,
+    max_rows: Annotated[int, typer.Option(help="Most rows of a request.", min=1)] = 100_000,
+    body_timeout: Annotated[float, typer.Option(help="Seconds within which a request must arrive.", min=0.1)] = 10.0,
     poll: Annotated[float, typer.Option(help="Seconds between two looks at the alias.", min=0.1)] = 5.0,
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -217,7 +223,8 @@ def serve(
         raise InputError(f"serve: expected the extra `serve`; install mtl_ray[serve] ({error})") from None
     from mtl_ray.tracking.tracked_run import default_uri
 
-    settings = Settings(model, tracking_uri or default_uri(), max_batch, batch_wait / 1000, max_megabytes, poll)
+    uri, wait = tracking_uri or default_uri(), batch_wait / 1000
+    settings = Settings(model, uri, max_batch, wait, max_megabytes, poll, max_rows, body_timeout)
     serve_forever(settings, host, port, replicas, echo)
 
 

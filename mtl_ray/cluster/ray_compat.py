@@ -5,6 +5,7 @@ needed: some callers, such as the start of the command line, must not load it.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,18 @@ def authorization_header() -> str | None:
 
     found = http_token_authentication.get_auth_headers_if_auth_enabled({})
     return {name.lower(): value for name, value in found.items()}.get("authorization")
+
+
+def stay_on_loopback() -> None:
+    """Let the Ray that this process starts next listen on 127.0.0.1 alone, as it does by default on macOS.
+
+    Otherwise its ports are open on every interface. The constant is Ray's only way: `ray.init` replaces an address of
+    the loopback that it is given by the machine's. Ray's own processes read the variable.
+    """
+    from ray._private import ray_constants  # noqa: PLC0415
+
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
 
 
 def max_cluster_resources() -> Mapping[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 import ray.data
 
-from mtl_ray.cluster.ray_compat import quiet_token_setup
+from mtl_ray.cluster.ray_compat import quiet_token_setup, stay_on_loopback
 
 _STARTED: set[str] = set()
 """Addresses of the Ray instances that this process has started."""
@@ -29,9 +29,10 @@ def connect(**options: Any) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level=logging.WARNING)
     else:
-        # Ray's ports, except the dashboard's, are open to everybody who can reach this machine. So its processes
-        # authenticate each other by a token, which Ray does by default; this one is for this run alone. Without
-        # "local" Ray would join, or wait for, the cluster that `ray start` last started on this machine.
+        # Its processes listen on the loopback and authenticate each other by a token, which Ray does by default; this
+        # one is for this run alone. Without "local" Ray would join, or wait for, the cluster that `ray start` last
+        # started on this machine.
+        stay_on_loopback()
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         quiet_token_setup()
         # No cloud takes away this machine with a notice. Ray's processes, such as trials, inherit this environment.

@@ -99,10 +99,15 @@ def pack(folder: Path, file: str, experiment: Experiment, max_bytes: int) -> tup
     return packed, inside
 
 
+def new_name(name: str) -> str:
+    """Return a job's name that no other job has, from that of what it does."""
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
+
+
 def submit(
     arguments: Sequence[str], packed: Package, environment: ForwardedEnvironment, address: str, name: str
 ) -> Job:
-    """Start a job that runs `mtl-ray` with these arguments in a copy of the packed folder.
+    """Start a job, named by `new_name`, that runs `mtl-ray` with these arguments in a copy of the packed folder.
 
     Raises:
         InputError: no cluster answers at the address, or it expects another token.
@@ -122,12 +127,11 @@ def submit(
         packed.write(file)
         runtime = {"working_dir": str(file), "env_vars": environment.variables, "worker_process_setup_hook": SETUP_HOOK}
         command = shlex.join(["python", "-m", "mtl_ray.cli", *arguments])
-        submission = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
         end = time.monotonic() + PATIENCE
         while True:
             try:
-                client.submit_job(entrypoint=command, runtime_env=runtime, submission_id=submission)
-                return Job(submission, address, client)
+                client.submit_job(entrypoint=command, runtime_env=runtime, submission_id=name)
+                return Job(name, address, client)
             except (RuntimeError, RequestException) as error:
                 if "No available agent" not in str(error) or time.monotonic() > end:
                     raise SubmissionError(f"the cluster did not take the job: {first_line(error)}") from None

@@ -38,7 +38,7 @@ class SyntheticSourceConfig(Section):
     kind: Literal["synthetic"] = "synthetic"
     num_users: PositiveInt = 2000
     num_items: PositiveInt = 1000
-    num_interactions: NonNegativeInt = 200_000
+    num_interactions: Annotated[int, Field(ge=0, le=10**11)] = 200_000
     rank: PositiveInt = 8
     """Dimension of the planted user and item factors."""
     content_signal: Annotated[float, Field(ge=0, le=1)] = 0.5

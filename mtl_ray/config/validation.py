@@ -6,6 +6,7 @@ from mtl_ray.config.data import ColdSplitConfig
 from mtl_ray.config.features import IdFeatureConfig, SequenceFeatureConfig, attributes_of
 from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.segments import segments
+from mtl_ray.config.sizes import check_sizes
 from mtl_ray.config.tasks import directed_metrics, kinds_where, metric_names
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ RESERVED = ("row", "loss", "shared", "user_support", "item_support", "user_key",
 
 def check_experiment(experiment: "Experiment") -> None:
     """Check every rule that holds between sections. Raises ValueError at the first that is broken."""
+    check_sizes(experiment)
     check_keys(experiment)
     check_names(experiment)
     check_labels(experiment)

@@ -126,6 +126,7 @@ def drift(model: Path, rows: str, limits: Limits) -> Drift:
         InputError: the model has no reference, or the rows cannot be read.
     """
     scorer = Scorer(model)
+    scorer.check(str(model))
     if not (model / REFERENCE).is_file():
         raise InputError(f"{model}: expected {REFERENCE}, which `train` writes; train the model again")
     reference = Reference.model_validate_json((model / REFERENCE).read_text())

@@ -1,6 +1,7 @@
 """Evaluate a checkpoint on a split of a prepared data set, through Ray Data if it has many rows."""
 
 import pickle
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,10 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> E
         parts = [_of_file(loaded.model, place, file, batch_size) for file in files]
     rows = by_row(parts)
     experiment, tasks = loaded.experiment, loaded.model.tasks
+    for name in tasks:
+        finite = rows[name].isfinite()
+        if broken := int((~(finite if finite.ndim == 1 else finite.all(1))).sum()):
+            warnings.warn(f"{folder}: the prediction of {name} is not finite on {broken:,} of the rows", stacklevel=2)
     named = [s for s in segments(experiment.evaluation.support_buckets) if s.name in SEGMENTS]
     masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], named)
     return Evaluation(

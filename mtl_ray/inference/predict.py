@@ -51,6 +51,7 @@ def predict(
         InputError: no such input, an id column or a key is missing, or `output` exists.
     """
     scorer = Scorer(model)
+    scorer.check(str(model))
     log = open_log(rows)
     scorer.check_ids(log.columns, rows)
     kept_columns = list(log.columns if keys is None else keys)

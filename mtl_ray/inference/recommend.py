@@ -82,6 +82,7 @@ def recommend(
         InputError: an input is missing or lacks its id column, or `output` is not empty.
     """
     recommender = Recommender(model, read_whole(items) if items else None, task)
+    recommender.scorer.check(str(model))
     log = open_log(users)
     if recommender.user_column not in log.columns:
         raise InputError(

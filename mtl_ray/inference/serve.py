@@ -3,33 +3,52 @@
 A model URI with an alias, `models:/NAME@ALIAS`, is followed: a thread polls the alias, loads the version that it moves
 to beside the present one and swaps them. A request keeps the version that it started with, so none is dropped. Each
 replica polls by itself, so with several, both versions answer for at most one `poll`.
+
+A replica takes requests without a queue of Ray Serve, since one whose body never ends would hold a place in it:
+`Bodies` limits what they may hold, few threads read them, and `/ping` and `/ready` wait for none of that.
 """
 
 import asyncio
 import logging
-import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
-from mlflow.tracking import MlflowClient
 from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
+from starlette.requests import ClientDisconnect
 
+from mtl_ray.cluster.machine import return_freed_memory
 from mtl_ray.cluster.session import connect
-from mtl_ray.errors import InputError, first_line
-from mtl_ray.scoring.protocol import encode_rows, read_rows, score_together, write_answer
+from mtl_ray.errors import InputError
+from mtl_ray.inference.bodies import Bodies, RequestError
+from mtl_ray.inference.live import Follower, Live, load, version_of
+from mtl_ray.scoring.protocol import MAX_ROWS, read_inputs, score_together, write_answer
 from mtl_ray.scoring.scorer import Scorer
-from mtl_ray.tracking.registry import checkpoint_folder
 
 logger = logging.getLogger("ray.serve")
+
+READERS = 2
+"""Threads that read requests; more would only wait for each other, and each keeps memory of its own."""
+
+LARGE_BODY = 2**18
+"""Bytes of a body that is read into so many objects that their memory is given back."""
+
+BODIES = 32
+"""How many of the largest bodies a replica holds at a time."""
+
+MAX_REQUESTS = 10_000
+"""Requests that a replica takes at a time: more than a proxy has connections, so that none waits for a slow client."""
+
+MAX_MESSAGE = 500
+"""Longest message of a refusal, in characters."""
 
 
 @dataclass(frozen=True)
@@ -47,58 +66,48 @@ class Settings:
     """Largest request body."""
     poll: float = 5.0
     """Seconds between two polls of the alias."""
-
-
-@dataclass(frozen=True)
-class Live:
-    """The model that answers requests."""
-
-    scorer: Scorer
-    version: str
-    """Version of the registered model; for another URI or a folder, its name."""
+    max_rows: int = MAX_ROWS
+    """The most rows of a request."""
+    body_timeout: float = 10.0
+    """Seconds within which a request body must arrive."""
 
 
 Waiting = tuple[Live, Mapping[str, torch.Tensor]]
 """A request's encoded rows, and the model that encoded them."""
 
+Answer = bytes | RequestError
+
 api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
 
-def version_of(settings: Settings) -> str:
-    """Return the version that the model URI names now. Raises InputError if there is none."""
-    alias = re.fullmatch(r"models:/([^@/]+)@(.+)", settings.model)
-    if alias is None:
-        return settings.model.rpartition("/")[2]
-    try:
-        return str(MlflowClient(settings.tracking_uri).get_model_version_by_alias(*alias.groups()).version)
-    except Exception as error:
-        raise InputError(f"{settings.model}: {first_line(error)}") from error
-
-
-def load(settings: Settings) -> Live:
-    """Load the model that the URI names now. Raises InputError if there is none."""
-    version = version_of(settings)
-    name, at, _ = settings.model.partition("@")
-    uri = f"{name}/{version}" if at and settings.model.startswith("models:/") else settings.model
-    return Live(Scorer(checkpoint_folder(uri, settings.tracking_uri)), version)
-
-
 # `ingress` pickles the routes at once, so the functions that they call must be defined above them.
-def _score(waiting: list[Waiting]) -> list[Any]:
-    """Return the predictions of each request. While versions are swapped, requests may belong to two models."""
-    answers: list[Any] = [None] * len(waiting)
+def _score(waiting: list[Waiting]) -> list[Answer]:
+    """Return the answer to each request. While versions are swapped, requests may belong to two models."""
+    answers: list[Answer] = [b""] * len(waiting)
     for live in {id(live): live for live, _ in waiting}.values():
         own = [place for place, (model, _) in enumerate(waiting) if model is live]
         for place, scores in zip(own, score_together(live.scorer, [waiting[p][1] for p in own]), strict=True):
-            answers[place] = scores
+            try:
+                answers[place] = write_answer(scores, live.version)
+            except InputError as error:
+                answers[place] = RequestError(400, str(error))
     return answers
 
 
-def _refusal(status: int, message: str) -> Response:
-    return JSONResponse({"error": message}, status_code=status)
+def _read(scorer: Scorer, body: bytearray, max_rows: int) -> dict[str, torch.Tensor]:
+    try:
+        return read_inputs(scorer, body, max_rows)
+    finally:
+        if len(body) > LARGE_BODY:
+            return_freed_memory()
 
 
-@serve.deployment(max_ongoing_requests=256)
+def _refuse(refusal: RequestError) -> Response:
+    message = str(refusal)[:MAX_MESSAGE].encode(errors="replace").decode()
+    return JSONResponse({"error": message}, status_code=refusal.status)
+
+
+@serve.deployment(max_ongoing_requests=MAX_REQUESTS)
 @serve.ingress(api)
 class Answers:
     """A replica, which holds the model."""
@@ -106,7 +115,10 @@ class Answers:
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(1)
         self.settings = settings
-        self.live = load(settings)
+        self.follower = Follower(settings.model, settings.tracking_uri, settings.poll)
+        largest = int(settings.max_megabytes * 2**20)
+        self.bodies = Bodies(largest, settings.body_timeout, BODIES * largest)
+        self.readers = ThreadPoolExecutor(READERS)
         self._together.set_max_batch_size(settings.max_batch)
         self._together.set_batch_wait_timeout_s(settings.batch_wait)
         if "@" in settings.model:
@@ -115,43 +127,42 @@ class Answers:
     def _follow(self) -> None:
         while True:
             time.sleep(self.settings.poll)
-            try:
-                if version_of(self.settings) != self.live.version:
-                    self.live = load(self.settings)
-                    logger.warning("%s: version %s answers now", self.settings.model, self.live.version)
-            except Exception as error:  # the registry may be away for a while; the present version goes on
-                logger.warning("version %s goes on: %s", self.live.version, error)
+            self.follower.look()
 
     @api.get("/ping")
     @api.get("/health")
-    def ping(self) -> dict[str, str]:
+    async def ping(self) -> dict[str, str]:
         """Answer that the process is alive."""
         return {"status": "ok"}
 
     @api.get("/ready")
-    def ready(self) -> dict[str, str]:
+    async def ready(self) -> dict[str, str]:
         """Answer with the version; a replica gets requests only once its model is loaded."""
-        return {"model": self.settings.model, "model_version": self.live.version}
+        return {"model": self.settings.model, "model_version": self.follower.live.version}
 
     @api.post("/invocations")
     async def invocations(self, request: Request) -> Response:
         """Answer with predictions for the rows in the body."""
-        live = self.live
-        limit = int(self.settings.max_megabytes * 2**20)
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > limit:
-                return _refusal(413, f"expected a request of at most {limit:,} bytes; send fewer rows at a time")
+        live = self.follower.live
         try:
-            inputs = await asyncio.to_thread(lambda: encode_rows(live.scorer, read_rows(bytes(body))))
+            async with self.bodies.read(request.stream()) as body:
+                inputs = await asyncio.get_running_loop().run_in_executor(
+                    self.readers, _read, live.scorer, body, self.settings.max_rows
+                )
+            answer = await self._together((live, inputs))
         except InputError as error:
-            return _refusal(400, str(error))
-        scores = await self._together((live, inputs))
-        return Response(write_answer(scores, live.version), media_type="application/json")
+            answer = RequestError(400, str(error))
+        except RequestError as refusal:
+            answer = refusal
+        except ClientDisconnect:
+            answer = RequestError(400, "expected the whole request; the client went away")
+        except Exception:  # a fault of the server: its log has it, the client a line
+            logger.exception("a request failed")
+            answer = RequestError(500, "the server failed on this request; its log says why")
+        return _refuse(answer) if isinstance(answer, RequestError) else Response(answer, media_type="application/json")
 
     @serve.batch
-    async def _together(self, waiting: list[Waiting]) -> list[Any]:
+    async def _together(self, waiting: list[Waiting]) -> list[Answer]:
         return await asyncio.to_thread(_score, waiting)
 
 
@@ -161,7 +172,8 @@ def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:
     Raises:
         InputError: there is no such model.
     """
-    load(settings)  # report a mistake here, not in a replica that Ray restarts again and again
+    # Report a mistake here, not in a replica that Ray restarts again and again.
+    load(settings.model, settings.tracking_uri, version_of(settings.model, settings.tracking_uri))
     connect()
     serve.start(http_options=HTTPOptions(host=host, port=port))
     app = Answers.options(num_replicas=replicas).bind(settings)  # pyright: ignore[reportAttributeAccessIssue]

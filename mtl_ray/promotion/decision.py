@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtl_ray.promotion.gate import GateResult
+from mtl_ray.promotion.findings import GateResult
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ once, so the tests need no correction for their number (intersection-union test,
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -23,92 +22,14 @@ from mtl_ray.errors import InputError
 from mtl_ray.evaluation.metrics import metric_of
 from mtl_ray.evaluation.segments import compute, segment_masks
 from mtl_ray.evaluation.significance import bootstrap_bounds
+from mtl_ray.promotion.findings import Finding, GateResult, Requirement
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, segments
-from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.scoring.scorer import Scorer, not_finite
 from mtl_ray.values.columns import raw_values
 from mtl_ray.values.keys import hash_keys, to_keys
 
 Metric = Callable[[Tensor, Tensor], float]
 """Takes positions of rows (m,) and their users (m,); returns the metric of these rows, NaN if it is undefined."""
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """A requirement of the gate on one metric in one segment."""
-
-    task: str
-    metric: str
-    segment: str
-    margin: float | None
-    """Largest loss, as a share of the champion's value; None for the target, where the candidate must be better."""
-
-    def __str__(self) -> str:
-        return f"{self.task}/{self.metric}" + (f"/{self.segment}" if self.segment else "")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The evidence of the rows on one requirement."""
-
-    requirement: Requirement
-    rows: int
-    """Labelled rows of the segment."""
-    users: int
-    champion: float
-    candidate: float
-    improvement: float
-    """Difference to the champion with the sign that makes positive values better."""
-    low: float
-    high: float
-    """Bounds of the improvement; each is exceeded with probability `promotion.level`."""
-    needed: float
-    """Value that `low` must exceed."""
-    decides: bool
-    """False for a guard in a segment with too few users."""
-
-    @property
-    def passed(self) -> bool:
-        """True if the candidate passes."""
-        return not self.decides or self.low > self.needed
-
-    @property
-    def outcome(self) -> str:
-        """The outcome in words."""
-        if not self.decides:
-            return "too few users to decide"
-        if self.requirement.margin is None:
-            return "better" if self.passed else "not shown to be better"
-        return "within the margin" if self.passed else "not shown to be within the margin"
-
-    def refusal(self) -> str:
-        """Return the numbers that refuse the candidate, as one line."""
-        return (
-            f"{self.requirement}: {self.champion:.4f} -> {self.candidate:.4f}, improvement {self.improvement:+.4f}, "
-            f"lower bound {self.low:+.4f}, which must be above {self.needed:+.4f}"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the finding in a form for JSON."""
-        return {"key": str(self.requirement), **asdict(self), "passed": self.passed, "verdict": self.outcome}
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """The findings on all requirements."""
-
-    findings: list[Finding]
-    rows: int
-    users: int
-    missing: list[str]
-    """Requirements that could not be checked, and why."""
-    lost: list[str]
-    """Tasks that the champion predicts and the candidate does not."""
-
-    @property
-    def refusals(self) -> list[str]:
-        """The reasons to refuse the candidate; empty if it passes."""
-        lost = [f"the candidate does not predict `{task}`, the champion does" for task in self.lost]
-        return lost + [finding.refusal() for finding in self.findings if not finding.passed]
 
 
 def requirements(experiment: Experiment) -> list[Requirement]:
@@ -134,6 +55,8 @@ class _Side:
     labels: Mapping[str, Tensor]
     labelled: Mapping[str, Tensor]
     """(n,) bool by task."""
+    broken: Mapping[str, Tensor]
+    """(n,) bool by each task of the model: rows whose prediction is not finite."""
 
     def metric(self, requirement: Requirement, inside: Tensor) -> Metric:
         """Return the metric on the rows of a mask (n,)."""
@@ -169,8 +92,15 @@ def run_gate(candidate: Scorer, champion: Scorer, tables: Iterable[pa.Table], nu
     masks = segment_masks(
         supports[USER_SUPPORT], supports[ITEM_SUPPORT], segments(experiment.evaluation.support_buckets)
     )
+    broken, broken_before = ({t: int(rows.sum()) for t, rows in s.broken.items() if rows.any()} for s in sides)
     findings, missing = [], []
     for requirement in wanted:
+        if requirement.task in broken:  # which alone refuses the candidate
+            continue
+        if requirement.task in broken_before:
+            rows = broken_before[requirement.task]
+            missing.append(f"{requirement}: the champion's prediction is not finite on {rows:,} rows")
+            continue
         if requirement.task not in shared:
             missing.append(f"{requirement}: the champion has no task `{requirement.task}`")
             continue
@@ -183,10 +113,10 @@ def run_gate(candidate: Scorer, champion: Scorer, tables: Iterable[pa.Table], nu
             missing.append(f"{requirement}: not defined on {int(inside.sum()):,} labelled rows")
         else:
             findings.append(found)
-    if not findings or findings[0].requirement.margin is not None:
+    if not broken and (not findings or findings[0].requirement.margin is not None):
         raise InputError(f"promotion.metric: the target cannot be compared; {missing[0]}; give other rows with --input")
     lost = [name for name in champion.experiment.tasks if name not in experiment.tasks]
-    return GateResult(findings, len(users), len(torch.unique(users)), missing, lost)
+    return GateResult(findings, len(users), len(torch.unique(users)), missing, lost, broken)
 
 
 def _users(experiment: Experiment, table: pa.Table) -> np.ndarray:
@@ -219,7 +149,7 @@ def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _score(scorer: Scorer, tasks: list[str], table: pa.Table) -> tuple[dict[str, Tensor], ...]:
-    """Return predictions, labels, and whether rows have a label, by task."""
+    """Return predictions, labels, whether rows have a label, and whether predictions are not finite, by task."""
     experiment = scorer.experiment
     for task in tasks:
         for name in (experiment.tasks[task].column or task, *(experiment.tasks[task].where or {})):
@@ -231,13 +161,16 @@ def _score(scorer: Scorer, tasks: list[str], table: pa.Table) -> tuple[dict[str,
     except (ValueError, pa.ArrowException) as error:
         raise InputError(f"rows to compare on: {' '.join(str(error).split())}") from None
     predictions = {task: torch.from_numpy(scores[task]) for task in tasks}
-    return predictions, labels, {t: scorer.model.tasks[t].labelled(label) for t, label in labels.items()}
+    labelled = {task: scorer.model.tasks[task].labelled(label) for task, label in labels.items()}
+    return predictions, labels, labelled, {task: torch.from_numpy(bad) for task, bad in not_finite(scores).items()}
 
 
 def check_requirement(
     gate: PromotionConfig, requirement: Requirement, ours: Metric, theirs: Metric, users: Tensor
 ) -> Finding | None:
-    """Return the finding on (m,) rows, or None if the metric is not defined on them.
+    """Return the finding on (m,) rows, or None if the champion's metric is not defined on them.
+
+    A candidate whose metric is not finite where the champion's is defined is refused.
 
     Args:
         gate: has level and number of draws.
@@ -248,11 +181,14 @@ def check_requirement(
     """
     keys, user = torch.unique(users, return_inverse=True)
     candidate, champion = (metric(torch.arange(len(user)), user) for metric in (ours, theirs))
-    if math.isnan(candidate) or math.isnan(champion):
+    if math.isnan(champion):
         return None
     sign = 1 if is_higher_better(f"test/{requirement}") else -1
     margin = requirement.margin
     needed = 0.0 if margin is None else -margin * abs(champion)
+    if not math.isfinite(candidate):
+        nan = math.nan
+        return Finding(requirement, len(user), len(keys), champion, candidate, nan, nan, nan, needed, decides=True)
     low, high = bootstrap_bounds(_improvement(requirement, ours, theirs, user, sign), len(keys), gate.draws, gate.level)
     decides = margin is None or not requirement.segment or len(keys) >= gate.min_users
     improvement = sign * (candidate - champion)

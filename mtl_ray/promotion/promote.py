@@ -26,7 +26,7 @@ from mtl_ray.promotion.decision import Decision
 from mtl_ray.promotion.gate import run_gate
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
-from mtl_ray.tracking.registry import CANDIDATE, DATASET_FOLDER, checkpoint_folder
+from mtl_ray.tracking.registry import CANDIDATE, DATASET_FOLDER, opened_checkpoint
 
 CHAMPION, PREVIOUS = "champion", "previous"
 """Aliases of the live version and of the one before it."""
@@ -118,9 +118,15 @@ def _decide(
         raise InputError(f"{name}: version {version} is the champion already")
     if champion == version:  # the earlier attempt got that far
         champion = aliases.get(PREVIOUS)
+    candidate = _scorer(name, version, uri)
     if champion is None:
         return Decision(name, version, "forced" if force else "promoted", None, force or "")
-    candidate, live = (Scorer(checkpoint_folder(f"models:/{name}/{v}", uri)) for v in (version, champion))
+    try:
+        live = _scorer(name, champion, uri)
+    except InputError as error:
+        if not force:
+            raise InputError(f"the champion, version {champion}, is broken: {error}; replace it with --force") from None
+        return Decision(name, version, "forced", champion, force, caveats=[f"nothing was compared: {error}"])
     place = rows or _own_rows(found, candidate)
     echo(f"comparing version {version} with the champion, version {champion}, on {place}")
     log = open_log(place)
@@ -133,6 +139,14 @@ def _decide(
         )
     outcome = "promoted" if not result.refusals else "forced" if force else "refused"
     return Decision(name, version, outcome, champion, force or "", result, place, caveats)
+
+
+def _scorer(name: str, version: str, uri: str) -> Scorer:
+    """Load a version. Raises InputError if it cannot score a row."""
+    with opened_checkpoint(f"models:/{name}/{version}", uri) as folder:
+        scorer = Scorer(folder)
+    scorer.check(f"models:/{name}/{version}")
+    return scorer
 
 
 def raw_test_rows(dataset: str) -> str:

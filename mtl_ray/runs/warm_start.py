@@ -5,7 +5,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.storage import Folder
-from mtl_ray.tracking.registry import checkpoint_folder, is_model_uri
+from mtl_ray.tracking.registry import is_model_uri, opened_checkpoint
 from mtl_ray.tracking.tracked_run import tracking_uri
 
 
@@ -26,9 +26,10 @@ def stage_warm_start(experiment: Experiment, folder: RunFolder) -> Experiment:
     if not is_model_uri(model):
         start = Folder(model)
     elif not start.exists(checkpoint.WEIGHTS):
-        own, aside = checkpoint_folder(model, tracking_uri(experiment)), start.suffixed(".partial").create()
-        for file in (path for path in own.iterdir() if path.name != checkpoint.TRAINER):
-            aside.write_bytes(file.name, file.read_bytes())
+        aside = start.suffixed(".partial").create()
+        with opened_checkpoint(model, tracking_uri(experiment)) as own:
+            for file in (path for path in own.iterdir() if path.name != checkpoint.TRAINER):
+                aside.write_bytes(file.name, file.read_bytes())
         aside.rename(start, last=checkpoint.WEIGHTS)
     if not start.exists(checkpoint.WEIGHTS):
         raise InputError(f"training.warm_start: expected a checkpoint folder or a model URI; found {model}")

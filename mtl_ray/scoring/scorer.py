@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from mtl_ray.data.encoding import Encoder, texts
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, first_line
 from mtl_ray.models import checkpoint
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT
 from mtl_ray.storage import Folder
@@ -51,7 +51,7 @@ class Scorer:
             if self.experiment.column_of(name) not in columns:
                 raise InputError(
                     f"{where}: expected a column `{self.experiment.column_of(name)}`, the id of the "
-                    f"{self.experiment.features[name].entity}; found {', '.join(columns)}"
+                    f"{self.experiment.features[name].entity}; found {', '.join(columns) or 'none of its own'}"
                 )
 
     def inputs(self, table: pa.Table, names: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
@@ -74,6 +74,25 @@ class Scorer:
         """
         return self.predict(self.inputs(table))
 
+    def check(self, where: str) -> None:
+        """Score a row of known ids and one of unknown ids, so that a broken model is found before anybody relies on it.
+
+        Raises:
+            InputError: a prediction is not finite, or there is none; the message begins with `where`.
+        """
+        rows = {}
+        for name in (self.experiment.user, self.experiment.item):
+            known = self.encoder.vocabularies[name].values[:1].to_pylist() or [None]
+            rows[self.experiment.column_of(name)] = pa.array([*known, None], pa.string())
+        try:
+            scores = self.score(pa.table(rows))
+        except Exception as error:
+            raise InputError(f"{where}: the model cannot score a row: {first_line(error)}") from error
+        if broken := [task for task, bad in not_finite(scores).items() if bad.any()]:
+            raise InputError(
+                f"{where}: expected finite predictions; those of {', '.join(broken)} are not; train the model again"
+            )
+
     def predict(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
         """Return predictions by task for already encoded rows, see `inputs`."""
         result: dict[str, list[np.ndarray]] = {name: [] for name in self.experiment.tasks}
@@ -87,3 +106,8 @@ class Scorer:
 
 as_column = from_cells
 """Python values as a column; the name under which models that were registered earlier find it."""
+
+
+def not_finite(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return by task (n,) bool: the rows whose prediction, (n,) or (n, num_classes), is NaN or infinite."""
+    return {task: np.asarray(~np.isfinite(v).all(tuple(range(1, v.ndim)))) for task, v in scores.items()}

@@ -1,10 +1,12 @@
 """Register a checkpoint as a model in MLflow, and find the checkpoint of a registered model."""
 
+import atexit
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.types import ColSpec, DataType, TensorSpec
 from mlflow.types.schema import AnyType, Array, Schema
 
@@ -29,7 +33,6 @@ from mtl_ray.models import checkpoint
 from mtl_ray.schema import SEGMENTS
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder, local_copy
-from mtl_ray.tracking.database import client_of
 from mtl_ray.tracking.entries import metric_key
 from mtl_ray.tracking.tracked_run import Run, git_commit
 
@@ -164,8 +167,9 @@ def is_model_uri(model: str) -> bool:
     return model.startswith(("models:/", "runs:/", "mlflow-artifacts:/"))
 
 
-def checkpoint_folder(model: str, uri: str) -> Path:
-    """Return the checkpoint folder of a model.
+@contextmanager
+def opened_checkpoint(model: str, uri: str) -> Iterator[Path]:
+    """Yield the checkpoint folder of a model. What has to be downloaded for it is removed afterwards.
 
     Args:
         model: a folder, or a model URI such as `models:/NAME/1` or `models:/NAME@champion`.
@@ -174,12 +178,30 @@ def checkpoint_folder(model: str, uri: str) -> Path:
     Raises:
         InputError: there is no such model.
     """
-    if not is_model_uri(model):
-        return local_copy(Folder(model)) if "://" in model else Path(model)
-    client_of(uri)
+    if not is_model_uri(model) and "://" not in model:
+        yield Path(model)
+        return
+    with tempfile.TemporaryDirectory(prefix="mtl_ray-") as place:
+        if is_model_uri(model):
+            yield _downloaded(model, uri, place) / "artifacts" / "checkpoint"
+        else:
+            yield local_copy(Folder(model), Path(place))
+
+
+def checkpoint_folder(model: str, uri: str) -> Path:
+    """Return the checkpoint folder of a model, see `opened_checkpoint`. A download stays until this process ends."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(opened_checkpoint(model, uri))
+
+
+def _downloaded(model: str, uri: str, place: str) -> Path:
+    """Return the folder of a model in MLflow: its own where MLflow keeps it on this machine, or a copy in `place`."""
     mlflow.set_tracking_uri(uri)
     try:
-        return Path(download_artifacts(model)) / "artifacts" / "checkpoint"
+        repository = get_artifact_repository(model)
+        is_local = isinstance(getattr(repository, "repo", repository), LocalArtifactRepository)
+        return Path(download_artifacts(model, dst_path=None if is_local else place))
     except (MlflowException, OSError) as error:
         raise InputError(
             f"{model}: expected a checkpoint folder or a model URI such as models:/NAME/1; {first_line(error)}"

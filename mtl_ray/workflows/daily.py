@@ -24,7 +24,7 @@ from mtl_ray.promotion.promote import CHAMPION, promote
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.runs.train import train_once
 from mtl_ray.storage import Folder
-from mtl_ray.tracking.registry import checkpoint_folder, digest_of
+from mtl_ray.tracking.registry import digest_of, opened_checkpoint
 from mtl_ray.tracking.tracked_run import tracking_uri
 
 
@@ -129,7 +129,8 @@ def daily(
     trained = steps.once("trained", lambda: _train(name, experiment, prepared, start, echo, resume_command))
     decision = steps.once("decision", lambda: _gate(name, model, uri, trained["version"], echo))
     champion = steps.once(f"scorer of {Folder(output)}", lambda: champion_of(model, uri))
-    scored = predict(checkpoint_folder(f"models:/{model}/{champion}", uri), rows, output, keys, echo)
+    with opened_checkpoint(f"models:/{model}/{champion}", uri) as scorer:
+        scored = predict(scorer, rows, output, keys, echo)
     return Day(
         name, folder, prepared.folder.location, start, **trained, decision=decision, champion=champion, scored=scored
     )

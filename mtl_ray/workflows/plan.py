@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 import mtl_ray
+from mtl_ray.cluster.machine import physical_memory
 from mtl_ray.config import Experiment
 from mtl_ray.config.cost import Complexity
 from mtl_ray.config.data import RandomSplitConfig
@@ -59,6 +60,7 @@ class Plan:
             "multiply_adds_per_row": self.complexity.multiply_adds,
             "memory_bytes": self.complexity.memory_bytes,
             "memory_bytes_by_part": self.memory(),
+            "is_too_large_for_this_machine": self.is_too_large,
             "exchanged_bytes": {"summed": self.complexity.summed_bytes, "rows": self.complexity.row_bytes},
             "rows": self.schema.num_rows,
             "steps_per_epoch": steps,
@@ -75,6 +77,11 @@ class Plan:
             "optimizer": cost.optimizer_bytes,
             "activations": cost.activation_bytes,
         }
+
+    @property
+    def is_too_large(self) -> bool:
+        """True if a worker needs more memory than this machine has."""
+        return self.complexity.memory_bytes > physical_memory()
 
     def inputs(self, task: str) -> list[str]:
         """Features that the task may see."""
@@ -102,6 +109,13 @@ class Plan:
         yield f"forward multiply-adds per row: {self.complexity.multiply_adds:,.0f}"
         memory = " + ".join(f"{size / 2**20:,.1f} of {part}" for part, size in self.memory().items())
         yield f"estimated training memory of a worker: {self.complexity.memory_bytes / 2**20:,.1f} MiB = {memory}"
+        if self.is_too_large:
+            part, count = max(self.complexity.parameters.items(), key=lambda each: each[1])
+            largest, size = max(self.memory().items(), key=lambda each: each[1])
+            yield (
+                f"too large for this machine, which has {physical_memory() / 2**30:,.0f} GiB: {size / 2**30:,.0f} GiB "
+                f"of {largest} alone; the largest part of the model is {part}, with {count:,} numbers"
+            )
         training = experiment.training
         summed, rows = self.complexity.summed_bytes / 2**20, self.complexity.row_bytes / 2**20
         yield (

@@ -1,9 +1,11 @@
 """Ray as `connect` starts it on this machine, in a process of its own and without the RAY_AUTH_MODE of the tests."""
 
+import ipaddress
 import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -24,6 +26,16 @@ sys.stdin.read()
 """
 
 
+def addresses(pid: int) -> set[str]:
+    """The addresses on which a process and its children listen."""
+    process = psutil.Process(pid)
+    found = set()
+    for each in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            found |= {c.laddr.ip for c in each.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return found
+
+
 def test_a_run_on_this_machine_answers_its_own_processes_alone(tmp_path: Path):
     unset = {key: value for key, value in os.environ.items() if key not in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
     alone = unset | {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -37,6 +49,9 @@ def test_a_run_on_this_machine_answers_its_own_processes_alone(tmp_path: Path):
         assert found["task"] == 3
         assert not found["dashboard"]  # nobody looks at it
         assert not list(tmp_path.rglob("auth_token"))  # the token of a run is kept nowhere
+        listening = addresses(run.pid)
+        assert listening
+        assert all(ipaddress.ip_address(each.removeprefix("::ffff:")).is_loopback for each in listening), listening
 
         def answers(mode: str, token: str = "") -> bool:
             command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", found["address"]]

@@ -37,9 +37,10 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
+from mtl_ray.cluster.machine import physical_memory
 from mtl_ray.config.data import SyntheticSourceConfig
 from mtl_ray.data.sources.base import Raw
-from mtl_ray.data.sources.synthetic_factors import TASKS, entity_names, planted_world
+from mtl_ray.data.sources.synthetic_factors import TASKS, entity_names, peak_bytes, planted_world
 from mtl_ray.errors import InputError
 
 GENERATOR_VERSION = 1
@@ -72,6 +73,12 @@ def open_source(source: SyntheticSourceConfig) -> Raw:
         )
     if source.num_interactions == 0:
         raise InputError("empty log: expected data.source.num_interactions of at least 1, found 0; raise it")
+    needed, memory = peak_bytes(source), physical_memory()
+    if needed > memory:
+        raise InputError(
+            f"data.source: {source.num_users:,} users and {source.num_items:,} items need {needed / 2**30:,.0f} GiB to "
+            f"be generated; this machine has {memory / 2**30:,.0f}; lower num_users, num_items or rank"
+        )
     num_chunks = -(-source.num_interactions // ROWS_PER_CHUNK)
     world = planted_world(source)
     content = json.dumps({"version": GENERATOR_VERSION, **source.model_dump(mode="json")}, sort_keys=True)

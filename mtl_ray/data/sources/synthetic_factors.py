@@ -78,6 +78,12 @@ class World:
         return self.mix @ scores
 
 
+def peak_bytes(source: SyntheticSourceConfig) -> int:
+    """Estimate the bytes that `planted_world` takes at most, from measurements: six arrays of coordinates and names."""
+    coordinates = 4 * _NUM_BLOCKS * (source.rank + 1)
+    return (source.num_users + source.num_items) * (6 * coordinates + 300)
+
+
 def planted_world(source: SyntheticSourceConfig) -> World:
     """Return the truth behind the log. It is cached: the chunks of one process generate it once."""
     return _planted_world(source.model_dump_json())

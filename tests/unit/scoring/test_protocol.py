@@ -1,12 +1,17 @@
 """Requests as MLflow's server takes them: what is read, and what is said of a bad one."""
 
 import json
+import tracemalloc
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from mtl_ray.errors import InputError
-from mtl_ray.scoring.protocol import read_rows
-from mtl_ray.scoring.scorer import as_column
+from mtl_ray.scoring.protocol import read_inputs, read_rows, write_answer
+from mtl_ray.scoring.scorer import Scorer, as_column
+from mtl_ray.values.keys import to_keys
 
 
 def rows(tree: object) -> list[dict]:
@@ -48,3 +53,87 @@ def test_what_is_no_json_is_told():
 def test_mixed_texts_and_numbers_are_texts_in_lists_too():
     assert as_column(["a", 1, None, float("nan")]).to_pylist() == ["a", "1", None, None]
     assert as_column([["a", 1], None, []]).to_pylist() == [["a", "1"], None, []]
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer(Path(__file__).parents[2] / "fixtures/registered_before_rooms/checkpoint")
+
+
+def test_what_a_client_sends_beside_the_models_columns_costs_no_more_than_its_length(scorer):
+    records = [{"user": "u1", "item": "i1"}, *({f"unknown {number}": 1} for number in range(4000))]
+    body = json.dumps({"dataframe_records": records}).encode()
+    tracemalloc.start()
+    try:
+        found = read_rows(body, scorer.input_columns())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.column_names == ["user", "item"]
+    assert len(found) == len(records)
+    assert peak < 30 * len(body)
+    split = {"columns": ["user", "else", "item"], "data": [["u1", "x", "i1"]]}
+    kept = read_rows(json.dumps({"dataframe_split": split}).encode(), scorer.input_columns())
+    assert kept.to_pylist() == [{"user": "u1", "item": "i1"}]
+
+
+def test_a_request_of_too_many_rows_is_refused():
+    body = json.dumps({"dataframe_records": [{"a": 1}] * 3}).encode()
+    assert len(read_rows(body, max_rows=3)) == 3
+    with pytest.raises(InputError, match="dataframe_records: expected at most 2 rows; found 3; send fewer at a time"):
+        read_rows(body, max_rows=2)
+
+
+def record(**cells: object) -> str:
+    return json.dumps({"dataframe_records": [{"user": "u1", "item": "i1"}, {"user": "u1", "item": "i1", **cells}]})
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("[" * 100_000, "expected JSON of rows; found lists or objects that are nested too deeply"),
+        (record(age=0).replace(" 0}", f" {'9' * 5000}}}"), "expected JSON; "),
+        (record(age=10**400), "row 2: age is not finite"),
+        (record(user="\ud83d"), "row 2: user is no valid text; it holds half of a surrogate pair"),
+        (record(history=["i1", "\ud83d"]), "row 2: history is no valid text"),
+        ('{"\\ud83d": []}', "expected an object with either dataframe_records or dataframe_split; found ?"),
+        (record(history=["i1", ["i2"]]), "row 2: history holds an object or nested lists"),
+        (record(history=[{"a": 1}]), "row 2: history holds an object or nested lists"),
+        (record(user={"a": 1}), "row 2: user holds an object or nested lists"),
+        (record(user=["u1"]), "row 2: user is a list, in other rows it is a single value"),
+        (record(gender=["M"]), "row 2: gender is a list; expected a single value"),
+        (record(vector=[1, 2, "a", 4]), "row 2: vector is not a list of numbers"),
+        (b"\xff\xfe\x00", "expected JSON; "),
+        (b"", "expected JSON; "),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) and not value.startswith(("[", "{")) else "",
+)
+def test_no_body_raises_anything_but_one_line(scorer, body: str | bytes, message: str):
+    with pytest.raises(InputError) as told:
+        write_answer(scorer.predict(read_inputs(scorer, body if isinstance(body, bytes) else body.encode())), "1")
+    assert message in str(told.value)
+    assert "\n" not in str(told.value)
+    assert len(str(told.value).encode()) < 400
+
+
+@pytest.mark.parametrize("user", [2**63, 2**64 - 1, 2**70, 10**400, -(2**70)], ids=lambda user: f"{len(str(user))}")
+@pytest.mark.parametrize("neighbour", ["u1", 1, -1, None])
+def test_a_whole_number_of_any_size_is_an_id(scorer, user: int, neighbour: object):
+    body = json.loads(record(user=user))
+    body["dataframe_records"][0]["user"] = neighbour
+    table = read_rows(json.dumps(body).encode())
+    assert to_keys(table.column("user"))[1].as_py() == str(user)
+    assert len(scorer.inputs(table)["user"]) == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_answer_holds_no_number_that_json_does_not_have(value: float):
+    scores = {"rating": np.array([1.0, 2.0]), "category": np.array([[0.5, 0.5], [0.5, value]])}
+    with pytest.raises(InputError, match="row 2: the prediction of category is not finite"):
+        write_answer(scores, "1")
+
+
+def test_a_cell_means_the_same_beside_any_neighbour():
+    for neighbour in ("x", 2, 2**70):
+        assert as_column([True, neighbour]).cast("string").to_pylist()[0] == to_keys(pa.array([True]))[0].as_py()
+        assert to_keys(as_column([7.0, neighbour]))[0].as_py() == "7"

@@ -1,0 +1,33 @@
+"""What `check` says of a model that no machine holds."""
+
+from mtl_ray.config.cost import Complexity
+from mtl_ray.workflows.plan import Plan
+from tests.support import small_experiment
+from tests.unit.conftest import schema_of
+
+
+def plan(table: int) -> Plan:
+    size = 4 * table
+    cost = Complexity(
+        parameters={"table user_id": table, "network": 10},
+        multiply_adds=1,
+        parameter_bytes=size,
+        summed_bytes=size,
+        row_bytes=0,
+        optimizer_bytes=2 * size,
+        activation_bytes=0,
+    )
+    experiment = small_experiment()
+    return Plan(experiment, schema_of(experiment), exact=True, complexity=cost)
+
+
+def test_a_model_beyond_the_memory_of_the_machine_is_told_with_its_largest_part():
+    (line,) = [line for line in plan(10**13).lines() if line.startswith("too large")]
+    assert "74,506 GiB of optimizer alone" in line
+    assert "the largest part of the model is table user_id, with 10,000,000,000,000 numbers" in line
+    assert plan(10**13).to_dict()["is_too_large_for_this_machine"]
+
+
+def test_a_model_that_fits_is_not_called_too_large():
+    assert not any("too large" in line for line in plan(1000).lines())
+    assert not plan(1000).to_dict()["is_too_large_for_this_machine"]
