@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.base import Scalar
-from mtl_ray.config.data import PredefinedSplitConfig
+from mtl_ray.config.data import PredefinedSplitConfig, TableSourceConfig
 from mtl_ray.config.tasks import BinaryTaskConfig
 from mtl_ray.errors import InputError
 from mtl_ray.values.booleans import equals
@@ -20,11 +20,18 @@ EXAMPLES = 10
 
 
 class Declared(NamedTuple):
-    """A value that a setting names."""
+    """Values that a setting names, of which one must occur."""
 
     path: str
     column: str
-    value: Scalar
+    values: tuple[Scalar, ...]
+
+    def is_in(self, cells: pa.Array | pa.ChunkedArray) -> bool:
+        """Return whether one of the values is among the cells."""
+        return any(equals(cells, value).any() for value in self.values)
+
+    def __str__(self) -> str:
+        return " or ".join(map(repr, self.values))
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Occurrences:
     def of(cls, experiment: Experiment, table: pa.Table) -> "Occurrences":
         """Look for the declared values in rows of the log, joined with the tables."""
         declared = declared_values(experiment)
-        found = frozenset(one for one in declared if equals(table.column(one.column), one.value).any())
+        found = frozenset(one for one in declared if one.is_in(table.column(one.column)))
         missing = {one.column for one in declared if one not in found}
         return cls(found, {column: _most_common(_counted(table.column(column))) for column in sorted(missing)})
 
@@ -53,16 +60,16 @@ class Occurrences:
         split = experiment.data.split
         if isinstance(split, PredefinedSplitConfig) and split.column is None:
             names = sorted(set(files))
-            for path, value in _split_values(split):
-                if not equals(pa.array([*names, *(name.rpartition("/")[2] for name in names)]), value).any():
+            for one in _of_split(experiment, split, ""):
+                if not one.is_in(pa.array([*names, *(name.rpartition("/")[2] for name in names)])):
                     found = ", ".join(names[:EXAMPLES])
-                    raise InputError(f"{path}: expected the name of a file of the log; found {value!r}, not of {found}")
+                    raise InputError(f"{one.path}: expected the name of a file of the log; found {one}, not of {found}")
         for one in declared_values(experiment):
             if one not in self.found:
                 counts = self.examples.get(one.column, Counter())
                 found = ", ".join(f"{value} ({count:,})" for value, count in counts.items()) or "no value at all"
                 raise InputError(
-                    f"{one.path}: expected a value that occurs in the column `{one.column}`; {one.value!r} is in no "
+                    f"{one.path}: expected a value that occurs in the column `{one.column}`; {one} is in no "
                     f"row; the column has {found}; correct the value or the column"
                 )
 
@@ -72,22 +79,30 @@ def declared_values(experiment: Experiment) -> list[Declared]:
     declared = []
     for name, task in experiment.tasks.items():
         if isinstance(task, BinaryTaskConfig) and task.positive is not None:
-            declared.append(Declared(f"tasks.{name}.positive", task.column or name, task.positive))
+            declared.append(Declared(f"tasks.{name}.positive", task.column or name, (task.positive,)))
         for column, allowed in (task.where or {}).items():
             values = allowed if isinstance(allowed, list) else [allowed]
-            declared += [Declared(f"tasks.{name}.where.{column}", column, value) for value in values]
+            declared += [Declared(f"tasks.{name}.where.{column}", column, (value,)) for value in values]
     split = experiment.data.split
     if isinstance(split, PredefinedSplitConfig) and split.column is not None:
-        declared += [Declared(path, split.column, value) for path, value in _split_values(split)]
+        declared += _of_split(experiment, split, split.column)
     return declared
 
 
-def _split_values(split: PredefinedSplitConfig) -> list[tuple[str, Scalar]]:
-    """Return the values of training rows, which no split can do without, and those that differ from the default."""
+def _of_split(experiment: Experiment, split: PredefinedSplitConfig, column: str) -> list[Declared]:
+    """Return the values of training rows, which no split can do without, and those that differ from the default.
+
+    The shipped sources use only some of their values with each of their settings, so one of a split's is enough.
+    """
     fields, values = type(split).model_fields, {"train": split.train}
     for name in ("valid", "test", "shown"):
         values |= {name: getattr(split, name)} if getattr(split, name) != fields[name].default else {}
-    return [(f"data.split.{name}", value) for name, named in values.items() for value in named]
+    each = isinstance(experiment.data.source, TableSourceConfig)
+    return [
+        Declared(f"data.split.{name}", column, one)
+        for name, named in values.items()
+        for one in ([(value,) for value in named] if each else [named] if named else [])
+    ]
 
 
 def _counted(column: pa.ChunkedArray) -> Counter[str]:
