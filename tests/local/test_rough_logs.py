@@ -164,3 +164,8 @@ def test_a_column_that_occurs_twice_is_named_if_it_is_read(tmp_path: Path):
     assert shown(prepared_of(tmp_path, log(), data={"source": source})) == 199
     with pytest.raises(InputError, match=r"features\.extra: expected one column `extra`; the log has several"):
         prepared_of(tmp_path, log(), data={"source": source}, features={"extra": "numeric"})
+
+
+def test_too_many_repeats_are_refused_with_the_setting_that_keeps_them(tmp_path: Path):
+    with pytest.raises(InputError, match=r"100 of 300 rows are bad .* data\.repeats `keep` keeps repeated rows"):
+        prepared_of(tmp_path, pd.concat([log(), log()[:100]]))
