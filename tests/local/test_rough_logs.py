@@ -169,3 +169,9 @@ def test_a_column_that_occurs_twice_is_named_if_it_is_read(tmp_path: Path):
 def test_too_many_repeats_are_refused_with_the_setting_that_keeps_them(tmp_path: Path):
     with pytest.raises(InputError, match=r"100 of 300 rows are bad .* data\.repeats `keep` keeps repeated rows"):
         prepared_of(tmp_path, pd.concat([log(), log()[:100]]))
+
+
+def test_a_log_of_vectors_without_any_repeat_is_whole(tmp_path: Path):
+    frame = log().assign(vector=[[float(n), 1.0] for n in range(200)])
+    features = {"vector": {"kind": "vector", "entity": "item", "size": 2}}
+    assert shown(prepared_of(tmp_path, frame, features=features, model={"interaction": "concat"})) == 200
