@@ -7,8 +7,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from mtl_ray.storage import json_text
-
 console = Console(width=None if sys.stdout.isatty() else 140)
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file.")]
@@ -31,6 +29,8 @@ def echo(line: str) -> None:
 
 def write_result(path: Path | None, result: dict[str, Any]) -> None:
     """Write the result as JSON, if `--json` gave a path."""
+    from mtl_ray.storage import json_text  # noqa: PLC0415 - pyarrow is slow to load, and `--help` needs none
+
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json_text(result) + "\n")

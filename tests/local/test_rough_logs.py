@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -152,3 +153,25 @@ def test_a_data_set_from_which_an_earlier_version_took_rows_is_prepared_anew_and
     alone = prepared_of(tmp_path, log())
     alone.folder.write_json("quality.json", {**quality, "reasons": {}})
     assert prepared_of(tmp_path, log()).reused, "it lacks nothing"
+
+
+def test_a_column_that_occurs_twice_is_named_if_it_is_read(tmp_path: Path):
+    frame = pa.table({**log(), "extra": range(200)})
+    frame = frame.append_column("extra", frame["extra"]).append_column("reason", frame["click"])
+    frame = frame.set_column(3, "click", pa.array([7, *frame["click"].to_pylist()[1:]]))
+    pq.write_table(frame, tmp_path / "two.parquet")
+    source = {"kind": "table", "interactions": str(tmp_path / "two.parquet")}
+    assert shown(prepared_of(tmp_path, log(), data={"source": source})) == 199
+    with pytest.raises(InputError, match=r"features\.extra: expected one column `extra`; the log has several"):
+        prepared_of(tmp_path, log(), data={"source": source}, features={"extra": "numeric"})
+
+
+def test_too_many_repeats_are_refused_with_the_setting_that_keeps_them(tmp_path: Path):
+    with pytest.raises(InputError, match=r"100 of 300 rows are bad .* data\.repeats `keep` keeps repeated rows"):
+        prepared_of(tmp_path, pd.concat([log(), log()[:100]]))
+
+
+def test_a_log_of_vectors_without_any_repeat_is_whole(tmp_path: Path):
+    frame = log().assign(vector=[[float(n), 1.0] for n in range(200)])
+    features = {"vector": {"kind": "vector", "entity": "item", "size": 2}}
+    assert shown(prepared_of(tmp_path, frame, features=features, model={"interaction": "concat"})) == 200

@@ -40,10 +40,12 @@ def refuse_bad(experiment: Experiment, quality: dict[str, Any], aside: Folder, t
     rejected.delete()
     (aside / "quarantine").rename(rejected)
     reasons = ", ".join(f"{count:,} x {reason}" for reason, count in quality["reasons"].items())
+    kept = REASONS.get(experiment.data.repeats) in quality["reasons"]
+    hint = "; data.repeats `keep` keeps repeated rows" if kept else ""
     raise InputError(
         f"{bad:,} of {rows:,} rows are bad ({bad / rows:.1%}; data.max_bad_share allows "
         f"{experiment.data.max_bad_share:.1%}): {reasons}; first: {'; '.join(quality['examples'][:3])}; "
-        f"all are in {rejected}"
+        f"all are in {rejected}{hint}"
     )
 
 

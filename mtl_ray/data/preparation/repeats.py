@@ -37,7 +37,8 @@ def repeats(table: pa.Table, wanted: Repeats) -> np.ndarray:
         return found
     # Few rows share the three, mostly: the other columns are compared among them alone.
     places = places[keys.duplicated(keep=False)]
-    found[places] = _codes(table, table.column_names, places).duplicated()
+    if len(places):
+        found[places] = _codes(table, table.column_names, places).duplicated()
     return found
 
 

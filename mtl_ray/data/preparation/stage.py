@@ -89,7 +89,7 @@ class Stage:
         keys = keys_of(self.experiment, table)
         reason = bad_rows(self.experiment, table, keys, self.joined)
         good = reason.is_null()
-        unread = [name for name in table.column_names if name not in {*self.columns, MALFORMED}]
+        unread = [place for place, name in enumerate(table.column_names) if name not in {*self.columns, MALFORMED}]
         others = table.select(unread).filter(good).columns if self.experiment.data.repeats == "exact" else []
         table, keys, rows = table.select(self.columns).filter(good), keys.filter(good), rows[np.asarray(good)]
         time_column = self.experiment.data.time
