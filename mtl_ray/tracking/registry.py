@@ -33,6 +33,7 @@ from mtl_ray.models import checkpoint
 from mtl_ray.schema import SEGMENTS
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder, local_copy
+from mtl_ray.tracking.database import client_of
 from mtl_ray.tracking.entries import metric_key
 from mtl_ray.tracking.tracked_run import Run, git_commit
 
@@ -197,6 +198,7 @@ def checkpoint_folder(model: str, uri: str) -> Path:
 
 def _downloaded(model: str, uri: str, place: str) -> Path:
     """Return the folder of a model in MLflow: its own where MLflow keeps it on this machine, or a copy in `place`."""
+    client_of(uri)
     mlflow.set_tracking_uri(uri)
     try:
         repository = get_artifact_repository(model)
