@@ -80,6 +80,10 @@ def from_cells(cells: Sequence[Any]) -> pa.Array:
 def _as_text(cell: Any) -> Any:
     if isinstance(cell, list | tuple):
         return [_as_text(entry) for entry in cell]
+    if isinstance(cell, dict):
+        raise TypeError("expected a value or a list of values; found an object")
+    if isinstance(cell, bool):
+        return str(int(cell))  # the key of true is 1, and as a number it is 1, too
     return None if cell is None or cell != cell else str(cell)  # noqa: PLR0124 - NaN alone differs from itself
 
 

@@ -101,7 +101,7 @@ def record(**cells: object) -> str:
         (record(history=[{"a": 1}]), "row 2: history holds an object or nested lists"),
         (record(user={"a": 1}), "row 2: user holds an object or nested lists"),
         (record(user=["u1"]), "row 2: user is a list, in other rows it is a single value"),
-        (record(gender=["M"]), "row 2: gender is a list; expected a single value"),
+        (record(gender=["M"]), "row 2: gender is a list, not a single value"),
         (record(vector=[1, 2, "a", 4]), "row 2: vector is not a list of numbers"),
         (b"\xff\xfe\x00", "expected JSON; "),
         (b"", "expected JSON; "),

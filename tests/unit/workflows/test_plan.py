@@ -18,7 +18,7 @@ def plan(table: int) -> Plan:
         activation_bytes=0,
     )
     experiment = small_experiment()
-    return Plan(experiment, schema_of(experiment), exact=True, complexity=cost)
+    return Plan(experiment, schema_of(experiment), exact=True, complexity=cost, findings=[])
 
 
 def test_a_model_beyond_the_memory_of_the_machine_is_told_with_its_largest_part():
