@@ -113,7 +113,7 @@ def test_a_cell_is_the_training_of_one_worker_that_train_makes(trained, settings
 
 def test_a_cell_that_fails_is_named(cluster, grid_settings, work, monkeypatch):
     monkeypatch.chdir(work)
-    broken = override(grid_settings, {"training.optimizer.lr": 1e30})
+    broken = override(grid_settings, {"training.optimizer.lr": 1e300})
     said: list[str] = []
     with pytest.raises(RuntimeError, match=r"the training of (multi|single)/seed3 failed"):
         compare(broken, echo=said.append)

@@ -44,13 +44,13 @@ MERGES = "a0: &a0 {k: 1}\n" + "".join(
 def test_a_fault_is_one_line_at_once(text: str | bytes, message: str, tmp_path: Path):
     file = tmp_path / "e.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(InputError, match=r"e\.yaml: not valid YAML: .*") as caught:
         load(file)
     assert caught.match(message)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_set_is_read_as_the_file_is(tmp_path: Path):
