@@ -18,8 +18,9 @@ from torch import Tensor
 
 from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.data.prefetch import prefetch
+from mtl_ray.parquet import read_parquet
 from mtl_ray.schema import ROW, Schema, SplitName
-from mtl_ray.storage import Folder, read_parquet
+from mtl_ray.storage import Folder
 from mtl_ray.values.keys import flat
 
 Batch = dict[str, Tensor]

@@ -20,8 +20,9 @@ from mtl_ray.config import Experiment, parse
 from mtl_ray.errors import InputError
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.checkpoint_parts import refuse_parts, refuse_weights
+from mtl_ray.parquet import damaged
 from mtl_ray.schema import Schema
-from mtl_ray.storage import Folder, damaged
+from mtl_ray.storage import Folder
 
 WEIGHTS, TRAINER = "model.safetensors", "trainer.pt"
 SETTINGS, SCHEMA = "experiment.json", "schema.json"

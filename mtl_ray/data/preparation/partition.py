@@ -11,7 +11,8 @@ from mtl_ray.config import Experiment
 from mtl_ray.data.preparation.repeats import REASONS, repeats
 from mtl_ray.data.preparation.split import Cuts, assign, row_draw
 from mtl_ray.data.preparation.stage import quarantined
-from mtl_ray.storage import Folder, is_text
+from mtl_ray.parquet import is_text
+from mtl_ray.storage import Folder
 from mtl_ray.values.keys import decoded, flat
 from mtl_ray.values.partition import ITEM, TIME, USER, Partition
 

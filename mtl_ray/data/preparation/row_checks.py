@@ -20,7 +20,7 @@ from mtl_ray.config.tasks import (
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.errors import InputError, some
 from mtl_ray.features.base import feature_kinds
-from mtl_ray.storage import is_text
+from mtl_ray.parquet import is_text
 from mtl_ray.values.booleans import mend_booleans, parse_booleans
 from mtl_ray.values.canonical import flat, is_single, plain
 from mtl_ray.values.columns import raw_values

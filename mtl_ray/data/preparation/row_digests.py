@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from mtl_ray.counter_rng import mix
-from mtl_ray.storage import is_text
+from mtl_ray.parquet import is_text
 from mtl_ray.values.keys import flat, hash_keys
 from mtl_ray.values.vectors import as_variable, is_lists
 

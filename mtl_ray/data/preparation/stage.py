@@ -19,7 +19,8 @@ from mtl_ray.data.preparation.row_checks import bad_rows, keys_of
 from mtl_ray.data.preparation.row_digests import row_digests
 from mtl_ray.data.sources import Chunk
 from mtl_ray.data.sources.csv_files import MALFORMED
-from mtl_ray.storage import Folder, is_text
+from mtl_ray.parquet import is_text
+from mtl_ray.storage import Folder
 from mtl_ray.values.canonical import decoded, flat
 from mtl_ray.values.columns import plain_table
 from mtl_ray.values.keys import hash_keys

@@ -17,7 +17,7 @@ from mtl_ray.data.sources.csv_files import MALFORMED, CsvChunk
 from mtl_ray.data.sources.locate import PARQUET, File, find_files
 from mtl_ray.data.sources.types import common_type
 from mtl_ray.errors import InputError, first_line, some
-from mtl_ray.storage import refuse_pickles
+from mtl_ray.parquet import refuse_pickles
 
 ROWS_PER_TABLE = 100_000
 ROWS_PER_CHUNK = 250_000

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mtl_ray.storage import is_text
+from mtl_ray.parquet import is_text
 from mtl_ray.values.keys import flat, to_keys
 
 _UNITS = ("s", "ms", "us", "ns")
