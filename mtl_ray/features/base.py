@@ -4,8 +4,8 @@ Torch is slow to load, and `prepare` and `check` do without it: only the methods
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
@@ -96,9 +96,7 @@ class FeatureKind(ABC, Generic[ConfigT]):
     lists_items: ClassVar[bool] = False
     """Whether its raw column lists ids of items, and its encoded column their embedding rows."""
 
-    def __init__(
-        self, name: str, config: ConfigT, experiment: Experiment, requested: Callable[[], Mapping[str, str]]
-    ) -> None:
+    def __init__(self, name: str, config: ConfigT, experiment: Experiment, requested: "_RequestColumns") -> None:
         self.name, self.config, self.experiment, self._requested = name, config, experiment, requested
 
     @property
@@ -114,7 +112,7 @@ class FeatureKind(ABC, Generic[ConfigT]):
     @property
     def request_column(self) -> str:
         """Raw column that callers of a model send, see `request_columns`."""
-        return self._requested()[self.name]
+        return self._requested.by_feature[self.name]
 
     def column_in(self, table: pa.Table) -> str:
         """Return the raw column of a table: a table of one entity may call it by its plain name."""
@@ -260,9 +258,20 @@ class FeatureKind(ABC, Generic[ConfigT]):
         """Return float64 values whose distribution tells drift, with `NO_VALUE` and `NOT_SEEN` for those."""
 
 
+class _RequestColumns:
+    """The columns of rows to be scored, found when they are asked for: no training step, which makes kinds, needs any."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+
+    @cached_property
+    def by_feature(self) -> dict[str, str]:
+        return request_columns(self.experiment)
+
+
 def feature_kinds(experiment: Experiment) -> dict[str, FeatureKind[Any]]:
     """Make the features of an experiment, by name."""
-    requested = cache(partial(request_columns, experiment))  # kinds are made in every training step, which needs none
+    requested = _RequestColumns(experiment)
     return {
         name: implementation_of(feature)(name, feature, experiment, requested)
         for name, feature in experiment.features.items()

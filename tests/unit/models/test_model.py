@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 
@@ -142,3 +144,7 @@ def test_columns_of_a_single_row_hold_for_all_rows(experiment, schema, encoder):
     for task in settings.tasks:
         torch.testing.assert_close(found[task], expected[task])
     assert list(model.evaluation_logits(single, ["rating"])) == ["rating"]
+
+
+def test_a_model_goes_to_other_processes(model):
+    assert pickle.loads(pickle.dumps(model)).inputs["shared"].dims == model.inputs["shared"].dims
