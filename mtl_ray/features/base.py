@@ -259,7 +259,7 @@ class FeatureKind(ABC, Generic[ConfigT]):
 
 
 class _RequestColumns:
-    """The columns of rows to be scored, found when they are asked for: no training step, which makes kinds, needs any."""
+    """The columns of rows to be scored, found when they are asked for: a training step makes kinds and needs none."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
