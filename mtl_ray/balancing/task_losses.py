@@ -29,7 +29,7 @@ class TaskLosses:
     shared: Tensor | None = None
     """(B, ...) the representation that the tasks share, for this worker's rows."""
     task_representations: Sequence[Sequence[Tensor]] = ()
-    """By task, the tensors (rows of a micro-batch, ..., d) through which alone its loss depends on `shared`; if empty,
+    """Tensors of each task (rows of a micro-batch, ..., d) through which alone its loss depends on `shared`; if empty,
     `shared` itself."""
     mixture_weights: Tensor | None = None
     """(T, B, E) if the task representations are mixtures sum_e mixture_weights[t, :, e] shared[:, e], plus terms that
@@ -122,7 +122,7 @@ class TaskLosses:
 
     @cached_property
     def _passes(self) -> list[list[Tensor]]:
-        """By task, its gradients on its own representations and on the heads."""
+        """Gradients of each task on its own representations and on the heads."""
         return [
             self.gradient(loss, [*own, *self._heads])
             for loss, own in zip(self.losses, self._task_representations, strict=True)

@@ -1,4 +1,4 @@
-"""What the settings of all feature kinds share."""
+"""Settings that all feature kinds share."""
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -17,7 +17,7 @@ class FeatureSection(Section):
     """Settings that every feature kind has, and what other sections ask of a kind."""
 
     is_profile: ClassVar[bool] = True
-    """Whether it says what its entity is like, apart from the log."""
+    """True if it says what its entity is like, apart from the log."""
 
     entity: Entity = "context"
     """Whose property it is; decides what is hidden together when training simulates cold start."""
@@ -28,12 +28,12 @@ class FeatureSection(Section):
 
     @property
     def is_input(self) -> bool:
-        """Whether the model reads it."""
+        """True if the model reads it."""
         return True
 
     @property
     def is_attribute(self) -> bool:
-        """Whether it is a vector that describes an entity whose id is new."""
+        """True if it is a vector that describes an entity whose id is new."""
         return True
 
     def raw_column(self, name: str, experiment: "Experiment") -> str | None:

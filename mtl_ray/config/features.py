@@ -44,9 +44,9 @@ class IdFeatureConfig(FeatureSection):
     min_count: PositiveInt = 1
     """Ids with fewer training rows share the "unknown" row of the embedding table."""
     embed: bool = True
-    """Whether the id is an input; otherwise it only says which rows belong together."""
+    """True if the id is an input; otherwise it only says which rows belong together."""
     cold_start: Annotated[Annotated[ColdStartConfig, name_alone(ColdStartConfig)] | None, NOT_ENCODED] = None
-    """What the attributes do for an id seen seldom or never; by default such an id reads the "unknown" row."""
+    """Use of the attributes for an id seen seldom or never; by default such an id reads the "unknown" row."""
     compression: Annotated[CompressionConfig | None, NOT_ENCODED] = None
     """How its embedding table is made smaller; by default each id has a row."""
 
@@ -120,7 +120,7 @@ class SequenceFeatureConfig(FeatureSection):
     max_length: PositiveInt = 50
     """Items kept: the most recent ones, oldest first."""
     known: Literal["past", "all"] = "past"
-    """What a row knows of its user: the interactions before it; or all others that are trained on or shown, for splits
+    """Interactions of its user a row knows: those before it; or all others that are trained on or shown, for splits
     that do not cut time. Of all others a training row sees a random share, drawn anew in every epoch: it so stands for
     users with few and with many interactions, and the one left out cannot be told from what the others add up to."""
     values: str | None = None
@@ -153,7 +153,7 @@ class SequenceFeatureConfig(FeatureSection):
 
 
 class StatisticFeatureConfig(FeatureSection):
-    """What training rows say of an entity: the number of its labels and their mean, shrunken towards the mean of all.
+    """Number of an entity's training labels and their mean, shrunken towards the mean of all.
 
     Made by `prepare` from the log. A training row sees strictly earlier training rows alone (without `data.time` those
     of other folds), never its own label. Any other row sees all training rows, and no evaluation row, however early.

@@ -1,4 +1,4 @@
-"""What the system asks of a feature kind. Each kind is one module of this package.
+"""The interface of a feature kind. Each kind is one module of this package.
 
 Torch is slow to load, and `prepare` and `check` do without it: only the methods that embed may import it.
 """
@@ -36,7 +36,7 @@ class Statistics(Protocol):
 
     @property
     def is_constant(self) -> bool:
-        """Whether the feature has the same value in all rows."""
+        """True if the feature has the same value in all rows."""
         ...
 
 
@@ -54,7 +54,7 @@ class LogColumn(NamedTuple):
     setting: str
     """Path of the setting that names it, for errors."""
     log_only: bool = False
-    """Whether the log must have it, not a side table."""
+    """True if the log must have it, not a side table."""
 
 
 class EncodedColumn(NamedTuple):
@@ -72,7 +72,7 @@ class EncodedColumn(NamedTuple):
     min_length: int = 0
     """Entries that a list has at least; the others are padding."""
     is_nullable: bool = False
-    """Whether a real number may be NaN, for null."""
+    """True if a real number may be NaN, for null."""
 
 
 class Embedded(NamedTuple):
@@ -90,11 +90,11 @@ class FeatureKind(ABC, Generic[ConfigT]):
     """A feature of an experiment: checked, fitted, encoded, embedded and described."""
 
     out_of_fold: ClassVar[bool] = False
-    """Whether a training row is encoded from the statistics of other training rows (see `encode_partition`)."""
+    """True if a training row is encoded from the statistics of other training rows (see `encode_partition`)."""
     embedded_last: ClassVar[bool] = False
-    """Whether it reads the vectors of other features."""
+    """True if it reads the vectors of other features."""
     lists_items: ClassVar[bool] = False
-    """Whether its raw column lists ids of items, and its encoded column their embedding rows."""
+    """True if its raw column lists ids of items, and its encoded column their embedding rows."""
 
     def __init__(self, name: str, config: ConfigT, experiment: Experiment, requested: "_RequestColumns") -> None:
         self.name, self.config, self.experiment, self._requested = name, config, experiment, requested
@@ -250,7 +250,7 @@ class FeatureKind(ABC, Generic[ConfigT]):
 
     @property
     def is_category(self) -> bool:
-        """Whether `observed` returns categories, not numbers."""
+        """True if `observed` returns categories, not numbers."""
         return False
 
     @abstractmethod

@@ -9,5 +9,5 @@ class MultiCategoricalKind(ValueListKind[MultiCategoricalFeatureConfig]):
 
     @property
     def separator(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What separates the categories of a text."""
+        """Separator of the categories in a text."""
         return self.config.separator

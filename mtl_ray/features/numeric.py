@@ -38,7 +38,7 @@ class NumberStatistics:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all numbers are equal, or there is none."""
+        """True if all numbers are equal, or there is none."""
         return self.moments.is_constant
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from mtl_ray.schema import NULL, PADDING, UNKNOWN
 
 NO_VALUE, NOT_SEEN = np.nan, np.inf
-"""What stands for null and for a value that training did not see."""
+"""Codes for null and for a value that training did not see."""
 
 
 def marked(values: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What training rows say of a key: the number of its labels and their shrunken mean."""
+"""A statistic of a key: the number of its training labels and their shrunken mean."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ class StatisticKind(FeatureKind[StatisticFeatureConfig]):
 
     @property
     def _is_exact(self) -> bool:
-        """Whether each partition has all earlier rows of its keys, since they are users."""
+        """True if each partition has all earlier rows of its keys, since they are users."""
         experiment = self.experiment
         return experiment.data.time is not None and self.column == experiment.column_of(experiment.user)
 

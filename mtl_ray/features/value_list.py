@@ -27,7 +27,7 @@ class ValueListKind(FeatureKind[ListConfigT]):
     """The first values of a list, whose mean embedding is read unless an encoder reads them."""
 
     separator: str | None
-    """What separates the values of a text, see `to_lists`."""
+    """Separator of the values in a text, see `to_lists`."""
 
     def fit(self, rows: Partition, train: pa.Table) -> ValueCounts:
         return ValueCounts.of_lists(self.raw(train), self.separator)

@@ -71,7 +71,7 @@ class Reference(Section):
     """The rows that were counted: those of the test split, unless it has none."""
     num_rows: int
     distributions: dict[str, Distribution]
-    """By name of an input, and `predicted_TASK`."""
+    """Values by the name of an input, and by `predicted_TASK`."""
 
 
 def distribution_of(values: np.ndarray, *, categories: bool) -> Distribution:

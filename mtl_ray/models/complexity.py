@@ -13,7 +13,7 @@ from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
 
 INDEX_BYTES = 8
-"""Of the number of a row in a sparse gradient."""
+"""Size of the number of a row in a sparse gradient."""
 
 
 def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
@@ -66,7 +66,7 @@ class _RowsRead:
 
     @property
     def num_bytes(self) -> int:
-        """Of gradients of these rows, each row once at most."""
+        """Bytes of the gradients of these rows, each row counted at most once."""
         weights = [(rows, table.weight) for table, rows in self.rows.items()]
         return sum(min(n, len(w)) * (w.shape[1] * w.element_size() + INDEX_BYTES) for n, w in weights)  # pyright: ignore
 

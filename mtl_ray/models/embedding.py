@@ -30,9 +30,9 @@ class EmbeddedFeatures(NamedTuple):
     scalars: Tensor
     """(B, num_scalars) plain numbers: size and mean value of each history."""
     own: dict[str, dict[str, Tensor]]
-    """By task, (B, dim) vectors of features whose encoder has layers of each task."""
+    """Vectors (B, dim), by task, of features whose encoder has layers of each task."""
     sides: dict[str, ColdStartInputs]
-    """By id with a `cold_start`, what its vector was made from."""
+    """Inputs of the vector of each id with a `cold_start`."""
 
 
 class FeatureEmbeddings(EmbeddingParts):

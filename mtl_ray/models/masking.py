@@ -17,8 +17,8 @@ from mtl_ray.features.base import feature_kinds
 from mtl_ray.schema import ROW
 
 Hidden = dict[str, Tensor]
-"""By feature, (B,) bool: whether the input is hidden in the row; by `NAME.entries`, (B, L) bool: which entries of a
-history are."""
+"""Flags by feature, (B,) bool: true if the input is hidden in the row; by `NAME.entries`, (B, L) bool: true for hidden
+entries of a history."""
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ class MaskedBatch:
     """Encoded columns and labels."""
     hidden: Hidden
     learnable: dict[str, Tensor]
-    """By task, (B,) bool: rows on which it may learn."""
+    """Rows on which each task may learn, (B,) bool."""
 
     @classmethod
     def draw(cls, experiment: Experiment, columns: dict[str, Tensor], epoch: int) -> "MaskedBatch":

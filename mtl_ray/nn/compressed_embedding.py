@@ -55,7 +55,7 @@ class CompressedTable(nn.Module):
 
     @property
     def sparse(self) -> bool:
-        """Whether it is trained row by row."""
+        """True if it is trained row by row."""
         return self.table.sparse
 
     def forward(self, values: Tensor) -> Tensor:

@@ -19,6 +19,6 @@ class EmbeddingParts(nn.Module):
         self.values = ParameterDict()
         """Direction in which an entry of an encoded history moves with its value."""
         self.tails = ModuleDict()
-        """By feature and task: the layers of an image's encoder that each task has for itself."""
+        """Layers of an image's encoder that each task has for itself, by feature and task."""
         self.empty = ParameterDict()
         """Vectors read where a feature has no value."""

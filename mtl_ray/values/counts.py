@@ -44,7 +44,7 @@ class ValueCounts:
 
     @property
     def is_constant(self) -> bool:
-        """Whether fewer than two values occur."""
+        """True if fewer than two values occur."""
         return len(self.table) < 2
 
     def vocabulary(self, min_count: int = 1) -> Vocabulary:

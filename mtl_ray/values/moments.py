@@ -41,7 +41,7 @@ class Moments:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all numbers are equal, or there is none."""
+        """True if all numbers are equal, or there is none."""
         return self.std == 0
 
     @property

@@ -22,7 +22,7 @@ class Vocabulary:
         self.values = values
         self.counts = counts
         self.totals = totals
-        """Of a statistic, the sum of the labels that `counts` counts."""
+        """Sum of the labels that `counts` counts, for a statistic."""
 
     @cached_property
     def _index(self) -> pd.Index:

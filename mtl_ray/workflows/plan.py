@@ -38,19 +38,19 @@ SAMPLE_ROWS = 100_000
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run of the experiment would do."""
+    """The plan of a run: everything that it would do."""
 
     experiment: Experiment
     schema: Schema
     exact: bool
-    """Whether the numbers come from the prepared data set, not from the first rows of the log."""
+    """True if the numbers come from the prepared data set, not from the first rows of the log."""
     complexity: Complexity
-    """What the model costs."""
+    """Cost of the model."""
     findings: list[str]
     """What may spoil a model, see `findings`."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """Return the plan as plain data."""
         steps = num_steps(self.schema, self.experiment.training.batch_size)
         return {
             "exact": self.exact,
@@ -151,7 +151,7 @@ def plan(experiment: Experiment) -> Plan:
 
 
 def _cost(experiment: Experiment, schema: Schema) -> Complexity:
-    """What the model costs, kept under `data.cache`: torch takes longer to load than all else of a plan.
+    """Return the cost of the model, kept under `data.cache`: torch takes longer to load than all else of a plan.
 
     It is kept by a digest of all that decides it, this package's own files included.
     """

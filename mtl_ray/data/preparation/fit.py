@@ -40,11 +40,11 @@ class FitStatistics:
     num_rows: list[np.ndarray] = field(default_factory=list)
     """For each partition the rows of train, valid, test and of no split."""
     features: dict[str, Any] = field(default_factory=dict)
-    """By feature, see `FeatureKind.fit`."""
+    """Statistics by feature, see `FeatureKind.fit`."""
     counts: dict[str, ValueCounts] = field(default_factory=dict)
-    """By label of several classes, the labels of training rows."""
+    """Labels of training rows, by task of several classes."""
     moments: dict[str, Moments] = field(default_factory=dict)
-    """By numeric label, the labels of training rows."""
+    """Labels of training rows, by task with a numeric label."""
     labels: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Labelled rows by (task, split)."""
     declared: Occurrences = field(default_factory=Occurrences)

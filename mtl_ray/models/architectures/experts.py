@@ -66,6 +66,6 @@ def mixed(weights: Tensor, vectors: Tensor) -> Tensor:
 
 
 def gate_use(model: nn.Module) -> dict[str, Tensor]:
-    """By gate the (E,) summed weights of this worker's rows in the last forward pass."""
+    """Return the (E,) summed weights of this worker's rows in the last forward pass, by gate."""
     gates = {name: part for name, part in model.named_modules() if isinstance(part, Gate)}
     return {name.removeprefix("network."): gate.used for name, gate in gates.items() if gate.used is not None}
