@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.data.sources.files import open_log
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, some
 from mtl_ray.inference.batch import BatchResult, map_rows
 from mtl_ray.scoring.scorer import Scorer
 
@@ -56,7 +56,7 @@ def predict(
     scorer.check_ids(log.columns, rows)
     kept_columns = list(log.columns if keys is None else keys)
     if absent := [name for name in kept_columns if name not in log.columns]:
-        raise InputError(f"--keys: expected columns of {rows} ({', '.join(log.columns)}); found {', '.join(absent)}")
+        raise InputError(f"--keys: expected columns of {rows} ({some(log.columns)}); found {some(absent)}")
     if taken := [name for name in kept_columns if name in {f"predicted_{task}" for task in scorer.experiment.tasks}]:
         raise InputError(
             f"{rows}: has a column `{taken[0]}`, which is that of a prediction; rename it, or leave it out by --keys"

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.data.sources.files import open_log
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, some
 from mtl_ray.inference.batch import BatchResult, map_rows, read_whole
 from mtl_ray.scoring.recommender import Recommender
 from mtl_ray.values.keys import flat, to_keys
@@ -21,7 +21,7 @@ class Seen:
         """Read interactions. Raises InputError if an id column is missing."""
         for column in (recommender.user_column, recommender.item_column):
             if column not in table.column_names:
-                raise InputError(f"--seen: expected a column `{column}`; found {', '.join(table.column_names)}")
+                raise InputError(f"--seen: expected a column `{column}`; found {some(table.column_names)}")
         users, items = (to_keys(table.column(c)) for c in (recommender.user_column, recommender.item_column))
         order = np.argsort(users.fill_null("").to_numpy(zero_copy_only=False).astype(str), kind="stable")
         users, self._items = users.take(pa.array(order)), items.take(pa.array(order))
@@ -86,8 +86,7 @@ def recommend(
     log = open_log(users)
     if recommender.user_column not in log.columns:
         raise InputError(
-            f"{users}: expected a column `{recommender.user_column}`, the id of the user; "
-            f"found {', '.join(log.columns)}"
+            f"{users}: expected a column `{recommender.user_column}`, the id of the user; found {some(log.columns)}"
         )
     if seen:
         Seen(read_whole(seen), recommender)

@@ -17,7 +17,7 @@ from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
 from mtl_ray.data.sources.files import open_log
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, some
 from mtl_ray.inference.batch import BatchResult, check_output
 from mtl_ray.inference.predict import predict
 from mtl_ray.promotion.promote import CHAMPION, promote
@@ -116,7 +116,7 @@ def daily(
     known = open_log(rows).columns  # report mistakes before the work
     needed = [experiment.column_of(experiment.user), experiment.column_of(experiment.item), *(keys or ())]
     if absent := [name for name in needed if name not in known]:
-        raise InputError(f"--score {rows}: expected the columns {', '.join(absent)}; found {', '.join(known)}")
+        raise InputError(f"--score {rows}: expected the columns {some(absent)}; found {some(known)}")
     check_output(output)
     connect()
     check_storage(experiment)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,7 +17,7 @@ from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.schema import NULL, PADDING, UNKNOWN
 from mtl_ray.values.vocabulary import VOCABULARY
 from tests.support import small_experiment
-from tests.unit.conftest import schema_of
+from tests.unit.conftest import schema_of, vocabulary_table
 
 
 def saved(folder: Path, experiment: Experiment) -> Path:
@@ -26,7 +25,7 @@ def saved(folder: Path, experiment: Experiment) -> Path:
     torch.manual_seed(0)
     schema = schema_of(experiment)
     checkpoint.save(folder, experiment, schema, MultiTaskModel(experiment, schema), {})
-    pq.write_table(pa.table({"feature": pa.array([], pa.string())}), folder / VOCABULARY)
+    pq.write_table(vocabulary_table(), folder / VOCABULARY)
     return folder
 
 

@@ -1,11 +1,12 @@
 """A small model on random encoded rows: what the tests of models, masks and checkpoints share."""
 
+import pyarrow as pa
 import pytest
 import torch
 
 from mtl_ray.config import Experiment
 from mtl_ray.models import MultiTaskModel
-from mtl_ray.schema import NULL, PADDING, FittedFeature, FittedTask, Schema
+from mtl_ray.schema import FIRST, NULL, PADDING, FittedFeature, FittedTask, Schema
 from tests.support import small_experiment
 
 SIZES = {"user_id": 20, "item_id": 15, "gender": 5, "occupation": 9, "category": 8, "tags": 12, "price": 11}
@@ -29,6 +30,12 @@ def schema_of(experiment: Experiment) -> Schema:
         fingerprint="f",
         content_hash="c",
     )
+
+
+def vocabulary_table() -> pa.Table:
+    """The vocabulary of `schema_of`: as many values as its tables have rows."""
+    words = [name for name, size in SIZES.items() if name != "price" for _ in range(size - FIRST)]
+    return pa.table({"feature": words, "value": [str(i) for i in range(len(words))], "count": [1] * len(words)})
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.columns import request_columns
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, some
 from mtl_ray.features.base import feature_kinds
 
 LOG, USERS, ITEMS = "the log", "users", "items"
@@ -67,8 +67,8 @@ def find_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str
         order = ORDER[reader.entity or "context"]
         place = next((table for table in order if reader.column in attributes[table]), None)
         if place is None:
-            found = "; ".join(f"{name} has {', '.join(shown[name])}" for name in shown if name in order and shown[name])
-            raise InputError(f"{reader.setting}: expected a column `{reader.column}`; {found}")
+            found = "; ".join(f"{name} has {some(shown[name])}" for name in shown if name in order and shown[name])
+            raise InputError(f"{reader.setting}: expected a column `{reader.column}`; {found}; name one of these")
         name = reader.column if place == LOG else reader.name
         places[name], columns[name] = place, reader.column
     read = {(place, columns[name]) for name, place in places.items()}

@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -9,9 +8,9 @@ from safetensors.torch import load_file, save_file
 
 from mtl_ray.errors import InputError
 from mtl_ray.models import MultiTaskModel, checkpoint
-from mtl_ray.schema import FIRST, FittedFeature
+from mtl_ray.schema import FittedFeature
 from mtl_ray.values.vocabulary import VOCABULARY
-from tests.unit.conftest import SIZES, batch_of
+from tests.unit.conftest import batch_of, vocabulary_table
 
 
 def test_a_checkpoint_rebuilds_the_model(experiment, schema, model: MultiTaskModel, tmp_path):
@@ -71,9 +70,7 @@ def whole(experiment, schema, model: MultiTaskModel, tmp_path) -> Path:
     """A checkpoint with its vocabulary."""
     folder = tmp_path / "c"
     checkpoint.save(folder, experiment, schema, model, {"step": torch.arange(9)})
-    words = [n for n, size in SIZES.items() if n != "price" for _ in range(size - FIRST)]
-    table = pa.table({"feature": words, "value": [str(i) for i in range(len(words))], "count": [1] * len(words)})
-    pq.write_table(table, folder / VOCABULARY)
+    pq.write_table(vocabulary_table(), folder / VOCABULARY)
     return folder
 
 
