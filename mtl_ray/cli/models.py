@@ -87,9 +87,8 @@ def recommend(
     import torch
 
     from mtl_ray.cli.tables import item_table
-    from mtl_ray.inference.recommend import Seen, read_whole
+    from mtl_ray.inference.recommend import load_recommender, read_seen
     from mtl_ray.inference.recommend import recommend as run
-    from mtl_ray.scoring.recommender import Recommender
     from mtl_ray.tracking.registry import opened_checkpoint
     from mtl_ray.tracking.tracked_run import default_uri
 
@@ -101,9 +100,9 @@ def recommend(
             echo(f"{k} items each for {done.num_rows:,} users: {done.folder}")
             write_result(json_file, {"output": done.folder.location, "users": done.num_rows})
             return
-        recommender = Recommender(folder, read_whole(items) if items else None, task)
+        recommender = load_recommender(folder, items, task)
     assert described is not None
-    known = Seen(read_whole(seen), recommender).of_one(described.get(recommender.user_column)) if seen else []
+    known = read_seen(seen, recommender).of_one(described.get(recommender.user_column)) if seen else []
     began = time.monotonic()
     found = recommender.recommend(described, k, known)
     milliseconds = 1000 * (time.monotonic() - began)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import torch
 
 from mtl_ray.data.preparation.stage import quarantined
+from mtl_ray.data.sources.csv_dialect import Dialect
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.data.sources.files import Log, find_files, open_log
 from mtl_ray.errors import InputError
@@ -129,9 +130,9 @@ def tables_of(log: Log) -> Iterator[pa.Table]:
             yield table.drop_columns([MALFORMED])
 
 
-def read_whole(location: str) -> pa.Table:
+def read_whole(location: str, dialect: Dialect) -> pa.Table:
     """Read all rows of a Parquet or CSV file, folder or glob in this process. Raises InputError if that fails."""
-    return pa.concat_tables(tables_of(open_log(location)), promote_options="permissive")
+    return pa.concat_tables(tables_of(open_log(location, dialect=dialect)), promote_options="permissive")
 
 
 def check_output(output: str) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.loader import Shard, draw_rows, read_directly, select
 from mtl_ray.data.preparation.row_checks import bad_inputs
+from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError
 from mtl_ray.inference.reference import (
@@ -132,7 +133,7 @@ def drift(model: Path, rows: str, limits: Limits) -> Drift:
     reference = Reference.model_validate_json((model / REFERENCE).read_text())
     num_rows = num_bad = 0
     sums = {name: np.zeros(len(d.counts), int) for name, d in reference.distributions.items()}
-    log = open_log(rows)
+    log = open_log(rows, dialect=dialect_of(scorer.experiment.data.source))
     scorer.check_ids(log.columns, rows)
     for chunk in log.chunks:
         for _, whole in chunk.read():

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.data.preparation.row_checks import bad_inputs
+from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError, some
 from mtl_ray.inference.batch import BatchResult, map_rows
@@ -52,7 +53,8 @@ def predict(
     """
     scorer = Scorer(model)
     scorer.check(str(model))
-    log = open_log(rows)
+    dialect = dialect_of(scorer.experiment.data.source)
+    log = open_log(rows, dialect=dialect)
     scorer.check_ids(log.columns, rows)
     kept_columns = list(log.columns if keys is None else keys)
     if absent := [name for name in kept_columns if name not in log.columns]:
@@ -65,7 +67,7 @@ def predict(
         None if keys is None else [name for name in log.columns if name in {*kept_columns, *scorer.input_columns()}]
     )
     job = {"command": "predict", "model": scorer.digest, "keys": kept_columns}
-    log = log if needed is None else open_log(rows, columns=needed)
+    log = log if needed is None else open_log(rows, columns=needed, dialect=dialect)
     return map_rows(rows, log, output, _Score, model, (kept_columns,), job, log.num_rows, echo)
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.data.preparation.row_checks import bad_inputs
+from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError, some
 from mtl_ray.inference.batch import BatchResult, map_rows, read_whole
+from mtl_ray.models import checkpoint
 from mtl_ray.scoring.recommender import Recommender
 from mtl_ray.values.keys import flat, to_keys
 
@@ -40,12 +42,23 @@ class Seen:
         return self._items.slice(int(start), int(size))
 
 
+def load_recommender(model: Path, items: str | None, task: str | None) -> Recommender:
+    """Load a recommender whose candidates are in a file, folder or glob, or else those that the model carries."""
+    candidates = read_whole(items, dialect_of(checkpoint.load_settings(model).data.source)) if items else None
+    return Recommender(model, candidates, task)
+
+
+def read_seen(location: str, recommender: Recommender) -> Seen:
+    """Read interactions that are not to be recommended from a file, folder or glob."""
+    return Seen(read_whole(location, dialect_of(recommender.scorer.experiment.data.source)), recommender)
+
+
 class _Recommend:
     """Maps rows of users to rows of their best items."""
 
     def __init__(self, model: Path, items: str | None, task: str | None, k: int, seen: str | None) -> None:
-        self.recommender = Recommender(model, read_whole(items) if items else None, task)
-        self.seen = Seen(read_whole(seen), self.recommender) if seen else None
+        self.recommender = load_recommender(model, items, task)
+        self.seen = read_seen(seen, self.recommender) if seen else None
         self.k = k
 
     def bad_rows(self, table: pa.Table) -> pa.Array:
@@ -81,15 +94,15 @@ def recommend(
     Raises:
         InputError: an input is missing or lacks its id column, or `output` is not empty.
     """
-    recommender = Recommender(model, read_whole(items) if items else None, task)
+    recommender = load_recommender(model, items, task)
     recommender.scorer.check(str(model))
-    log = open_log(users)
+    log = open_log(users, dialect=dialect_of(recommender.scorer.experiment.data.source))
     if recommender.user_column not in log.columns:
         raise InputError(
             f"{users}: expected a column `{recommender.user_column}`, the id of the user; found {some(log.columns)}"
         )
     if seen:
-        Seen(read_whole(seen), recommender)
+        read_seen(seen, recommender)
     chosen = {"items": items, "task": task, "k": k, "seen": seen}
     job = {"command": "recommend", "model": recommender.scorer.digest, **chosen}
     num_rows = log.num_rows * len(recommender.keys)  # of pairs, each of which gets a score

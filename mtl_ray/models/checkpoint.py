@@ -60,6 +60,11 @@ def save(folder: Path, experiment: Experiment, schema: Schema, model: MultiTaskM
     (folder / f"{WEIGHTS}.partial").rename(folder / WEIGHTS)
 
 
+def load_settings(folder: Path) -> Experiment:
+    """Return the settings of a checkpoint. Raises InputError if they cannot be read."""
+    return parse(Folder(str(folder)).read_json(SETTINGS), str(folder / SETTINGS))
+
+
 def load(folder: Path) -> LoadedCheckpoint:
     """Rebuild the model.
 
@@ -70,8 +75,7 @@ def load(folder: Path) -> LoadedCheckpoint:
     for name in (SETTINGS, SCHEMA, WEIGHTS):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: expected a checkpoint folder; {name} is missing")
-    files = Folder(str(folder))
-    experiment = parse(files.read_json(SETTINGS), str(folder / SETTINGS))
+    files, experiment = Folder(str(folder)), load_settings(folder)
     schema = files.read_model(SCHEMA, Schema)
     weights, digests = _read_weights(folder / WEIGHTS)
     for name, digest in _digests(folder).items():

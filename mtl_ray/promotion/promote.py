@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from mtl_ray.data.dataset import open_prepared
 from mtl_ray.data.preparation.write import RAW_TEST
+from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.inference.batch import tables_of
@@ -129,7 +130,7 @@ def _decide(
         return Decision(name, version, "forced", champion, force, caveats=[f"nothing was compared: {error}"])
     place = rows or _own_rows(found, candidate)
     echo(f"comparing version {version} with the champion, version {champion}, on {place}")
-    log = open_log(place)
+    log = open_log(place, dialect=dialect_of(candidate.experiment.data.source))
     result = run_gate(candidate, live, tables_of(log), log.num_rows)
     caveats = []
     if candidate.schema.fingerprint != live.schema.fingerprint:

@@ -16,6 +16,7 @@ from mtl_ray.cluster.storage_check import check_storage
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
+from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError, some
 from mtl_ray.inference.batch import BatchResult, check_output
@@ -113,7 +114,7 @@ def daily(
             "tracking.register_as: expected the name of a registered model, whose champion a day begins with and maybe "
             "replaces; found none"
         )
-    known = open_log(rows).columns  # report mistakes before the work
+    known = open_log(rows, dialect=dialect_of(experiment.data.source)).columns  # report mistakes before the work
     needed = [experiment.column_of(experiment.user), experiment.column_of(experiment.item), *(keys or ())]
     if absent := [name for name in needed if name not in known]:
         raise InputError(f"--score {rows}: expected the columns {some(absent)}; found {some(known)}")

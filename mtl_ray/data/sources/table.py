@@ -5,7 +5,7 @@ from dataclasses import astuple
 
 from mtl_ray.config.data import DataConfig, TableSourceConfig
 from mtl_ray.data.sources.base import Raw
-from mtl_ray.data.sources.csv_dialect import DEFAULT, Dialect
+from mtl_ray.data.sources.csv_dialect import DEFAULT, Dialect, dialect_of
 from mtl_ray.data.sources.files import fingerprint, open_log, read_table
 from mtl_ray.data.sources.locate import find_files
 
@@ -18,7 +18,7 @@ def open_source(source: TableSourceConfig, data: DataConfig) -> Raw:
     """
     log_path = _path(source.interactions, data.raw)
     user_path, item_path = (path and _path(path, data.raw) for path in (source.users, source.items))
-    dialect = Dialect(source.separator, source.quote, source.decimal, source.encoding, source.escape)
+    dialect = dialect_of(source)
     log = open_log(log_path, dialect=dialect)
     side_files = [file for path in (user_path, item_path) if path for file in find_files(path)]
     return Raw(
