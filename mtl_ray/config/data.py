@@ -211,7 +211,7 @@ class DataConfig(Section):
     """Words, in any case, that mean "no value" where a number, a time or a 0/1 label is expected, beside a blank cell
     and NaN. In ids, categories and texts they are values like any other."""
     max_bad_share: Annotated[Share, NOT_ENCODED] = 0.01
-    """Largest share of bad rows; with more, `prepare` stops."""
+    """Largest share of bad rows, not counting repeats; with more, `prepare` stops."""
     min_joined_share: Annotated[Annotated[float, Field(ge=0, le=1)], NOT_ENCODED] = 0.5
     """Smallest share of rows whose user is in the users table, if there is one, and whose item is in the items table;
     with less, `prepare` stops: ids are mostly written in two ways then."""

@@ -180,6 +180,6 @@ def test_findings_say_in_words_and_numbers_what_is_lost_the_gravest_first():
         "400 of 900 rows (44.4%) in no split: neither trained on nor evaluated",
         "10 of 900 rows (1.1%) item not in the items table",
         "10 of 1,000 rows (1.0%) set aside: user is null",
-        "90 of 1,000 rows (9.0%) set aside: repeats an earlier row (see data.repeats)",
+        "90 of 1,000 rows (9.0%) set aside: repeats an earlier row (`data.repeats: keep` keeps them)",
         "3 x items.price is not a finite number: read as null",
     ]

@@ -11,6 +11,7 @@ import pytest
 
 from mtl_ray.config import parse
 from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.preparation.findings import findings
 from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.data.prepare import prepare
 from mtl_ray.errors import InputError
@@ -100,7 +101,7 @@ def test_rows_equal_in_all_columns_are_repeats_and_a_setting_says_otherwise(tmp_
     }
     assert len({*expected.values()}) == 3
     for wanted, number in expected.items():
-        data = {"repeats": wanted, "time": time, "split": {"kind": "random"}, "max_bad_share": 0.9}
+        data = {"repeats": wanted, "time": time, "split": {"kind": "random"}}
         prepared = prepared_of(tmp_path, frame, data=data)
         assert shown(prepared) == number, wanted
         assert prepared.quality["bad"] == 300 - number
@@ -108,9 +109,9 @@ def test_rows_equal_in_all_columns_are_repeats_and_a_setting_says_otherwise(tmp_
 
 def test_of_a_click_and_a_purchase_at_one_stamp_none_is_lost(tmp_path: Path):
     frame = pd.concat([log(), log().assign(click=1 - log().click)])
-    assert shown(prepared_of(tmp_path, frame, data={"max_bad_share": 0.6})) == 400
+    assert shown(prepared_of(tmp_path, frame)) == 400
     for wanted, first in (("first", log().click), ("last", 1 - log().click)):
-        prepared = prepared_of(tmp_path, frame, data={"max_bad_share": 0.6, "repeats": wanted})
+        prepared = prepared_of(tmp_path, frame, data={"repeats": wanted})
         shares = sum(prepared.quality["label_share"]["click"].values())
         assert shown(prepared) == 200
         assert shares == 3
@@ -133,9 +134,9 @@ def test_of_a_click_and_a_purchase_at_one_stamp_none_is_lost(tmp_path: Path):
 def test_rows_that_differ_in_a_column_that_nothing_reads_are_no_repeats(tmp_path: Path, values):
     frame = log(20)
     again = pd.concat([frame, frame])
-    assert shown(prepared_of(tmp_path, again, data={"max_bad_share": 0.6})) == 20
+    assert shown(prepared_of(tmp_path, again)) == 20
     unread = [*values, *values]
-    assert shown(prepared_of(tmp_path, again.assign(impression=unread), data={"max_bad_share": 0.6})) == 20
+    assert shown(prepared_of(tmp_path, again.assign(impression=unread))) == 20
     assert shown(prepared_of(tmp_path, again.assign(impression=[*unread[:20], *unread[1:21]]))) == 40
 
 
@@ -166,9 +167,14 @@ def test_a_column_that_occurs_twice_is_named_if_it_is_read(tmp_path: Path):
         prepared_of(tmp_path, log(), data={"source": source}, features={"extra": "numeric"})
 
 
-def test_too_many_repeats_are_refused_with_the_setting_that_keeps_them(tmp_path: Path):
-    with pytest.raises(InputError, match=r"100 of 300 rows are bad .* data\.repeats `keep` keeps repeated rows"):
-        prepared_of(tmp_path, pd.concat([log(), log()[:100]]))
+def test_repeats_are_told_and_do_not_count_as_bad_rows(tmp_path: Path):
+    frame = pd.concat([log(), log()[:100]])
+    prepared = prepared_of(tmp_path, frame, data={"max_bad_share": 0})
+    told = "100 of 300 rows (33.3%) set aside: repeats an earlier row (`data.repeats: keep` keeps them)"
+    assert told in findings(prepared.quality)
+    frame.iloc[0, frame.columns.get_loc("click")] = 7
+    with pytest.raises(InputError, match=r"1 of 300 rows are bad \(0\.3%.*: 1 x click is not 0 or 1; first"):
+        prepared_of(tmp_path, frame, data={"max_bad_share": 0})
 
 
 def test_a_log_of_vectors_without_any_repeat_is_whole(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Which table each column that an experiment names is read from: an attribute comes from the table of its entity."""
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -68,7 +69,10 @@ def find_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str
         place = next((table for table in order if reader.column in attributes[table]), None)
         if place is None:
             found = "; ".join(f"{name} has {some(shown[name])}" for name in shown if name in order and shown[name])
-            raise InputError(f"{reader.setting}: expected a column `{reader.column}`; {found}; name one of these")
+            known = [column for name in order for column in shown[name]]
+            near = difflib.get_close_matches(reader.column, known, n=1, cutoff=0.5)
+            hint = f"did you mean `{near[0]}`?" if near else "name one of these"
+            raise InputError(f"{reader.setting}: expected a column `{reader.column}`; {found}; {hint}")
         name = reader.column if place == LOG else reader.name
         places[name], columns[name] = place, reader.column
     read = {(place, columns[name]) for name, place in places.items()}

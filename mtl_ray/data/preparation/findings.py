@@ -47,7 +47,7 @@ def _findings(quality: dict[str, Any], whole: bool) -> Iterator[str]:
     yield from (_share(n, quality["rows"], f"set aside: {why}") for why, n in reasons if why not in repeats)
     for why, count in reasons:
         if why in repeats:
-            yield _share(count, quality["rows"], f"set aside: {why} (see data.repeats)")
+            yield _share(count, quality["rows"], f"set aside: {why} (`data.repeats: keep` keeps them)")
     for what, count in sorted(quality["mended"].items(), key=lambda entry: -entry[1]):
         done = next((done for end, done in MENDED.items() if what.endswith(end)), "read as null")
         yield f"{count:,} x {what}: {done}"

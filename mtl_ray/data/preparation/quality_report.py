@@ -32,20 +32,22 @@ def count_staged(experiment: Experiment, pieces: list[dict[str, Any]], aside: Fo
 
 
 def refuse_bad(experiment: Experiment, quality: dict[str, Any], aside: Folder, target: Folder) -> None:
-    """Raise InputError if more rows are bad than `data.max_bad_share` allows. The quarantine is kept."""
-    bad, rows = quality["bad"], quality["rows"]
+    """Raise InputError if more rows are bad than `data.max_bad_share` allows. The quarantine is kept.
+
+    Repeats are set aside because a setting says so; they do not count as bad here.
+    """
+    counts = {why: count for why, count in quality["reasons"].items() if why not in REASONS.values()}
+    bad, rows = sum(counts.values()), quality["rows"]
     if bad <= experiment.data.max_bad_share * rows and bad < rows:
         return
     rejected = target.suffixed(".rejected")
     rejected.delete()
     (aside / "quarantine").rename(rejected)
-    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in quality["reasons"].items())
-    kept = REASONS.get(experiment.data.repeats) in quality["reasons"]
-    hint = "; data.repeats `keep` keeps repeated rows" if kept else ""
+    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in counts.items())
     raise InputError(
         f"{bad:,} of {rows:,} rows are bad ({bad / rows:.1%}; data.max_bad_share allows "
         f"{experiment.data.max_bad_share:.1%}): {reasons}; first: {'; '.join(quality['examples'][:3])}; "
-        f"all are in {rejected}{hint}"
+        f"all are in {rejected}"
     )
 
 
