@@ -7,7 +7,11 @@ from typing import Any
 import pyarrow as pa
 
 from mtl_ray.parquet import is_text
-from mtl_ray.values.keys import flat, to_keys
+from mtl_ray.values.canonical import flat, plain
+from mtl_ray.values.keys import to_keys
+
+LONGEST_DIGITS = 20
+"""Digits of the largest integer of 64 bits."""
 
 _UNITS = ("s", "ms", "us", "ns")
 
@@ -27,6 +31,8 @@ def to_type(values: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
         array = array.cast(array.type.value_type)
     if _is_any_text(kind) and (_is_number(array.type) or pa.types.is_boolean(array.type)):
         return to_keys(array).cast(kind)
+    if _is_any_text(kind) and _is_bytes(array.type):
+        return plain(array).cast(kind)
     if pa.types.is_timestamp(kind) and pa.types.is_date32(array.type):
         array = array.cast(pa.timestamp("s"))
     if pa.types.is_timestamp(kind) and kind.tz and pa.types.is_timestamp(array.type) and array.type.tz is None:
@@ -42,12 +48,10 @@ def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     if pa.types.is_dictionary(a) or pa.types.is_dictionary(b):
         return _wider(*(kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (a, b)))
     if _is_any_text(a) or _is_any_text(b):
-        is_plain = all(_is_any_text(k) or _is_number(k) or _is_temporal(k) or pa.types.is_boolean(k) for k in (a, b))
-        return (
-            (pa.large_string() if pa.types.is_large_string(a) or pa.types.is_large_string(b) else pa.string())
-            if (is_plain)
-            else None
-        )
+        tests = (_is_any_text, _is_number, _is_temporal, _is_bytes, pa.types.is_boolean)
+        if not all(any(test(kind) for test in tests) for kind in (a, b)):
+            return None
+        return pa.large_string() if pa.types.is_large_string(a) or pa.types.is_large_string(b) else pa.string()
     if _is_list(a) and _is_list(b):
         inner = _wider(a.value_type, b.value_type)
         is_large = pa.types.is_large_list(a) or pa.types.is_large_list(b)
@@ -65,6 +69,9 @@ def _arrows_choice(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     decimals = [kind for kind in (a, b) if pa.types.is_decimal(kind)]
     if len(decimals) == 1 and (pa.types.is_integer(a) or pa.types.is_integer(b)):
         return pa.decimal128(38, decimals[0].scale)
+    if pa.types.is_integer(a) and pa.types.is_integer(b) and pa.uint64() in (a, b):
+        is_signed = pa.types.is_signed_integer(a) or pa.types.is_signed_integer(b)
+        return pa.decimal128(LONGEST_DIGITS, 0) if is_signed else pa.uint64()
     schemas = [pa.schema([("column", kind)]) for kind in (a, b)]
     try:
         return pa.unify_schemas(schemas, promote_options="permissive").field("column").type
@@ -82,6 +89,12 @@ def _is_any_text(kind: pa.DataType) -> bool:
 
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    tests = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    return isinstance(kind, pa.UuidType) or any(test(kind) for test in tests)
 
 
 def _is_temporal(kind: pa.DataType) -> bool:

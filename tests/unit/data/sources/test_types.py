@@ -1,5 +1,6 @@
 """Files of one log whose types differ: each value keeps its meaning, whichever file comes first."""
 
+import uuid
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import permutations
@@ -12,6 +13,7 @@ import pytest
 from mtl_ray.data.sources.files import open_log, read_table
 from mtl_ray.errors import InputError
 
+UUID = uuid.UUID(int=7)
 DAY = datetime(2026, 1, 2)
 PAIRS = {
     "whole and fraction": ([1, None], [4.5], [1.0, None, 4.5]),
@@ -21,6 +23,17 @@ PAIRS = {
     "nothing and number": ([None], [4.5], [None, 4.5]),
     "small and large": (pa.array([1], pa.int8()), pa.array([2**40]), [1, 2**40]),
     "sign and none": (pa.array([200], pa.uint8()), pa.array([-5], pa.int8()), [200, -5]),
+    "beyond 2^63 and below 0": (
+        pa.array([2**64 - 1], pa.uint64()),
+        pa.array([-5, None], pa.int32()),
+        [2**64 - 1, -5, None],
+    ),
+    "bytes and text": ([b"ab", b"\xff"], ["x"], ["ab", "ff", "x"]),
+    "UUIDs and text": (
+        pa.array([uuid.UUID(int=7).bytes], pa.binary(16)),
+        ["x"],
+        ["00000000-0000-0000-0000-000000000007", "x"],
+    ),
     "decimal and whole": ([Decimal("1.50")], [2], [Decimal("1.50"), Decimal("2.00")]),
     "true and whole": ([True], [0], [1, 0]),
     "date and instant": ([date(2026, 1, 2)], pa.array([DAY], pa.timestamp("us")), [DAY, DAY]),
