@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 class Section(BaseModel):
     """A frozen section of settings. An unknown key is an error, never ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     implementation: ClassVar[str] = ""
     """`module:Class` of what the section describes, if that is a class of its own; see `implementation_of`."""

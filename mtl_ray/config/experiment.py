@@ -20,7 +20,7 @@ from mtl_ray.config.validation import check_experiment
 class Experiment(Section):
     """One experiment: data, inputs, tasks, model, training and tracking."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Name of the experiment; run folders and MLflow runs start with it."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the split, of initial weights, of the order of rows, of masks and of dropout."""

@@ -7,6 +7,7 @@ from pydantic import ByteSize, Field, NonNegativeFloat, NonNegativeInt, Positive
 from mtl_ray.config.base import Section
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
+BatchSize = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class OptimizerConfig(Section):
@@ -99,7 +100,7 @@ class TrainingConfig(Section):
     threads_per_worker: PositiveInt | None = None
     """Torch threads of a worker; by default the machine's cores divided among its workers."""
     epochs: PositiveInt = 10
-    batch_size: PositiveInt = 1024
+    batch_size: BatchSize = 1024
     """Rows of a global batch: the sum over all workers."""
     micro_batch: PositiveInt | None = None
     """Rows of a worker whose activations are in memory at once: a larger batch goes through the model in parts, whose
@@ -155,7 +156,7 @@ class TrainingConfig(Section):
 
 
 class EvaluationConfig(Section):
-    batch_size: PositiveInt = 8192
+    batch_size: BatchSize = 8192
     """Rows of a forward pass on one worker."""
     support_buckets: tuple[PositiveInt, ...] = (1, 5, 20)
     """Lower ends of the buckets of training interactions: (1, 5, 20) gives 0, 1-4, 5-19, 20+."""

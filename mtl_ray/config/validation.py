@@ -49,7 +49,7 @@ def check_names(experiment: "Experiment") -> None:
     """Require names of features and tasks that can be columns and parts of metric names. Raises ValueError."""
     for section, names in (("features", experiment.features), ("tasks", experiment.tasks)):
         for name in names:
-            if name in RESERVED or "/" in name or "." in name:
+            if name in RESERVED or not name.strip() or "/" in name or "." in name:
                 raise ValueError(
                     f"{section}.{name}: expected a name without '/' and '.', not one of {', '.join(RESERVED)}"
                 )
