@@ -48,10 +48,6 @@ Scalar = Annotated[bool | int | float | str, BeforeValidator(iso_date)]
 """A value of a raw column, as the experiment file names it."""
 
 
-ENCODED_UNLESS_DEFAULT = _Mark()
-"""Marks a setting that was added when data sets were there already, and whose default is how they were prepared."""
-
-
 def not_encoded(node: Any) -> dict[str, Any]:
     """Return the fields below a section, or a dict of sections, that are marked `NOT_ENCODED`, or by their default.
 
