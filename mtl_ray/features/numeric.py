@@ -1,13 +1,13 @@
 """A number, standardised or cut into quantile buckets."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from mtl_ray.config.features import NumericFeatureConfig
+from mtl_ray.config.features import NumericFeatureConfig, PeriodicNumberConfig, PiecewiseLinearNumberConfig
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
 from mtl_ray.features.lookup import embed_rows
 from mtl_ray.features.observed import observed_rows
@@ -15,26 +15,25 @@ from mtl_ray.schema import FIRST, NULL, FittedFeature
 from mtl_ray.values.moments import Moments, scaled
 from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers, to_numbers
 from mtl_ray.values.partition import Partition
+from mtl_ray.values.quantiles import Distribution, places
 from mtl_ray.values.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from mtl_ray.nn.embedding_parts import EmbeddingParts
-
-GRID = 1025
-"""Quantiles by which a partition describes the distribution of a number."""
 
 
 @dataclass(frozen=True)
 class NumberStatistics:
-    """Moments, and for buckets the number of values and their quantiles by partition."""
+    """Moments, and for buckets the distribution."""
 
     moments: Moments
-    grids: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    distribution: Distribution | None = None
 
     def __add__(self, other: "NumberStatistics") -> "NumberStatistics":
-        return NumberStatistics(self.moments + other.moments, self.grids + other.grids)
+        both = self.distribution and other.distribution and self.distribution + other.distribution
+        return NumberStatistics(self.moments + other.moments, both)
 
     @property
     def is_constant(self) -> bool:
@@ -54,40 +53,45 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
 
     def fit(self, rows: Partition, train: pa.Table) -> NumberStatistics:
         numbers = to_numbers(self.raw(train), self.null_words)
-        if not self.config.buckets:
+        if not self.config.num_borders:
             return NumberStatistics(Moments.of(numbers))
-        known = numbers[~np.isnan(numbers)]
-        grid = np.quantile(known, np.linspace(0, 1, GRID)) if len(known) else np.zeros(0)
-        return NumberStatistics(Moments.of(numbers), [(len(known), grid)])
+        return NumberStatistics(Moments.of(numbers), Distribution.of(numbers))
 
     def fitted(self, statistics: NumberStatistics, vocabularies: Mapping[str, Vocabulary]) -> FittedFeature:
         mean, std = statistics.moments.scale
-        if not self.config.buckets:
+        if not self.config.num_borders:
             return FittedFeature(mean=mean, std=std)
-        boundaries = quantiles(statistics.grids, self.config.buckets)
+        assert statistics.distribution
+        boundaries = statistics.distribution.borders(self.config.num_borders)
+        if not self.config.buckets:
+            ends = statistics.distribution.values[[0, -1]] if len(statistics.distribution.values) else ()
+            boundaries = tuple(sorted({*boundaries, *(float(end) for end in ends)}))
+            return FittedFeature(mean=mean, std=std, boundaries=boundaries)
         return FittedFeature(num_embeddings=FIRST + len(boundaries) + 1, mean=mean, std=std, boundaries=boundaries)
 
     def encoded_columns(self, fitted: FittedFeature) -> dict[str, EncodedColumn]:
         if fitted.num_embeddings is None:
             meaning = "(value - mean) / std; NaN for null"
+            if fitted.boundaries is not None:
+                meaning = "the value's place among `boundaries`, linear between them, from 0; NaN for null"
             return {self.name: EncodedColumn(meaning, "float32", is_nullable=True)}
         meaning = f"{FIRST} + how many of `boundaries` are at most the value; {NULL} for null"
         return {self.name: EncodedColumn(meaning, low=NULL, num_embeddings=fitted.num_embeddings)}
 
     def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
         fitted, numbers = state.features[self.name], to_numbers(values, self.null_words, self.column)
-        if self.config.buckets is None:
+        if self.config.num_borders is None:
             return scaled(numbers, fitted.mean, fitted.std)
+        if self.config.buckets is None:
+            return places(numbers, np.asarray(fitted.boundaries or (0.0,)))
         buckets = np.searchsorted(np.asarray(fitted.boundaries or ()), numbers, side="right") + FIRST
         return np.where(np.isnan(numbers), NULL, buckets).astype(np.int32)
 
     def build(self, parts: "EmbeddingParts", fitted: FittedFeature) -> dict[str, int]:
-        from torch import nn
-
         from mtl_ray.nn.compressed_embedding import build_table
 
         if fitted.num_embeddings is None:
-            parts.numbers[self.name] = nn.Linear(2, self.width)
+            parts.numbers[self.name] = self._encoder(fitted)
         else:
             parts.tables[self.name] = build_table(fitted.num_embeddings, self.width, self.experiment.training)
         return {self.name: self.width}
@@ -109,6 +113,18 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
         value = torch.where(missing, torch.zeros_like(column), column)
         return Embedded({self.name: parts.numbers[self.name](torch.stack([value, missing.to(value.dtype)], 1))})
 
+    def _encoder(self, fitted: FittedFeature) -> "nn.Module":
+        from torch import nn
+
+        from mtl_ray.nn.number_encoders import PeriodicNumber, PiecewiseLinearNumber
+
+        match self.config.encoder:
+            case PiecewiseLinearNumberConfig():
+                return PiecewiseLinearNumber(max(1, len(fitted.boundaries or ()) - 1), self.width)
+            case PeriodicNumberConfig(frequencies=number, scale=scale):
+                return PeriodicNumber(number, scale, self.width)
+        return nn.Linear(2, self.width)
+
     @property
     def is_category(self) -> bool:
         return self.config.buckets is not None
@@ -116,15 +132,3 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
     def observed(self, batch: "Mapping[str, Tensor]") -> np.ndarray:
         column = batch[self.name]
         return observed_rows(column.numpy()) if self.is_category else column.double().numpy()
-
-
-def quantiles(grids: list[tuple[int, np.ndarray]], buckets: int) -> tuple[float, ...]:
-    """Return the inner quantile borders of the whole, from those of its partitions weighted by their sizes."""
-    values = np.concatenate([grid for _, grid in grids])
-    weights = np.concatenate([np.full(len(grid), size / GRID) for size, grid in grids])
-    order = np.argsort(values, kind="stable")
-    below = np.cumsum(weights[order])
-    if not len(below):
-        return ()
-    wanted = np.arange(1, buckets) / buckets * below[-1]
-    return tuple(np.unique(values[order][np.minimum(np.searchsorted(below, wanted), len(values) - 1)]).tolist())
