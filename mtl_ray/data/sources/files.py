@@ -2,7 +2,6 @@
 
 import hashlib
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -181,8 +180,6 @@ def _open_parquet(file: File, columns: Sequence[str] | None) -> _Opened:
     except (pa.ArrowException, OSError) as error:
         message = " ".join(str(error).split())
         raise InputError(f"{file.path}: expected a Parquet file, found what cannot be read ({message})") from error
-    if repeated := [name for name, count in Counter(schema.names).items() if count > 1]:
-        raise InputError(f"{file.path}: expected different names of columns, found {some(repeated)} more than once")
     names = _selected(schema.names, columns)
     chunks: list[Chunk] = []
     first_group, first_row, num_rows = 0, 1, 0

@@ -14,7 +14,6 @@ from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.errors import InputError
 from mtl_ray.promotion.findings import GateResult, Requirement
 from mtl_ray.promotion.gate import check_requirement, run_gate
-from mtl_ray.schema import ITEM_SUPPORT
 from mtl_ray.scoring.scorer import Scorer
 
 FIXTURE = Path(__file__).parents[2] / "fixtures/registered_before_rooms"
@@ -87,12 +86,13 @@ def test_a_segment_has_the_rows_of_its_users_and_items_alone(log: pa.Table):
     mixed = log.set_column(log.column_names.index("user"), "user", pa.array(names))
     found = by_key(gate(scorer(segments=("new_user",)), scorer(0.2), [mixed]))
     new = found["rating/rmse/new_user"]
-    inside = (scorer().inputs(mixed)[ITEM_SUPPORT].numpy() > 0) & (np.arange(400) % 2 == 0)
+    labelled = np.asarray(mixed["rating"].is_valid())
+    inside = labelled & (np.arange(400) % 2 == 0)  # all items have training rows
     assert (new.rows, new.users) == (inside.sum(), 5)
     label, prediction = mixed["rating"].to_numpy()[inside], scorer().score(mixed)["rating"][inside]
     assert new.candidate == pytest.approx(np.sqrt(np.mean((prediction - label) ** 2)))
     assert not new.decides
-    assert found["rating/rmse"].rows == 400
+    assert found["rating/rmse"].rows == labelled.sum()
 
 
 def test_a_task_that_the_champion_has_not_is_not_compared(log: pa.Table):
