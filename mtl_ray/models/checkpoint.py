@@ -89,13 +89,6 @@ def load(folder: Path) -> LoadedCheckpoint:
     return LoadedCheckpoint(experiment, schema, model.eval())
 
 
-def _is_finite(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor holds neither NaN nor infinity, without a copy of it: a table may fill the memory."""
-    if not tensor.is_floating_point() or not tensor.numel():
-        return True
-    return all(bool(torch.isfinite(bound)) for bound in torch.aminmax(tensor))
-
-
 def load_trainer(folder: Path) -> dict[str, Any]:
     """Return the state of the trainer at the checkpoint. Raises InputError if it is missing or damaged."""
     file = folder / TRAINER
