@@ -56,8 +56,8 @@ class State(BaseModel):
 
     epoch: int = 0
     score: float = -math.inf
-    best_epoch: int = Field(0, alias=BEST_EPOCH)
-    best_metrics: dict[str, float] = Field({}, alias=BEST_METRICS)
+    best_epoch: int = Field(default=0, alias=BEST_EPOCH)
+    best_metrics: dict[str, float] = Field(default={}, alias=BEST_METRICS)
 
 
 class UndefinedMetricError(ValueError):

@@ -1,6 +1,6 @@
 """Several hosts on one machine, for root: each has a network namespace on a common switch, and a name, processes,
 `/tmp`, `/dev/shm` and a home folder of its own, in which sshd listens. They share `/mnt` and see the rest of the disk
-and the project, wherever it lies.
+and the environment of this Python, wherever it lies.
 
 Needs iproute2, util-linux, openssh-server and rsync. Nothing outside of the namespaces is touched; leaving the block
 ends all processes in them, and so does the end of the process that made them.
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parents[2]
 NEEDED = {"sshd": "openssh-server", "rsync": "rsync", "ip": "iproute2", "nsenter": "util-linux"}
 """Programs, and the packages that have them."""
 PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
@@ -105,8 +104,8 @@ class Hosts:
         names = [f"{address} {self.prefix}h{place}" for place, address in enumerate(self.addresses)]
         (home / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
         lines = ["set -e", "mount --make-rprivate /", f"hostname {host}", f"mount --bind {home}/hosts /etc/hosts"]
-        # What the hosts run lies where the project and its environment lie, maybe in a folder that is hidden next.
-        kept = {f"{home}/kept/{number}": place for number, place in enumerate((ROOT, sys.prefix, sys.base_prefix))}
+        # Python and its environment may lie in a folder that is hidden next.
+        kept = {f"{home}/kept/{number}": place for number, place in enumerate((sys.prefix, sys.base_prefix))}
         lines += [f"mkdir -p {here} && mount --bind {place} {here}" for here, place in kept.items()]
         lines += [f"mount --bind {self.folder}/shared /mnt", f"mount --rbind {home} /root"]
         lines += ["mount -t tmpfs tmpfs /tmp", "mount -t tmpfs tmpfs /dev/shm"]
