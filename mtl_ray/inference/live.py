@@ -5,11 +5,10 @@ import re
 import time
 from dataclasses import dataclass
 
-from mlflow.tracking import MlflowClient
-
 from mtl_ray.cluster.machine import return_freed_memory
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.tracking.database import client_of
 from mtl_ray.tracking.registry import opened_checkpoint
 
 logger = logging.getLogger("ray.serve")
@@ -33,7 +32,7 @@ def version_of(model: str, tracking_uri: str) -> str:
     if alias is None:
         return model.rpartition("/")[2]
     try:
-        return str(MlflowClient(tracking_uri).get_model_version_by_alias(*alias.groups()).version)
+        return str(client_of(tracking_uri).get_model_version_by_alias(*alias.groups()).version)
     except Exception as error:
         raise InputError(f"{model}: {first_line(error)}") from error
 

@@ -225,7 +225,7 @@ class Run:
         """Let MLflow log this machine's load during the block, if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is set."""
         monitor = None
         if self.run_id is not None and MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
-            monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.uri)
+            monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.client.tracking_uri)
             monitor.start()
         try:
             yield
