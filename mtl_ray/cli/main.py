@@ -249,7 +249,9 @@ def report(run: Annotated[str, typer.Argument(help="Folder of a run: runs/NAME."
     """Write the report of a finished run again: an HTML file and pictures, in the run's folder and in MLflow."""
     from mtl_ray.workflows.report import report as make
 
-    echo(f"report: {make(run)}/report.html")
+    folder = make(run)
+    echo(f"report: {folder}/report.html")
+    tell_lost(folder)
 
 
 @app.command()
