@@ -5,7 +5,6 @@ import re
 import time
 from dataclasses import dataclass
 
-from mtl_ray.cluster.machine import return_freed_memory
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.tracking.database import client_of
@@ -79,7 +78,5 @@ class Follower:
             self._failed, self._wait = version, min(2 * self._wait, max(self.poll, LONGEST_WAIT))
             self._again = time.monotonic() + self._wait
             raise
-        finally:
-            return_freed_memory()  # of the download, and of the model that is gone
         self._failed = ""
         logger.warning("%s: version %s answers now", self.model, version)

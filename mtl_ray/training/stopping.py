@@ -12,7 +12,7 @@ from mtl_ray.tasks.base import build_task
 
 
 def check_stopping_metric(experiment: Experiment, schema: Schema, valid: Folder) -> None:
-    """Raise InputError if the early-stopping metric has no value whatever a model predicts, such as an AUC of one class.
+    """Raise InputError if the early-stopping metric has no value for any model, such as an AUC of one class.
 
     Args:
         experiment: its settings.
