@@ -9,17 +9,20 @@ A replica takes requests without a queue of Ray Serve, since one whose body neve
 """
 
 import asyncio
+import gc
+import itertools
 import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
@@ -30,16 +33,15 @@ from mtl_ray.cluster.session import connect
 from mtl_ray.errors import InputError
 from mtl_ray.inference.bodies import Bodies, RequestError
 from mtl_ray.inference.live import Follower, Live, load, version_of
-from mtl_ray.scoring.protocol import MAX_ROWS, read_inputs, score_together, write_answer
-from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.scoring.protocol import MAX_ROWS, answer_parts, read_inputs, score_together
 
 logger = logging.getLogger("ray.serve")
 
 READERS = 2
 """Threads that read requests; more would only wait for each other, and each keeps memory of its own."""
 
-LARGE_BODY = 2**18
-"""Bytes of a body that is read into so many objects that their memory is given back."""
+GIVE_BACK = 2.0
+"""Seconds after which a replica gives memory back that requests and versions no longer need."""
 
 BODIES = 32
 """How many of the largest bodies a replica holds at a time."""
@@ -75,36 +77,64 @@ class Settings:
 Waiting = tuple[Live, Mapping[str, torch.Tensor]]
 """A request's encoded rows, and the model that encoded them."""
 
-Answer = bytes | RequestError
+Scores = Mapping[str, np.ndarray]
+"""A request's predictions by task."""
 
 api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
 
 # `ingress` pickles the routes at once, so the functions that they call must be defined above them.
-def _score(waiting: list[Waiting]) -> list[Answer]:
-    """Return the answer to each request. While versions are swapped, requests may belong to two models."""
-    answers: list[Answer] = [b""] * len(waiting)
+def _score(waiting: list[Waiting]) -> list[Scores]:
+    """Return the predictions of each request. While versions are swapped, requests may belong to two models."""
+    found: list[Scores] = [{}] * len(waiting)
     for live in {id(live): live for live, _ in waiting}.values():
         own = [place for place, (model, _) in enumerate(waiting) if model is live]
         for place, scores in zip(own, score_together(live.scorer, [waiting[p][1] for p in own]), strict=True):
-            try:
-                answers[place] = write_answer(scores, live.version)
-            except InputError as error:
-                answers[place] = RequestError(400, str(error))
-    return answers
-
-
-def _read(scorer: Scorer, body: bytearray, max_rows: int) -> dict[str, torch.Tensor]:
-    try:
-        return read_inputs(scorer, body, max_rows)
-    finally:
-        if len(body) > LARGE_BODY:
-            return_freed_memory()
+            found[place] = scores
+    return found
 
 
 def _refuse(refusal: RequestError) -> Response:
     message = str(refusal)[:MAX_MESSAGE].encode(errors="replace").decode()
     return JSONResponse({"error": message}, status_code=refusal.status)
+
+
+def _respond(scores: Scores, version: str) -> Response:
+    """Return the answer. A large one is written while it is sent.
+
+    Ray Serve would copy it as a whole several times, and its proxy keep it until the garbage collector comes.
+    """
+    parts = list(itertools.islice(written := answer_parts(scores, version), 2))
+    if len(parts) < 2:
+        return Response(*parts, media_type="application/json")
+
+    async def send() -> AsyncIterator[bytes]:
+        for part in itertools.chain(parts, written):
+            yield part
+            await asyncio.sleep(0)  # let other requests go on
+
+    return StreamingResponse(send(), media_type="application/json")
+
+
+def _give_back() -> None:
+    """Give back the memory of requests and versions that are over.
+
+    What a request leaves is in cycles, which Python would keep until they make up a quarter of all objects. Those of
+    the start are frozen, so this takes milliseconds.
+    """
+    gc.collect()
+    return_freed_memory()
+
+
+def _repeat(work: Callable[[], None], seconds: float) -> None:
+    """Do some work again and again, beside all else."""
+
+    def run() -> None:
+        while True:
+            time.sleep(seconds)
+            work()
+
+    threading.Thread(target=run, daemon=True).start()
 
 
 @serve.deployment(max_ongoing_requests=MAX_REQUESTS)
@@ -118,16 +148,13 @@ class Answers:
         self.follower = Follower(settings.model, settings.tracking_uri, settings.poll)
         largest = int(settings.max_megabytes * 2**20)
         self.bodies = Bodies(largest, settings.body_timeout, BODIES * largest)
-        self.readers = ThreadPoolExecutor(READERS)
+        self.readers, self.scoring = ThreadPoolExecutor(READERS), ThreadPoolExecutor(1)
         self._together.set_max_batch_size(settings.max_batch)
         self._together.set_batch_wait_timeout_s(settings.batch_wait)
         if "@" in settings.model:
-            threading.Thread(target=self._follow, daemon=True).start()
-
-    def _follow(self) -> None:
-        while True:
-            time.sleep(self.settings.poll)
-            self.follower.look()
+            _repeat(self.follower.look, settings.poll)
+        gc.freeze()
+        _repeat(_give_back, GIVE_BACK)
 
     @api.get("/ping")
     @api.get("/health")
@@ -147,23 +174,23 @@ class Answers:
         try:
             async with self.bodies.read(request.stream()) as body:
                 inputs = await asyncio.get_running_loop().run_in_executor(
-                    self.readers, _read, live.scorer, body, self.settings.max_rows
+                    self.readers, read_inputs, live.scorer, body, self.settings.max_rows
                 )
-            answer = await self._together((live, inputs))
+            return _respond(await self._together((live, inputs)), live.version)
         except InputError as error:
-            answer = RequestError(400, str(error))
-        except RequestError as refusal:
-            answer = refusal
+            refusal = RequestError(400, str(error))
+        except RequestError as error:
+            refusal = error
         except ClientDisconnect:
-            answer = RequestError(400, "expected the whole request; the client went away")
+            refusal = RequestError(400, "expected the whole request; the client went away")
         except Exception:  # a fault of the server: its log has it, the client a line
             logger.exception("a request failed")
-            answer = RequestError(500, "the server failed on this request; its log says why")
-        return _refuse(answer) if isinstance(answer, RequestError) else Response(answer, media_type="application/json")
+            refusal = RequestError(500, "the server failed on this request; its log says why")
+        return _refuse(refusal)
 
     @serve.batch
-    async def _together(self, waiting: list[Waiting]) -> list[Answer]:
-        return await asyncio.to_thread(_score, waiting)
+    async def _together(self, waiting: list[Waiting]) -> list[Scores]:
+        return await asyncio.get_running_loop().run_in_executor(self.scoring, _score, waiting)
 
 
 def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:

@@ -26,6 +26,10 @@ MAX_ROWS = 100_000
 """Rows of a request, which one process scores within seconds."""
 
 
+PART_ROWS = 200
+"""Rows of an answer that are written at a time: some milliseconds of work."""
+
+
 def read_rows(body: bytes | bytearray, columns: Collection[str] | None = None, max_rows: int = MAX_ROWS) -> pa.Table:
     """Return the rows of a request.
 
@@ -183,14 +187,31 @@ def score_together(scorer: Scorer, requests: Sequence[Mapping[str, torch.Tensor]
     ]
 
 
-def write_answer(scores: Mapping[str, np.ndarray], version: str) -> bytes:
-    """Return the answer to a request. Raises InputError, with row and task, if a prediction is not finite."""
+def answer_parts(scores: Mapping[str, np.ndarray], version: str) -> Iterator[bytes]:
+    """Return the answer to a request in parts, which are written as they are asked for.
+
+    Raises:
+        InputError: a prediction is not finite; the message has its row and task. Nothing is written then.
+    """
     for task, broken in not_finite(scores).items():
         if broken.any():
             raise InputError(
                 f"row {int(broken.argmax()) + 1}: the prediction of {task} is not finite; expected numbers as in the "
                 "training"
             )
-    columns = [values.tolist() for values in scores.values()]
-    predictions = [dict(zip(scores, row, strict=True)) for row in zip(*columns, strict=True)]
-    return json.dumps({"predictions": predictions, "model_version": version}, allow_nan=False).encode()
+    return _written(scores, version)
+
+
+def _written(scores: Mapping[str, np.ndarray], version: str) -> Iterator[bytes]:
+    start, last = '{"predictions": [', max(map(len, scores.values()))
+    for first in range(0, last, PART_ROWS):
+        columns = [values[first : first + PART_ROWS].tolist() for values in scores.values()]
+        rows = json.dumps([dict(zip(scores, row, strict=True)) for row in zip(*columns, strict=True)], allow_nan=False)
+        end = "" if first + PART_ROWS < last else f'], "model_version": {json.dumps(version)}}}'
+        yield f"{start}{rows[1:-1]}{end}".encode()
+        start = ", "
+
+
+def write_answer(scores: Mapping[str, np.ndarray], version: str) -> bytes:
+    """Return the answer to a request as a whole, see `answer_parts`."""
+    return b"".join(answer_parts(scores, version))
