@@ -67,7 +67,7 @@ def test_preparing_ends_with_the_same_data_set(world: World, trained):
         within = FITTING in driver.said() and ENCODING not in driver.said()
         kills += within
         print(f"killed {moment:.2f} of {seconds:.2f} s after the fit began{'' if within else ': too late'}", flush=True)
-        result = Driver(world.machines, world.folder, "prepare", str(file)).result()
+        result = Driver(world.machines, world.folder, "prepare", str(file)).result(600)
         assert_prepared(Folder(output), result, trained, again=True)
     assert_nothing_left(world)
 
@@ -96,5 +96,5 @@ def test_training_ends_with_the_same_parameters_and_metrics(world: World, traine
             kills += reached < (EPOCHS, 0)
             print(f"killed after {reached[0]} of {EPOCHS} epochs and {reached[1]} steps", flush=True)
             driver = Driver(world.machines, world.folder, "train", str(file), "--resume", name)
-        assert_trained(world, driver.result(), trained)
+        assert_trained(world, driver.result(600), trained)
     assert_nothing_left(world)
