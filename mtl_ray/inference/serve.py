@@ -101,7 +101,7 @@ def _respond(scores: Scores, version: str) -> Response:
     """
     parts = list(itertools.islice(written := answer_parts(scores, version), 2))
     if len(parts) < 2:
-        return Response(*parts, media_type="application/json")
+        return Response(parts[0], media_type="application/json")
 
     async def send() -> AsyncIterator[bytes]:
         for part in itertools.chain(parts, written):
