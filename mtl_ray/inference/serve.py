@@ -11,6 +11,7 @@ A replica takes requests without a queue of Ray Serve, since one whose body neve
 import asyncio
 import itertools
 import logging
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import ray
 import torch
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -26,7 +28,7 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 from starlette.requests import ClientDisconnect
 
-from mtl_ray.cluster.session import connect, is_own
+from mtl_ray.cluster.session import connect
 from mtl_ray.errors import InputError
 from mtl_ray.inference.bodies import Bodies, RequestError
 from mtl_ray.inference.live import Follower, Live, load, version_of
@@ -154,7 +156,7 @@ class Answers:
             refusal = RequestError(400, str(error))
         except RequestError as error:
             refusal = error
-        except ClientDisconnect:
+        except (ClientDisconnect, ray.exceptions.TaskCancelledError):  # the latter from within Ray Serve
             refusal = RequestError(400, "expected the whole request; the client went away")
         except Exception:  # a fault of the server: its log has it, the client a line
             logger.exception("a request failed")
@@ -174,10 +176,10 @@ def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:
     """
     # Report a mistake here, not in a replica that Ray restarts again and again.
     load(settings.model, settings.tracking_uri, version_of(settings.model, settings.tracking_uri))
+    if not ray.is_initialized():  # the processes of a Ray that is started here take the environment over
+        os.environ |= ENVIRONMENT | os.environ
     connect()
-    # Elsewhere than in a Ray of its own, the proxy may have no access to this package.
-    environment = {"runtime_env": {"env_vars": ENVIRONMENT}} if is_own() else None
-    serve.start(http_options=HTTPOptions(host=host, port=port), controller_options=environment)
+    serve.start(http_options=HTTPOptions(host=host, port=port))
     app = Answers.options(num_replicas=replicas).bind(settings)  # pyright: ignore[reportAttributeAccessIssue]
     serve.run(app, logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False))
 
