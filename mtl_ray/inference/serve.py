@@ -9,17 +9,17 @@ A replica takes requests without a queue of Ray Serve, since one whose body neve
 """
 
 import asyncio
-import gc
 import itertools
 import logging
+import os
 import signal
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import ray
 import torch
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -28,20 +28,17 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 from starlette.requests import ClientDisconnect
 
-from mtl_ray.cluster.machine import return_freed_memory
 from mtl_ray.cluster.session import connect
 from mtl_ray.errors import InputError
 from mtl_ray.inference.bodies import Bodies, RequestError
 from mtl_ray.inference.live import Follower, Live, load, version_of
+from mtl_ray.inference.upkeep import ENVIRONMENT, keep_small, repeat
 from mtl_ray.scoring.protocol import MAX_ROWS, answer_parts, read_inputs, score_together
 
 logger = logging.getLogger("ray.serve")
 
 READERS = 2
 """Threads that read requests; more would only wait for each other, and each keeps memory of its own."""
-
-GIVE_BACK = 2.0
-"""Seconds after which a replica gives memory back that requests and versions no longer need."""
 
 BODIES = 32
 """How many of the largest bodies a replica holds at a time."""
@@ -106,7 +103,7 @@ def _respond(scores: Scores, version: str) -> Response:
     """
     parts = list(itertools.islice(written := answer_parts(scores, version), 2))
     if len(parts) < 2:
-        return Response(*parts, media_type="application/json")
+        return Response(parts[0], media_type="application/json")
 
     async def send() -> AsyncIterator[bytes]:
         for part in itertools.chain(parts, written):
@@ -114,27 +111,6 @@ def _respond(scores: Scores, version: str) -> Response:
             await asyncio.sleep(0)  # let other requests go on
 
     return StreamingResponse(send(), media_type="application/json")
-
-
-def _give_back() -> None:
-    """Give back the memory of requests and versions that are over.
-
-    What a request leaves is in cycles, which Python would keep until they make up a quarter of all objects. Those of
-    the start are frozen, so this takes milliseconds.
-    """
-    gc.collect()
-    return_freed_memory()
-
-
-def _repeat(work: Callable[[], None], seconds: float) -> None:
-    """Do some work again and again, beside all else."""
-
-    def run() -> None:
-        while True:
-            time.sleep(seconds)
-            work()
-
-    threading.Thread(target=run, daemon=True).start()
 
 
 @serve.deployment(max_ongoing_requests=MAX_REQUESTS)
@@ -152,9 +128,8 @@ class Answers:
         self._together.set_max_batch_size(settings.max_batch)
         self._together.set_batch_wait_timeout_s(settings.batch_wait)
         if "@" in settings.model:
-            _repeat(self.follower.look, settings.poll)
-        gc.freeze()
-        _repeat(_give_back, GIVE_BACK)
+            repeat(self.follower.look, settings.poll)
+        keep_small()
 
     @api.get("/ping")
     @api.get("/health")
@@ -181,7 +156,7 @@ class Answers:
             refusal = RequestError(400, str(error))
         except RequestError as error:
             refusal = error
-        except ClientDisconnect:
+        except (ClientDisconnect, ray.exceptions.TaskCancelledError):  # the latter from within Ray Serve
             refusal = RequestError(400, "expected the whole request; the client went away")
         except Exception:  # a fault of the server: its log has it, the client a line
             logger.exception("a request failed")
@@ -201,6 +176,8 @@ def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:
     """
     # Report a mistake here, not in a replica that Ray restarts again and again.
     load(settings.model, settings.tracking_uri, version_of(settings.model, settings.tracking_uri))
+    if not ray.is_initialized():  # the processes of a Ray that is started here take the environment over
+        os.environ |= ENVIRONMENT | os.environ
     connect()
     serve.start(http_options=HTTPOptions(host=host, port=port))
     app = Answers.options(num_replicas=replicas).bind(settings)  # pyright: ignore[reportAttributeAccessIssue]

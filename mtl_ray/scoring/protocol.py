@@ -26,6 +26,9 @@ MAX_ROWS = 100_000
 """Rows of a request, which one process scores within seconds."""
 
 
+BATCH_ROWS = 1024
+"""Rows that a request's model takes at a time: more need memory and are no faster."""
+
 PART_ROWS = 200
 """Rows of an answer that are written at a time: some milliseconds of work."""
 
@@ -177,9 +180,15 @@ def _fault(scorer: Scorer, table: pa.Table, error: Exception) -> str:
 
 
 def score_together(scorer: Scorer, requests: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, np.ndarray]]:
-    """Return the predictions of each of several requests, whose encoded rows the model takes in one pass."""
+    """Return the predictions of each of several requests, whose encoded rows the model takes in one pass.
+
+    If one of them has many rows, each is scored alone, so that they are not copied.
+    """
     sizes = [max(map(len, inputs.values())) for inputs in requests]
-    scores = scorer.predict({name: torch.cat([inputs[name] for inputs in requests]) for name in requests[0]})
+    if max(sizes) > BATCH_ROWS:
+        return [scorer.predict(inputs, BATCH_ROWS) for inputs in requests]
+    together = {name: torch.cat([inputs[name] for inputs in requests]) for name in requests[0]}
+    scores = scorer.predict(together, BATCH_ROWS)
     ends = np.cumsum(sizes)
     return [
         {name: values[end - size : end] for name, values in scores.items()}

@@ -48,6 +48,6 @@ def _rows(
     """Return (n, ...) labels of a task, (n,) users, and (n,) bool: the rows inside the segment, if one is named."""
     columns = [label_column(task), USER_KEY, USER_SUPPORT, ITEM_SUPPORT]
     parts = [to_batch(table) for table in read_directly(valid, valid.files(".parquet"), columns)]
-    label, users, *supports = (torch.cat([part[name] for part in parts]) for name in columns)
-    masks = segment_masks(*supports, segments(experiment.evaluation.support_buckets))
+    label, users, user_support, item_support = (torch.cat([part[name] for part in parts]) for name in columns)
+    masks = segment_masks(user_support, item_support, segments(experiment.evaluation.support_buckets))
     return label, users, masks[segment[0]] if segment else torch.ones(len(users), dtype=torch.bool)

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from mtl_ray.errors import InputError
-from mtl_ray.scoring.protocol import PART_ROWS, answer_parts, read_inputs, read_rows, write_answer
+from mtl_ray.scoring import protocol
+from mtl_ray.scoring.protocol import PART_ROWS, answer_parts, read_inputs, read_rows, score_together, write_answer
 from mtl_ray.scoring.scorer import Scorer, as_column
 from mtl_ray.values.keys import to_keys
 
@@ -147,6 +148,19 @@ def test_a_whole_number_of_any_size_is_an_id(scorer, user: int, neighbour: objec
     table = read_rows(json.dumps(body).encode())
     assert to_keys(table.column("user"))[1].as_py() == str(user)
     assert len(scorer.inputs(table)["user"]) == 2
+
+
+def test_requests_get_the_same_predictions_together_alone_and_in_slices(scorer, monkeypatch: pytest.MonkeyPatch):
+    ids = [("u1", "i1"), ("u1", "i7"), ("new", "i2"), ("u2", "new")]
+    bodies = [[{"user": user, "item": item}] * number for number, (user, item) in enumerate(ids, 1)]
+    requests = [read_inputs(scorer, json.dumps({"dataframe_records": rows}).encode()) for rows in bodies]
+    together = score_together(scorer, requests)
+    monkeypatch.setattr(protocol, "BATCH_ROWS", 2)
+    for number, (one, other) in enumerate(zip(together, score_together(scorer, requests), strict=True), 1):
+        assert list(one) == list(other) == list(scorer.experiment.tasks)
+        for task in one:
+            assert len(one[task]) == number
+            np.testing.assert_allclose(one[task], other[task], rtol=1e-5)
 
 
 @pytest.mark.parametrize("num_rows", [1, PART_ROWS, PART_ROWS + 1, 3 * PART_ROWS])
