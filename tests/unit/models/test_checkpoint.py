@@ -232,7 +232,7 @@ def test_a_history_has_the_values_of_its_items(whole: Path, schema):
     without_digests(whole)
     features = {**schema.features, "history": schema.features["history"].model_copy(update={"num_embeddings": 16})}
     (whole / "schema.json").write_text(schema.model_copy(update={"features": features}).model_dump_json())
-    with pytest.raises(InputError, match=r"expected 13 values of `item_id`, as schema\.json has for `history`, found 12"):
+    with pytest.raises(InputError, match=r"13 values of `item_id`, as schema\.json has for `history`, found 12"):
         checkpoint.load(whole)
 
 
