@@ -34,7 +34,14 @@ ROOT = Path(__file__).parents[2]
 ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "preparation": (
         ["data/preparation/*.py", "data/encoding.py"],
-        ["unit/data/preparation", "unit/data/test_encoding.py", "local/test_prepare.py", "local/test_rough_logs.py"],
+        [
+            "unit/data/preparation",
+            "unit/data/test_encoding.py",
+            "local/test_prepare.py",
+            "local/test_rough_logs.py",
+            "local/test_joined_tables.py",
+            "local/test_statistic.py",
+        ],
     ),
     "values": (["values/*.py"], ["unit/values", "unit/data/test_encoding.py", "local/test_values.py"]),
     "metrics": (
