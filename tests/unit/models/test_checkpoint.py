@@ -250,3 +250,18 @@ def test_digests_are_those_of_both_files(whole: Path):
             checkpoint.load(whole)
         (whole / name).write_text(content)
         checkpoint.load(whole)
+
+
+def test_folders_above_a_checkpoint_are_made(experiment, schema, model: MultiTaskModel, tmp_path):
+    checkpoint.save(tmp_path / "runs/1/c", experiment, schema, model, {})
+    checkpoint.load(tmp_path / "runs/1/c")
+
+
+def test_the_first_line_of_what_torch_says_of_a_damaged_state_is_told(whole: Path, monkeypatch):
+    def damaged(*_, **__):
+        raise RuntimeError("no such tensor\nmore\nand more")
+
+    monkeypatch.setattr(torch, "load", damaged)
+    with pytest.raises(InputError, match="no such tensor") as caught:
+        checkpoint.load_trainer(whole)
+    assert "more" not in str(caught.value)
