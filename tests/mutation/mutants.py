@@ -54,7 +54,10 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "gate": (["promotion/gate.py", "promotion/findings.py", "promotion/decision.py"], ["unit/promotion"]),
     "checkpoints": (["models/checkpoint*.py"], ["unit/models/test_checkpoint.py", "local/test_resume.py"]),
-    "balancing": (["balancing/*.py"], ["unit/balancing", "local/test_balancing_parallel.py", "local/test_balancing.py"]),
+    "balancing": (
+        ["balancing/*.py"],
+        ["unit/balancing", "local/test_balancing_parallel.py", "local/test_balancing.py"],
+    ),
 }
 """By name: modules below `mtl_ray`, and the tests below `tests` that cover them, quick ones first."""
 
