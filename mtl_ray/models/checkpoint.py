@@ -48,11 +48,12 @@ class LoadedCheckpoint:
 def save(folder: Path, experiment: Experiment, schema: Schema, model: MultiTaskModel, trainer: dict[str, Any]) -> None:
     """Write a checkpoint; the weights come last, so that a folder without them is recognised as incomplete.
 
-    The weights hold the digests of the settings and the schema that they belong to.
+    The weights hold the digests of the settings and the schema that they belong to. All settings are written, those
+    that the file left out, too: a default that changes later changes no model, and a run that is resumed writes the
+    same text.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tree = experiment.model_dump(mode="json", exclude_unset=True)
-    (folder / SETTINGS).write_text(json.dumps(tree, indent=2))
+    (folder / SETTINGS).write_text(json.dumps(experiment.model_dump(mode="json"), indent=2))
     (folder / SCHEMA).write_text(schema.model_dump_json(indent=2))
     torch.save(trainer, folder / TRAINER)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

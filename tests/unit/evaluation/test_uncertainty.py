@@ -16,9 +16,13 @@ LABEL = label_column("rating")
 
 
 @pytest.fixture(scope="module")
-def tasks():
+def heads():
     experiment = small_experiment()
-    heads = MultiTaskModel(experiment, schema_of(experiment)).tasks
+    return MultiTaskModel(experiment, schema_of(experiment)).tasks
+
+
+@pytest.fixture
+def tasks(heads):
     return {"rating": heads["rating"]}
 
 
@@ -89,3 +93,13 @@ def test_bins_have_similar_predictions_and_the_standard_error_of_their_labels(ta
 def test_a_bin_has_twenty_rows_and_there_are_at_most_ten(tasks, number: int, bins: int):
     found = calibration(tasks, rows([float(n) for n in range(number)], list(range(number))))
     assert len(found.get("rating", [])) == bins
+
+
+def test_a_metric_that_a_group_decides_whether_it_is_defined_has_no_interval(heads):
+    log = rows([0.0] * 12, [n // 2 for n in range(12)])
+    label = torch.tensor([1.0, 0.0, *[0.0] * 10])  # without the first user there is no positive
+    log |= {"click": torch.linspace(0, 1, 12), label_column("click"): label}
+    every = {"": torch.ones(12, dtype=torch.bool)}
+    assert intervals({"click": heads["click"]}, log, every, "test") == {}
+    log[label_column("click")] = torch.tensor([1.0, 0.0] * 6)
+    assert set(intervals({"click": heads["click"]}, log, every, "test")) == {"test/click/auc"}

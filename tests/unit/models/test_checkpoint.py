@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mtl_ray.config import parse
 from mtl_ray.errors import InputError
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.checkpoint_parts import refuse_weights
@@ -58,6 +59,17 @@ def test_a_save_that_stops_midway_leaves_no_complete_folder(experiment, schema, 
         checkpoint.save(tmp_path / "c", experiment, schema, model, {})
     with pytest.raises(InputError, match=r"model\.safetensors is missing"):
         checkpoint.load(tmp_path / "c")
+
+
+def test_the_files_of_a_checkpoint_do_not_depend_on_which_settings_were_written_out(
+    experiment, schema, model: MultiTaskModel, tmp_path: Path
+):
+    whole = parse(experiment.model_dump(mode="json"), "run.json")
+    assert whole.model_fields_set > experiment.model_fields_set
+    for name, settings in (("first", experiment), ("resumed", whole)):
+        checkpoint.save(tmp_path / name, settings, schema, model, {})
+    for file in ("experiment.json", "schema.json", "model.safetensors"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "resumed" / file).read_bytes()
 
 
 def test_a_loaded_model_can_be_trained_on(experiment, schema, model: MultiTaskModel, tmp_path):
@@ -230,7 +242,7 @@ def test_a_history_has_the_values_of_its_items(whole: Path, schema):
     without_digests(whole)
     features = {**schema.features, "history": schema.features["history"].model_copy(update={"num_embeddings": 16})}
     (whole / "schema.json").write_text(schema.model_copy(update={"features": features}).model_dump_json())
-    with pytest.raises(InputError, match=r"expected 13 values of `item_id`, as .* has for `history`, found 12"):
+    with pytest.raises(InputError, match=r"13 values of `item_id`, as schema\.json has for `history`, found 12"):
         checkpoint.load(whole)
 
 
@@ -248,3 +260,18 @@ def test_digests_are_those_of_both_files(whole: Path):
             checkpoint.load(whole)
         (whole / name).write_text(content)
         checkpoint.load(whole)
+
+
+def test_folders_above_a_checkpoint_are_made(experiment, schema, model: MultiTaskModel, tmp_path):
+    checkpoint.save(tmp_path / "runs/1/c", experiment, schema, model, {})
+    checkpoint.load(tmp_path / "runs/1/c")
+
+
+def test_the_first_line_of_what_torch_says_of_a_damaged_state_is_told(whole: Path, monkeypatch):
+    def damaged(*_, **__):
+        raise RuntimeError("no such tensor\nmore\nand more")
+
+    monkeypatch.setattr(torch, "load", damaged)
+    with pytest.raises(InputError, match="no such tensor") as caught:
+        checkpoint.load_trainer(whole)
+    assert "more" not in str(caught.value)

@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mtl_ray.config import override
+from mtl_ray.data.preparation.passes import find_cuts
 from mtl_ray.data.preparation.split import (
     Cuts,
     assign,
@@ -17,6 +19,7 @@ from mtl_ray.data.preparation.split import (
     row_draw,
 )
 from mtl_ray.errors import InputError
+from mtl_ray.storage import Folder
 from mtl_ray.values.partition import ITEM, NONE, SHOWN, TEST, TIME, TRAIN, USER, VALID
 from tests.support import small_experiment
 
@@ -245,3 +248,31 @@ def test_a_text_that_is_no_date_is_no_instant():
     assert instant(3, None, "here") == 3
     with pytest.raises(InputError, match="here: expected a number, or an ISO date or time; found 'later'"):
         instant("later", 1, "here")
+
+
+@pytest.mark.parametrize("time", ["timestamp", None])
+def test_a_log_whose_cuts_are_declared_or_not_needed_is_not_read_again(tmp_path, time: str | None):
+    def never(*_):
+        raise AssertionError("read again")
+
+    declared = {"kind": "time", "test_from": 5} if time else "random"
+    experiment = small_experiment(data__split=declared, features__history=None, data__time=time)
+    expected = Cuts((5, 5)) if time else Cuts()
+    assert find_cuts(experiment, [piece(0, 9)], Folder(str(tmp_path)), 3, never) == expected
+
+
+def test_cuts_and_slices_come_from_the_times_of_all_partitions(tmp_path):
+    for partition, times in enumerate(([0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0, 8.0, 9.0])):
+        folder = (Folder(str(tmp_path)) / f"staging/{partition:05d}").create()
+        folder.write_table("0.parquet", pa.table({TIME: times}))
+    experiment = small_experiment(data__split={"kind": "time", "valid": 0.2, "test": 0.1})
+    pieces = [piece(0, 3), piece(4, 9)]
+    found = find_cuts(experiment, pieces, Folder(str(tmp_path)), 2, map)
+    assert found.times is not None
+    assert 6 < found.times[0] <= 7
+    assert 8 < found.times[1] <= 9
+    assert found.borders == ()
+    statistic = {"kind": "statistic", "entity": "item", "of": "rating"}
+    sliced = override(experiment, {"features.mean": statistic})
+    borders = find_cuts(sliced, pieces, Folder(str(tmp_path)), 2, map).borders
+    assert borders == pytest.approx(tuple(range(7)), abs=1e-3)  # those of training rows
