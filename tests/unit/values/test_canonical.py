@@ -32,7 +32,7 @@ from mtl_ray.values.times import parse_times
 from mtl_ray.values.vocabulary import Vocabulary
 from tests.support import small_experiment
 
-QUICK = settings(deadline=None, max_examples=20)
+QUICK = settings(max_examples=20)
 Source = Callable[[list[Any]], pa.Array]
 
 
