@@ -4,12 +4,14 @@ A model URI with an alias, `models:/NAME@ALIAS`, is followed: a thread polls the
 to beside the present one and swaps them. A request keeps the version that it started with, so none is dropped. Each
 replica polls by itself, so with several, both versions answer for at most one `poll`.
 
-A replica takes requests without a queue of Ray Serve, since one whose body never ends would hold a place in it:
+The proxy passes a request on when its body has arrived whole (`WholeBodies`). A replica takes requests without a queue
+of Ray Serve, since one whose body never ends would hold a place in it, where Ray had been started without that proxy:
 `Bodies` limits what they may hold, few threads read them, and `/ping` and `/ready` wait for none of that.
 """
 
 import asyncio
 import itertools
+import json
 import logging
 import os
 import signal
@@ -22,7 +24,7 @@ import numpy as np
 import ray
 import torch
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
@@ -32,7 +34,7 @@ from mtl_ray.cluster.session import connect
 from mtl_ray.errors import InputError
 from mtl_ray.inference.bodies import Bodies, RequestError
 from mtl_ray.inference.live import Follower, Live, load, version_of
-from mtl_ray.inference.upkeep import ENVIRONMENT, keep_small, repeat
+from mtl_ray.inference.upkeep import ENVIRONMENT, LIMITS, keep_small, repeat
 from mtl_ray.scoring.protocol import MAX_ROWS, answer_parts, read_inputs, score_together
 
 logger = logging.getLogger("ray.serve")
@@ -41,13 +43,10 @@ READERS = 2
 """Threads that read requests; more would only wait for each other, and each keeps memory of its own."""
 
 BODIES = 32
-"""How many of the largest bodies a replica holds at a time."""
+"""How many of the largest bodies the proxy and a replica hold at a time."""
 
 MAX_REQUESTS = 10_000
 """Requests that a replica takes at a time: more than a proxy has connections, so that none waits for a slow client."""
-
-MAX_MESSAGE = 500
-"""Longest message of a refusal, in characters."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,6 @@ def _score(waiting: list[Waiting]) -> list[Scores]:
     return found
 
 
-def _refuse(refusal: RequestError) -> Response:
-    message = str(refusal)[:MAX_MESSAGE].encode(errors="replace").decode()
-    return JSONResponse({"error": message}, status_code=refusal.status)
-
-
 def _respond(scores: Scores, version: str) -> Response:
     """Return the answer. A large one is written while it is sent.
 
@@ -113,6 +107,12 @@ def _respond(scores: Scores, version: str) -> Response:
     return StreamingResponse(send(), media_type="application/json")
 
 
+def _limits(settings: Settings) -> tuple[int, float, int]:
+    """Return what `Bodies` takes."""
+    largest = int(settings.max_megabytes * 2**20)
+    return largest, settings.body_timeout, BODIES * largest
+
+
 @serve.deployment(max_ongoing_requests=MAX_REQUESTS)
 @serve.ingress(api)
 class Answers:
@@ -122,8 +122,7 @@ class Answers:
         torch.set_num_threads(1)
         self.settings = settings
         self.follower = Follower(settings.model, settings.tracking_uri, settings.poll)
-        largest = int(settings.max_megabytes * 2**20)
-        self.bodies = Bodies(largest, settings.body_timeout, BODIES * largest)
+        self.bodies = Bodies(*_limits(settings))
         self.readers, self.scoring = ThreadPoolExecutor(READERS), ThreadPoolExecutor(1)
         self._together.set_max_batch_size(settings.max_batch)
         self._together.set_batch_wait_timeout_s(settings.batch_wait)
@@ -161,7 +160,7 @@ class Answers:
         except Exception:  # a fault of the server: its log has it, the client a line
             logger.exception("a request failed")
             refusal = RequestError(500, "the server failed on this request; its log says why")
-        return _refuse(refusal)
+        return refusal.response()
 
     @serve.batch
     async def _together(self, waiting: list[Waiting]) -> list[Scores]:
@@ -177,7 +176,7 @@ def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:
     # Report a mistake here, not in a replica that Ray restarts again and again.
     load(settings.model, settings.tracking_uri, version_of(settings.model, settings.tracking_uri))
     if not ray.is_initialized():  # the processes of a Ray that is started here take the environment over
-        os.environ |= ENVIRONMENT | os.environ
+        os.environ |= ENVIRONMENT | {LIMITS: json.dumps(_limits(settings))} | os.environ
     connect()
     serve.start(http_options=HTTPOptions(host=host, port=port))
     app = Answers.options(num_replicas=replicas).bind(settings)  # pyright: ignore[reportAttributeAccessIssue]

@@ -5,11 +5,13 @@ import json
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,12 +21,10 @@ import psutil
 import pytest
 import torch
 from mlflow import MlflowClient
-from ray import serve
 from safetensors.torch import load_file, save_file
 
-from mtl_ray.inference.serve import Settings, start
 from mtl_ray.models.checkpoint import WEIGHTS
-from tests.cluster.servers import free_port, mlflow_server
+from tests.cluster.servers import free_port, mlflow_server, process_that_answers
 from tests.support import wait_for
 
 CHECKPOINT = Path(__file__).parents[1] / "fixtures/registered_before_rooms/checkpoint"
@@ -62,11 +62,13 @@ def registry(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def port(registry, cluster) -> int:
+def port(registry, tmp_path_factory) -> Iterator[int]:
+    """The port of a server with a Ray of its own, as the command starts it."""
     port = free_port()
-    start(Settings(MODEL, registry, poll=0.5, body_timeout=5.0), "127.0.0.1", port)
-    yield port
-    serve.shutdown()
+    options = ["--port", str(port), "--poll", "0.5", "--body-timeout", "5", "--tracking-uri", registry]
+    command = [sys.executable, "-m", "mtl_ray.cli", "serve", MODEL, *options]
+    with process_that_answers(command, f"http://127.0.0.1:{port}/ready", tmp_path_factory.mktemp("log") / "serve.log"):
+        yield port
 
 
 def ask(connection: http.client.HTTPConnection, body: str) -> tuple[int, dict]:
@@ -111,7 +113,7 @@ def memory() -> dict[str, float]:
     found = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # others of Ray come and go
-            name = process.name()
+            name = process.name().partition(".")[0]  # what follows is what it is doing
             if name.startswith(("ray::Serve", "ray::Proxy")):
                 found[f"{name} {process.pid}"] = process.memory_info().rss / 2**20
     return found

@@ -1,6 +1,7 @@
 """A server's processes give back what requests leave."""
 
 import inspect
+import json
 import threading
 import weakref
 
@@ -42,4 +43,12 @@ def test_work_is_repeated_beside_all_else():
 
 def test_the_proxy_calls_what_its_variable_names():
     assert f'"{PROXY_CALLBACK}"' in inspect.getsource(constants), "this Ray knows the variable"
-    assert import_attr(upkeep.ENVIRONMENT[PROXY_CALLBACK]) is upkeep.keep_small
+    assert import_attr(upkeep.ENVIRONMENT[PROXY_CALLBACK]) is upkeep.middlewares_of_proxy
+
+
+def test_the_proxy_reads_bodies_within_the_limits_of_the_settings(monkeypatch):
+    monkeypatch.setattr(upkeep, "keep_small", lambda: None)
+    monkeypatch.setenv(upkeep.LIMITS, json.dumps([1000, 2.5, 9000]))
+    (middleware,) = upkeep.middlewares_of_proxy()
+    bodies = middleware.cls(None, *middleware.args, **middleware.kwargs).bodies
+    assert (bodies.max_bytes, bodies.max_seconds, bodies.max_total) == (1000, 2.5, 9000)

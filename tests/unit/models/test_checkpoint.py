@@ -65,7 +65,7 @@ def test_the_files_of_a_checkpoint_do_not_depend_on_which_settings_were_written_
     experiment, schema, model: MultiTaskModel, tmp_path: Path
 ):
     whole = parse(experiment.model_dump(mode="json"), "run.json")
-    assert whole.model_fields_set > experiment.model_fields_set
+    assert experiment.model_dump(exclude_unset=True) != whole.model_dump(exclude_unset=True)
     for name, settings in (("first", experiment), ("resumed", whole)):
         checkpoint.save(tmp_path / name, settings, schema, model, {})
     for file in ("experiment.json", "schema.json", "model.safetensors"):
