@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 COMPARED := .venv/.compared
+MUTATION := .venv/.mutation
 
 # pip would compile one module after the other. What cannot be compiled are templates and other Pythons' files.
 QUICKLY := --quiet --quiet --no-compile
@@ -21,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench clean
+.PHONY: help setup demo test test-all lint bench mutants clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -58,6 +59,13 @@ $(COMPARED): $(INSTALLED)
 
 bench: $(COMPARED) ## measure speed and memory as ratios, into docs/results/performance.md
 	@$(BIN)/pytest tests/benchmarks -m 'not quality' -o timeout=1500 -q
+
+$(MUTATION): $(INSTALLED)
+	@$(BIN)/python -m pip install $(QUICKLY) --editable '.[mutation]' --constraint constraints.txt
+	@touch $@
+
+mutants: $(MUTATION) ## change operators and constants at random in a copy: do the tests notice? see CONTRIBUTING.md
+	@$(BIN)/python tests/mutation/mutants.py $(MUTANTS)
 
 clean: ## remove .venv and caches; data sets, runs and the MLflow store stay
 	@rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -7,7 +7,7 @@ Column names of the encoded data set: a feature's own name for an input, `NAME.l
 import math
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from mtl_ray.config.base import Section
 from mtl_ray.config.segments import SEGMENTS, Segment, segments  # noqa: F401 - for those who read the schema
@@ -30,6 +30,8 @@ def label_column(task: str) -> str:
 class FittedFeature(Section):
     """The fitted numbers of one input; the experiment describes the rest of it."""
 
+    model_config = ConfigDict(allow_inf_nan=True)  # `not_finite` names what is not
+
     num_embeddings: int | None = None
     """Rows of its embedding table, including the three reserved ones; None for a plain number."""
     mean: float | None = None
@@ -40,6 +42,8 @@ class FittedFeature(Section):
 
 class FittedTask(Section):
     """The fitted numbers of one label."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     classes: tuple[str, ...] = ()
     """Names of the classes (multiclass) or labels (multilabel), by index; (negative, positive) is not listed."""

@@ -1,13 +1,14 @@
 """Files of a data set on any filesystem that pyarrow opens: a local path or a URL."""
 
 import contextlib
+import errno
 import json
 import math
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,17 @@ COPIES = 16
 """Files that are copied at the same time where a filesystem has no rename."""
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Name what is written in an error of a full disk, which pyarrow leaves out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            error.filename = path
+        raise
 
 
 def absolute(location: str) -> str:
@@ -153,7 +165,8 @@ class Folder:
         """Write a Parquet file. Dictionaries make columns of text smaller; columns of numbers only get slower."""
         self.create()
         path = f"{self.path}/{name}"
-        pq.write_table(table, path, filesystem=self.fs, compression="zstd", use_dictionary=dictionary)
+        with naming(path):
+            pq.write_table(table, path, filesystem=self.fs, compression="zstd", use_dictionary=dictionary)
 
     def write_whole_table(self, name: str, table: pa.Table) -> None:
         """Write a Parquet file aside and rename it: the whole file is there, or none."""
@@ -192,8 +205,9 @@ class Folder:
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a binary file."""
         self.create()
+        path = f"{self.path}/{name}"
         # By default pyarrow compresses a file with a name such as `trace.json.gz`.
-        with self.fs.open_output_stream(f"{self.path}/{name}", compression=None) as stream:
+        with naming(path), self.fs.open_output_stream(path, compression=None) as stream:
             stream.write(content)
 
     def read_json(self, name: str) -> Any:

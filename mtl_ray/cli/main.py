@@ -15,8 +15,8 @@ from mtl_ray.cli.cluster import submit
 from mtl_ray.cli.console import Json, Keys, console, echo, names_of, write_result
 from mtl_ray.cli.models import drift, evaluate, export, predict, promote, recommend, serve
 from mtl_ray.cli.outcome import require_registered, tell_findings, tell_lost
+from mtl_ray.cluster.causes import causes, full_disk
 from mtl_ray.cluster.environment import decrypt_environment
-from mtl_ray.cluster.ray_compat import original_error
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError
 
@@ -53,10 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except typer.Abort:
         raise SystemExit(130) from None
     except Exception as error:
-        for cause in _causes(error):
+        for cause in causes(error):
             if isinstance(cause, InputError):
                 print(f"error: {cause}", file=sys.stderr)
                 raise SystemExit(2) from None
+        if line := full_disk(error):
+            print(f"error: {line}", file=sys.stderr)
+            raise SystemExit(1) from None
         print(without_credentials(traceback.format_exc()), end="", file=sys.stderr)
         raise SystemExit(1) from error
 
@@ -65,16 +68,6 @@ def _show(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning as one line, except those about type hints, which MLflow shows whatever the filters say."""
     if "type hints" not in str(message):
         print(f"warning: {without_credentials(str(message))}", file=sys.stderr)
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    causes = []
-    while error is not None and error not in causes:
-        causes.append(error)
-        failures = list(getattr(error, "worker_failures", {}).values())  # of Ray Train, by rank
-        inner = [getattr(error, "cause", None), original_error(error), error.__cause__]
-        error = next((each for each in [*inner, *failures] if each is not None), None)
-    return causes
 
 
 @app.command()
@@ -249,7 +242,9 @@ def report(run: Annotated[str, typer.Argument(help="Folder of a run: runs/NAME."
     """Write the report of a finished run again: an HTML file and pictures, in the run's folder and in MLflow."""
     from mtl_ray.workflows.report import report as make
 
-    echo(f"report: {make(run)}/report.html")
+    folder = make(run)
+    echo(f"report: {folder}/report.html")
+    tell_lost(folder)
 
 
 @app.command()

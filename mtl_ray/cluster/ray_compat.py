@@ -20,6 +20,10 @@ MANIFEST = "checkpoint_manager_snapshot.json"
 `ray.train.v2._internal.constants`). Ray cannot repair a half-written one, so `runs.recovery` does."""
 
 
+PROXY_CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+"""Variable that names a function for each proxy of Ray Serve to call at its start. There is no setting for that."""
+
+
 def checkpoint_names(manifest: dict[str, Any]) -> set[str]:
     """Return the names of the checkpoint folders that a manifest lists."""
     results = [*manifest["checkpoint_results"], manifest["latest_checkpoint_result"]]

@@ -4,6 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_MESSAGE = 500
+"""Longest message of a refusal, in characters."""
+
 
 class RequestError(Exception):
     """A request that is refused. The message is one line."""
@@ -11,6 +18,11 @@ class RequestError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+    def response(self) -> Response:
+        """Return the answer to the client."""
+        message = str(self)[:MAX_MESSAGE].encode(errors="replace").decode()
+        return JSONResponse({"error": message}, status_code=self.status)
 
 
 class Bodies:
@@ -52,3 +64,46 @@ class Bodies:
             )
         if self.held > self.max_total:
             raise RequestError(503, f"more than {self.max_total:,} bytes of requests wait for answers; try again")
+
+
+class WholeBodies:
+    """A middleware (ASGI) that passes a request on when its body has arrived whole.
+
+    In a proxy it keeps requests that never end from the processes behind it, and from what the proxy holds for them.
+    """
+
+    def __init__(self, app: ASGIApp, bodies: Bodies) -> None:
+        self.app, self.bodies = app, bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        try:
+            async with self.bodies.read(_parts(receive)) as body:
+                await self.app(scope, _whole(bytes(body), receive), send)
+        except RequestError as refusal:
+            await refusal.response()(scope, receive, send)
+        except ClientDisconnect:
+            pass  # nobody waits for an answer
+
+
+async def _parts(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
+
+
+def _whole(body: bytes, receive: Receive) -> Receive:
+    """Return what gives a body in one part, and then what comes from the client."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return first.pop() if first else await receive()
+
+    return receive_again

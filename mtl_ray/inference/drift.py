@@ -26,6 +26,7 @@ from mtl_ray.inference.reference import (
 from mtl_ray.models import checkpoint
 from mtl_ray.schema import SPLITS, SplitName
 from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.storage import Folder
 
 REFERENCE_ROWS = 100_000
 """The most rows, drawn at random, from which a reference is made."""
@@ -130,7 +131,7 @@ def drift(model: Path, rows: str, limits: Limits) -> Drift:
     scorer.check(str(model))
     if not (model / REFERENCE).is_file():
         raise InputError(f"{model}: expected {REFERENCE}, which `train` writes; train the model again")
-    reference = Reference.model_validate_json((model / REFERENCE).read_text())
+    reference = Folder(str(model)).read_model(REFERENCE, Reference)
     num_rows = num_bad = 0
     sums = {name: np.zeros(len(d.counts), int) for name, d in reference.distributions.items()}
     log = open_log(rows, dialect=dialect_of(scorer.experiment.data.source))

@@ -5,11 +5,9 @@ import re
 import time
 from dataclasses import dataclass
 
-from mlflow.tracking import MlflowClient
-
-from mtl_ray.cluster.machine import return_freed_memory
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.tracking.database import client_of
 from mtl_ray.tracking.registry import opened_checkpoint
 
 logger = logging.getLogger("ray.serve")
@@ -33,7 +31,7 @@ def version_of(model: str, tracking_uri: str) -> str:
     if alias is None:
         return model.rpartition("/")[2]
     try:
-        return str(MlflowClient(tracking_uri).get_model_version_by_alias(*alias.groups()).version)
+        return str(client_of(tracking_uri).get_model_version_by_alias(*alias.groups()).version)
     except Exception as error:
         raise InputError(f"{model}: {first_line(error)}") from error
 
@@ -80,7 +78,5 @@ class Follower:
             self._failed, self._wait = version, min(2 * self._wait, max(self.poll, LONGEST_WAIT))
             self._again = time.monotonic() + self._wait
             raise
-        finally:
-            return_freed_memory()  # of the download, and of the model that is gone
         self._failed = ""
         logger.warning("%s: version %s answers now", self.model, version)

@@ -4,51 +4,49 @@ A model URI with an alias, `models:/NAME@ALIAS`, is followed: a thread polls the
 to beside the present one and swaps them. A request keeps the version that it started with, so none is dropped. Each
 replica polls by itself, so with several, both versions answer for at most one `poll`.
 
-A replica takes requests without a queue of Ray Serve, since one whose body never ends would hold a place in it:
+The proxy passes a request on when its body has arrived whole (`WholeBodies`). A replica takes requests without a queue
+of Ray Serve, since one whose body never ends would hold a place in it, where Ray had been started without that proxy:
 `Bodies` limits what they may hold, few threads read them, and `/ping` and `/ready` wait for none of that.
 """
 
 import asyncio
+import itertools
+import json
 import logging
+import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+import ray
 import torch
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import StreamingResponse
 from ray import serve
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 from starlette.requests import ClientDisconnect
 
-from mtl_ray.cluster.machine import return_freed_memory
 from mtl_ray.cluster.session import connect
 from mtl_ray.errors import InputError
 from mtl_ray.inference.bodies import Bodies, RequestError
 from mtl_ray.inference.live import Follower, Live, load, version_of
-from mtl_ray.scoring.protocol import MAX_ROWS, read_inputs, score_together, write_answer
-from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.inference.upkeep import ENVIRONMENT, LIMITS, keep_small, repeat
+from mtl_ray.scoring.protocol import MAX_ROWS, answer_parts, read_inputs, score_together
 
 logger = logging.getLogger("ray.serve")
 
 READERS = 2
 """Threads that read requests; more would only wait for each other, and each keeps memory of its own."""
 
-LARGE_BODY = 2**18
-"""Bytes of a body that is read into so many objects that their memory is given back."""
-
 BODIES = 32
-"""How many of the largest bodies a replica holds at a time."""
+"""How many of the largest bodies the proxy and a replica hold at a time."""
 
 MAX_REQUESTS = 10_000
 """Requests that a replica takes at a time: more than a proxy has connections, so that none waits for a slow client."""
-
-MAX_MESSAGE = 500
-"""Longest message of a refusal, in characters."""
 
 
 @dataclass(frozen=True)
@@ -75,36 +73,44 @@ class Settings:
 Waiting = tuple[Live, Mapping[str, torch.Tensor]]
 """A request's encoded rows, and the model that encoded them."""
 
-Answer = bytes | RequestError
+Scores = Mapping[str, np.ndarray]
+"""A request's predictions by task."""
 
 api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
 
 # `ingress` pickles the routes at once, so the functions that they call must be defined above them.
-def _score(waiting: list[Waiting]) -> list[Answer]:
-    """Return the answer to each request. While versions are swapped, requests may belong to two models."""
-    answers: list[Answer] = [b""] * len(waiting)
+def _score(waiting: list[Waiting]) -> list[Scores]:
+    """Return the predictions of each request. While versions are swapped, requests may belong to two models."""
+    found: list[Scores] = [{}] * len(waiting)
     for live in {id(live): live for live, _ in waiting}.values():
         own = [place for place, (model, _) in enumerate(waiting) if model is live]
         for place, scores in zip(own, score_together(live.scorer, [waiting[p][1] for p in own]), strict=True):
-            try:
-                answers[place] = write_answer(scores, live.version)
-            except InputError as error:
-                answers[place] = RequestError(400, str(error))
-    return answers
+            found[place] = scores
+    return found
 
 
-def _read(scorer: Scorer, body: bytearray, max_rows: int) -> dict[str, torch.Tensor]:
-    try:
-        return read_inputs(scorer, body, max_rows)
-    finally:
-        if len(body) > LARGE_BODY:
-            return_freed_memory()
+def _respond(scores: Scores, version: str) -> Response:
+    """Return the answer. A large one is written while it is sent.
+
+    Ray Serve would copy it as a whole several times, and its proxy keep it until the garbage collector comes.
+    """
+    parts = list(itertools.islice(written := answer_parts(scores, version), 2))
+    if len(parts) < 2:
+        return Response(parts[0], media_type="application/json")
+
+    async def send() -> AsyncIterator[bytes]:
+        for part in itertools.chain(parts, written):
+            yield part
+            await asyncio.sleep(0)  # let other requests go on
+
+    return StreamingResponse(send(), media_type="application/json")
 
 
-def _refuse(refusal: RequestError) -> Response:
-    message = str(refusal)[:MAX_MESSAGE].encode(errors="replace").decode()
-    return JSONResponse({"error": message}, status_code=refusal.status)
+def _limits(settings: Settings) -> tuple[int, float, int]:
+    """Return what `Bodies` takes."""
+    largest = int(settings.max_megabytes * 2**20)
+    return largest, settings.body_timeout, BODIES * largest
 
 
 @serve.deployment(max_ongoing_requests=MAX_REQUESTS)
@@ -116,18 +122,13 @@ class Answers:
         torch.set_num_threads(1)
         self.settings = settings
         self.follower = Follower(settings.model, settings.tracking_uri, settings.poll)
-        largest = int(settings.max_megabytes * 2**20)
-        self.bodies = Bodies(largest, settings.body_timeout, BODIES * largest)
-        self.readers = ThreadPoolExecutor(READERS)
+        self.bodies = Bodies(*_limits(settings))
+        self.readers, self.scoring = ThreadPoolExecutor(READERS), ThreadPoolExecutor(1)
         self._together.set_max_batch_size(settings.max_batch)
         self._together.set_batch_wait_timeout_s(settings.batch_wait)
         if "@" in settings.model:
-            threading.Thread(target=self._follow, daemon=True).start()
-
-    def _follow(self) -> None:
-        while True:
-            time.sleep(self.settings.poll)
-            self.follower.look()
+            repeat(self.follower.look, settings.poll)
+        keep_small()
 
     @api.get("/ping")
     @api.get("/health")
@@ -147,23 +148,23 @@ class Answers:
         try:
             async with self.bodies.read(request.stream()) as body:
                 inputs = await asyncio.get_running_loop().run_in_executor(
-                    self.readers, _read, live.scorer, body, self.settings.max_rows
+                    self.readers, read_inputs, live.scorer, body, self.settings.max_rows
                 )
-            answer = await self._together((live, inputs))
+            return _respond(await self._together((live, inputs)), live.version)
         except InputError as error:
-            answer = RequestError(400, str(error))
-        except RequestError as refusal:
-            answer = refusal
-        except ClientDisconnect:
-            answer = RequestError(400, "expected the whole request; the client went away")
+            refusal = RequestError(400, str(error))
+        except RequestError as error:
+            refusal = error
+        except (ClientDisconnect, ray.exceptions.TaskCancelledError):  # the latter from within Ray Serve
+            refusal = RequestError(400, "expected the whole request; the client went away")
         except Exception:  # a fault of the server: its log has it, the client a line
             logger.exception("a request failed")
-            answer = RequestError(500, "the server failed on this request; its log says why")
-        return _refuse(answer) if isinstance(answer, RequestError) else Response(answer, media_type="application/json")
+            refusal = RequestError(500, "the server failed on this request; its log says why")
+        return refusal.response()
 
     @serve.batch
-    async def _together(self, waiting: list[Waiting]) -> list[Answer]:
-        return await asyncio.to_thread(_score, waiting)
+    async def _together(self, waiting: list[Waiting]) -> list[Scores]:
+        return await asyncio.get_running_loop().run_in_executor(self.scoring, _score, waiting)
 
 
 def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:
@@ -174,6 +175,8 @@ def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:
     """
     # Report a mistake here, not in a replica that Ray restarts again and again.
     load(settings.model, settings.tracking_uri, version_of(settings.model, settings.tracking_uri))
+    if not ray.is_initialized():  # the processes of a Ray that is started here take the environment over
+        os.environ |= ENVIRONMENT | {LIMITS: json.dumps(_limits(settings))} | os.environ
     connect()
     serve.start(http_options=HTTPOptions(host=host, port=port))
     app = Answers.options(num_replicas=replicas).bind(settings)  # pyright: ignore[reportAttributeAccessIssue]

@@ -48,11 +48,12 @@ class LoadedCheckpoint:
 def save(folder: Path, experiment: Experiment, schema: Schema, model: MultiTaskModel, trainer: dict[str, Any]) -> None:
     """Write a checkpoint; the weights come last, so that a folder without them is recognised as incomplete.
 
-    The weights hold the digests of the settings and the schema that they belong to.
+    The weights hold the digests of the settings and the schema that they belong to. All settings are written, those
+    that the file left out, too: a default that changes later changes no model, and a run that is resumed writes the
+    same text.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tree = experiment.model_dump(mode="json", exclude_unset=True)
-    (folder / SETTINGS).write_text(json.dumps(tree, indent=2))
+    (folder / SETTINGS).write_text(json.dumps(experiment.model_dump(mode="json"), indent=2))
     (folder / SCHEMA).write_text(schema.model_dump_json(indent=2))
     torch.save(trainer, folder / TRAINER)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -87,13 +88,6 @@ def load(folder: Path) -> LoadedCheckpoint:
     refuse_weights(model, weights, str(folder / WEIGHTS))
     model.load_state_dict(weights, strict=True, assign=True)
     return LoadedCheckpoint(experiment, schema, model.eval())
-
-
-def _is_finite(tensor: torch.Tensor) -> bool:
-    """Return whether a tensor holds neither NaN nor infinity, without a copy of it: a table may fill the memory."""
-    if not tensor.is_floating_point() or not tensor.numel():
-        return True
-    return all(bool(torch.isfinite(bound)) for bound in torch.aminmax(tensor))
 
 
 def load_trainer(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import pyarrow.compute as pc
+import torch
 from torch import Tensor, nn
 
 from mtl_ray.config import Experiment
@@ -87,8 +88,15 @@ def refuse_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) 
                 f"found {tuple(weights[name].shape)}; {MIX}"
             )
     for name, _ in model.named_parameters():
-        if not weights[name].isfinite().all():
+        if not _is_finite(weights[name]):
             raise InputError(
                 f"{where}: expected finite weights, found others in `{name}`: the training diverged; use an earlier "
                 "checkpoint, or train with a smaller learning rate"
             )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Return whether a tensor holds neither NaN nor infinity, without a copy of it: a table may fill the memory."""
+    if not tensor.numel():
+        return True
+    return all(bool(torch.isfinite(bound)) for bound in torch.aminmax(tensor))

@@ -27,6 +27,7 @@ from mtl_ray.promotion.decision import Decision
 from mtl_ray.promotion.gate import run_gate
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
+from mtl_ray.tracking.database import client_of
 from mtl_ray.tracking.registry import CANDIDATE, DATASET_FOLDER, opened_checkpoint
 
 CHAMPION, PREVIOUS = "champion", "previous"
@@ -70,7 +71,7 @@ def promote(
         InputError: there is no such model or version, it is the champion already, or the rows cannot be read.
         PromotionError: another promotion of this model is under way.
     """
-    client = MlflowClient(tracking_uri=uri)
+    client = client_of(uri)
     if dry_run:
         return _decide(client, name, uri, version, rows, force, echo, holder)
     with _lock(client, name, holder):
@@ -88,7 +89,7 @@ def rollback(name: str, uri: str, dry_run: bool = False) -> Decision:
         InputError: there is no such model, or no previous champion.
         PromotionError: another promotion of this model is under way.
     """
-    client = MlflowClient(tracking_uri=uri)
+    client = client_of(uri)
     aliases = _aliases(client, name)
     if PREVIOUS not in aliases or CHAMPION not in aliases:
         raise InputError(f"--rollback: {name} has no previous champion; its aliases are {aliases or 'none'}")

@@ -55,7 +55,7 @@ def train_in_parallel(
             experiment, prepared = trainings[name]
             child = Run.start(experiment, f"{title}/{name}", files.folder / name, run.run_id)
             _log(child, experiment, prepared, result)
-            run.adopt_lost(child, name)
+            run.adopt_lost(child.folder, name)
             files.write(name, result)
             yield name, result
     finally:

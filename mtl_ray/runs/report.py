@@ -14,7 +14,7 @@ from mtl_ray.runs.balancing_figures import balance_plot, conflict_map, expert_ma
 from mtl_ray.runs.figures import calibration_plot, learning_curves, segment_bars
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.schema import SEGMENTS, segment_key
-from mtl_ray.tracking.tracked_run import Run, lost_entries
+from mtl_ray.tracking.tracked_run import Run
 
 WHO = {
     "warm": "known users and items",
@@ -229,7 +229,5 @@ def write_report(folder: RunFolder, run: Run) -> None:
         "data set": prepared.folder.location,
         "content of the data set": prepared.schema.content_hash,
     }
-    if lost := lost_entries(folder):
-        facts["MLflow lacks"] = "; ".join(lost)
     report = train_report(record.parse_experiment(), evaluation, prepared, folder.read_history(), facts)
     folder.keep_report(report, run)

@@ -25,7 +25,7 @@ from mtl_ray.config import Experiment, parse
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError
 from mtl_ray.storage import Folder, json_text
-from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.tracking.tracked_run import Run, lost_entries
 from mtl_ray.training.profiler import TRACE
 
 if TYPE_CHECKING:
@@ -210,7 +210,11 @@ class RunFolder(Folder):
         return self / "search"
 
     def keep_report(self, report: "HtmlReport", run: Run) -> None:
-        """Write `report.html` and its pictures, and log them in MLflow."""
+        """Write `report.html` and its pictures, and log them in MLflow. The report ends with what MLflow lacks."""
+        run.log_kept()
+        if lost := lost_entries(self):
+            report.heading("What MLflow lacks of this run")
+            report.table(["entry, and the reason"], [[line] for line in lost])
         run.keep(report.files())
 
     def keep_comparison(self, markdown: str, results: Mapping[str, Any], run: Run) -> None:

@@ -177,7 +177,6 @@ class _Training:
             signature, example = signature_of(scorer), example_of(scorer, prepared)
             model_uri = register(experiment, run, checkpoint, prepared, signature, example, evaluation.metrics)
             folder.write_evaluation(evaluation, model_uri)
-            run.log_kept()
             write_report(folder, run)
         return Trained(folder.name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
 

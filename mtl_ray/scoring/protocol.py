@@ -26,6 +26,13 @@ MAX_ROWS = 100_000
 """Rows of a request, which one process scores within seconds."""
 
 
+BATCH_ROWS = 1024
+"""Rows that a request's model takes at a time: more need memory and are no faster."""
+
+PART_ROWS = 200
+"""Rows of an answer that are written at a time: some milliseconds of work."""
+
+
 def read_rows(body: bytes | bytearray, columns: Collection[str] | None = None, max_rows: int = MAX_ROWS) -> pa.Table:
     """Return the rows of a request.
 
@@ -173,9 +180,15 @@ def _fault(scorer: Scorer, table: pa.Table, error: Exception) -> str:
 
 
 def score_together(scorer: Scorer, requests: Sequence[Mapping[str, torch.Tensor]]) -> list[dict[str, np.ndarray]]:
-    """Return the predictions of each of several requests, whose encoded rows the model takes in one pass."""
+    """Return the predictions of each of several requests, whose encoded rows the model takes in one pass.
+
+    If one of them has many rows, each is scored alone, so that they are not copied.
+    """
     sizes = [max(map(len, inputs.values())) for inputs in requests]
-    scores = scorer.predict({name: torch.cat([inputs[name] for inputs in requests]) for name in requests[0]})
+    if max(sizes) > BATCH_ROWS:
+        return [scorer.predict(inputs, BATCH_ROWS) for inputs in requests]
+    together = {name: torch.cat([inputs[name] for inputs in requests]) for name in requests[0]}
+    scores = scorer.predict(together, BATCH_ROWS)
     ends = np.cumsum(sizes)
     return [
         {name: values[end - size : end] for name, values in scores.items()}
@@ -183,14 +196,31 @@ def score_together(scorer: Scorer, requests: Sequence[Mapping[str, torch.Tensor]
     ]
 
 
-def write_answer(scores: Mapping[str, np.ndarray], version: str) -> bytes:
-    """Return the answer to a request. Raises InputError, with row and task, if a prediction is not finite."""
+def answer_parts(scores: Mapping[str, np.ndarray], version: str) -> Iterator[bytes]:
+    """Return the answer to a request in parts, which are written as they are asked for.
+
+    Raises:
+        InputError: a prediction is not finite; the message has its row and task. Nothing is written then.
+    """
     for task, broken in not_finite(scores).items():
         if broken.any():
             raise InputError(
                 f"row {int(broken.argmax()) + 1}: the prediction of {task} is not finite; expected numbers as in the "
                 "training"
             )
-    columns = [values.tolist() for values in scores.values()]
-    predictions = [dict(zip(scores, row, strict=True)) for row in zip(*columns, strict=True)]
-    return json.dumps({"predictions": predictions, "model_version": version}, allow_nan=False).encode()
+    return _written(scores, version)
+
+
+def _written(scores: Mapping[str, np.ndarray], version: str) -> Iterator[bytes]:
+    start, last = '{"predictions": [', max(map(len, scores.values()))
+    for first in range(0, last, PART_ROWS):
+        columns = [values[first : first + PART_ROWS].tolist() for values in scores.values()]
+        rows = json.dumps([dict(zip(scores, row, strict=True)) for row in zip(*columns, strict=True)], allow_nan=False)
+        end = "" if first + PART_ROWS < last else f'], "model_version": {json.dumps(version)}}}'
+        yield f"{start}{rows[1:-1]}{end}".encode()
+        start = ", "
+
+
+def write_answer(scores: Mapping[str, np.ndarray], version: str) -> bytes:
+    """Return the answer to a request as a whole, see `answer_parts`."""
+    return b"".join(answer_parts(scores, version))

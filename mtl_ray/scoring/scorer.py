@@ -93,10 +93,10 @@ class Scorer:
                 f"{where}: expected finite predictions; those of {', '.join(broken)} are not; train the model again"
             )
 
-    def predict(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-        """Return predictions by task for already encoded rows, see `inputs`."""
+    def predict(self, inputs: Mapping[str, torch.Tensor], batch_size: int | None = None) -> dict[str, np.ndarray]:
+        """Return predictions by task for already encoded rows, see `inputs`; the batches are those of an evaluation."""
         result: dict[str, list[np.ndarray]] = {name: [] for name in self.experiment.tasks}
-        size = self.experiment.evaluation.batch_size
+        size = batch_size or self.experiment.evaluation.batch_size
         for start in range(0, max(map(len, inputs.values())), size):
             batch = {name: column[start : start + size] for name, column in inputs.items()}
             for name, values in self.model.predict(batch).items():

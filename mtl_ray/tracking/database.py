@@ -1,10 +1,14 @@
-"""The first connection to MLflow's SQLite file: several processes that make its tables at once break it for good."""
+"""Connections to MLflow. Several processes that make the tables of a SQLite file at once break it for good.
+
+No other module makes a client or sets a tracking URI.
+"""
 
 import os
 import uuid
 from functools import cache
 from pathlib import Path
 
+import mlflow
 from mlflow import MlflowClient
 
 from mtl_ray.file_lock import lock_file
@@ -16,6 +20,12 @@ def client_of(uri: str) -> MlflowClient:
     """Return a client of a server. A SQLite file is made first, if need be, by one process at a time."""
     _make_database(uri)
     return MlflowClient(tracking_uri=uri)
+
+
+def use_server(uri: str) -> None:
+    """Set the server of MLflow's own functions, such as `mlflow.register_model`. See `client_of`."""
+    _make_database(uri)
+    mlflow.set_tracking_uri(uri)
 
 
 @cache

@@ -33,7 +33,7 @@ from mtl_ray.models import checkpoint
 from mtl_ray.schema import SEGMENTS
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder, local_copy
-from mtl_ray.tracking.database import client_of
+from mtl_ray.tracking.database import use_server
 from mtl_ray.tracking.entries import metric_key
 from mtl_ray.tracking.tracked_run import Run, git_commit
 
@@ -99,7 +99,7 @@ def register(
             if "promotion" not in known.tags and str(known.version) not in _aliased(client, name):
                 client.set_registered_model_alias(name, CANDIDATE, str(known.version))
             return
-        mlflow.set_tracking_uri(run.uri)
+        use_server(run.uri)
         with tempfile.TemporaryDirectory() as place, mlflow.start_run(run_id=run.required_id()):
             # MLflow keeps the path of the model's code, so give it one that tells nothing about this machine.
             code = Path(place) / "pyfunc.py"
@@ -198,8 +198,7 @@ def checkpoint_folder(model: str, uri: str) -> Path:
 
 def _downloaded(model: str, uri: str, place: str) -> Path:
     """Return the folder of a model in MLflow: its own where MLflow keeps it on this machine, or a copy in `place`."""
-    client_of(uri)
-    mlflow.set_tracking_uri(uri)
+    use_server(uri)
     try:
         repository = get_artifact_repository(model)
         is_local = isinstance(getattr(repository, "repo", repository), LocalArtifactRepository)

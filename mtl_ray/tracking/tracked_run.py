@@ -115,14 +115,14 @@ class Run:
         found = self.client.search_runs([experiment_id], wanted, max_results=1)
         return found[0].info.run_id if found else None
 
-    def adopt_lost(self, child: "Run", name: str) -> None:
-        """Note what MLflow lacks of a child run."""
-        self._lose([f"{name}: {line}" for line in lost_entries(child.folder)])
+    def adopt_lost(self, child: Folder, name: str) -> None:
+        """Note what MLflow lacks of the child run in a folder."""
+        self._lose([f"{name}: {line}" for line in lost_entries(child)])
 
     def _lose(self, lines: Sequence[str]) -> None:
-        if lines:
-            known = self.folder.read_text(LOST) if self.folder.exists(LOST) else ""
-            self.folder.write_atomic(LOST, known + "".join(f"{line}\n" for line in lines))
+        known = self.folder.read_text(LOST) if self.folder.exists(LOST) else ""
+        if new := dict.fromkeys(line for line in lines if line not in known.splitlines()):
+            self.folder.write_atomic(LOST, known + "".join(f"{line}\n" for line in new))
 
     def delete(self) -> None:
         """Delete the run in MLflow."""
@@ -225,7 +225,7 @@ class Run:
         """Let MLflow log this machine's load during the block, if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is set."""
         monitor = None
         if self.run_id is not None and MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
-            monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.uri)
+            monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.client.tracking_uri)
             monitor.start()
         try:
             yield

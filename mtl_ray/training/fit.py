@@ -14,8 +14,9 @@ from mtl_ray.distributed import rank
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.losses import mean_losses
 from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
-from mtl_ray.schema import check_stopping, num_steps
+from mtl_ray.schema import num_steps
 from mtl_ray.training.allocator import keep_freed_memory
+from mtl_ray.training.stopping import check_stopping_metric
 from mtl_ray.training.trainer import Trainer
 
 
@@ -42,8 +43,8 @@ def fit(
         InputError: the early-stopping metric has no value.
     """
     experiment, schema, progress = trainer.experiment, trainer.schema, trainer.progress
-    if experiment.training.early_stopping:
-        check_stopping(experiment.training.early_stopping.metric, schema)
+    if not progress.epoch:
+        check_stopping_metric(experiment, schema, valid.folder / valid.split)
     wanted = trainer.balancer.probe_rows
     probe = draw_rows(valid, wanted, experiment.seed) if wanted else None
     training, steps = experiment.training, num_steps(schema, experiment.training.batch_size)

@@ -19,7 +19,7 @@ from mtl_ray.data.loader import Shard
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
 from mtl_ray.schema import SplitName
-from mtl_ray.storage import Folder
+from mtl_ray.storage import Folder, naming
 from mtl_ray.training.fit import fit
 from mtl_ray.training.prometheus import monitored
 from mtl_ray.training.state import resume, save_checkpoint
@@ -103,4 +103,6 @@ def _report(metrics: dict[str, Any], trainer: Trainer, prepared: Prepared) -> No
         path = Path(folder) / "checkpoint"
         save_checkpoint(trainer, path)
         prepared.folder.copy_to(VOCABULARY, path / VOCABULARY)
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))
+        run = Folder(trainer.experiment.training.output) / ray.train.get_context().get_experiment_name()
+        with naming(f"{run}/checkpoint"):  # which Ray Train copies there
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(path))

@@ -51,6 +51,7 @@ def refit(
                 "model_uri": trained.model_uri,
                 "metrics": trained.evaluation.metrics,
             }
+            run.adopt_lost(trained.folder, f"refit/{title}")
             files.write(title, result)
         results.append(files.read(title))
     return {"candidate": results[0]["model_uri"], "summary": summary_of([result["metrics"] for result in results])}

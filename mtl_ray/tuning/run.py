@@ -140,6 +140,7 @@ def tune(
         if num_refits and tuning.best and (best := tuning.best_experiment()):
             epochs = best_epoch if best.training.early_stopping else best.training.epochs
             refitted = refit(best, epochs, num_refits, folder, run, echo)
+            write_report(experiment, folder, run)  # again, with what MLflow lacks of these trainings
     return Tuned(name, folder, run.run_id, tuning, refitted)
 
 

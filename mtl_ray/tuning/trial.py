@@ -5,7 +5,6 @@ import math
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +14,7 @@ import ray.train
 import ray.train.torch
 import ray.tune
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from mtl_ray.cluster.ray_compat import quiet_tune_checkpoints
 from mtl_ray.config import Experiment, parse
@@ -24,7 +24,8 @@ from mtl_ray.config.tuning import TuneConfig
 from mtl_ray.data.shared import SharedDataset
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
-from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
+from mtl_ray.models.checkpoint import SCORE, SETTINGS, WITHIN_EPOCH
+from mtl_ray.storage import Folder
 from mtl_ray.training.fit import fit, is_over
 from mtl_ray.training.state import resume, save_checkpoint
 from mtl_ray.training.trainer import Trainer
@@ -48,25 +49,15 @@ WORST = 1e30
 """Reported value of a failed trial. It is finite, since the Gaussian process of PB2 takes no infinity."""
 
 
-@dataclass
-class State:
+class State(BaseModel):
     """The progress of a trial, and the epoch of its best score so far."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     epoch: int = 0
     score: float = -math.inf
-    best_epoch: int = 0
-    best_metrics: dict[str, float] = field(default_factory=dict)
-
-    def dump(self) -> str:
-        """Return the content of its file."""
-        best = {BEST_EPOCH: self.best_epoch, BEST_METRICS: self.best_metrics}
-        return json.dumps({"epoch": self.epoch, "score": self.score, **best})
-
-    @classmethod
-    def load(cls, text: str) -> "State":
-        """Return the state in a file."""
-        tree = json.loads(text)
-        return cls(tree["epoch"], tree["score"], tree[BEST_EPOCH], tree[BEST_METRICS])
+    best_epoch: int = Field(default=0, alias=BEST_EPOCH)
+    best_metrics: dict[str, float] = Field(default={}, alias=BEST_METRICS)
 
 
 class UndefinedMetricError(ValueError):
@@ -114,7 +105,7 @@ def _train(
         start = session.get_checkpoint()
         folder = Path(stack.enter_context(start.as_directory())) if start else None
         if folder:
-            state = State.load((folder / STATE).read_text())
+            state = Folder(str(folder)).read_model(STATE, State)
         settings, changes = _settings(base, tune, params, folder, state.epoch)
         training = settings.training
         if session is ray.train:
@@ -149,7 +140,7 @@ def _train(
             return
         with tempfile.TemporaryDirectory() as place:
             save_checkpoint(trainer, Path(place))
-            (Path(place) / STATE).write_text(state.dump())
+            (Path(place) / STATE).write_text(state.model_dump_json(by_alias=True))
             session.report(values, checkpoint=session.Checkpoint.from_directory(place))
 
     train, valid = (shared.shard(split, rank(), world_size()) for split in ("train", "valid"))
@@ -163,7 +154,7 @@ def _settings(
     changes = changes_of(base, drawn_from(params))
     if not tune.algorithm.is_population:
         return trial_experiment(base, changes), changes
-    before = parse(json.loads((folder / "experiment.json").read_text()), "checkpoint") if folder else untuned(base)
+    before = parse(Folder(str(folder)).read_json(SETTINGS), str(folder / SETTINGS)) if folder else untuned(base)
     settings = changed_from(before, changes, epoch)
     return settings, schedule_changes(settings)
 

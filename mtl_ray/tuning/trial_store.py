@@ -234,7 +234,7 @@ class TrialStore(ray.tune.Callback):
         if trial.changes:
             run.log_experiment(trial_experiment(self.experiment, trial.changes), None)
         run.finish("FAILED" if trial.state == "failed" else "FINISHED")
-        self.run.adopt_lost(run, trial.name)
+        self.run.adopt_lost(run.folder, trial.name)
         trial.logged = True
 
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow import MlflowClient
-
 from mtl_ray.cluster.session import connect
 from mtl_ray.cluster.storage_check import check_storage
 from mtl_ray.config import Experiment
@@ -25,6 +23,7 @@ from mtl_ray.promotion.promote import CHAMPION, promote
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.runs.train import train_once
 from mtl_ray.storage import Folder
+from mtl_ray.tracking.database import client_of
 from mtl_ray.tracking.registry import digest_of, opened_checkpoint
 from mtl_ray.tracking.tracked_run import tracking_uri
 
@@ -139,7 +138,7 @@ def daily(
 
 def champion_of(model: str, uri: str) -> str | None:
     """Return the champion's version of a registered model, or None if there is no champion or no such model."""
-    found = MlflowClient(tracking_uri=uri).search_registered_models(f"name = '{model}'")
+    found = client_of(uri).search_registered_models(f"name = '{model}'")
     version = found[0].aliases.get(CHAMPION) if found else None
     return None if version is None else str(version)
 

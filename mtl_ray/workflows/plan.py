@@ -1,6 +1,7 @@
 """The plan that `mtl-ray check` prints: what will be read, learned and computed, before anything runs."""
 
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -163,7 +164,12 @@ def _cost(experiment: Experiment, schema: Schema) -> Complexity:
     kept = Folder(experiment.data.cache) / "costs"
     name = f"{digest.hexdigest()}.json"
     if kept.exists(name):
-        return Complexity.model_validate_json(kept.read_text(name))
+        try:
+            return kept.read_model(name, Complexity)
+        except InputError:
+            warnings.warn(
+                f"{kept}/{name}: expected a model's cost, found a damaged file; it is made again", stacklevel=2
+            )
     from mtl_ray.models.complexity import complexity_of  # noqa: PLC0415 - torch is slow to load
 
     found = complexity_of(experiment, schema)

@@ -5,6 +5,7 @@ import ray
 
 from mtl_ray.cluster.session import connect
 from mtl_ray.runs.train import train
+from tests.cluster.world import World
 from tests.support import small_experiment
 
 # A dead worker is noticed soon. Benchmarks look as seldom as users do: it costs time.
@@ -47,3 +48,12 @@ def trained(cluster, settings, work):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(work)
         return train(settings, echo=lambda _: None, profile=True)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", os.environ)
+        world = World(tmp_path_factory.mktemp("world"))
+        yield world
+        world.close()

@@ -1,12 +1,14 @@
 """Several hosts on one machine, for root: each has a network namespace on a common switch, and a name, processes,
 `/tmp`, `/dev/shm` and a home folder of its own, in which sshd listens. They share `/mnt` and see the rest of the disk
-and the project, wherever it lies.
+and the environment of this Python, wherever it lies.
 
 Needs iproute2, util-linux, openssh-server and rsync. Nothing outside of the namespaces is touched; leaving the block
-ends all processes in them.
+ends all processes in them, and so does the end of the process that made them.
 """
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,8 +17,9 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parents[2]
-NEEDED = ("/usr/sbin/sshd", "/usr/bin/rsync", "/usr/sbin/ip", "/usr/bin/nsenter")
+NEEDED = {"sshd": "openssh-server", "rsync": "rsync", "ip": "iproute2", "nsenter": "util-linux"}
+"""Programs, and the packages that have them."""
+PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 CONFIG = """
 HostKey /root/host_key
 AuthorizedKeysFile /root/.ssh/authorized_keys
@@ -28,9 +31,15 @@ PidFile none
 """
 
 
-def available() -> bool:
-    """Whether this machine can have hosts."""
-    return os.geteuid() == 0 and all(Path(file).exists() for file in NEEDED)
+def missing() -> str:
+    """Return what this machine lacks for hosts; nothing if it can have them."""
+    if os.geteuid():
+        return "hosts in network namespaces need root"
+    if packages := [package for program, package in NEEDED.items() if not shutil.which(program, path=PATH)]:
+        return f"hosts need {', '.join(packages)}"
+    if subprocess.run(["unshare", "--net", "--mount", "true"], check=False, capture_output=True).returncode:
+        return "this machine lets nobody make network namespaces"
+    return ""
 
 
 class Hosts:
@@ -52,6 +61,7 @@ class Hosts:
         return self
 
     def _start(self) -> None:
+        _sweep()
         (self.folder / "shared").mkdir(parents=True)
         for name in ("id", "host_key"):
             _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)])
@@ -70,7 +80,7 @@ class Hosts:
                 _run(["ip", "-n", host, "link", "set", device, "up"])
             # Leads nowhere; Ray takes the address of a node from the route to the world.
             _run(["ip", "-n", host, "route", "add", "default", "via", "10.77.0.1"])
-            self._started.append(self._boot(host, self.folder / host))
+            self._started.append(self._boot(host, self.home(place)))
         for process in self._started:
             end = time.monotonic() + 20
             while not (children := psutil.Process(process.pid).children()):
@@ -93,14 +103,14 @@ class Hosts:
         (home / ".ssh" / "id_ed25519").chmod(0o600)
         names = [f"{address} {self.prefix}h{place}" for place, address in enumerate(self.addresses)]
         (home / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
-        lines = ["set -e", "mount --make-rprivate /", f"mount --bind {self.folder}/shared /mnt"]
-        lines += [f"hostname {host}", f"mount --bind {home}/hosts /etc/hosts"]
-        # What the hosts run lies where the project and its environment lie, maybe in a folder that is hidden next.
-        kept = {f"{home}/kept/{number}": place for number, place in enumerate((ROOT, sys.prefix, sys.base_prefix))}
+        lines = ["set -e", "mount --make-rprivate /", f"hostname {host}", f"mount --bind {home}/hosts /etc/hosts"]
+        # Python and its environment may lie in a folder that is hidden next.
+        kept = {f"{home}/kept/{number}": place for number, place in enumerate((sys.prefix, sys.base_prefix))}
         lines += [f"mkdir -p {here} && mount --bind {place} {here}" for here, place in kept.items()]
-        lines += [f"mount --rbind {home} /root", "mount -t tmpfs tmpfs /tmp", "mount -t tmpfs tmpfs /dev/shm"]
+        lines += [f"mount --bind {self.folder}/shared /mnt", f"mount --rbind {home} /root"]
+        lines += ["mount -t tmpfs tmpfs /tmp", "mount -t tmpfs tmpfs /dev/shm"]
         lines += [f"mkdir -p {place} && mount --bind {here} {place}" for here, place in kept.items()]
-        lines += ["mkdir -p /run/sshd", "exec /usr/sbin/sshd -D -e -f /root/sshd_config"]
+        lines += ["mkdir -p /run/sshd", "exec $(command -v sshd) -D -e -f /root/sshd_config"]
         space = [
             "unshare",
             "--mount",
@@ -114,10 +124,15 @@ class Hosts:
             "\n".join(lines),
         ]
         log = (home / "sshd.log").open("wb")
-        return subprocess.Popen(["ip", "netns", "exec", host, *space], stdout=log, stderr=log, cwd="/")
+        command = ["setpriv", "--pdeathsig=KILL", "ip", "netns", "exec", host, *space]
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd="/", env=os.environ | {"PATH": PATH})
 
-    def command(self, words: Sequence[str], host: int = 0) -> list[str]:
-        """The command that runs another one on a host."""
+    def home(self, host: int) -> Path:
+        """The place outside of the hosts of a host's home folder."""
+        return self.folder / f"{self.prefix}h{host}"
+
+    def command(self, words: Sequence[str], host: int = 0, folder: str = "/") -> list[str]:
+        """The command that runs another one on a host, in a folder there."""
         space = [
             "nsenter",
             "--target",
@@ -126,18 +141,16 @@ class Hosts:
             "--mount",
             "--uts",
             "--pid",
-            f"--wdns={Path.cwd()}",
         ]
-        path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin"
-        clean = ["env", "-i", "HOME=/root", f"PATH={path}", "TERM=dumb", "LANG=C.UTF-8", "USER=root"]
-        return [*space, *clean, *words]
+        clean = ["env", "-i", f"--chdir={folder}", "HOME=/root", f"PATH={PATH}"]
+        return [*space, *clean, "TERM=dumb", "LANG=C.UTF-8", "USER=root", *words]
 
     def run(
-        self, words: Sequence[str], host: int = 0, check: bool = True, timeout: float = 600
+        self, words: Sequence[str], host: int = 0, folder: str = "/", check: bool = True, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on a host; its output is returned."""
         done = subprocess.run(
-            self.command(words, host),
+            self.command(words, host, folder),
             capture_output=True,
             text=True,
             check=False,
@@ -157,6 +170,14 @@ class Hosts:
             process.kill()  # --kill-child ends the first process of the host, and with it all others
             process.wait()
         for name in (f"{self.prefix}s", *(f"{self.prefix}h{place}" for place in range(len(self.addresses)))):
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def _sweep() -> None:
+    """Delete the namespaces of processes that were killed."""
+    listed = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    for name, made_by in re.findall(r"^(mtl(\d+)\w+)", listed, re.MULTILINE):
+        if not psutil.pid_exists(int(made_by)):
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 

@@ -113,6 +113,7 @@ class Driver:
         command = [sys.executable, "-c", COMMAND, *arguments, "--json", str(self.result_file)]
         with self.log.open("a") as log:
             print(*arguments, file=log, flush=True)
+            self.begin = log.tell()
             self.process = subprocess.Popen(
                 command, env=machines.environment(), cwd=folder, stdout=log, stderr=log, start_new_session=True
             )
@@ -120,6 +121,10 @@ class Driver:
     @property
     def ended(self) -> bool:
         return self.process.poll() is not None
+
+    def said(self) -> str:
+        """What this command has printed."""
+        return self.log.read_bytes()[self.begin :].decode(errors="replace")
 
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)

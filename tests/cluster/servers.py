@@ -31,7 +31,8 @@ def _answers(url: str, process: subprocess.Popen) -> bool:
 
 
 @contextmanager
-def _server(command: list[str], url: str, log: Path) -> Iterator[subprocess.Popen]:
+def process_that_answers(command: list[str], url: str, log: Path) -> Iterator[subprocess.Popen]:
+    """A process that answers at an address within two minutes; its output is in `log`."""
     with log.open("a") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
@@ -47,7 +48,7 @@ def s3_server(folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
     """A process that speaks S3, and the options of a URL in it; its bucket is `bucket`."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _server(command, f"http://127.0.0.1:{port}/", folder / "s3.log") as process:
+    with process_that_answers(command, f"http://127.0.0.1:{port}/", folder / "s3.log") as process:
         options = f"endpoint_override=127.0.0.1:{port}&scheme=http"
         fs, _ = pafs.FileSystem.from_uri(f"s3://bucket?{options}&allow_bucket_creation=true")
         fs.create_dir("bucket")
@@ -60,5 +61,5 @@ def mlflow_server(folder: Path, port: int) -> Iterator[tuple[subprocess.Popen, s
     url = f"http://127.0.0.1:{port}"
     places = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "store")]
     command = [sys.executable, "-m", "mlflow", "server", *places, "--host", "127.0.0.1", "--port", str(port)]
-    with _server([*command, "--workers", "1"], f"{url}/health", folder / "mlflow.log") as process:
+    with process_that_answers([*command, "--workers", "1"], f"{url}/health", folder / "mlflow.log") as process:
         yield process, url

@@ -4,139 +4,24 @@ A seeded loop draws a fault and the time of it. MTL_RAY_CHAOS_KILLS says how man
 MTL_RAY_CHAOS_SEED which; training and preparing have as many each.
 """
 
-import os
-import random
-import resource
-import signal
 import time
 from collections.abc import Callable
-from itertools import cycle
-from pathlib import Path
 
-import mlflow
-import psutil
-import pyarrow.fs as pafs
 import pytest
-import yaml
 
 from mtl_ray.storage import Folder
-from mtl_ray.tracking.registry import checkpoint_folder
-from tests.cluster.machines import Driver, Machines
-from tests.cluster.servers import free_port, mlflow_server, s3_server
-from tests.cluster.test_failures import assert_same
-from tests.support import small_experiment, wait_for
-
-KILLS = int(os.environ.get("MTL_RAY_CHAOS_KILLS", "2"))
-SEED = int(os.environ.get("MTL_RAY_CHAOS_SEED", "1"))
-EPOCHS = 6
-MiB = 2**20
-
-
-class World:
-    """A cluster, an S3 server and an MLflow server, and the faults that befall them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.random, self.port = folder, random.Random(SEED), free_port()  # noqa: S311 - no secret
-        self.s3 = s3_server(folder)
-        self.store, self.options = self.s3.__enter__()
-        self.tracking = mlflow_server(folder, self.port)
-        self.tracking_process, self.uri = self.tracking.__enter__()
-        os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-        # Else a worker that may allocate nothing more lives on the memory that it has freed.
-        os.environ["MALLOC_MMAP_THRESHOLD_"] = "16384"
-        self.machines = Machines(2)
-
-    def close(self) -> None:
-        self.machines.close()
-        self.tracking.__exit__(None, None, None)
-        self.s3.__exit__(None, None, None)
-
-    def write(self, **changes) -> Path:
-        """An experiment file."""
-        experiment = small_experiment(
-            training__num_workers=2,
-            training__cpus_per_worker=0.8,
-            training__threads_per_worker=1,
-            training__epochs=EPOCHS,
-            training__max_failures=20,
-            training__timeout=30,
-            **changes,
-        )
-        file = self.folder / "experiment.yaml"
-        file.write_text(yaml.safe_dump(experiment.model_dump(mode="json", exclude_unset=True), sort_keys=False))
-        return file
-
-    # Each fault says whether the command has to be given again.
-
-    def workers(self, driver: Driver) -> list[psutil.Process]:
-        """The processes that work for the command, once there are some."""
-        name = "RayTrainWorker" if "train" in driver.process.args else "ray::"
-        found = wait_for(lambda: self.machines.processes(name) or driver.ended)
-        return [] if found is True else found
-
-    def worker(self, driver: Driver) -> bool | None:
-        """SIGKILL of a process that works for the command, as by the kernel when memory is short."""
-        if not (found := self.workers(driver)):
-            return None
-        self.random.choice(found).send_signal(signal.SIGKILL)
-        return False
-
-    def memory(self, driver: Driver) -> bool | None:
-        """A worker of training, once it has loaded PyTorch, can allocate nothing more; others take its place."""
-        found = wait_for(lambda: [worker for worker in self.workers(driver) if trains(worker)] or driver.ended)
-        if found is True:
-            return None
-        first = set(self.workers(driver))
-        limit = found[0].memory_info().vms // 2
-        found[0].rlimit(resource.RLIMIT_AS, (limit, limit))
-        return None if wait_for(lambda: set(self.workers(driver)) - first or driver.ended) is True else False
-
-    def node(self, _: Driver) -> bool:
-        """A machine is lost and another one comes."""
-        self.machines.lose_node(self.random.randrange(2))
-        return False
-
-    def driver(self, driver: Driver) -> bool:
-        """The command itself is killed."""
-        driver.kill()
-        return True
-
-    def head(self, driver: Driver) -> bool:
-        """The head restarts: the command ends by itself, and all that it had on the cluster is gone."""
-        self.machines.restart()
-        wait_for(lambda: driver.ended, 120)
-        assert driver.process.returncode != 0
-        return True
-
-    def storage(self, _: Driver) -> bool:
-        """The object store does not answer for some seconds."""
-        self.store.send_signal(signal.SIGSTOP)
-        time.sleep(5)
-        self.store.send_signal(signal.SIGCONT)
-        return False
-
-    def mlflow(self, _: Driver) -> bool:
-        """The MLflow server is down for a while."""
-        self.tracking.__exit__(None, None, None)
-        time.sleep(10)
-        self.tracking = mlflow_server(self.folder, self.port)
-        self.tracking.__enter__()
-        return False
-
-    def faults(self, *others: Callable[[Driver], bool | None]):
-        """Faults without end, each kind once before one comes twice."""
-        kinds = [self.worker, self.node, self.driver, self.head, self.storage, *others]
-        self.random.shuffle(kinds)
-        return cycle(kinds)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "environ", os.environ)
-        world = World(tmp_path_factory.mktemp("world"))
-        yield world
-        world.close()
+from tests.cluster.machines import Driver
+from tests.cluster.world import (
+    KILLS,
+    SEED,
+    World,
+    assert_nothing_left,
+    assert_prepared,
+    assert_trained,
+    checkpoints,
+    runs_of,
+)
+from tests.support import wait_for
 
 
 def strike(world: World, fault: Callable[[Driver], bool | None], driver: Driver, most: float) -> bool | None:
@@ -153,18 +38,11 @@ def strike(world: World, fault: Callable[[Driver], bool | None], driver: Driver,
     return again
 
 
-def trains(worker: psutil.Process) -> bool:
-    """Whether the process has loaded what it trains with."""
-    try:
-        return any("libtorch_cpu" in mapped.path for mapped in worker.memory_maps())
-    except psutil.NoSuchProcess:
-        return False
-
-
 @pytest.mark.long
 def test_prepare_ends_with_the_same_data_set(world: World, trained):
     output = f"s3://bucket/prepared?{world.options}"
     file = world.write(data__output=output, training__output=f"s3://bucket/none?{world.options}")
+    print(f"MTL_RAY_CHAOS_SEED={SEED}")
     faults, happened = world.faults(), 0
     while happened < KILLS:
         Folder(output).delete()
@@ -175,13 +53,7 @@ def test_prepare_ends_with_the_same_data_set(world: World, trained):
         if again:
             driver = Driver(world.machines, world.folder, "prepare", str(file))
         result = driver.result()
-        whole = Folder(result["dataset"])
-        content = whole.read_json("schema.json")["content_hash"]
-        assert content == trained.prepared.schema.content_hash
-        assert set(files(whole)) == set(files(trained.prepared.folder))
-        others = {info.base_name for info in inside(Folder(output))} - {whole.name}
-        assert all(name.startswith(".") for name in others)
-        assert again or not others
+        assert_prepared(Folder(output), result, trained, again=bool(again))
     assert_nothing_left(world)
 
 
@@ -194,6 +66,7 @@ def test_training_ends_with_the_same_parameters_and_metrics(world: World, traine
         tracking__uri=world.uri,
     )
     Driver(world.machines, world.folder, "prepare", str(file)).result()
+    print(f"MTL_RAY_CHAOS_SEED={SEED}")
     faults, happened = world.faults(world.mlflow, world.memory), 0
     while happened < KILLS:
         before = runs_of(world)
@@ -208,69 +81,5 @@ def test_training_ends_with_the_same_parameters_and_metrics(world: World, traine
                 name = (runs_of(world) - before).pop()
                 driver = Driver(world.machines, world.folder, "train", str(file), "--resume", name)
         result = driver.result()
-        assert result["metrics"] == pytest.approx(trained.evaluation.metrics, abs=1e-12)
-        run = Folder(f"s3://bucket/runs/{result['run']}?{world.options}")
-        noted = run.read_json("checkpoint_manager_snapshot.json")
-        kept = {entry["checkpoint_dir_name"] for entry in noted["checkpoint_results"]}
-        names = {info.base_name for info in inside(run) if not info.base_name.endswith(".json")}
-        assert kept == {name for name in names if name.startswith("checkpoint_")}
-        for name in kept:  # each is whole
-            checkpoint_folder((run / name).location, "")
-        best = max(noted["checkpoint_results"], key=lambda entry: entry["metrics"]["score"])
-        assert_same(trained.checkpoint, checkpoint_folder((run / best["checkpoint_dir_name"]).location, ""))
-        assert_whole(world.uri, result["run_id"], result["run"], run)
+        assert_trained(world, result, trained)
     assert_nothing_left(world)
-
-
-def assert_nothing_left(world: World) -> None:
-    """No placement group, actor or process of what was killed, some seconds later."""
-    end = time.monotonic() + 60
-    while (left := world.machines.left()) and time.monotonic() < end:
-        time.sleep(1)
-    assert not left
-    assert not world.machines.processes("RayTrainWorker")
-    assert not orphans(world)
-
-
-def assert_whole(uri: str, run_id: str, name: str, folder: Folder) -> None:
-    """The run in MLflow is the only one of its name, has ended, and has every epoch once or with equal values."""
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    run = client.get_run(run_id)
-    assert run.info.status == "FINISHED"
-    found = client.search_runs([run.info.experiment_id], f"attributes.run_name = '{name}'")
-    assert [other.info.run_id for other in found] == [run_id]
-    history = folder.read_json("history.json")
-    assert set(history) == {str(epoch) for epoch in range(1, EPOCHS + 1)}
-    for key in ("train/loss", "valid/rating/rmse"):
-        logged = {(metric.step, metric.value) for metric in client.get_metric_history(run_id, key)}
-        assert sorted(logged) == [(epoch, history[str(epoch)][key]) for epoch in range(1, EPOCHS + 1)]
-    assert not folder.exists("unlogged.jsonl")
-
-
-def inside(folder: Folder) -> list[pafs.FileInfo]:
-    return folder.fs.get_file_info(pafs.FileSelector(folder.path, allow_not_found=True))
-
-
-def files(folder: Folder) -> list[str]:
-    infos = folder.fs.get_file_info(pafs.FileSelector(folder.path, recursive=True))
-    return [info.path.removeprefix(folder.path) for info in infos if info.is_file]
-
-
-def runs_of(world: World) -> set[str]:
-    names = {info.base_name for info in inside(Folder(f"s3://bucket/runs?{world.options}"))}
-    return {name for name in names if not name.startswith(".")}  # a check of the storage that a fault ended
-
-
-def checkpoints(world: World, before: set[str]) -> bool:
-    """Whether the new run has a checkpoint."""
-    new = runs_of(world) - before
-    return any(Folder(f"s3://bucket/runs/{name}?{world.options}").exists("checkpoints.json") for name in new)
-
-
-def orphans(world: World) -> list[str]:
-    """Processes of commands that were killed."""
-    return [
-        " ".join(process.cmdline())
-        for process in psutil.process_iter()
-        if process.status() != psutil.STATUS_ZOMBIE and str(world.folder / "experiment.yaml") in process.cmdline()
-    ]

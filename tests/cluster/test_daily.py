@@ -31,13 +31,16 @@ from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import start_from
 from mtl_ray.values.vocabulary import read_vocabularies
 from mtl_ray.workflows.daily import daily
+from tests.cluster.world import SEED, reported
+from tests.support import wait_for
 
 ROOT = Path(__file__).parents[2]
 NUM_DAYS = int(os.environ.get("MTL_RAY_DAILY_DAYS", "2"))
-"""Of these the last is killed and begun again, with more than two of them each."""
+"""Of these the last is killed twice and begun again, with more than two of them each."""
 TIMES = ("rows_per_second", "train_seconds", "system/")
 """Prefixes of metrics that no two runs share."""
-SMALL = ("training.epochs=3", "promotion.draws=100")
+EPOCHS = 3
+SMALL = (f"training.epochs={EPOCHS}", "training.checkpoint_steps=5", "promotion.draws=100")
 
 
 class Shop:
@@ -70,19 +73,23 @@ class Shop:
         assert self.started(day, *changes).wait(500) == 0, self.said(day)
         return json.loads((self.folder / f"{day}.json").read_text()), time.monotonic() - began
 
-    def killed(self, day: int, seconds: float) -> str:
-        """Kill the day's process with all that it has started; returns the last that it said."""
+    def killed(self, day: int, when: Callable[[], bool]) -> bool:
+        """Kill the day's process, with all that it has started, when something holds; False if it ended before."""
         process = self.started(day)
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            root = psutil.Process(process.pid)
-            every = [root, *root.children(recursive=True)]
-            for each in every:
-                each.kill()
-            psutil.wait_procs(every, 20)
-        assert not (self.folder / f"{day}.json").exists() or process.wait() == 0
-        return self.said(day)
+        wait_for(lambda: when() or process.poll() is not None, 500)
+        if process.poll() is not None:
+            assert process.returncode == 0, self.said(day)
+            return False
+        root = psutil.Process(process.pid)
+        every = [root, *root.children(recursive=True)]
+        for each in every:
+            each.kill()
+        psutil.wait_procs(every, 20)
+        return True
+
+    def reported(self) -> dict[str, tuple[int, int]]:
+        """Epochs and further steps that each run has reported."""
+        return {path.name: reported(Folder(str(path))) for path in (self.folder / "runs").glob("shop-*")}
 
     def said(self, day: int) -> str:
         lines = (self.folder / f"{day}.log").read_text().splitlines()
@@ -124,16 +131,17 @@ def grow(folder: Path, day: int) -> None:
 @pytest.mark.timeout(900 * NUM_DAYS)
 @pytest.mark.long
 def test_killed_days_end_as_undisturbed_ones_and_the_champion_moves_only_when_better(shop: Shop, tmp_path: Path):
-    moments, champion = random.Random(8), None  # noqa: S311 - no secret
+    print(f"MTL_RAY_CHAOS_SEED={SEED}")
+    moments, champion = random.Random(SEED), None  # noqa: S311 - no secret
     for day in range(1, NUM_DAYS + 1):
         grow(shop.folder, day)
         shutil.copytree(shop.folder, tmp_path / "before", dirs_exist_ok=False)
         found, seconds = shop.done(day)
-        expected, said, moment = shop.state(), "not killed", moments.uniform(0.1, 1)
+        expected, told = shop.state(), "not killed"
         if NUM_DAYS > 2 or day == NUM_DAYS:
             shutil.rmtree(shop.folder)
             (tmp_path / "before").rename(shop.folder)
-            said = shop.killed(day, moment * seconds).splitlines()[-1:]
+            told = f"killed {kill_within_fit(shop, day, moments)}, {kill_at_random(shop, day, seconds, moments)}"
             again, _ = shop.done(day)
             assert again | {"run_id": ""} == found | {"run_id": ""}
             state = shop.state()
@@ -149,14 +157,38 @@ def test_killed_days_end_as_undisturbed_ones_and_the_champion_moves_only_when_be
         assert (len(expected["runs"]), len(expected["versions"])) == (day, day)
         assert_scored(shop, day, expected)
         sizes = assert_grown(shop, found) if day > 1 else sizes_of(found)
-        killed_at = f"killed after {moment * seconds:.0f} of {seconds:.0f} s, at: {said}"
-        print(f"day {day}: {sizes} {decision['outcome']}; {killed_at}")
+        print(f"day {day}: {sizes} {decision['outcome']}; {told}", flush=True)
         for each in decision["findings"]:
             values = f"{each['champion']:.4f} -> {each['candidate']:.4f}, at least {each['low']:+.4f}"
             print(f"  {each['key']} on {each['rows']:,} rows: {values}, {each['verdict']}")
     worse, _ = shop.done(NUM_DAYS, "training.optimizer.lr=0.3", "tracking.experiment=worse")
     assert worse["decision"]["outcome"] == "refused"
     assert shop.client().get_registered_model("shop").aliases["champion"] == int(champion or 0)
+
+
+def kill_within_fit(shop: Shop, day: int, moments: random.Random) -> str:
+    """Kill the day between the first step that its training reports and the last one."""
+    known = shop.reported()
+    aim, pause = (moments.randrange(EPOCHS - 1), 0), moments.uniform(0, 0.3)  # a whole epoch is left at least
+
+    def reached() -> tuple[int, int]:
+        return max((place for name, place in shop.reported().items() if name not in known), default=(0, 0))
+
+    def past() -> bool:
+        is_past = reached() > aim
+        time.sleep(pause * is_past)
+        return is_past
+
+    assert shop.killed(day, past), "the day ended before it was killed"
+    assert (0, 0) < reached() < (EPOCHS, 0), f"killed after the fit: {reached()}"
+    return f"after {reached()[0]} of {EPOCHS} epochs and {reached()[1]} steps"
+
+
+def kill_at_random(shop: Shop, day: int, seconds: float, moments: random.Random) -> str:
+    """Kill the day, which takes about some seconds, somewhere."""
+    moment, began = moments.uniform(0.1, 0.8) * seconds, time.monotonic()
+    was_killed = shop.killed(day, lambda: time.monotonic() - began > moment)
+    return f"{'' if was_killed else 'too late '}after {moment:.0f} of {seconds:.0f} s: {shop.said(day)[-80:]!r}"
 
 
 def assert_scored(shop: Shop, day: int, state: dict[str, Any]) -> None:

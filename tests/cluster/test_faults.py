@@ -7,6 +7,7 @@ import mlflow
 import pytest
 from ray.train import TrainingFailedError
 
+from mtl_ray.cluster.causes import full_disk
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
 from mtl_ray.runs.train import train
@@ -46,9 +47,10 @@ def test_a_full_disk_ends_the_run_and_with_room_it_goes_on_to_the_same_result(
     monkeypatch.chdir(work)
     experiment = experiment_of(settings, small_disk, training__max_failures=0)
     said: list[str] = []
-    with pytest.raises(TrainingFailedError, match=r"No space left on device|Errno 28"):
+    with pytest.raises(TrainingFailedError, match=r"No space left on device|Errno 28") as failed:
         train(experiment, echo=said.append)
     name = next(small_disk.glob("*/run.json")).parent.name
+    assert f"the disk is full: that of {small_disk / name}, where" in str(full_disk(failed.value))
     assert said[-1] == f"stopped; continue with: mtl-ray train EXPERIMENT --resume {name}"
     assert checkpoints(small_disk)
     subprocess.run(["mount", "-o", "remount,size=100m", small_disk], check=True)

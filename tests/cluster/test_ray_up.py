@@ -1,4 +1,7 @@
-"""`ray up` on three hosts, a training on two of them, `ray down`. On request: MTL_RAY_TEST_HOSTS=1, as root."""
+"""`ray up` on three hosts, a training on two of them, `ray down`. As root, see `tests/cluster/hosts.py`.
+
+MTL_RAY_TEST_HOSTS=1 adds real data, the comparison with one machine, and the wait until all workers have ended.
+"""
 
 import json
 import os
@@ -8,122 +11,178 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.cluster.hosts import Hosts, available
+from mtl_ray.cluster.archive import package
+from tests.cluster.hosts import Hosts, missing
 from tests.support import test_data as real_data
 from tests.support import wait_for
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = ["--set", "training.epochs=2", "--set", "tracking.register_as=null", "--set", "training.num_workers=2"]
+PROJECT, CLUSTER = "/mnt/project", "jobs/cluster-local.yaml"
+"""The working folder on the host where a person sits, and the file in it that is brought up."""
+WORKERS = (2, 3)
+"""Hosts that train; 1 is the head."""
 PLANTED = secrets.token_hex(16)
+STAYS = (
+    ".env",
+    "jobs/prod.env",
+    "cloud.pem",
+    "id_rsa",
+    ".aws/credentials",
+    "datasets/a/schema.json",
+    "runs/a/run.json",
+)
+"""Files that are planted in the working folder and may reach no node."""
+SETTINGS = ("tracking.register_as=null", "training.num_workers=2", "training.cpus_per_worker=0.8")
 
 pytestmark = [
-    pytest.mark.skipif(not os.environ.get("MTL_RAY_TEST_HOSTS"), reason="on request: MTL_RAY_TEST_HOSTS=1"),
+    pytest.mark.skipif(bool(lacking := missing()), reason=lacking),
     pytest.mark.timeout(1500),
 ]
+on_request = pytest.mark.skipif(not os.environ.get("MTL_RAY_TEST_HOSTS"), reason="on request: MTL_RAY_TEST_HOSTS=1")
 
 
-@pytest.fixture
-def hosts():
-    if not available():
-        pytest.skip("hosts need root, iproute2, openssh-server and rsync")
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Hosts]:
+    """Three hosts with a cluster, and one from which it was brought up."""
     folder = Path(tempfile.mkdtemp(prefix="hosts", dir="/var/tmp"))  # /tmp is another one on each host
     try:
         with Hosts(folder, 4) as made:
+            fill_in(made)
+            made.run(["ray", "get-auth-token", "--generate"])
+            began = time.monotonic()
+            made.run(["ray", "up", "-y", CLUSTER], folder=PROJECT)
+            print(f"ray up: {time.monotonic() - began:.0f} s")
             yield made
     finally:
         shutil.rmtree(folder)
 
 
-def cluster_file(hosts: Hosts) -> Path:
-    """jobs/cluster-local.yaml with what it says to change, and with this Python instead of one installed."""
-    config = yaml.safe_load((ROOT / "jobs/cluster-local.yaml").read_text())
+def fill_in(hosts: Hosts) -> None:
+    """Copy the project and fill in its cluster file: what it says to change, and this Python for one installed."""
+    project = hosts.folder / "shared/project"
+    for name in package(ROOT).files:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, project / name)
+    for name in STAYS:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(PLANTED)
+    config = yaml.safe_load((ROOT / CLUSTER).read_text())
     config["provider"] |= {"head_ip": hosts.addresses[1], "worker_ips": hosts.addresses[2:]}
     config["auth"] = {"ssh_user": "root", "ssh_private_key": "/root/.ssh/id_ed25519"}
-    config["setup_commands"][:2] = [f"ln -sfn {Path(sys.executable).parents[1]} ~/venv"]
-    # Two CPUs a worker node and one on the head, so that no two trainers of 1.5 CPUs fit on one.
-    for kind, cpus in (("head", 1), ("worker", 2)):
+    config["setup_commands"][:2] = [f"ln -sfn {sys.prefix} ~/venv"]
+    # One CPU a worker node and none on the head: no two trainers fit on one, and Ray starts few processes ahead.
+    for kind, cpus in (("head", 0), ("worker", 1)):
         commands = config[f"{kind}_start_ray_commands"]
         commands[-1] += f" --num-cpus={cpus} --object-store-memory=300000000"
-    path = hosts.folder / "shared" / "cluster.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
+    (project / CLUSTER).write_text(yaml.safe_dump(config))
 
 
-def test_ray_up_a_job_on_two_nodes_and_ray_down(hosts: Hosts, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    raw = ["--set", f"data.raw={real_data('ml-100k')}"]
-    cluster_file(hosts)
-    hosts.run(["ray", "get-auth-token", "--generate"])
-    began = time.monotonic()
-    hosts.run(["ray", "up", "-y", "/mnt/cluster.yaml"])
-    wait_for_nodes(hosts, 3)
-    print(f"ray up: 3 nodes after {time.monotonic() - began:.0f} s")
+def files_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
-    places = ["--set=data.output=/mnt/datasets", "--set=training.output=/mnt/runs"]
-    settings = [*raw, *SETTINGS, "--set=training.cpus_per_worker=1.5", *places]
-    forward = subprocess.Popen(hosts.command(["ray", "dashboard", "/mnt/cluster.yaml"]), stdin=subprocess.DEVNULL)
+
+@contextmanager
+def dashboard(hosts: Hosts) -> Iterator[None]:
+    """The head's job server at 127.0.0.1:8265 of the first host."""
+    forward = subprocess.Popen(hosts.command(["ray", "dashboard", CLUSTER], folder=PROJECT), stdin=subprocess.DEVNULL)
     try:
         wait_for(lambda: hosts.run(["bash", "-c", "</dev/tcp/127.0.0.1/8265"], check=False).returncode == 0, 60)
-        submit = ["mtl-ray", "submit", "train", "jobs/movielens.yaml", "--address", "http://127.0.0.1:8265", "--follow"]
-        tracking = ["--set=tracking.uri=sqlite:////mnt/mlflow.db", "--json", "/mnt/cluster.json"]
-        token = ["env", "RAY_AUTH_MODE=token", f"AWS_SECRET_ACCESS_KEY={PLANTED}", f"PYTHONPATH={ROOT}"]
-        began = time.monotonic()
-        done = hosts.run([*token, *submit, *settings, *tracking], check=False, timeout=900)
+        yield
     finally:
         forward.terminate()
         forward.wait()
-    assert done.returncode == 0, done.stdout + done.stderr
-    print(f"mtl-ray submit train: {time.monotonic() - began:.0f} s")
-    assert len(nodes_of_trainers(hosts)) == 2, "both trainers ran on one node"
-    for host in range(1, 4):
-        assert not hosts.run(["grep", "-rl", PLANTED, "/tmp/ray", "/mnt"], host, check=False).stdout
 
+
+def train(hosts: Hosts, experiment: str, *settings: str) -> dict[str, float]:
+    """Train on the cluster with the project's code alone, and return the metrics."""
+    words = ["submit", "train", experiment, "--follow", "--json", "/mnt/cluster.json"]
+    places = ("data.output=/mnt/datasets", "training.output=/mnt/runs", "tracking.uri=sqlite:////mnt/mlflow.db")
+    words += [word for setting in (*SETTINGS, *places, *settings) for word in ("--set", setting)]
+    environment = ["RAY_AUTH_MODE=token", f"AWS_SECRET_ACCESS_KEY={PLANTED}", f"PYTHONPATH={PROJECT}"]
+    with dashboard(hosts):
+        began = time.monotonic()
+        command = ["env", *environment, sys.executable, "-m", "mtl_ray.cli", *words]
+        hosts.run(command, folder=PROJECT, timeout=900)
+    print(f"mtl-ray submit train: {time.monotonic() - began:.0f} s")
+    return json.loads((hosts.folder / "shared/cluster.json").read_text())["metrics"]
+
+
+def test_nodes_receive_what_a_job_needs_and_no_secret(hosts: Hosts):
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "mtl_ray").rglob("*") if path.is_file()}
+    needed = {name for name in sources if "__pycache__" not in name and not name.endswith((".pyc", ".swp"))}
+    needed |= {"pyproject.toml", "README.md", "LICENSE", "constraints.txt", "jobs/movielens.yaml"}
+    token = (hosts.home(0) / ".ray/auth_token").read_text()
+    assert len(needed) > 200
+    assert token
+    # The workers get theirs from the head, which begins with it when `ray up` has ended.
+    wait_for(lambda: all(any("raylet" in line for line in of_ray(hosts, host)) for host in WORKERS))
+    for host in (1, *WORKERS):
+        received = files_below(hosts.home(host) / "mtl_ray")
+        assert not needed - received
+        assert received == set(package(ROOT).files)
+        assert (hosts.home(host) / ".ray/auth_token").read_text() == token
+    assert (hosts.home(1) / "ray_bootstrap_key.pem").read_text() == (hosts.home(0) / ".ssh/id_ed25519").read_text()
+
+
+def test_a_job_trains_on_both_workers_and_leaves_no_secret(hosts: Hosts):
+    metrics = train(hosts, "jobs/synthetic.yaml", "training.epochs=1", "data.source.num_interactions=2000")
+    assert metrics["test/rating/rmse"] > 0
+    for host in WORKERS:  # Ray writes this line into the log of each actor
+        hosts.run(["grep", "-rlq", ":actor_name:RayTrainWorker", "/tmp/ray/session_latest/logs"], host)
+    for host in (1, *WORKERS):
+        found = hosts.run(["grep", "-rl", PLANTED, "/tmp/ray", "/mnt/runs", "/mnt/datasets"], host, check=False)
+        assert not found.stdout
+
+
+@on_request
+def test_two_nodes_give_the_metrics_of_one_machine(hosts: Hosts):
+    shutil.copytree(real_data("ml-100k"), hosts.folder / "shared/ml-100k")
+    settings = ("training.epochs=2", "data.raw=/mnt/ml-100k")
+    together = train(hosts, "jobs/movielens.yaml", *settings)
     one = hosts.folder / "one"
-    mtl_ray = str(Path(sys.executable).with_name("mtl-ray"))
-    train = [mtl_ray, "train", "jobs/movielens.yaml", *raw, *SETTINGS, f"--set=tracking.uri=sqlite:///{one}.db"]
-    places = [f"--set=data.output={one}/datasets", f"--set=training.output={one}/runs", "--json", f"{one}.json"]
+    words = ["train", str(ROOT / "jobs/movielens.yaml"), "--json", f"{one}.json", f"--set=data.output={one}/datasets"]
+    words += [f"--set=training.output={one}/runs", f"--set=tracking.uri=sqlite:///{one}.db", "--set=training.epochs=2"]
+    words += ["--set=tracking.register_as=null", "--set=training.num_workers=2"]
+    words += [f"--set=data.raw={hosts.folder}/shared/ml-100k"]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_MODE"}
-    subprocess.run([*train, *places], check=True, capture_output=True, env=environment | {"PYTHONPATH": str(ROOT)})
-    alone, together = (
-        json.loads(file.read_text())["metrics"] for file in (Path(f"{one}.json"), hosts.folder / "shared/cluster.json")
+    subprocess.run(
+        [sys.executable, "-m", "mtl_ray.cli", *words],
+        check=True,
+        capture_output=True,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        cwd=hosts.folder,
     )
+    alone = json.loads(Path(f"{one}.json").read_text())["metrics"]
     assert alone.keys() == together.keys()
     differences = {key: abs(value - together[key]) for key, value in alone.items()}
     print(f"rating RMSE {alone['test/rating/rmse']:.4f}, {together['test/rating/rmse']:.4f}")
     print(f"largest difference of {len(alone)} metrics: {max(differences.values()):.2g}")
     assert max(differences.values()) < 1e-3, max(differences, key=lambda key: differences[key])
 
-    hosts.run(["ray", "down", "-y", "/mnt/cluster.yaml"])
+
+def test_ray_down_ends_the_head(hosts: Hosts):
+    assert of_ray(hosts, 1)
+    hosts.run(["ray", "down", "-y", CLUSTER], folder=PROJECT)
+    assert not of_ray(hosts, 1)
+
+
+@on_request
+def test_workers_end_when_the_head_stays_away(hosts: Hosts):
+    """All but their log monitors do, which `ray stop` ends."""
     began = time.monotonic()
-
-    def left() -> list[str]:
-        return [line for host in range(1, 4) for line in hosts.processes(host) if "ray" in line]
-
-    # The workers end themselves when the head stays away, but for their log monitors.
-    wait_for(lambda: all("log_monitor" in line for line in left()), 150)
+    wait_for(lambda: all("log_monitor" in line for host in WORKERS for line in of_ray(hosts, host)), 150)
     print(f"ray down: nothing but log monitors after {time.monotonic() - began:.0f} s")
-    for host in (2, 3):
+    for host in WORKERS:
         hosts.run(["ray", "stop"], host)
-    assert not left()
+        assert not of_ray(hosts, host)
 
 
-def wait_for_nodes(hosts: Hosts, number: int) -> None:
-    end = time.monotonic() + 240
-    code = "import ray; ray.init('auto', log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
-    python = ["env", "RAY_AUTH_MODE=token", sys.executable, "-c", code]
-    while hosts.run(python, 1, check=False).stdout.strip() != str(number):
-        assert time.monotonic() < end, f"expected {number} nodes"
-        time.sleep(2)
-
-
-def nodes_of_trainers(hosts: Hosts) -> set[str]:
-    listing = ["ray", "list", "actors", "--filter", "class_name=RayTrainWorker", "--format", "json"]
-    listed = hosts.run(["env", "RAY_AUTH_MODE=token", *listing], 1).stdout
-    actors = json.loads(listed[listed.index("[") :])
-    print("trainers:", [(actor["node_id"][:8], actor["pid"]) for actor in actors])
-    return {actor["node_id"] for actor in actors}
+def of_ray(hosts: Hosts, host: int) -> list[str]:
+    return [line for line in hosts.processes(host) if "ray" in line]

@@ -11,6 +11,9 @@ from mtl_ray.parquet import is_text
 from mtl_ray.values.keys import flat, hash_keys
 from mtl_ray.values.vectors import as_variable, is_lists
 
+NULL = np.uint64(0x9E3779B97F4A7C15)
+"""Digest of a null; that of the number 0 is 0."""
+
 
 def row_digests(columns: Sequence[pa.ChunkedArray]) -> np.ndarray:
     """Return (n,) uint64, equal for rows that are equal in all columns; nulls are equal."""
@@ -23,12 +26,12 @@ def row_digests(columns: Sequence[pa.ChunkedArray]) -> np.ndarray:
 def _digests(values: pa.Array) -> np.ndarray:
     values, kind = as_variable(values), values.type
     if pa.types.is_dictionary(kind):
-        return np.append(_digests(values.dictionary), np.uint64(0))[_codes(values)]
+        return np.append(_digests(values.dictionary), NULL)[_codes(values)]
     if is_lists(values.type):
         return _of_lists(values)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         digests = pd.util.hash_array(np.asarray(values.fill_null(0)))
-        digests[np.asarray(values.is_null())] = 0
+        digests[np.asarray(values.is_null())] = NULL
         return digests
     if is_text(kind):
         return hash_keys(values)

@@ -20,7 +20,7 @@ from mtl_ray.data.preparation.row_digests import row_digests
 from mtl_ray.data.sources import Chunk
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.parquet import is_text
-from mtl_ray.storage import Folder
+from mtl_ray.storage import Folder, naming
 from mtl_ray.values.canonical import decoded, flat
 from mtl_ray.values.columns import plain_table
 from mtl_ray.values.keys import hash_keys
@@ -67,8 +67,9 @@ class Stage:
                     self._deal(writers, piece, waiting)
                     waiting = []
         self._deal(writers, piece, waiting)
-        for writer in writers.values():
-            writer.close()
+        for name, writer in writers.items():
+            with naming(f"{self.folder.path}/{name}"):
+                writer.close()
         return {
             "rows": total,
             "reasons": dict(reasons),
@@ -137,7 +138,8 @@ class Stage:
                 use_dictionary=texts,  # pyright: ignore[reportArgumentType] - column names are allowed, too
                 write_statistics=False,
             )
-        writers[name].write_table(table.cast(writers[name].schema))
+        with naming(f"{self.folder.path}/{name}"):
+            writers[name].write_table(table.cast(writers[name].schema))
 
 
 def quarantined(table: pa.Table, reason: pa.Array, file: str | pa.Array, rows: np.ndarray) -> pa.Table:

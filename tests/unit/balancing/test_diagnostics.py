@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mtl_ray.balancing import TaskLosses
-from mtl_ray.balancing.affinity import affinity_of, helpful_tasks, lookahead_affinity
+from mtl_ray.balancing.affinity import Lookahead, affinity_of, helpful_tasks, lookahead_affinity
 from mtl_ray.balancing.diagnostics import Monitor
 from mtl_ray.models.architectures.experts import Gate, gate_use
 
@@ -130,3 +130,125 @@ def test_the_monitor_reports_means_over_looked_at_steps():
     assert metrics["balance/conflicting"] == 0.5
     assert metrics["balance/conflicting_pairs"] == 0.5
     assert resumed.end_epoch() == {}
+
+
+def test_losses_that_pass_the_representation_by_keep_their_whole_gradient():
+    weights, found = torch.tensor([0.3, -2.0]).double(), []
+    for look in (False, True):
+        model = TwoTasks()
+        step = model.step()
+        step.losses = [loss + model.shared.weight.square().sum() for loss in step.losses]
+        if look:
+            assert step.gramian.shape == (2, 2)
+        step.weighted_loss(weights).backward()
+        found.append({name: p.grad for name, p in model.named_parameters()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient)
+
+
+@pytest.mark.parametrize(
+    ("weights", "idle"), [([97.5, 2.5], 0.5), ([9.4, 0.6], 0.0), ([1.0, 1.0], 0.0), ([1.0, 0.0], 0.5)]
+)
+def test_an_expert_is_idle_below_a_tenth_of_an_equal_weight(weights: list[float], idle: float):
+    monitor = Monitor(["a"])
+    monitor.observe_gates({"a": torch.tensor(weights)})
+    found = monitor.end_epoch()
+    assert found["gate/idle"] == idle
+    assert [found[f"gate/a/{expert}"] for expert in (0, 1)] == pytest.approx([w / sum(weights) for w in weights])
+
+
+def test_idle_experts_are_a_share_of_all_gates():
+    monitor = Monitor(["a", "b"])
+    monitor.observe_gates({"a": torch.tensor([10.0, 0.0]), "b": torch.tensor([1.0, 1.0, 1.0, 0.01])})
+    found = monitor.end_epoch()
+    assert found["gate/idle"] == pytest.approx(2 / 6)
+    assert found["gate/b/3"] == pytest.approx(0.01 / 3.01)
+    monitor.observe_gates({})
+    assert monitor.end_epoch() == {}
+
+
+def test_what_is_not_finite_is_left_out_of_the_means():
+    monitor = Monitor(["a", "b"])
+    for value in (1.0, float("nan"), 3.0, float("inf")):
+        monitor.observe_affinity(torch.tensor([[value, 0.5], [0.0, -1.0]]))
+    assert monitor.end_epoch() == {"affinity/a/a": 2.0, "affinity/a/b": 0.5, "affinity/b/a": 0.0, "affinity/b/b": -1.0}
+
+
+def test_a_gradient_of_nothing_has_no_cosine_and_no_conflict():
+    shared = torch.zeros(2, requires_grad=True) * 1
+    losses = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]]) @ shared
+    monitor = Monitor(["a", "b", "c"])
+    step = TaskLosses(losses, torch.tensor([0.0, 2.0, 4.0]).double(), torch.tensor([True, True, True]), shared)
+    monitor.observe_step(step, torch.ones(3))
+    found = monitor.end_epoch()
+    assert {key for key in found if key.startswith("balance/cosine")} == {"balance/cosine/a/c"}
+    assert (found["balance/cosine/a/c"], found["balance/conflicting"], found["balance/conflicting_pairs"]) == (-1, 1, 1)
+    assert "balance/loss_ratio/a" not in found  # its first loss is 0
+    assert found["balance/grad_norm/b"] == 0
+
+
+def test_orthogonal_gradients_do_not_conflict():
+    shared = torch.zeros(2, requires_grad=True) * 1
+    losses = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]]) @ shared
+    monitor = Monitor(["a", "b", "c"])
+    monitor.observe_step(TaskLosses(losses, torch.ones(3).double(), torch.ones(3).bool(), shared), torch.ones(3))
+    found = monitor.end_epoch()
+    assert found["balance/conflicting"] == 1
+    assert found["balance/conflicting_pairs"] == pytest.approx(1 / 3)
+
+
+class Probed:
+    """A balancer and a monitor that keep what they are given."""
+
+    def __init__(self, every: int) -> None:
+        self.probe_every, self.rewards, self.affinities = every, [], []
+
+    def reward(self, affinity: torch.Tensor) -> None:
+        self.rewards.append(affinity)
+
+    def observe_affinity(self, affinity: torch.Tensor) -> None:
+        self.affinities.append(affinity)
+
+
+@pytest.mark.parametrize(("monitor_every", "probe_every"), [(0, 0), (2, 0), (0, 3), (2, 3)])
+def test_affinity_is_measured_every_so_many_steps_without_dropout(monitor_every: int, probe_every: int):
+    model, modes = TwoTasks(), []
+    kept, optimizer = Probed(probe_every), torch.optim.SGD(model.parameters(), lr=0.1)
+    look = Lookahead(model, optimizer, kept, kept, monitor_every)  # pyright: ignore[reportArgumentType]
+
+    def losses() -> TaskLosses:
+        modes.append(model.training)
+        return model.step()
+
+    def validation() -> TaskLosses:
+        step = losses()
+        return TaskLosses(step.losses, 2 + step.values, step.present, step.shared)
+
+    for step in range(6):
+        look(step, losses, validation)
+        assert model.training
+    assert len(kept.affinities) == (3 if monitor_every else 0)
+    assert len(kept.rewards) == (2 if probe_every else 0)
+    assert not any(modes)
+    if monitor_every and probe_every:
+        expected = lookahead_affinity(model.step, model.step, optimizer)
+        torch.testing.assert_close(kept.affinities[0], expected)
+        assert (kept.rewards[0].diagonal() < expected.diagonal()).all()
+
+
+def test_a_loss_of_nothing_has_no_affinity():
+    model = TwoTasks()
+
+    def solved() -> TaskLosses:
+        step = model.step()
+        step.values = step.values * torch.tensor([1.0, 0.0])
+        return step
+
+    found = lookahead_affinity(solved, solved, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert found.isnan().tolist() == [[False, True], [False, True]]
+
+
+def test_a_task_without_affinity_to_the_target_does_not_help():
+    table = {"a": {"t": 0.0}, "b": {"u": 1.0}, "c": {"t": 1e-9}, "d": {"t": 0.5}, "t": {"t": 1.0}}
+    assert helpful_tasks(table, "t") == ["d", "c"]
+    assert affinity_of({"balance/weight/a": 1.0, "affinity/a/b/c": 2.0}) == {"a": {"b/c": 2.0}}

@@ -134,3 +134,85 @@ def test_the_bandit_leaves_out_what_harms_its_targets_and_can_take_it_back():
         balancer.reward(affinity)
     share = balancer(Problem().step())[1] / declared
     assert share[tags] > 0.9 * share[rating]
+
+
+def test_nash_mtl_is_scaled_down_to_its_longest_step_alone():
+    problem = Problem()
+    free = problem.gradient(balancer_of("nash_mtl", max_norm=0))
+    for factor in (0.5, 2.0):
+        longest = factor * free.norm().item()
+        found = problem.gradient(balancer_of("nash_mtl", max_norm=longest))
+        close(found, free * min(1.0, factor), 1e-8)
+
+
+def test_nash_mtl_scales_kept_weights_by_the_gradients_of_each_step():
+    balancer = balancer_of("nash_mtl", update_weights_every=3, max_norm=1.0)
+    norms = [Problem(seed).gradient(balancer).norm().item() for seed in range(4)]
+    assert max(norms) == pytest.approx(1)
+    free = balancer_of("nash_mtl", update_weights_every=3, max_norm=0)
+    kept = [free(Problem(seed).step())[1] for seed in range(7)]
+    assert [place for place in range(1, 7) if not torch.equal(kept[place], kept[place - 1])] == [3, 6]
+
+
+def test_a_bargain_with_a_task_at_its_optimum_is_finite():
+    gramian = torch.diag(torch.tensor([1.0, 0.0, 4.0]).double())
+    found = bargain(gramian)
+    assert found.isfinite().all()
+    close(found[[0, 2]], torch.tensor([1.0, 0.5]).double(), 1e-6)
+
+
+def test_gradnorm_leaves_a_task_without_label_and_weighs_its_tasks_by_their_number():
+    present = (True, True, False, True, True, True)
+    balancer = balancer_of("gradnorm")
+    for seed in range(3):
+        weights = balancer(Problem(seed, present).step())[1]
+        assert weights[2] == 0
+    assert balancer.own.detach().sum().item() == pytest.approx(NUM_TASKS)  # pyright: ignore
+    assert (balancer.own > 0).all()  # pyright: ignore
+
+
+def test_equal_weights_are_one_over_the_number_of_tasks():
+    weights = balancer_of("equal")(Problem().step())[1]
+    assert weights.tolist() == pytest.approx([1 / NUM_TASKS] * NUM_TASKS)
+
+
+def test_dtp_keeps_the_performance_of_a_task_without_label_and_counts_the_newest_by_alpha():
+    balancer = balancer_of("dtp", alpha=0.25, gamma=1.0)
+    first, second = Problem(0), Problem(1, (False,) + (True,) * (NUM_TASKS - 1))
+    balancer(first.step()), balancer(second.step())
+    expected = 0.75 * torch.exp(-first.values) + 0.25 * torch.exp(-second.values)
+    expected[0] = torch.exp(-first.values[0])
+    close(balancer.performance, expected)  # pyright: ignore
+
+
+def test_the_bandit_moves_by_the_reward_over_the_largest_and_stays_within_six():
+    balancer = balancer_of("bandit", targets=["rating", "click"], eta=0.5)
+    rating, click, tags = (TASKS.index(name) for name in ("rating", "click", "tags"))
+    affinity = torch.full((NUM_TASKS, NUM_TASKS), torch.nan).double()
+    affinity[tags, rating], affinity[tags, click] = -0.03, 0.01  # a mean of -0.01
+    affinity[click, rating] = 0.02
+    balancer.reward(affinity)
+    scores = balancer.scores.clone()  # pyright: ignore
+    assert (scores[tags].item(), scores[click].item()) == pytest.approx((-0.25, 0.5))
+    for _ in range(40):
+        balancer.reward(affinity)
+    assert (balancer.scores[tags].item(), balancer.scores[click].item()) == (-6, 6)  # pyright: ignore
+    balancer.reward(torch.full_like(affinity, torch.nan))
+    assert balancer.scores[tags] == -6  # pyright: ignore
+    weights = balancer_of("bandit", targets=["rating"])(Problem().step())[1]
+    declared = torch.tensor(list(small_experiment().weights().values()), dtype=torch.float64)
+    policy = torch.where(torch.arange(NUM_TASKS) == rating, 1.0, 0.5)
+    close(weights, declared * policy * declared.sum() / (declared * policy).sum())
+
+
+def test_a_step_that_overflows_changes_no_state():
+    """float16 has infinite gradients now and then; the model skips such a step."""
+    for kind in ("gradnorm", "gradvac", "db_mtl", "dtp", "uncertainty", "imtl_l"):
+        balancer = balancer_of(kind)
+        balancer(Problem(0).step())
+        before = {name: value.clone() for name, value in balancer.state_dict().items() if torch.is_tensor(value)}
+        broken = Problem(1)
+        broken.values, broken.jacobian = broken.values * torch.inf, broken.jacobian * torch.inf
+        balancer(broken.step())
+        for name, value in before.items():
+            assert torch.equal(balancer.state_dict()[name], value), (kind, name)

@@ -10,10 +10,11 @@ from rich.console import Console
 from mtl_ray.comparison.figures import comparison_plot
 from mtl_ray.comparison.grid import compared_metrics, grid
 from mtl_ray.comparison.report import compare_report
-from mtl_ray.comparison.results import Comparison, Row, comparison_of
+from mtl_ray.comparison.results import NUMBERS, Comparison, Row, _outcome, comparison_of
 from mtl_ray.config import Experiment, load, override, parse
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.baselines import BASELINES
+from mtl_ray.evaluation.significance import Summary, paired_p
 from tests.support import TREE, small_experiment
 
 COMPARE: dict[str, Any] = {
@@ -229,3 +230,46 @@ def test_the_report_says_in_words_where_a_variant_is_better_or_worse():
         "comparison.png": b"\x89PNG\r\n\x1a\n",
         "learning_curves.png": b"\x89PNG\r\n\x1a\n",
     }
+
+
+def test_a_table_names_task_metric_segment_and_rows_once_a_group():
+    table = compared(experiment(segments=["all"], metrics=["rating/rmse"]), VALUES).table()
+    columns = {column.header: list(column.cells) for column in table.columns}
+    assert columns["variant"] == ["single", "multi", "wide", "(constant)"]
+    assert columns["task"] == ["rating", "", "", ""]
+    assert columns["segment"] == ["all", "", "", ""]
+    assert columns["rows"] == ["40", "", "", ""]
+    assert columns["mean"] == ["1.0000", "0.9002", "1.0000", "2.0000"]
+    assert columns["difference"][:2] == ["-", "-0.0998"]
+    assert [column.header for column in table.columns if column.justify == "right"] == list(NUMBERS)
+
+
+@pytest.mark.parametrize(("shift", "outcome"), [(0.1, "worse"), (-0.1, "better")])
+def test_a_sure_difference_is_better_or_worse_by_its_sign(shift: float, outcome: str):
+    moved = [value + shift + noise for value, noise in zip(VALUES["single"], (0.001, -0.001, 0.0), strict=True)]
+    found = row(compared(experiment(), {**VALUES, "multi": moved}).rows, "multi", "rating/rmse")
+    assert found.outcome == outcome
+    assert found.difference == pytest.approx(shift)
+
+
+@pytest.mark.parametrize(("p", "outcome"), [(0.0499, "worse"), (0.05, "no evidence")])
+def test_a_difference_counts_below_the_level(p: float, outcome: str):
+    summary = Summary(1.0, 0.1, 3)
+    assert _outcome(Row("rating", "rmse", "all", "multi", True, 40, summary, difference=0.1), p, 0.05) == outcome
+
+
+def test_two_pairs_are_tested_and_pairs_are_of_the_same_seed():
+    settings = experiment(seeds=[0, 1])
+    values = {"single": [1.0, 2.0], "multi": [1.5, 2.6], "wide": [1.0, 2.0]}
+    found = row(compared(settings, values).rows, "multi", "rating/rmse")
+    assert found.difference == pytest.approx(0.55)
+    assert found.p == pytest.approx(paired_p([1.5, 2.6], [1.0, 2.0]))
+
+
+def test_the_numbers_for_json_have_all_columns():
+    comparison = compared(experiment(segments=["all"], metrics=["rating/rmse"]), VALUES)
+    told = comparison.to_dict()
+    assert told["metrics"].keys() == {f"{v}/test/rating/rmse" for v in ("single", "multi", "wide", "constant")}
+    (multi,) = (each for each in told["rows"] if each["variant"] == "multi")
+    assert (multi["verdict"], multi["num_rows"], multi["trained"]) == ("better", 40.0, True)
+    assert "outcome" not in multi

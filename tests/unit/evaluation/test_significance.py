@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtl_ray.evaluation.significance import holm, paired_p, summarize
+from mtl_ray.evaluation.significance import Summary, bootstrap_bounds, holm, paired_p, summarize
 
 
 def test_holm_gives_the_values_computed_by_hand():
@@ -53,3 +54,39 @@ def test_there_is_no_p_value_where_the_test_says_nothing(values, baseline):
 def test_a_single_value_has_no_deviation():
     assert summarize([2.0]).sd is None
     assert summarize([1.0, 3.0]).sd == pytest.approx(2**0.5)
+
+
+def test_one_pair_says_nothing_and_two_do():
+    assert paired_p([1.0, 2.5], [0.5, 1.0]) == pytest.approx(1 - 2 / np.pi * np.arctan(2))  # t_1 of t = 1 / 0.5
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e9])
+def test_differences_vary_only_beyond_the_rounding_of_the_values(scale: float):
+    baseline = [scale, 2 * scale, 3 * scale]
+    rounded = [value + max(1.0, 3 * scale) * 1e-13 * place for place, value in enumerate(baseline)]
+    assert paired_p(rounded, baseline) is None
+    varied = [value + max(1.0, 3 * scale) * 1e-11 * place**2 for place, value in enumerate(baseline)]
+    assert paired_p(varied, baseline) is not None
+
+
+@pytest.mark.parametrize("level", [0.05, 0.2])
+def test_each_bound_is_crossed_with_the_level(level: float):
+    values = iter(np.random.default_rng(0).permutation(101))
+    low, high = bootstrap_bounds(lambda _: float(next(values)), 3, 101, level)
+    assert (low, high) == pytest.approx((100 * level, 100 - 100 * level))
+
+
+def test_clusters_are_drawn_with_replacement_from_all_of_them():
+    drawn = []
+    bootstrap_bounds(lambda numbers: drawn.append(numbers) or 0.0, 4, 200, 0.05)
+    assert len(drawn) == 200
+    assert {len(numbers) for numbers in drawn} == {4}
+    assert set(np.concatenate(drawn)) == {0, 1, 2, 3}
+    assert any(len(set(numbers)) < 4 for numbers in drawn)
+    again = []
+    bootstrap_bounds(lambda numbers: again.append(numbers) or 0.0, 4, 200, 0.05)
+    assert np.array_equal(drawn, again)
+
+
+def test_a_summary_is_mean_deviation_and_number():
+    assert summarize([1.0, 2.0, 6.0]) == Summary(3.0, pytest.approx(7**0.5), 3)

@@ -1,11 +1,12 @@
 """Limits on the bodies of requests."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 
-from mtl_ray.inference.bodies import Bodies, RequestError
+from mtl_ray.inference.bodies import Bodies, RequestError, WholeBodies
 
 
 async def parts(*sizes: int, then: float = 0.0) -> AsyncIterator[bytes]:
@@ -58,3 +59,51 @@ def test_all_bodies_together_are_bounded_and_those_of_half_sent_requests_count_u
         return [small, await read(bodies, 9), bodies.held]
 
     assert asyncio.run(many()) == [3, 9, 0]
+
+
+async def answer(middleware: WholeBodies, messages: list[dict], method: str = "POST") -> list[dict]:
+    """What the middleware sends for the messages of a client, who then stays."""
+    sent: list[dict] = []
+
+    async def receive() -> dict:
+        if not messages:
+            await asyncio.Event().wait()
+        return messages.pop(0)
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    await middleware({"type": "http", "method": method}, receive, send)
+    return sent
+
+
+def part(body: bytes, *, more: bool = False) -> dict:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+async def echo(scope, receive, send) -> None:
+    await send(await receive())
+
+
+def test_the_application_gets_a_body_in_one_part():
+    whole = WholeBodies(echo, Bodies(10, 5, 100))
+    assert asyncio.run(answer(whole, [part(b"ab", more=True), part(b"", more=True), part(b"c")])) == [part(b"abc")]
+    assert whole.bodies.held == 0
+
+
+def test_a_request_that_never_ends_does_not_come_to_the_application():
+    reached: list[int] = []
+
+    async def application(*_) -> None:
+        reached.append(1)
+
+    whole = WholeBodies(application, Bodies(10, 0.01, 100))
+    head, body = asyncio.run(answer(whole, [part(b"{", more=True)]))
+    assert head["status"] == 408
+    assert json.loads(body["body"]) == {"error": "expected the whole request within 0.01 seconds"}
+    assert not asyncio.run(answer(whole, [{"type": "http.disconnect"}]))
+    assert not reached
+
+
+def test_a_request_without_a_body_is_passed_on_at_once():
+    assert asyncio.run(answer(WholeBodies(echo, Bodies(1, 5, 1)), [part(b"more than 1 byte")], "GET"))

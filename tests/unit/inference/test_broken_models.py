@@ -1,4 +1,4 @@
-"""A model that predicts no numbers is refused by every command that scores rows with it."""
+"""A model that predicts no numbers, or whose reference is damaged, is refused in one line."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.inference.drift import Limits, drift
 from mtl_ray.inference.predict import predict
 from mtl_ray.inference.recommend import recommend
+from mtl_ray.inference.reference import REFERENCE
 
 FIXTURE = Path(__file__).parents[2] / "fixtures/registered_before_rooms"
 ROWS = str(FIXTURE / "rows.parquet")
@@ -42,3 +43,16 @@ def test_a_model_whose_predictions_are_not_finite_scores_no_rows(
     with pytest.raises(InputError, match="finite"):
         command(broken, str(tmp_path / "output"))
     assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("kept", [0, 0.5, 0.9])
+def test_a_truncated_reference_is_named(tmp_path: Path, kept: float):
+    model = tmp_path / "checkpoint"
+    shutil.copytree(FIXTURE / "checkpoint", model)
+    limits = Limits(1, 1, 1)
+    assert drift(model, ROWS, limits).num_rows
+    whole = (model / REFERENCE).read_bytes()
+    (model / REFERENCE).write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(InputError, match=f"{model / REFERENCE}: expected .* found what cannot be read") as caught:
+        drift(model, ROWS, limits)
+    assert "\n" not in str(caught.value)

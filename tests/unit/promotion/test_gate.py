@@ -10,7 +10,7 @@ from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.tasks import BinaryTaskConfig
 from mtl_ray.evaluation.segments import compute
 from mtl_ray.evaluation.significance import bootstrap_bounds
-from mtl_ray.promotion.gate import Requirement, check_requirement, requirements
+from mtl_ray.promotion.gate import Requirement, check_requirement, is_mean_over_users, requirements
 from tests.support import small_experiment
 
 GATE = PromotionConfig(draws=60)
@@ -80,6 +80,12 @@ def test_means_over_users_are_the_same_by_user_and_computed_again(monkeypatch: p
     monkeypatch.setattr("mtl_ray.promotion.gate.is_mean_over_users", lambda _: False)
     again = found(wanted, 0.1, 0.6, PromotionConfig(draws=5))
     assert (short.low, short.high) == pytest.approx((again.low, again.high), abs=1e-6)
+
+
+def test_means_over_users_are_told_from_metrics_over_rows():
+    assert [is_mean_over_users(name) for name in ("ndcg@10", "recall@5", "auc", "gauc", "unknown")] == [
+        *(True, True, False, False, False),
+    ]
 
 
 def test_bounds_of_a_mean_over_clusters_are_those_of_the_normal_approximation():

@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.uncertainty import Bin
 from mtl_ray.inference.evaluate import Evaluation
+from mtl_ray.reporting.html import REPORT_FILE, HtmlReport
 from mtl_ray.runs.run_folder import RunFolder
-from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.tracking.tracked_run import LOST, UNLOGGED, Run
 from mtl_ray.tuning.trial_store import Trial, read_trials
 from tests.support import small_experiment
 
@@ -67,6 +69,28 @@ def test_files_have_the_names_and_the_form_that_they_have_always_had(folder: Run
         "refit/seed3.json": result,
         "trials/trial_00003.json": json.dumps(OLD_TRIAL),
     }
+
+
+def test_every_report_ends_with_what_mlflow_lacks_once_what_was_kept_is_sent(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+):
+    sent: list[str] = []
+    server = SimpleNamespace(
+        log_batch=lambda _, metrics: sent.extend(metric.key for metric in metrics),
+        log_artifact=lambda _, path: sent.append(Path(path).name),
+    )
+    monkeypatch.setattr(Run, "client", server)
+    run = Run("http://server", "id", folder)
+    folder.create()
+    folder.keep_report(HtmlReport("whole"), run)
+    assert "MLflow lacks" not in folder.read_text(REPORT_FILE)
+    folder.write_atomic(LOST, "metric <bad>: refused\n")
+    folder.write_atomic(UNLOGGED, '{"step": 1, "time": 1, "metrics": {"valid/loss": 0.5}}\n')
+    folder.keep_report(HtmlReport("in part"), run)
+    told = folder.read_text(REPORT_FILE)
+    assert told.index("What MLflow lacks of this run") < told.index("metric &lt;bad&gt;: refused")
+    assert sent == [REPORT_FILE, "valid/loss", REPORT_FILE]
+    assert UNLOGGED not in told, "what was kept was sent before"
 
 
 def test_what_was_written_is_read_again(folder: RunFolder):

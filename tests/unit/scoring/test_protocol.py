@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from mtl_ray.errors import InputError
-from mtl_ray.scoring.protocol import read_inputs, read_rows, write_answer
+from mtl_ray.scoring import protocol
+from mtl_ray.scoring.protocol import PART_ROWS, answer_parts, read_inputs, read_rows, score_together, write_answer
 from mtl_ray.scoring.scorer import Scorer, as_column
 from mtl_ray.values.keys import to_keys
 
@@ -60,9 +61,26 @@ def scorer() -> Scorer:
     return Scorer(Path(__file__).parents[2] / "fixtures/registered_before_rooms/checkpoint")
 
 
-def test_what_a_client_sends_beside_the_models_columns_costs_no_more_than_its_length(scorer):
-    records = [{"user": "u1", "item": "i1"}, *({f"unknown {number}": 1} for number in range(4000))]
-    body = json.dumps({"dataframe_records": records}).encode()
+FIRST = {"user": "u1", "item": "i1"}
+NAMES = [f"unknown {number}" for number in range(4000)]
+UNKNOWN = {
+    "one row with all": {"dataframe_records": [FIRST | dict.fromkeys(NAMES, 1)]},
+    "each row with another": {"dataframe_records": [FIRST, *({name: 1} for name in NAMES)]},
+    "each row beside ids": {"dataframe_records": [FIRST | {name: 1} for name in NAMES]},
+    "nested lists": {"dataframe_records": [FIRST | {"unknown": [[[number]] for number in range(8000)]}]},
+    "nested objects": {"dataframe_records": [FIRST | {"unknown": {name: {name: {}} for name in NAMES}}]},
+    "columns": {"dataframe_split": {"columns": [*FIRST, *NAMES], "data": [[*FIRST.values(), *NAMES]]}},
+    "rows of columns": {
+        "dataframe_split": {"columns": [*FIRST, *NAMES[:4]], "data": [["u1", "i1", 1, 2, 3, 4]] * 3000}
+    },
+    "nested rows": {"dataframe_split": {"columns": [*FIRST, "x"], "data": [["u1", "i1", [[1], {}]]] * 4000}},
+}
+"""Requests with much that the model does not read."""
+
+
+@pytest.mark.parametrize("shape", UNKNOWN)
+def test_what_a_client_sends_beside_the_models_columns_costs_no_more_than_its_length(scorer, shape: str):
+    body = json.dumps(UNKNOWN[shape]).encode()
     tracemalloc.start()
     try:
         found = read_rows(body, scorer.input_columns())
@@ -70,11 +88,17 @@ def test_what_a_client_sends_beside_the_models_columns_costs_no_more_than_its_le
     finally:
         tracemalloc.stop()
     assert found.column_names == ["user", "item"]
-    assert len(found) == len(records)
-    assert peak < 30 * len(body)
-    split = {"columns": ["user", "else", "item"], "data": [["u1", "x", "i1"]]}
-    kept = read_rows(json.dumps({"dataframe_split": split}).encode(), scorer.input_columns())
-    assert kept.to_pylist() == [{"user": "u1", "item": "i1"}]
+    assert found.slice(0, 1).to_pylist() == [FIRST]
+    assert peak < 30 * len(body), peak / len(body)
+
+
+def test_keys_beside_the_form_are_ignored_and_another_form_is_refused_however_long_it_is(scorer):
+    beside = {"dataframe_records": [FIRST], **{name: [1] for name in NAMES}}
+    assert read_rows(json.dumps(beside).encode(), scorer.input_columns()).to_pylist() == [FIRST]
+    with pytest.raises(InputError) as told:
+        read_rows(json.dumps({"instances": [FIRST] * 1000, **dict.fromkeys(NAMES)}).encode())
+    assert "expected an object with either dataframe_records or dataframe_split; found instances, " in str(told.value)
+    assert len(str(told.value)) < 400
 
 
 def test_a_request_of_too_many_rows_is_refused():
@@ -124,6 +148,35 @@ def test_a_whole_number_of_any_size_is_an_id(scorer, user: int, neighbour: objec
     table = read_rows(json.dumps(body).encode())
     assert to_keys(table.column("user"))[1].as_py() == str(user)
     assert len(scorer.inputs(table)["user"]) == 2
+
+
+def test_requests_get_the_same_predictions_together_alone_and_in_slices(scorer, monkeypatch: pytest.MonkeyPatch):
+    ids = [("u1", "i1"), ("u1", "i7"), ("new", "i2"), ("u2", "new")]
+    bodies = [[{"user": user, "item": item}] * number for number, (user, item) in enumerate(ids, 1)]
+    requests = [read_inputs(scorer, json.dumps({"dataframe_records": rows}).encode()) for rows in bodies]
+    together = score_together(scorer, requests)
+    monkeypatch.setattr(protocol, "BATCH_ROWS", 2)
+    for number, (one, other) in enumerate(zip(together, score_together(scorer, requests), strict=True), 1):
+        assert list(one) == list(other) == list(scorer.experiment.tasks)
+        for task in one:
+            assert len(one[task]) == number
+            np.testing.assert_allclose(one[task], other[task], rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_rows", [1, PART_ROWS, PART_ROWS + 1, 3 * PART_ROWS])
+def test_an_answer_in_parts_is_the_whole_answer_and_no_part_is_long(num_rows: int):
+    scores = {"rating": np.arange(num_rows) / 7, "category": np.ones((num_rows, 2)) / 3}
+    parts = list(answer_parts(scores, 'a "version"'))
+    rows = [{"rating": row / 7, "category": [1 / 3, 1 / 3]} for row in range(num_rows)]
+    assert b"".join(parts).decode() == json.dumps({"predictions": rows, "model_version": 'a "version"'})
+    assert len(parts) == -(-num_rows // PART_ROWS)
+    assert max(map(len, parts)) < 100 * PART_ROWS
+
+
+def test_nothing_of_an_answer_is_written_before_all_predictions_were_looked_at():
+    scores = {"rating": np.append(np.ones(3 * PART_ROWS), np.nan)}
+    with pytest.raises(InputError, match=f"row {3 * PART_ROWS + 1}: the prediction of rating is not finite"):
+        answer_parts(scores, "1")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

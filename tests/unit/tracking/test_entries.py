@@ -99,5 +99,8 @@ def test_what_a_server_that_is_away_misses_is_kept_or_told(tmp_path: Path, monke
         f"metrics, which are in {run.folder}/{UNLOGGED}",
     ]
     parent = Run("http://server", "id", Folder(str(tmp_path / "parent")))
-    parent.adopt_lost(run, "seed3")
-    assert parent.folder.read_text(LOST).splitlines()[0] == "seed3: could not log quality.json: no answer"
+    parent.adopt_lost(run.folder, "seed3")
+    parent.adopt_lost(run.folder, "seed3")
+    told = parent.folder.read_text(LOST).splitlines()
+    assert told[0] == "seed3: could not log quality.json: no answer"
+    assert len(told) == 2, "each is told once"

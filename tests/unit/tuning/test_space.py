@@ -57,7 +57,7 @@ def test_the_parameters_are_named_by_path_and_task():
 @pytest.mark.parametrize("concentration", [0.5, 1.0, 4.0])
 def test_simplex_weights_have_the_moments_of_the_dirichlet_distribution(concentration):
     """Mean 1/T, variance (T - 1) / (T^2 (T a + 1))."""
-    units = np.random.default_rng(0).uniform(size=(20_000, 4))
+    units = np.random.default_rng(0).uniform(size=(10_000, 4))
     weights = np.array([dirichlet(list(row), concentration) for row in units])
     assert weights.sum(1) == pytest.approx(1)
     assert weights.mean(0) == pytest.approx(0.25, abs=0.01)

@@ -32,7 +32,7 @@ from mtl_ray.values.times import parse_times
 from mtl_ray.values.vocabulary import Vocabulary
 from tests.support import small_experiment
 
-QUICK = settings(deadline=None, max_examples=40)
+QUICK = settings(max_examples=20)
 Source = Callable[[list[Any]], pa.Array]
 
 
@@ -114,6 +114,12 @@ def test_a_text_has_one_key_in_every_type_and_composition(source: str, values: l
         assert to_keys(TEXT_SOURCES[source](composed)).to_pylist() == expected
         lists = plain(pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), TEXT_SOURCES[source](composed)))
         assert to_lists(lists, "|").to_pylist() == [[key for key in expected if key is not None]]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_whole_float_has_all_its_digits_on_both_sides_of_64_bits(sign: int):
+    values = [sign * float(value) for value in (2**62, 2**63 - 1024, 2**63, 2**63 + 2048, 10**20, 3 * 10**29)]
+    assert to_keys(pa.array(values)).to_pylist() == [str(int(value)) for value in values]
 
 
 @QUICK

@@ -1,6 +1,11 @@
-"""What `check` says of a model that no machine holds."""
+"""What `check` says of a model that no machine holds, and where its cost is kept."""
+
+from pathlib import Path
+
+import pytest
 
 from mtl_ray.config.cost import Complexity
+from mtl_ray.workflows import plan as plans
 from mtl_ray.workflows.plan import Plan
 from tests.support import small_experiment
 from tests.unit.conftest import schema_of
@@ -31,3 +36,17 @@ def test_a_model_beyond_the_memory_of_the_machine_is_told_with_its_largest_part(
 def test_a_model_that_fits_is_not_called_too_large():
     assert not any("too large" in line for line in plan(1000).lines())
     assert not plan(1000).to_dict()["is_too_large_for_this_machine"]
+
+
+@pytest.mark.parametrize("kept", [0, 0.5, 0.9])
+def test_a_damaged_cost_is_told_and_computed_again(tmp_path: Path, kept: float):
+    experiment = small_experiment(data__cache=str(tmp_path))
+    schema = schema_of(experiment)
+    cost = plans._cost(experiment, schema)
+    (file,) = (tmp_path / "costs").iterdir()
+    whole = file.read_text()
+    file.write_text(whole[: int(len(whole) * kept)])
+    with pytest.warns(UserWarning, match=f"{file}: expected a model's cost, found a damaged file"):
+        assert plans._cost(experiment, schema) == cost
+    assert file.read_text() == whole
+    assert plans._cost(experiment, schema) == cost

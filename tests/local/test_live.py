@@ -14,7 +14,7 @@ from mtl_ray.inference import live
 from mtl_ray.inference.live import Follower, load
 from mtl_ray.models.checkpoint import WEIGHTS
 
-CHECKPOINT = Path(__file__).parents[2] / "fixtures/registered_before_rooms/checkpoint"
+CHECKPOINT = Path(__file__).parents[1] / "fixtures/registered_before_rooms/checkpoint"
 
 
 @pytest.fixture(scope="module")
