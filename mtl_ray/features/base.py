@@ -157,6 +157,10 @@ class FeatureKind(ABC, Generic[ConfigT]):
         """Return the statistics of a partition; `train` is the table of its training rows. None if none are needed."""
         return None
 
+    def advice(self, statistics: Any) -> str | None:
+        """Say what another setting would do better, from the statistics of all partitions; None if nothing is amiss."""
+        return None
+
     def vocabulary(self, statistics: Any) -> Vocabulary | None:
         """Return the known values, from the statistics of all partitions; None if it has none of its own."""
         return None

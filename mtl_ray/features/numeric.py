@@ -57,6 +57,12 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
             return NumberStatistics(Moments.of(numbers))
         return NumberStatistics(Moments.of(numbers), Distribution.of(numbers))
 
+    def advice(self, statistics: NumberStatistics) -> str | None:
+        found, wanted = statistics.distribution, self.config.buckets
+        if found is None or wanted is None or not 1 < len(found.values) < wanted:
+            return None
+        return f"has {len(found.values)} different values for {wanted} buckets: each has its own, as with `categorical`"
+
     def fitted(self, statistics: NumberStatistics, vocabularies: Mapping[str, Vocabulary]) -> FittedFeature:
         mean, std = statistics.moments.scale
         if not self.config.num_borders:

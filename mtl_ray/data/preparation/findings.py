@@ -39,6 +39,8 @@ def _findings(quality: dict[str, Any], whole: bool) -> Iterator[str]:
     for name in quality["constant"]:
         what = f"the label of tasks.{name.removesuffix('.label')}" if name.endswith(".label") else f"features.{name}"
         yield f"{what} has the same value in all training rows, or none"
+    for name, said in quality.get("advice", {}).items():  # data sets of before have none
+        yield f"features.{name} {said}"
     if whole and quality["in_no_split"]:
         yield _share(quality["in_no_split"], rows, "in no split: neither trained on nor evaluated")
     yield from (_share(count, rows, what) for what, count in lost.items() if count <= rows / 2)

@@ -160,6 +160,13 @@ def supports(experiment: Experiment, total: FitStatistics) -> dict[str, Vocabula
     return {name: total.features[name].vocabulary() for name in (experiment.user, experiment.item)}
 
 
+def advice(experiment: Experiment, total: FitStatistics) -> dict[str, str]:
+    """Return, by feature, what another setting would do better."""
+    kinds = feature_kinds(experiment).items()
+    found = {name: kind.advice(total.features[name]) for name, kind in kinds if name in total.features}
+    return {name: said for name, said in found.items() if said}
+
+
 def fitted_features(experiment: Experiment, total: FitStatistics) -> dict[str, FittedFeature]:
     """Return the numbers of each input that come from the training rows."""
     known = vocabularies(experiment, total)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mtl_ray.config import Experiment
-from mtl_ray.data.preparation.fit import FitStatistics
+from mtl_ray.data.preparation.fit import FitStatistics, advice
 from mtl_ray.data.preparation.repeats import REASONS
 from mtl_ray.errors import InputError
 from mtl_ray.schema import SPLITS
@@ -72,6 +72,7 @@ def quality_report(
         "mended": mended,
         "unknown_entities": dict(total.issues),
         "constant": total.constant,
+        "advice": advice(experiment, total),
         "label_share": {
             task: {s: round(total.labels[task, s] / max(1, splits[s]), 6) for s in SPLITS} for task in experiment.tasks
         },
