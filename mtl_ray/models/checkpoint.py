@@ -27,6 +27,9 @@ from mtl_ray.storage import Folder
 WEIGHTS, TRAINER = "model.safetensors", "trainer.pt"
 SETTINGS, SCHEMA = "experiment.json", "schema.json"
 
+DIGESTS = "digests"
+"""Metadata of the weights: the digests of the files that they belong to, by name, as JSON."""
+
 SCORE = "score"
 """Reported metric by which Ray keeps the best checkpoint: the early-stopping metric, larger is better. Without early
 stopping it is the number of the epoch, so that the last checkpoint is kept."""
@@ -57,7 +60,8 @@ def save(folder: Path, experiment: Experiment, schema: Schema, model: MultiTaskM
     (folder / SCHEMA).write_text(schema.model_dump_json(indent=2))
     torch.save(trainer, folder / TRAINER)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / f"{WEIGHTS}.partial", _digests(folder))
+    # In one entry: safetensors writes several in an order that changes, and the same weights are to be the same file.
+    save_file(weights, folder / f"{WEIGHTS}.partial", {DIGESTS: json.dumps(_digests(folder))})
     (folder / f"{WEIGHTS}.partial").rename(folder / WEIGHTS)
 
 
@@ -110,6 +114,7 @@ def _digests(folder: Path) -> dict[str, str]:
 def _read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(file, "pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            return weights, json.loads((opened.metadata() or {}).get(DIGESTS, "{}"))
     except (SafetensorError, ValueError) as error:
         raise damaged(str(file), "weights", error) from error

@@ -61,7 +61,9 @@ def seconds(values: pa.Array) -> np.ndarray:
     if unit == "ns":
         unit, number = "us", number // 1_000
     whole, part = np.divmod(number, PARTS[unit])
-    return np.where(np.asarray(values.is_valid()), whole + part / PARTS[unit], np.nan)
+    # The nearest float to the instant, whatever the unit: a division rounds once, if what it divides is exact.
+    times = np.where(np.abs(number) < 2**53, number / PARTS[unit], whole + part / PARTS[unit])
+    return np.where(np.asarray(values.is_valid()), times, np.nan)
 
 
 def time_keys(values: pa.Array) -> pa.Array:

@@ -50,7 +50,7 @@ def test_a_sound_data_set_has_no_finding():
             {"reasons": {"repeats an earlier row": 7, "b": 1}},
             [
                 "1 of 100 rows (1.0%) set aside: b",
-                "7 of 100 rows (7.0%) set aside: repeats an earlier row (see data.repeats)",
+                "7 of 100 rows (7.0%) set aside: repeats an earlier row (`data.repeats: keep` keeps them)",
             ],
         ),
         (
