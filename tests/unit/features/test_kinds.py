@@ -30,7 +30,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "numeric": {"buckets": 3},
 }
 VARIANTS: dict[str, dict[str, Any]] = {kind: {"kind": kind, **REQUIRED.get(kind, {})} for kind in MEMBERS}
-VARIANTS |= {"number": {"kind": "numeric"}, "history": {"kind": "sequence", "of": "item_id", "max_length": 3}}
+VARIANTS |= {"number": {"kind": "numeric"}, "pieces": {"kind": "numeric", "encoder": "piecewise_linear"}}
+VARIANTS |= {"waves": {"kind": "numeric", "encoder": "periodic"}, "history": {"kind": "sequence", "of": "item_id", "max_length": 3}}
 ROWS = 40
 
 
