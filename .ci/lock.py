@@ -16,7 +16,7 @@ CUDA = ("nvidia-", "cuda-", "triton")
 
 
 def compiled(*options: str) -> dict[str, str]:
-    """By name, the lines of a package: `NAME==VERSION ; MARKER \\` and one for each hash."""
+    """Return the lines of each package by name: `NAME==VERSION ; MARKER \\` and one for each hash."""
     command = [*COMMAND.split(), *OUTPUT.split(), *options]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     packages: dict[str, str] = {}

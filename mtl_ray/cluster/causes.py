@@ -13,7 +13,7 @@ _TOLD = re.compile(
     r"(?:No space left on device|Disk quota exceeded|local disk's utilization is over capacity)"
     r"(?:: '(?P<path>[^'\n]+)')?"
 )
-"""What such an error says, where a process of Ray has sent nothing but its text."""
+"""Texts of such an error, for where a process of Ray has sent nothing else."""
 
 
 def causes(error: BaseException | None) -> list[BaseException]:

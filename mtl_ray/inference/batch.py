@@ -171,53 +171,39 @@ def map_rows(
         InputError: `output` has other files or an unfinished other job, another process writes there, or rows cannot
             be read.
     """
-    with locked(Folder(output)):
-        return _map_rows(location, log, output, load, model, arguments, job, num_rows, echo)
-
-
-def _map_rows(
-    location: str,
-    log: Log,
-    output: str,
-    load: Callable[..., Function],
-    model: Path,
-    arguments: tuple,
-    job: Mapping[str, Any],
-    num_rows: int,
-    echo: Callable[[str], None],
-) -> BatchResult:
     target = Folder(output)
-    aside = target.suffixed(".partial")
-    job = {**job, "input": _identity(location)}
-    found = target.read_json(JOB) if target.exists(JOB) else {}
-    if found and all(found.get(name) == value for name, value in job.items()):
-        echo(f"{target} is already there")
+    with locked(target):
+        aside = target.suffixed(".partial")
+        job = {**job, "input": _identity(location)}
+        found = target.read_json(JOB) if target.exists(JOB) else {}
+        if found and all(found.get(name) == value for name, value in job.items()):
+            echo(f"{target} is already there")
+            (target / DONE).delete()
+            return BatchResult(target, found["rows"], found["quarantined"], 0.0)
+        check_output(output)
+        if found:
+            raise InputError(f"--output {output}: the folder has the results of another job; name a new one")
+        if aside.exists(JOB) or [file for file in aside.files() if not file.endswith(".partial")]:
+            _same_job(aside, job)
+        else:
+            aside.create().write_atomic(JOB, json.dumps(job))
+        finished = {int(path.rpartition("/")[2].removesuffix(".json")) for path in (aside / DONE).files(".json")}
+        if finished:
+            echo(f"continuing {aside}: {len(finished)} of {len(log.chunks)} chunks are done")
+        places = [place for place in range(len(log.chunks)) if place not in finished]
+        left = [{"place": place, "chunk": cloudpickle.dumps(log.chunks[place])} for place in places]
+        began = time.monotonic()
+        apply = _apply_here if num_rows <= IN_PROCESS_ROWS else _apply_on_cluster
+        done = sum(_progress(apply(left, load, model, arguments, aside), began, echo)) if left else 0
+        seconds = time.monotonic() - began
+        notes = [(aside / DONE).read_json(f"{place:05d}.json") for place in range(len(log.chunks))]
+        reasons = sum((Counter(note["quarantined"]) for note in notes), Counter())
+        total = {"rows": sum(note["rows"] for note in notes), "quarantined": dict(reasons)}
+        aside.write_atomic(JOB, json.dumps({**job, **total}))
+        target.delete()
+        aside.rename(target, last=JOB)
         (target / DONE).delete()
-        return BatchResult(target, found["rows"], found["quarantined"], 0.0)
-    check_output(output)
-    if found:
-        raise InputError(f"--output {output}: the folder has the results of another job; name a new one")
-    if aside.exists(JOB) or [file for file in aside.files() if not file.endswith(".partial")]:
-        _same_job(aside, job)
-    else:
-        aside.create().write_atomic(JOB, json.dumps(job))
-    finished = {int(path.rpartition("/")[2].removesuffix(".json")) for path in (aside / DONE).files(".json")}
-    if finished:
-        echo(f"continuing {aside}: {len(finished)} of {len(log.chunks)} chunks are done")
-    places = [place for place in range(len(log.chunks)) if place not in finished]
-    left = [{"place": place, "chunk": cloudpickle.dumps(log.chunks[place])} for place in places]
-    began = time.monotonic()
-    apply = _apply_here if num_rows <= IN_PROCESS_ROWS else _apply_on_cluster
-    done = sum(_progress(apply(left, load, model, arguments, aside), began, echo)) if left else 0
-    seconds = time.monotonic() - began
-    notes = [(aside / DONE).read_json(f"{place:05d}.json") for place in range(len(log.chunks))]
-    reasons = sum((Counter(note["quarantined"]) for note in notes), Counter())
-    total = {"rows": sum(note["rows"] for note in notes), "quarantined": dict(reasons)}
-    aside.write_atomic(JOB, json.dumps({**job, **total}))
-    target.delete()
-    aside.rename(target, last=JOB)
-    (target / DONE).delete()
-    return BatchResult(target, total["rows"], total["quarantined"], done / seconds)
+        return BatchResult(target, total["rows"], total["quarantined"], done / seconds)
 
 
 def _apply_here(

@@ -176,7 +176,7 @@ def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:
     # Report a mistake here, not in a replica that Ray restarts again and again.
     load(settings.model, settings.tracking_uri, version_of(settings.model, settings.tracking_uri))
     if not ray.is_initialized():  # the processes of a Ray that is started here take the environment over
-        os.environ |= ENVIRONMENT | {LIMITS: json.dumps(_limits(settings))} | os.environ
+        os.environ |= ENVIRONMENT | os.environ | {LIMITS: json.dumps(_limits(settings))}
     connect()
     serve.start(http_options=HTTPOptions(host=host, port=port))
     app = Answers.options(num_replicas=replicas).bind(settings)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,4 +1,4 @@
-"""Whether the parts of a checkpoint belong together: settings, schema, vocabulary and weights."""
+"""Checks that the parts of a checkpoint belong together: settings, schema, vocabulary and weights."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What the gate asks of a candidate, and what it found."""
+"""Demands of the gate on a candidate, and what it found."""
 
 import math
 from dataclasses import asdict, dataclass, field

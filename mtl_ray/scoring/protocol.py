@@ -60,7 +60,7 @@ def read_rows(body: bytes | bytearray, columns: Collection[str] | None = None, m
 
 
 _BAD_VALUE = (ValueError, TypeError, OverflowError, RecursionError, pa.ArrowException)
-"""What libraries raise for values that they cannot take."""
+"""Errors of libraries for values that they cannot take."""
 
 Cells = Iterator[tuple[str, list[Any]]]
 """The columns of a request by name."""

@@ -1,6 +1,7 @@
 """Which table each column that an experiment names is read from: an attribute comes from the table of its entity."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -54,8 +55,9 @@ def find_columns(experiment: Experiment, log: Sequence[str], users: Sequence[str
     }
     readers = list(_readers(experiment))
     for table, found in shown.items():
+        counts = Counter(found)
         for reader in readers:
-            if list(found).count(reader.column) > 1:
+            if counts[reader.column] > 1:
                 raise InputError(
                     f"{reader.setting}: expected one column `{reader.column}`; {table} has several of that name; "
                     "rename or remove all but one"

@@ -1,4 +1,4 @@
-"""What `quality.json` says that may spoil a model, in words, and the refusal of a join that finds too little."""
+"""Findings of `quality.json` that may spoil a model, in words, and the refusal of a join that finds too little."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -12,7 +12,7 @@ Keys = Mapping[str, Sequence[str]]
 NO_KEYS: Keys = MappingProxyType({})
 
 MENDED = {" is repeated": "the first row counts", " is null": "the row is left out"}
-"""What becomes of a row of a table whose key has the fault."""
+"""Treatment of a row of a table whose key has the fault."""
 
 
 def findings(quality: dict[str, Any], *, whole: bool = True) -> list[str]:

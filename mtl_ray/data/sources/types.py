@@ -9,6 +9,7 @@ import pyarrow as pa
 from mtl_ray.parquet import is_text
 from mtl_ray.values.canonical import flat, plain
 from mtl_ray.values.keys import to_keys
+from mtl_ray.values.times import is_date
 
 LONGEST_DIGITS = 20
 """Digits of the largest integer of 64 bits."""
@@ -48,7 +49,7 @@ def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     if pa.types.is_dictionary(a) or pa.types.is_dictionary(b):
         return _wider(*(kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (a, b)))
     if _is_any_text(a) or _is_any_text(b):
-        tests = (_is_any_text, _is_number, _is_temporal, _is_bytes, pa.types.is_boolean)
+        tests = (_is_any_text, _is_number, is_date, _is_bytes, pa.types.is_boolean)
         if not all(any(test(kind) for test in tests) for kind in (a, b)):
             return None
         return pa.large_string() if pa.types.is_large_string(a) or pa.types.is_large_string(b) else pa.string()
@@ -56,7 +57,7 @@ def _wider(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
         inner = _wider(a.value_type, b.value_type)
         is_large = pa.types.is_large_list(a) or pa.types.is_large_list(b)
         return inner and (pa.large_list if is_large else pa.list_)(inner)
-    if _is_temporal(a) and _is_temporal(b):
+    if is_date(a) and is_date(b):
         unit = max((_unit(kind) for kind in (a, b)), key=_UNITS.index)
         return pa.timestamp(unit, "UTC" if any(getattr(kind, "tz", None) for kind in (a, b)) else None)
     if pa.types.is_boolean(a) or pa.types.is_boolean(b):
@@ -95,10 +96,6 @@ def _is_bytes(kind: pa.DataType) -> bool:
     types = pa.types
     tests = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
     return isinstance(kind, pa.UuidType) or any(test(kind) for test in tests)
-
-
-def _is_temporal(kind: pa.DataType) -> bool:
-    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:
