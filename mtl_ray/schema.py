@@ -11,7 +11,6 @@ from pydantic import ConfigDict, Field
 
 from mtl_ray.config.base import Section
 from mtl_ray.config.segments import SEGMENTS, Segment, segments  # noqa: F401 - for those who read the schema
-from mtl_ray.errors import InputError
 
 PADDING, NULL, UNKNOWN, FIRST = 0, 1, 2, 3
 """Rows of every embedding table: padding, no value, a value not seen in training, the first known value."""
@@ -51,6 +50,10 @@ class FittedTask(Section):
     """Mean of the labels: the constant prediction (regression), the share of positives (binary)."""
     std: float = 1.0
     """Standard deviation of the labels (regression)."""
+    levels: tuple[float, ...] = ()
+    """The different labels that are numbers, ascending; of many, the middle ones of parts with equal shares."""
+    shares: tuple[float, ...] = ()
+    """Share of the training labels, by level, class (multiclass) or label (multilabel; they do not add up to 1)."""
     num_labels: dict[str, int] = Field(default_factory=dict)
     """Labelled rows by split."""
 
@@ -80,17 +83,6 @@ class Schema(Section):
         ]
         numbers = [(f"{path}.{key}", getattr(entry, key)) for path, entry in fitted for key in ("mean", "std")]
         return [path for path, number in numbers if number is not None and not math.isfinite(number)]
-
-
-def check_stopping(metric: str, schema: Schema) -> None:
-    """Raise InputError if the early-stopping metric, `valid/loss` or `valid/TASK/...`, has no value in any epoch."""
-    reason, task = None, metric.split("/")[1]
-    if not schema.num_rows["valid"]:
-        reason = "there are no validation rows"
-    elif task in schema.tasks and not schema.tasks[task].num_labels.get("valid", 1):
-        reason = f"no validation row has a label of {task}"
-    if reason:
-        raise InputError(f"training.early_stopping.metric: `{metric}` has no value: {reason}; see data.split")
 
 
 def num_steps(schema: Schema, batch_size: int) -> int:

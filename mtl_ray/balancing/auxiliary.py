@@ -20,7 +20,7 @@ class GradientToTargetBalancer(GradientBalancer):
 
     def __init__(self, settings: GradientToTargetBalancingConfig, tasks: WeightedTasks) -> None:
         super().__init__(settings, tasks)
-        self.register_buffer("declared", tasks.declared, persistent=False)
+        self.register_buffer("declared", tasks.relative, persistent=False)
         self.target, self.gate = tasks.names.index(settings.target), settings.gate
 
     def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
@@ -49,7 +49,7 @@ class BanditBalancer(Balancer):
 
     def __init__(self, settings: BanditBalancingConfig, tasks: WeightedTasks) -> None:
         super().__init__()
-        self.register_buffer("declared", tasks.declared, persistent=False)
+        self.register_buffer("declared", tasks.relative, persistent=False)
         self.register_buffer("scores", torch.zeros(len(tasks.names)))
         self.targets, self.eta = [tasks.names.index(name) for name in settings.targets], settings.eta
         self.probe_every, self.probe_rows = settings.every, settings.rows

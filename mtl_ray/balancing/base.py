@@ -16,9 +16,19 @@ class WeightedTasks(NamedTuple):
 
     names: list[str]
     declared: Tensor
-    """(T,) float64 weights that the tasks declare."""
+    """(T,) float64 weights that the tasks declare, relative to each other."""
     lr: float
     """Learning rate of the model's optimizer."""
+
+    @property
+    def relative(self) -> Tensor:
+        """(T,) the declared weights, divided by their sum."""
+        return relative(self.declared)
+
+
+def relative(weights: Tensor) -> Tensor:
+    """Return (T,) weights divided by their sum; zeros stay."""
+    return weights / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 class Balancer(nn.Module, ABC):
@@ -80,6 +90,6 @@ class Balancer(nn.Module, ABC):
 
 def build_balancer(experiment: Experiment) -> Balancer:
     """Build the balancer that the experiment names, in float64."""
-    declared = torch.tensor(list(experiment.weights().values()), dtype=torch.float64)
+    declared = torch.tensor(list(experiment.declared_weights().values()), dtype=torch.float64)
     tasks = WeightedTasks(list(experiment.tasks), declared, experiment.training.optimizer.lr)
     return implementation_of(experiment.balancing)(experiment.balancing, tasks).double()

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from mtl_ray.balancing.base import Balancer, WeightedTasks
+from mtl_ray.balancing.base import Balancer, WeightedTasks, relative
 from mtl_ray.balancing.task_losses import TaskLosses
 from mtl_ray.config.balancing import EqualBalancingConfig, ScheduledBalancingConfig, StaticBalancingConfig
 
 
 class StaticBalancer(Balancer):
-    """L = sum_t w_t L_t with the declared weights."""
+    """L = sum_t a_t L_t / sum_t a_t with the declared weights a."""
 
     needs_label = False
     declared: Tensor
@@ -23,22 +23,21 @@ class StaticBalancer(Balancer):
         self.register_buffer("declared", tasks.declared, persistent=False)
 
     def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
-        return self.declared
+        return relative(self.declared)
 
 
 class EqualBalancer(StaticBalancer):
     """L = 1/T sum_t L_t."""
 
     def __init__(self, settings: EqualBalancingConfig, tasks: WeightedTasks) -> None:
-        equal = torch.full_like(tasks.declared, 1 / len(tasks.names))
-        super().__init__(settings, tasks._replace(declared=equal))
+        super().__init__(settings, tasks._replace(declared=torch.ones_like(tasks.declared)))
 
 
 class ScheduledBalancer(StaticBalancer):
     """Weights that are constant within an epoch.
 
     The weight of a task in epoch e is the last one of its schedule that began by e; before that, and for a task without
-    a schedule, it is the declared weight.
+    a schedule, it is the declared weight. All are divided by their sum.
     """
 
     def __init__(self, settings: ScheduledBalancingConfig, tasks: WeightedTasks) -> None:
@@ -51,4 +50,4 @@ class ScheduledBalancer(StaticBalancer):
             begun = [first for first in changes if first <= step.epoch]
             if begun:
                 weights[task] = changes[max(begun)]
-        return weights
+        return relative(weights)

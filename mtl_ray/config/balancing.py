@@ -13,7 +13,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class StaticBalancingConfig(BalancingSection):
-    """The sum of w_t L_t with the weights that the tasks declare, 1/T where they declare none."""
+    """The sum of w_t L_t with the weights that the tasks declare, relative to each other."""
 
     kind: Literal["static"] = "static"
     implementation: ClassVar[str] = "mtl_ray.balancing.static:StaticBalancer"
@@ -34,8 +34,8 @@ class ScheduledBalancingConfig(BalancingSection):
     keys_of_tasks: ClassVar[tuple[str, ...]] = ("weights",)
     implementation: ClassVar[str] = "mtl_ray.balancing.static:ScheduledBalancer"
     weights: dict[str, dict[NonNegativeInt, NonNegativeFloat]] = Field(min_length=1)
-    """Weights by task and first epoch (from 0), e.g. `{click: {0: 1.0, 5: 0.2}}`. Before the first epoch, and for tasks
-    that are not named, the declared weight holds."""
+    """Weights by task and first epoch (from 0), e.g. `{click: {0: 1.0, 5: 0.2}}`, relative to those of other tasks.
+    Before the first epoch, and for tasks that are not named, the declared weight holds."""
 
 
 class UncertaintyBalancingConfig(BalancingSection):

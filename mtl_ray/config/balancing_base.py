@@ -14,6 +14,9 @@ class BalancingSection(Section):
 
     diagnostics_every: NonNegativeInt = 50
     """Steps between two looks at weights, losses and gradients of the tasks (`balance/...` metrics); 0 for none."""
+    comparable_losses: bool = True
+    """True to divide each loss by that of the best constant output on the training labels, before it is weighted: a
+    loss of 1 then means that nothing has been learned, whatever the kind of the task."""
     uses_declared_weights: ClassVar[bool] = False
     """True if the weights are those that the tasks declare, so that a search may change them."""
     keys_of_tasks: ClassVar[tuple[str, ...]] = ()

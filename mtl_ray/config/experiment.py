@@ -11,7 +11,7 @@ from mtl_ray.config.data import DataConfig
 from mtl_ray.config.features import FeatureConfig, IdFeatureConfig
 from mtl_ray.config.model import ArchitectureConfig, SharedBottomConfig
 from mtl_ray.config.promotion import PromotionConfig
-from mtl_ray.config.tasks import TaskConfig
+from mtl_ray.config.tasks import TaskConfig, first_metric
 from mtl_ray.config.training import EvaluationConfig, TrackingConfig, TrainingConfig
 from mtl_ray.config.tuning import TuneConfig
 from mtl_ray.config.validation import check_experiment
@@ -27,6 +27,8 @@ class Experiment(Section):
     data: DataConfig
     features: dict[str, Annotated[FeatureConfig, name_alone(FeatureConfig)]] = Field(min_length=1)
     tasks: dict[str, Annotated[TaskConfig, name_alone(TaskConfig)]] = Field(min_length=1)
+    main: str | None = None
+    """The task that decides which epoch is kept; the first one by default."""
     model: Annotated[ArchitectureConfig, name_alone(ArchitectureConfig)] = SharedBottomConfig()
     balancing: BalancingConfig = StaticBalancingConfig()
     training: TrainingConfig = TrainingConfig()
@@ -67,9 +69,28 @@ class Experiment(Section):
         found = self.tasks[name].column if feature is None else feature.raw_column(name, self)
         return found or name
 
+    @property
+    def main_task(self) -> str:
+        """Name of the main task."""
+        return self.main or next(iter(self.tasks))
+
+    @property
+    def stopping_metric(self) -> str | None:
+        """Key of the metric by which an epoch is kept; None if it is the last one."""
+        stopping, task = self.training.early_stopping, self.tasks[self.main_task]
+        if stopping is None or stopping.metric is not None:
+            return stopping and stopping.metric
+        return f"valid/{self.main_task}/{first_metric(task) if task.compares_rows else 'loss'}"
+
+    def declared_weights(self) -> dict[str, float]:
+        """Return the declared weight of each task, 1 for a task without one."""
+        return {name: 1.0 if task.weight is None else task.weight for name, task in self.tasks.items()}
+
     def weights(self) -> dict[str, float]:
-        """Return the static weight of each task: the declared one, otherwise 1/T."""
-        return {n: 1 / len(self.tasks) if t.weight is None else t.weight for n, t in self.tasks.items()}
+        """Return the static weight of each task: the declared one, divided by the sum of all."""
+        weights = self.declared_weights()
+        total = sum(weights.values()) or 1.0
+        return {name: weight / total for name, weight in weights.items()}
 
     def inputs_of(self, task: str) -> list[str]:
         """Return the names of the features that read the task's label column."""

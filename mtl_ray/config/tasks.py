@@ -23,7 +23,7 @@ class _TaskConfig(Section):
     column: str | None = None
     """Label column; the task's own name by default. An empty label masks the row for this task."""
     weight: Annotated[NonNegativeFloat | None, NOT_ENCODED] = None
-    """Static weight in the total loss; 1/T by default."""
+    """Static weight in the total loss, relative to those of the other tasks: 1 by default, and divided by their sum."""
     where: dict[str, Scalar | list[Scalar]] | None = None
     """The population on which the task is defined: column -> value or values. Other rows are masked."""
     masked_input: Annotated[float, Field(ge=0, lt=1), NOT_ENCODED] = 0.0

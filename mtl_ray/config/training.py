@@ -53,8 +53,12 @@ class ScheduleConfig(Section):
 
 
 class EarlyStoppingConfig(Section):
-    metric: str = "valid/loss"
-    """Any key of the metrics, e.g. `valid/rating/rmse` or `valid/click/auc/new_user`."""
+    """The epoch with the best value on validation rows is kept, and a run without improvement stops."""
+
+    metric: str | None = None
+    """Any key of the metrics, e.g. `valid/rating/rmse` or `valid/click/auc/new_user`. By default it is the loss of the
+    main task (of a ranking task its first metric), if a validation row has a label of it; else the last epoch is
+    kept."""
     patience: PositiveInt = 3
     """Epochs without improvement before the run stops."""
 
@@ -121,7 +125,8 @@ class TrainingConfig(Section):
     weightings that compare gradients inside of the network."""
     average: Rate = 0.0
     """Decay per step of the exponential moving average of the weights that is evaluated and kept; 0 turns it off."""
-    early_stopping: EarlyStoppingConfig | None = None
+    early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
+    """Null trains all epochs and keeps the last one."""
     warm_start: str | None = None
     """Checkpoint folder or model URI (`models:/NAME@champion`) whose weights training starts from. Values that are new
     since then start like unseen ones."""

@@ -46,7 +46,14 @@ def check_keys(experiment: "Experiment") -> None:
 
 
 def check_names(experiment: "Experiment") -> None:
-    """Require names of features and tasks that can be columns and parts of metric names. Raises ValueError."""
+    """Require names of features and tasks that can be columns and parts of metric names, and a main task among them.
+
+    Raises ValueError.
+    """
+    if experiment.main not in (None, *experiment.tasks):
+        raise ValueError(
+            f"main: expected a task of this file ({', '.join(experiment.tasks)}); found `{experiment.main}`"
+        )
     for section, names in (("features", experiment.features), ("tasks", experiment.tasks)):
         for name in names:
             if name in RESERVED or not name.strip() or "/" in name or "." in name:
@@ -140,7 +147,7 @@ def check_balancing(experiment: "Experiment") -> None:
 def check_early_stopping(experiment: "Experiment") -> None:
     """Require an early-stopping metric that some task of this file reports. Raises ValueError."""
     stopping = experiment.training.early_stopping
-    if stopping is None or stopping.metric == "valid/loss":
+    if stopping is None or stopping.metric in (None, "valid/loss"):
         return
     split, _, rest = stopping.metric.partition("/")
     task, _, metric = rest.partition("/")
@@ -190,7 +197,7 @@ def check_ranking(experiment: "Experiment") -> None:
             f"balancing.sample: the loss of tasks.{first} (ranking) depends on all rows of the batch; expected 1, "
             f"found {balancing.sampled_share}"
         )
-    metric = experiment.training.early_stopping.metric if experiment.training.early_stopping else ""
+    metric = experiment.stopping_metric or ""
     alone = len(ranking) == len(experiment.tasks)
     unknown = {f"valid/{n}/loss" for n in ranking} | ({"valid/loss"} if alone else set())
     if metric in unknown:

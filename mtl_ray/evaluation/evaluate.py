@@ -54,7 +54,9 @@ def by_row(parts: Sequence[Batch]) -> Batch:
 def metrics_of(experiment: Experiment, model: MultiTaskModel, rows: Batch, split: str) -> dict[str, float]:
     """Return metrics `split/task/metric[/segment]` and row counts, from the evaluated rows of a whole split."""
     losses = torch.stack([rows[f"{name}.loss"] for name in experiment.tasks], 1).flatten()
-    return mean_losses(experiment, losses, split) | segment_metrics(experiment, model.tasks, rows, split)
+    return mean_losses(experiment, model.loss_scales, losses, split) | segment_metrics(
+        experiment, model.tasks, rows, split
+    )
 
 
 def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows: Batch, split: str) -> dict[str, float]:

@@ -1,15 +1,18 @@
 """Mean training and evaluation losses of tasks."""
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from mtl_ray.config import Experiment
 
 
-def mean_losses(experiment: Experiment, totals: Tensor, split: str) -> dict[str, float]:
-    """Return the mean loss of each task that had a label, and their weighted sum.
+def mean_losses(experiment: Experiment, scales: Mapping[str, float], totals: Tensor, split: str) -> dict[str, float]:
+    """Return the mean loss of each task that had a label, and the weighted sum of the scaled losses.
 
     Args:
         experiment: the tasks and their weights.
+        scales: factor of each task's loss in the sum, see `MultiTaskModel.loss_scales`.
         totals: (2T,) loss sums, then label counts, by task.
         split: first part of the metric keys.
     """
@@ -18,4 +21,4 @@ def mean_losses(experiment: Experiment, totals: Tensor, split: str) -> dict[str,
     means = {name: s / c for name, s, c in zip(names, sums, counts, strict=True) if c}
     weights = experiment.weights()
     metrics = {f"{split}/{name}/loss": mean for name, mean in means.items()}
-    return {f"{split}/loss": sum(weights[name] * mean for name, mean in means.items()), **metrics}
+    return {f"{split}/loss": sum(weights[name] * scales[name] * mean for name, mean in means.items()), **metrics}

@@ -1,6 +1,7 @@
 """The multi-task model: inputs, feature interaction, an architecture, and one head per task."""
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,8 @@ class MultiTaskModel(nn.Module):
 
     def __init__(self, experiment: Experiment, schema: Schema) -> None:
         super().__init__()
-        self.micro_batch = experiment.training.micro_batch
+        self.micro_batch, self.batch_size = experiment.training.micro_batch, experiment.training.batch_size
+        self.has_comparable_losses = experiment.balancing.comparable_losses
         self.tasks = {name: build_task(spec, schema.tasks[name]) for name, spec in experiment.tasks.items()}
         self.hidden_by = {name: frozenset(hidden_by(experiment, name)) for name in experiment.tasks}
         ranking = {name: spec for name, spec in experiment.tasks.items() if isinstance(spec, RankingTaskConfig)}
@@ -72,6 +74,13 @@ class MultiTaskModel(nn.Module):
         """Update the running statistics of cold-start vectors from a batch of training rows."""
         for inputs in self.inputs.values():
             inputs.update_statistics(batch)  # pyright: ignore[reportCallIssue]
+
+    @cached_property
+    def loss_scales(self) -> dict[str, float]:
+        """Factor of each task's loss before it is weighted."""
+        if not self.has_comparable_losses:
+            return dict.fromkeys(self.tasks, 1.0)
+        return {name: task.loss_scale(self.batch_size) for name, task in self.tasks.items()}
 
     @property
     def _first(self) -> FeatureEmbeddings:

@@ -22,8 +22,8 @@ SEGMENT_TITLES = {
 }
 
 
-def learning_curves(history: Mapping[int, Mapping[str, float]], tasks: Sequence[str]) -> "Figure":
-    """Draw a panel per task: its loss on training and validation rows by epoch."""
+def learning_curves(history: Mapping[int, Mapping[str, float]], tasks: Sequence[str], kept: int) -> "Figure":
+    """Draw a panel per task: its loss on training and validation rows by epoch, with a line at the kept epoch."""
     figure, axes = panels(len(tasks), 3)
     for axis, task in zip(axes, tasks, strict=True):
         for color, (split, title) in zip(COLORS, (("train", "training"), ("valid", "validation")), strict=False):
@@ -34,6 +34,7 @@ def learning_curves(history: Mapping[int, Mapping[str, float]], tasks: Sequence[
         axis.set_title(task)
         axis.set_ylabel("loss")
         if axis.lines:
+            axis.axvline(kept, color="#999999", linestyle="--", linewidth=1, label="kept")
             axis.legend(fontsize=8, frameon=False)
     return figure
 

@@ -15,6 +15,7 @@ from mtl_ray.runs.figures import calibration_plot, learning_curves, segment_bars
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.schema import SEGMENTS, segment_key
 from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.training.kept_epoch import describe_kept, kept_epoch, stopping_metric
 
 WHO = {
     "warm": "known users and items",
@@ -53,7 +54,12 @@ def train_report(
     )
     _trained(report, experiment, prepared, facts)
     report.heading("Learning curves")
-    report.figure(learning_curves(history, list(experiment.tasks)), "Loss of each task by epoch.", "learning_curves")
+    kept = kept_epoch(history, stopping_metric(experiment, prepared.schema))
+    report.figure(
+        learning_curves(history, list(experiment.tasks), kept),
+        f"Loss of each task by epoch. Epoch {kept} is in the model: {describe_kept(experiment, prepared.schema)}.",
+        "learning_curves",
+    )
     if figure := calibration_plot(evaluation):
         report.heading("Calibration")
         report.figure(

@@ -32,6 +32,7 @@ from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.registry import example_of, register, signature_of
 from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.training.kept_epoch import describe_kept, kept_epoch, stopping_metric
 from mtl_ray.training.worker import train_worker, workers_of
 
 
@@ -170,6 +171,9 @@ class _Training:
             if result.return_value is not None:
                 raise result.return_value
             checkpoint = _local(_best(result))
+            history = folder.read_history()
+            kept = kept_epoch(history, stopping_metric(experiment, prepared.schema))
+            self.echo(f"kept: epoch {kept} of {max(history)}; {describe_kept(experiment, prepared.schema)}")
             evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
             run.log_metrics(evaluation.metrics, experiment.training.epochs)
             write_reference(checkpoint, prepared)

@@ -16,6 +16,9 @@ from mtl_ray.schema import FittedTask
 
 Spec = TypeVar("Spec", bound=TaskConfig)
 
+SMALLEST_LOSS = 1e-6
+"""Loss of a constant below which there is nothing to learn from the labels."""
+
 
 class UserItemVectors(NamedTuple):
     """The user vector and the item vector of each of a worker's rows, for a ranking task."""
@@ -70,6 +73,23 @@ class TaskHead(ABC, Generic[Spec]):
             pairs: user and item vectors, for a ranking task.
         """
 
+    def loss_scale(self, batch_size: int) -> float:
+        """Return the factor after which a loss of 1 is that of a constant; 1 if the schema lacks the labels, as before.
+
+        Args:
+            batch_size: see `constant_loss`.
+        """
+        constant = self.constant_loss(batch_size) if self.fitted.shares else 0.0
+        return 1 / constant if constant > SMALLEST_LOSS else 1.0
+
+    @abstractmethod
+    def constant_loss(self, batch_size: int) -> float:
+        """Return the mean loss, over the training labels, of the best output that is the same for all rows.
+
+        Args:
+            batch_size: rows of a global batch, for a loss that depends on them.
+        """
+
     @abstractmethod
     def predict(self, logits: Tensor) -> Tensor:
         """Return predictions (B,) or (B, C) on the natural scale, from logits (B, num_outputs)."""
@@ -90,6 +110,22 @@ class RowHead(TaskHead[Spec]):
     def num_terms(self, label: Tensor) -> Tensor:
         """Return (B,) or (): the number of terms in each row's loss."""
         return torch.ones((), dtype=torch.int64, device=label.device)
+
+    def constant_loss(self, batch_size: int) -> float:  # noqa: D102
+        labels, shares = (torch.tensor(v, dtype=torch.float64) for v in (self.fitted.levels, self.fitted.shares))
+        output = torch.zeros((1, self.num_outputs), dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS([output], max_iter=100, line_search_fn="strong_wolfe")
+
+        def mean_loss() -> Tensor:
+            optimizer.zero_grad()
+            losses = self.losses(output.expand(len(labels), -1), labels)
+            loss = (shares * losses).sum() / (shares * self.num_terms(labels)).sum()
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            optimizer.step(mean_loss)  # pyright: ignore[reportArgumentType]
+        return mean_loss().item()
 
     @abstractmethod
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:

@@ -21,6 +21,11 @@ class Multiclass(RowHead[MulticlassTaskConfig]):
     def label_zeros(self, size: int, dtype: torch.dtype) -> Tensor:  # noqa: D102
         return torch.zeros(size, dtype=torch.int32)
 
+    def constant_loss(self, batch_size: int) -> float:  # noqa: D102
+        shares = torch.tensor(self.fitted.shares, dtype=torch.float64)
+        smoothed = torch.lerp(shares, torch.full_like(shares, 1 / len(shares)), self.spec.label_smoothing)
+        return torch.special.entr(smoothed).sum().item()
+
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
         return F.cross_entropy(logits, label.long(), reduction="none", label_smoothing=self.spec.label_smoothing)
 

@@ -22,6 +22,10 @@ class Multilabel(RowHead[MultilabelTaskConfig]):
     def label_zeros(self, size: int, dtype: torch.dtype) -> Tensor:  # noqa: D102
         return torch.zeros((size, len(self.fitted.classes)), dtype=torch.int8)
 
+    def constant_loss(self, batch_size: int) -> float:  # noqa: D102
+        shares = torch.tensor(self.fitted.shares, dtype=torch.float64).clamp(max=1)
+        return (torch.special.entr(shares) + torch.special.entr(1 - shares)).mean().item()
+
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
         logits = logits[:, : len(self.fitted.classes)]  # a task without classes still has one output
         return F.binary_cross_entropy_with_logits(logits, label.to(logits.dtype), reduction="none").mean(1)

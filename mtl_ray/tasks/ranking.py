@@ -41,5 +41,9 @@ class Ranking(TaskHead[RankingTaskConfig]):
             losses = torch.cat([own[:, None], others], 1).logsumexp(1) - own
         return losses.sum(), torch.ones_like(positive).sum()
 
+    def constant_loss(self, batch_size: int) -> float:
+        """Return the loss of equal scores, where all items are equally frequent."""
+        return math.log(2 if self.spec.loss == "bpr" else max(2, batch_size))
+
     def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
         return logits[:, 0]

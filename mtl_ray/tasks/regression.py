@@ -10,6 +10,9 @@ from mtl_ray.tasks.base import RowHead
 class Regression(RowHead[RegressionTaskConfig]):
     """Squared, absolute or Huber error of the standardised label (y - mean) / std, which the tower predicts."""
 
+    def constant_loss(self, batch_size: int) -> float:  # noqa: D102
+        return 1.0 if self.spec.loss == "mse" else super().constant_loss(batch_size)
+
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
         target = (label - self.fitted.mean) / self.fitted.std
         loss = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}[self.spec.loss]

@@ -21,6 +21,16 @@ class Value(RowHead[ValueTaskConfig]):
     def num_outputs(self) -> int:  # noqa: D102
         return 3
 
+    def constant_loss(self, batch_size: int) -> float:
+        """Return the loss of the best constant if the logarithm of positive amounts is normal, with deviation 1.
+
+        The density of amounts depends on their unit and may be above 1, so that the loss may be negative.
+        """
+        labels, shares = (torch.tensor(v, dtype=torch.float64) for v in (self.fitted.levels, self.fitted.shares))
+        share = shares[labels > 0].sum().clamp(max=1)
+        entropy = torch.special.entr(share) + torch.special.entr(1 - share)
+        return (entropy + share * 0.5 * (math.log(2 * math.pi) + 1)).item()
+
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
         positive = label > 0
         bought = F.binary_cross_entropy_with_logits(logits[:, 0], positive.to(logits.dtype), reduction="none")

@@ -16,6 +16,7 @@ from mtl_ray.evaluation.losses import mean_losses
 from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
 from mtl_ray.schema import num_steps
 from mtl_ray.training.allocator import keep_freed_memory
+from mtl_ray.training.kept_epoch import stopping_metric
 from mtl_ray.training.stopping import check_stopping_metric
 from mtl_ray.training.trainer import Trainer
 
@@ -72,13 +73,13 @@ def fit(
 
 def _score(experiment: Experiment, trainer: Trainer, metrics: dict[str, float]) -> float:
     """Record an improvement of the early-stopping metric; returns the score of the epoch."""
-    progress, stopping = trainer.progress, experiment.training.early_stopping
+    progress, stopping = trainer.progress, stopping_metric(experiment, trainer.schema)
     if stopping is None:
         return float(progress.epoch)
-    if stopping.metric not in metrics:
+    if stopping not in metrics:
         known = ", ".join(sorted(k for k in metrics if k.startswith("valid/")))
-        raise InputError(f"training.early_stopping.metric: no metric `{stopping.metric}`; there are {known or 'none'}")
-    value = metrics[stopping.metric] * (1 if is_higher_better(stopping.metric) else -1)
+        raise InputError(f"training.early_stopping.metric: no metric `{stopping}`; there are {known or 'none'}")
+    value = metrics[stopping] * (1 if is_higher_better(stopping) else -1)
     if progress.best is None or value > progress.best:
         progress.best, progress.best_epoch = value, progress.epoch
     return value
@@ -113,7 +114,7 @@ class _Bar:
         if self.bar is None or (time.monotonic() - self.last < 1 and not last):
             return
         self.last = time.monotonic()
-        losses = mean_losses(self.trainer.experiment, totals, "train")
+        losses = mean_losses(self.trainer.experiment, self.trainer.model.loss_scales, totals, "train")
         named = (f"{key.split('/')[1]} {value:.4f}" for key, value in losses.items() if key.count("/") == 2)
         self.bar.set_description(f"{self.name} {' '.join(named)}")
         rows = min(step * self.batch_size, self.trainer.schema.num_rows["train"])

@@ -24,6 +24,9 @@ class LossComputer:
         self, experiment: Experiment, model: MultiTaskModel, precision: Precision, device: torch.device
     ) -> None:
         self.experiment, self.model, self.precision, self.device = experiment, model, precision, device
+        scales = [model.loss_scales[name] for name in model.tasks]
+        self.scales = torch.tensor(scales, dtype=torch.float64, device=device)
+        """(T,) factors of the losses, before they are weighted."""
 
     def masked(self, rows: Batch, epoch: int) -> MaskedBatch:
         """Return encoded rows on the device, with the inputs that training hides in this epoch."""
@@ -35,13 +38,16 @@ class LossComputer:
             return network(batch.columns, batch.hidden)
 
     def of_outputs(self, outputs: ModelOutput, batch: MaskedBatch) -> tuple[TaskLosses, Tensor]:
-        """Return the losses as a balancer sees them, and (2T,) loss sums and label counts over all workers."""
+        """Return the losses as a balancer sees them, scaled, and (2T,) loss sums and label counts over all workers."""
         sums, counts = self.model.sum_losses(outputs, batch.columns, batch.learnable, self.precision.dtype)
         size = sums[0].new_tensor(float(len(batch.columns[ROW])))
         totals = sum_over_ranks(torch.stack([*sums, *counts, size]))
         totals, num_rows = totals[:-1], totals[-1].clamp(min=1)
         tasks, scale = list(self.model.tasks), self.precision.scale
-        return make_task_losses(tasks, sums, totals, num_rows, outputs, batch.epoch, scale), totals
+        scales = self.scales.to(totals.dtype)
+        scaled = torch.cat([totals[: len(tasks)] * scales, totals[len(tasks) :]])
+        sums = [loss * factor for loss, factor in zip(sums, scales, strict=True)]
+        return make_task_losses(tasks, sums, scaled, num_rows, outputs, batch.epoch, scale), totals
 
     def of_batch(self, batch: MaskedBatch) -> TaskLosses:
         """Return the losses of a batch, by another pass through the model."""

@@ -6,9 +6,10 @@ from mtl_ray.config import Experiment
 from mtl_ray.data.loader import read_directly, to_batch
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.segments import compute, segment_masks
-from mtl_ray.schema import ITEM_SUPPORT, USER_KEY, USER_SUPPORT, Schema, check_stopping, label_column, segments
+from mtl_ray.schema import ITEM_SUPPORT, USER_KEY, USER_SUPPORT, Schema, label_column, segments
 from mtl_ray.storage import Folder
 from mtl_ray.tasks.base import build_task
+from mtl_ray.training.kept_epoch import stopping_metric
 
 
 def check_stopping_metric(experiment: Experiment, schema: Schema, valid: Folder) -> None:
@@ -19,11 +20,10 @@ def check_stopping_metric(experiment: Experiment, schema: Schema, valid: Folder)
         schema: the schema of the data set.
         valid: folder of the validation rows.
     """
-    stopping = experiment.training.early_stopping
+    stopping = stopping_metric(experiment, schema)
     if stopping is None:
         return
-    check_stopping(stopping.metric, schema)
-    _, task, *named = stopping.metric.split("/")
+    _, task, *named = stopping.split("/")
     if task not in experiment.tasks or named == ["loss"]:
         return
     head, (metric, *segment) = build_task(experiment.tasks[task], schema.tasks[task]), named
@@ -39,7 +39,7 @@ def check_stopping_metric(experiment: Experiment, schema: Schema, valid: Folder)
         reason = f"the {len(constant):,} labels of {task} of the validation rows{where} {found}"
     else:
         return
-    raise InputError(f"training.early_stopping.metric: `{stopping.metric}` has no value: {reason}; see data.split")
+    raise InputError(f"training.early_stopping.metric: `{stopping}` has no value: {reason}; see data.split")
 
 
 def _rows(

@@ -92,10 +92,11 @@ class Trainer:
         self._seed()
         loss, weights = self.balancer(losses)
         loss = loss if losses.penalty is None else loss + losses.penalty
+        scaled = (weights * self.losses.scales).to(precision.dtype)
         for number, meta_loss in enumerate(self.meta_losses):
             self._seed(rank(), number)
             with self._uncompiled():
-                loss = loss + meta_loss(batch, weights.to(precision.dtype), precision.autocast, precision.scale)
+                loss = loss + meta_loss(batch, scaled, precision.autocast, precision.scale)
         if is_watched:
             self.monitor.observe_step(losses, weights)
             self.monitor.observe_gates(gate_use(self.model))
@@ -148,7 +149,7 @@ class Trainer:
         check_finite(self.model, totals, progress.epoch)
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, []
         self.balancer.end_epoch(totals[:num_tasks] / totals[num_tasks:])  # 0 / 0 is NaN: no label in the epoch
-        return mean_losses(self.experiment, totals, "train") | self.monitor.end_epoch()
+        return mean_losses(self.experiment, self.model.loss_scales, totals, "train") | self.monitor.end_epoch()
 
     def evaluate(self, shard: Shard) -> dict[str, float]:
         """Evaluate the rows of a split, see `mtl_ray.evaluation.evaluate.evaluate`."""

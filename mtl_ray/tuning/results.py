@@ -32,11 +32,12 @@ def reference_experiments(experiment: Experiment) -> dict[str, Experiment]:
     base = override(untuned(experiment), {"training.num_workers": 1})
     found = {INCUMBENT: base}
     for key in tune_of(experiment).objectives if len(base.tasks) > 1 else ():
-        task, stopping = key.split("/")[1], base.training.early_stopping
+        task, stopping = key.split("/")[1], base.stopping_metric
         others = [name for name in base.tasks if name != task]
         changes: Changes = {f"tasks.{name}": None for name in others}
         changes |= {f"tasks.{task}.weight": 1.0, f"tasks.{task}.after": None, "balancing": {"kind": "static"}}
-        if stopping and stopping.metric.split("/")[1] in others:
+        changes["main"] = task
+        if stopping and stopping.split("/")[1] in others:
             changes["training.early_stopping.metric"] = key
         found[ALONE + task] = override(base, changes, f"tune: {task} alone:")
     return found

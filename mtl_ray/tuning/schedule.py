@@ -20,7 +20,7 @@ def changed_from(experiment: Experiment, changes: Changes, epoch: int) -> Experi
     if isinstance(experiment.balancing, ScheduledBalancingConfig):
         weights = {name: dict(values) for name, values in experiment.balancing.weights.items()}
     factors, first = dict(experiment.training.schedule.epochs), experiment.training.optimizer.lr
-    every = experiment.balancing.diagnostics_every
+    kept = experiment.balancing.model_dump(include={"diagnostics_every", "comparable_losses"})
     made: Changes = {}
     for path, value in changes.items():
         if path != LEARNING_RATE:
@@ -30,7 +30,7 @@ def changed_from(experiment: Experiment, changes: Changes, epoch: int) -> Experi
         else:
             _put(factors, epoch, value / first, 1.0)
     if weights:
-        made["balancing"] = {"kind": "scheduled", "weights": weights, "diagnostics_every": every}
+        made["balancing"] = {"kind": "scheduled", "weights": weights, **kept}
     if factors:
         made[SCHEDULE] = factors
     return override(experiment, made, "tune:")

@@ -38,6 +38,14 @@ class Distribution:
         counts = np.bincount(places, np.concatenate([self.counts, other.counts]), len(values))
         return Distribution(values, counts.astype(np.int64))
 
+    def levels(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return values, ascending, and their shares of the rows: all, or the middles of `most` equal parts."""
+        total = self.counts.sum()
+        if len(self.values) <= most:
+            return self.values, self.counts / max(1, total)
+        middles = (np.arange(most) + 0.5) / most * total
+        return self.values[np.searchsorted(np.cumsum(self.counts), middles)], np.full(most, 1 / most)
+
     def borders(self, buckets: int) -> tuple[float, ...]:
         """Return the inner borders of at most so many buckets; a bucket begins with its lower border.
 

@@ -30,8 +30,9 @@ from mtl_ray.data.prepare import example_keys, find_prepared
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.errors import InputError
 from mtl_ray.features.base import feature_kinds
-from mtl_ray.schema import Schema, check_stopping, num_steps
+from mtl_ray.schema import Schema, num_steps
 from mtl_ray.storage import Folder
+from mtl_ray.training.kept_epoch import describe_kept, stopping_metric
 
 SAMPLE_ROWS = 100_000
 """Rows of the log's beginning that are read, at least, for an estimate while the data set is not prepared."""
@@ -129,6 +130,8 @@ class Plan:
             f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches "
             f"of {training.batch_size:,} rows on {workers} worker(s)"
         )
+        if self.exact:
+            yield f"of these, {describe_kept(experiment, self.schema)}"
         yield "found, the gravest first:" if self.findings else "found nothing amiss"
         yield from (f"  {line}" for line in self.findings)
 
@@ -146,8 +149,7 @@ def plan(experiment: Experiment) -> Plan:
     found = findings(quality, whole=prepared is not None)
     if prepared:
         refuse_lost_join(experiment, quality)
-        if experiment.training.early_stopping:
-            check_stopping(experiment.training.early_stopping.metric, schema)
+        stopping_metric(experiment, schema)
     return Plan(experiment, schema, prepared is not None, _cost(experiment, schema), found)
 
 

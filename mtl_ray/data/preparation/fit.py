@@ -30,7 +30,11 @@ from mtl_ray.values.lists import to_lists
 from mtl_ray.values.moments import Moments
 from mtl_ray.values.numbers import to_numbers
 from mtl_ray.values.partition import SHOWN, TRAIN, Partition
+from mtl_ray.values.quantiles import Distribution
 from mtl_ray.values.vocabulary import Vocabulary
+
+LEVELS = 256
+"""Different labels of a task that the schema holds; of more, as many quantiles."""
 
 
 @dataclass
@@ -45,6 +49,8 @@ class FitStatistics:
     """Labels of training rows, by task of several classes."""
     moments: dict[str, Moments] = field(default_factory=dict)
     """Labels of training rows, by task with a numeric label."""
+    distributions: dict[str, Distribution] = field(default_factory=dict)
+    """As `moments`, for labels other than flags."""
     labels: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Labelled rows by (task, split)."""
     declared: Occurrences = field(default_factory=Occurrences)
@@ -60,6 +66,7 @@ class FitStatistics:
             _added(self.features, other.features),
             _added(self.counts, other.counts),
             _added(self.moments, other.moments),
+            _added(self.distributions, other.distributions),
             self.labels + other.labels,
             self.declared + other.declared,
             self.issues + other.issues,
@@ -109,6 +116,8 @@ def _fit_label(
             numbers = to_numbers(values, null_words) if is_real else to_flags(values, task, null_words)
             labelled = inside & ~np.isnan(numbers)
             result.moments[key] = Moments.of(numbers[labelled & train])
+            if is_real:
+                result.distributions[key] = Distribution.of(numbers[labelled & train].astype(np.float32))  # as stored
             if isinstance(task, OrdinalTaskConfig):
                 levels = pa.array(numbers[labelled & train].astype(np.float32))
                 result.counts[key] = ValueCounts.of_keys(levels)
@@ -179,9 +188,22 @@ def fitted_tasks(experiment: Experiment, total: FitStatistics) -> dict[str, Fitt
     for name, task in experiment.tasks.items():
         key = f"{name}.label"
         moments = total.moments.get(key, Moments())
-        order = float if isinstance(task, OrdinalTaskConfig) else str
-        keys = total.counts[key].table.column("key").to_pylist() if key in total.counts else []
-        classes = tuple(sorted(keys, key=order))
         num_labels = {split: total.labels[name, split] for split in SPLITS}
-        fitted[name] = FittedTask(classes=classes, mean=moments.mean, std=moments.std or 1.0, num_labels=num_labels)
+        classes, levels, shares = (), np.array([0.0, 1.0]), np.array([1 - moments.mean, moments.mean])
+        if key in total.distributions:
+            levels, shares = total.distributions[key].levels(LEVELS)
+        if key in total.counts:
+            order = float if isinstance(task, OrdinalTaskConfig) else str
+            counts = dict(zip(*(column.to_pylist() for column in total.counts[key].table.columns), strict=True))
+            classes = tuple(sorted(counts, key=order))
+            if not isinstance(task, OrdinalTaskConfig):
+                levels, shares = np.zeros(0), np.array([counts[c] for c in classes]) / max(1, num_labels["train"])
+        fitted[name] = FittedTask(
+            classes=classes,
+            mean=moments.mean,
+            std=moments.std or 1.0,
+            levels=tuple(levels.tolist()),
+            shares=tuple(shares.tolist()),
+            num_labels=num_labels,
+        )
     return fitted

@@ -114,10 +114,22 @@ def test_an_experiment_survives_json_and_pickle():
     assert pickle.loads(pickle.dumps(experiment)) == experiment  # noqa: S301 - our own bytes
 
 
-def test_weights_default_to_one_over_the_number_of_tasks():
+def test_weights_are_relative_to_each_other():
     weights = small_experiment().weights()
-    assert weights["rating"] == 0.7
-    assert weights["click"] == pytest.approx(1 / 6)
+    assert sum(weights.values()) == pytest.approx(1)
+    assert weights["rating"] / weights["click"] == pytest.approx(0.7)
+    equal = small_experiment(tasks__rating__weight=None).weights()
+    assert list(equal.values()) == pytest.approx([1 / 6] * 6)
+
+
+def test_the_main_task_is_the_first_one_unless_another_is_named():
+    experiment = small_experiment()
+    assert experiment.main_task == "click"
+    assert experiment.stopping_metric == "valid/click/loss"
+    assert small_experiment(main="rating").stopping_metric == "valid/rating/loss"
+    assert small_experiment(training__early_stopping=None).stopping_metric is None
+    with pytest.raises(InputError, match=r"main: expected a task of this file \(click, .*\); found `clicks`"):
+        small_experiment(main="clicks")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,51 @@
+"""Which epoch of a training is kept."""
+
+import math
+from collections.abc import Mapping
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.tasks import is_higher_better
+from mtl_ray.errors import InputError
+from mtl_ray.schema import Schema
+
+
+def stopping_metric(experiment: Experiment, schema: Schema) -> str | None:
+    """Return the key of the metric by which an epoch is kept; None if it is the last one.
+
+    Raises:
+        InputError: the file names a metric that has no value in any epoch.
+    """
+    metric, stopping = experiment.stopping_metric, experiment.training.early_stopping
+    if metric is None or stopping is None:
+        return None
+    reason, task = None, metric.split("/")[1]
+    if not schema.num_rows["valid"]:
+        reason = "there are no validation rows"
+    elif task in schema.tasks and not schema.tasks[task].num_labels.get("valid", 1):
+        reason = f"no validation row has a label of {task}"
+    if reason and stopping.metric is None:
+        return None
+    if reason:
+        raise InputError(f"training.early_stopping.metric: `{metric}` has no value: {reason}; see data.split")
+    return metric
+
+
+def kept_epoch(history: Mapping[int, Mapping[str, float]], metric: str | None) -> int:
+    """Return the epoch with the best value of a metric, the last one of equals; without a metric the last epoch.
+
+    Args:
+        history: metrics by epoch.
+        metric: see `stopping_metric`.
+    """
+    if metric is None:
+        return max(history)
+    sign = 1 if is_higher_better(metric) else -1
+    return max(history, key=lambda epoch: (sign * history[epoch].get(metric, -sign * math.inf), epoch))
+
+
+def describe_kept(experiment: Experiment, schema: Schema) -> str:
+    """Return in words which epoch is kept."""
+    metric, stopping = stopping_metric(experiment, schema), experiment.training.early_stopping
+    if metric is None or stopping is None:
+        return "the last epoch is kept"
+    return f"the epoch with the best {metric} is kept; training stops after {stopping.patience} without a better one"

@@ -1,0 +1,47 @@
+"""Which epoch is kept."""
+
+from typing import Any
+
+import pytest
+
+from mtl_ray.errors import InputError
+from mtl_ray.schema import FittedTask, Schema
+from mtl_ray.training.kept_epoch import describe_kept, kept_epoch, stopping_metric
+from tests.support import small_experiment
+
+HISTORY = {
+    1: {"valid/rating/loss": 0.9, "valid/click/auc": 0.6},
+    2: {"valid/rating/loss": 0.7, "valid/click/auc": 0.7},
+    3: {"valid/rating/loss": 0.7, "valid/click/auc": 0.5},
+    4: {"valid/rating/loss": 0.8},
+}
+
+
+@pytest.mark.parametrize(
+    ("metric", "epoch"), [(None, 4), ("valid/rating/loss", 3), ("valid/click/auc", 2)], ids=["last", "lower", "higher"]
+)
+def test_it_is_the_best_one_and_of_equals_the_last(metric: str | None, epoch: int):
+    assert kept_epoch(HISTORY, metric) == epoch
+
+
+def schema(num_valid: int, **labels: int) -> Schema:
+    """A data set with so many validation rows, and so many validation labels of each task."""
+    tasks = {name: FittedTask(num_labels={"valid": count}) for name, count in labels.items()}
+    fixed = {"train_offsets": (0, 10), "num_lanes": 1, "fingerprint": "", "content_hash": ""}
+    return Schema.model_validate({"features": {}, "tasks": tasks, "num_rows": {"valid": num_valid}, **fixed})
+
+
+def test_by_default_it_is_that_of_the_main_task_or_without_its_labels_the_last():
+    experiment = small_experiment(main="rating")
+    assert stopping_metric(experiment, schema(9, rating=5)) == "valid/rating/loss"
+    assert "best valid/rating/loss is kept" in describe_kept(experiment, schema(9, rating=5))
+    for absent in (schema(0, rating=0), schema(9, rating=0)):
+        assert stopping_metric(experiment, absent) is None
+        assert describe_kept(experiment, absent) == "the last epoch is kept"
+
+
+@pytest.mark.parametrize(("changes", "number"), [({"metric": "valid/rating/rmse"}, 0), ({"metric": "valid/loss"}, 0)])
+def test_a_named_metric_without_validation_rows_is_refused(changes: dict[str, Any], number: int):
+    experiment = small_experiment(training__early_stopping=changes)
+    with pytest.raises(InputError, match="has no value: there are no validation rows"):
+        stopping_metric(experiment, schema(number, rating=0))
