@@ -36,7 +36,9 @@ class FittedFeature(Section):
     mean: float | None = None
     std: float | None = None
     boundaries: tuple[float, ...] | None = None
-    """Inner borders of the bins of a number, ascending."""
+    """Inner borders of the buckets of a number, ascending."""
+    quantiles: tuple[float, ...] | None = None
+    """Borders, ascending, of pieces with about as many training rows each, of a number that is not cut into buckets."""
 
 
 class FittedTask(Section):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, NOT_ENCODED, Section, name_alone
+from mtl_ray.config.base import NOT_ENCODED, Section, name_alone
 from mtl_ray.config.cold_start import ColdStartConfig
 from mtl_ray.config.feature_base import FEWER_LAYERS, Entity, FeatureSection, check_encoder
 from mtl_ray.config.model import (
@@ -77,12 +77,11 @@ class LinearNumberConfig(Section):
 class PiecewiseLinearNumberConfig(Section):
     """A linear layer over the number's place among its quantiles (piecewise-linear encoding, Gorishniy et al. 2022).
 
-    A number's vector moves along a line within a piece, and turns between pieces. Skewed numbers need no logarithm.
+    There are at most 32 pieces, with about as many training rows each. A number's vector moves along a line within a
+    piece, and turns between pieces. Skewed numbers need no logarithm.
     """
 
     kind: Literal["piecewise_linear"] = "piecewise_linear"
-    pieces: Annotated[int, Field(ge=2, le=1024)] = 32
-    """Largest number of pieces. Each has about the same number of training rows."""
 
 
 class PeriodicNumberConfig(Section):
@@ -106,17 +105,8 @@ class NumericFeatureConfig(FeatureSection):
     kind: Literal["numeric"] = "numeric"
     buckets: Annotated[int, Field(ge=2, le=1024)] | None = None
     """Largest number of quantile buckets, each with an embedding; a value that fills a bucket has one to itself."""
-    encoder: Annotated[Annotated[NumberEncoderConfig, name_alone(NumberEncoderConfig)], ENCODED_UNLESS_DEFAULT] = (
-        LinearNumberConfig()
-    )
+    encoder: Annotated[NumberEncoderConfig, name_alone(NumberEncoderConfig), NOT_ENCODED] = LinearNumberConfig()
     """How a number that is not cut into buckets becomes a vector."""
-
-    @property
-    def num_borders(self) -> int | None:
-        """Largest number of intervals that quantiles cut the number into; None if they do not."""
-        if self.buckets is None and isinstance(self.encoder, PiecewiseLinearNumberConfig):
-            return self.encoder.pieces
-        return self.buckets
 
     @model_validator(mode="after")
     def _one_way(self) -> "NumericFeatureConfig":

@@ -16,9 +16,32 @@ class OptimizerConfig(Section):
     weight_decay: NonNegativeFloat = 0.0
     """Weight decay of the dense layers."""
     embedding_weight_decay: NonNegativeFloat = 0.0
-    """Weight decay of the embedding tables."""
+    """Weight decay of the embedding tables. As each step decays them, it grows with the number of rows."""
+    embedding_decay: NonNegativeFloat | None = None
+    """Share of the embedding tables that decays in an epoch at the full learning rate, in place of
+    `embedding_weight_decay`: each of the S steps of an epoch multiplies them by 1 - f embedding_decay / S, where f is
+    the factor of the schedule. So it means the same for any number of rows and any batch size."""
     momentum: Rate = 0.0
     """Momentum of SGD."""
+
+    @model_validator(mode="after")
+    def _one_decay(self) -> "OptimizerConfig":
+        if self.embedding_decay is not None and self.embedding_weight_decay:
+            raise ValueError("expected either `embedding_decay` or `embedding_weight_decay`; found both")
+        if self.embedding_decay and self.kind != "adamw":
+            raise ValueError(f"`embedding_decay` needs kind adamw, whose decay is no gradient; found {self.kind}")
+        return self
+
+    def table_decay(self, steps: int, lr: float) -> float:
+        """Return the weight decay of embedding tables that an optimizer with learning rate `lr` takes.
+
+        Args:
+            steps: number of steps in an epoch.
+            lr: full learning rate; a step takes the share lr x decay of the tables.
+        """
+        if self.embedding_decay is None:
+            return self.embedding_weight_decay
+        return self.embedding_decay / (lr * max(1, steps))
 
     @property
     def state_per_parameter(self) -> int:

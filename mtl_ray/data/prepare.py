@@ -77,7 +77,9 @@ def prepare(experiment: Experiment, echo: Callable[[str], None] = lambda _: None
         prepared = open_prepared(target.location)
         refuse_lost_join(experiment, prepared.quality)
         if experiment.balancing.comparable_losses and not any(task.shares for task in prepared.schema.tasks.values()):
-            echo("it was made before losses were comparable, so they are weighted as they are; remove it to make it anew")
+            echo(
+                "it was made before losses were comparable, so they are weighted as they are; remove it to make it anew"
+            )
         return prepared
     map_pieces = map_pieces_of(experiment, raw.num_rows)
     sweep(output, f".{target.name}-")

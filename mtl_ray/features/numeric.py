@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.config.features import NumericFeatureConfig, PeriodicNumberConfig, PiecewiseLinearNumberConfig
+from mtl_ray.errors import InputError
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
 from mtl_ray.features.lookup import embed_rows
 from mtl_ray.features.observed import observed_rows
@@ -15,7 +16,7 @@ from mtl_ray.schema import FIRST, NULL, FittedFeature
 from mtl_ray.values.moments import Moments, scaled
 from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers, to_numbers
 from mtl_ray.values.partition import Partition
-from mtl_ray.values.quantiles import Distribution, places
+from mtl_ray.values.quantiles import Distribution
 from mtl_ray.values.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -23,17 +24,19 @@ if TYPE_CHECKING:
 
     from mtl_ray.nn.embedding_parts import EmbeddingParts
 
+PIECES = 32
+"""Largest number of pieces of `piecewise_linear`."""
+
 
 @dataclass(frozen=True)
 class NumberStatistics:
-    """Moments, and for buckets the distribution."""
+    """Moments and distribution."""
 
     moments: Moments
-    distribution: Distribution | None = None
+    distribution: Distribution
 
     def __add__(self, other: "NumberStatistics") -> "NumberStatistics":
-        both = self.distribution and other.distribution and self.distribution + other.distribution
-        return NumberStatistics(self.moments + other.moments, both)
+        return NumberStatistics(self.moments + other.moments, self.distribution + other.distribution)
 
     @property
     def is_constant(self) -> bool:
@@ -53,43 +56,31 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
 
     def fit(self, rows: Partition, train: pa.Table) -> NumberStatistics:
         numbers = to_numbers(self.raw(train), self.null_words)
-        if not self.config.num_borders:
-            return NumberStatistics(Moments.of(numbers))
         return NumberStatistics(Moments.of(numbers), Distribution.of(numbers))
 
     def advice(self, statistics: NumberStatistics) -> str | None:
-        found, wanted = statistics.distribution, self.config.buckets
-        if found is None or wanted is None or not 1 < len(found.values) < wanted:
+        number, wanted = len(statistics.distribution.values), self.config.buckets
+        if wanted is None or not 1 < number < wanted:
             return None
-        return f"has {len(found.values)} different values for {wanted} buckets: each has its own, as with `categorical`"
+        return f"has {number} different values for {wanted} buckets: each has its own, as with `categorical`"
 
     def fitted(self, statistics: NumberStatistics, vocabularies: Mapping[str, Vocabulary]) -> FittedFeature:
-        mean, std = statistics.moments.scale
-        if not self.config.num_borders:
-            return FittedFeature(mean=mean, std=std)
-        assert statistics.distribution
-        boundaries = statistics.distribution.borders(self.config.num_borders)
-        if not self.config.buckets:
-            ends = statistics.distribution.values[[0, -1]] if len(statistics.distribution.values) else ()
-            boundaries = tuple(sorted({*boundaries, *(float(end) for end in ends)}))
-            return FittedFeature(mean=mean, std=std, boundaries=boundaries)
+        (mean, std), distribution = statistics.moments.scale, statistics.distribution
+        if self.config.buckets is None:
+            return FittedFeature(mean=mean, std=std, quantiles=distribution.quantiles(PIECES))
+        boundaries = distribution.borders(self.config.buckets)
         return FittedFeature(num_embeddings=FIRST + len(boundaries) + 1, mean=mean, std=std, boundaries=boundaries)
 
     def encoded_columns(self, fitted: FittedFeature) -> dict[str, EncodedColumn]:
         if fitted.num_embeddings is None:
-            meaning = "(value - mean) / std; NaN for null"
-            if fitted.boundaries is not None:
-                meaning = "the value's place among `boundaries`, linear between them, from 0; NaN for null"
-            return {self.name: EncodedColumn(meaning, "float32", is_nullable=True)}
+            return {self.name: EncodedColumn("(value - mean) / std; NaN for null", "float32", is_nullable=True)}
         meaning = f"{FIRST} + how many of `boundaries` are at most the value; {NULL} for null"
         return {self.name: EncodedColumn(meaning, low=NULL, num_embeddings=fitted.num_embeddings)}
 
     def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
         fitted, numbers = state.features[self.name], to_numbers(values, self.null_words, self.column)
-        if self.config.num_borders is None:
-            return scaled(numbers, fitted.mean, fitted.std)
         if self.config.buckets is None:
-            return places(numbers, np.asarray(fitted.boundaries or (0.0,)))
+            return scaled(numbers, fitted.mean, fitted.std)
         buckets = np.searchsorted(np.asarray(fitted.boundaries or ()), numbers, side="right") + FIRST
         return np.where(np.isnan(numbers), NULL, buckets).astype(np.int32)
 
@@ -126,7 +117,13 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
 
         match self.config.encoder:
             case PiecewiseLinearNumberConfig():
-                return PiecewiseLinearNumber(max(1, len(fitted.boundaries or ()) - 1), self.width)
+                if fitted.quantiles is None:
+                    raise InputError(
+                        f"features.{self.name}.encoder: the data set was prepared before there was `piecewise_linear`; "
+                        "remove it, or choose another encoder"
+                    )
+                borders = scaled(np.asarray(fitted.quantiles or (0.0,)), fitted.mean, fitted.std)
+                return PiecewiseLinearNumber(borders, self.width)
             case PeriodicNumberConfig(frequencies=number, scale=scale):
                 return PeriodicNumber(number, scale, self.width)
         return nn.Linear(2, self.width)

@@ -43,7 +43,8 @@ def _refuse_numbers(experiment: Experiment, schema: Schema, where: str) -> None:
         config = experiment.features.get(name)
         is_number = isinstance(config, NumericFeatureConfig) and not config.buckets
         numbers = {"mean": feature.mean, "std": feature.std}
-        numbers |= {f"boundaries.{i}": value for i, value in enumerate(feature.boundaries or ())}
+        for key in ("boundaries", "quantiles"):
+            numbers |= {f"{key}.{i}": value for i, value in enumerate(getattr(feature, key) or ())}
         for key, value in numbers.items():
             if (value is None and is_number) or (value is not None and not math.isfinite(value)):
                 raise InputError(f"{where}: expected a finite number at features.{name}.{key}, found {value}; {MIX}")

@@ -2,26 +2,59 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 
 class PiecewiseLinearNumber(nn.Linear):
-    """A linear layer over the piecewise-linear encoding of a number, from its place among the borders of the pieces.
+    """A linear layer over the piecewise-linear encoding of a number.
 
-    Of piece t, which lies between borders t and t + 1, the encoding holds the part that lies below the number: 1 if all
-    of it, 0 if none (Gorishniy, Rubachev, Babenko 2022, "On Embeddings for Numerical Features in Tabular Deep
-    Learning", equation 1). A missing number has 0 everywhere.
+    Of the piece between borders b_t and b_t+1 the encoding holds the part that lies below the number x,
+    (x - b_t) / (b_t+1 - b_t) within [0, 1] (Gorishniy, Rubachev, Babenko 2022, "On Embeddings for Numerical Features
+    in Tabular Deep Learning", equation 1; their ends are open). A missing number has 0 everywhere.
     """
 
-    def __init__(self, num_pieces: int, width: int) -> None:
-        super().__init__(num_pieces + 1, width)
+    borders: Tensor
+
+    def __init__(self, borders: np.ndarray, width: int) -> None:
+        """Make the layer.
+
+        Args:
+            borders: ascending numbers.
+            width: numbers in a vector.
+        """
+        borders = np.unique(borders.astype(np.float32))
+        super().__init__(max(1, len(borders) - 1) + 1, width)
+        if len(borders) < 2:  # all numbers are equal, and in the only piece
+            borders = np.append(borders, borders[-1] + 1)
+        self.register_buffer("borders", torch.from_numpy(borders))
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as its base class calls it
         """Return (B, width) vectors."""
-        pieces = torch.arange(self.in_features - 1, device=input.device, dtype=input.dtype)
-        inside = (input[:, :1] - pieces).clamp(0, 1)
-        return super().forward(torch.cat([inside, input[:, 1:]], 1))
+        return super().forward(self.encode(input))
+
+    @torch.no_grad()
+    def copy_from(self, other: "PiecewiseLinearNumber", scale: float = 1.0, shift: float = 0.0) -> None:
+        """Take the vectors of another layer at the own borders and for a missing number.
+
+        Args:
+            other: the other layer.
+            scale: with `shift`, turns a number of this layer into one of the other: scale x + shift.
+            shift: see `scale`.
+        """
+        present = torch.stack([self.borders * scale + shift, torch.zeros_like(self.borders)], 1)
+        vectors = other(present.to(other.weight.dtype))
+        missing = other(torch.tensor([[0.0, 1.0]], dtype=other.weight.dtype))
+        self.bias.copy_(vectors[0])
+        self.weight.copy_(torch.cat([vectors[1:] - vectors[:-1], missing - vectors[:1]]).T)
+
+    def encode(self, values: Tensor) -> Tensor:
+        """Return the (B, T + 1) encoding, and whether the number is missing."""
+        value, missing = values[:, :1], values[:, 1:]
+        low, high = self.borders[:-1].to(value.dtype), self.borders[1:].to(value.dtype)
+        parts = ((value - low) / (high - low)).clamp(0, 1)
+        return torch.cat([parts * (1 - missing), missing], 1)
 
 
 class PeriodicNumber(nn.Module):

@@ -26,13 +26,16 @@ class Optimizers:
         training = experiment.training
         self.model, self.clip_norm = model, training.clip_norm
         self.sparse = list(sparse_parameters(model).values())
-        self.decay = training.optimizer.embedding_weight_decay
-        self.dense = build_optimizer(model, training.optimizer)
+        self.dense = build_optimizer(model, training.optimizer, steps)
         self.all: list[torch.optim.Optimizer] = [self.dense]
+        self.decay = 0.0
+        """Weight decay of tables that are trained row by row."""
         if self.sparse and training.sparse_tables is not None:
             check_sparse(experiment)
             torch.sparse.check_sparse_tensor_invariants.disable()  # their checks cost time, and torch wants to be told
-            self.all.append(build_sparse_optimizer(self.sparse, training.sparse_tables, training.optimizer.lr))
+            lr = training.sparse_tables.lr or training.optimizer.lr
+            self.decay = training.optimizer.table_decay(steps, lr)
+            self.all.append(build_sparse_optimizer(self.sparse, training.sparse_tables, lr))
         factor = learning_rate_factor(training.schedule, training.epochs, steps)
         self.schedulers = [LambdaLR(optimizer, factor) for optimizer in self.all]
 
@@ -79,13 +82,19 @@ def clip_gradients(model: nn.Module, largest: float) -> None:
         each.mul_(factor)
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
-    """Build the optimizer of parameters with dense gradients; embedding tables have a weight decay of their own."""
+def build_optimizer(model: nn.Module, settings: OptimizerConfig, steps: int) -> torch.optim.Optimizer:
+    """Build the optimizer of parameters with dense gradients; embedding tables have a weight decay of their own.
+
+    Args:
+        model: the model.
+        settings: kind, learning rate and decay.
+        steps: steps per epoch.
+    """
     embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     tables = {id(m.weight) for m in embeddings}
     dense = [p for p in model.parameters() if id(p) not in {id(m.weight) for m in embeddings if m.sparse}]
     groups = [
-        {"params": [p for p in dense if id(p) in tables], "weight_decay": settings.embedding_weight_decay},
+        {"params": [p for p in dense if id(p) in tables], "weight_decay": settings.table_decay(steps, settings.lr)},
         {"params": [p for p in dense if id(p) not in tables], "weight_decay": settings.weight_decay},
     ]
     match settings.kind:

@@ -140,11 +140,8 @@ class RowwiseAdagrad(torch.optim.Optimizer):
 def build_sparse_optimizer(
     parameters: Iterable[nn.Parameter], settings: SparseTablesConfig, lr: float
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of tables that are trained row by row; `lr` is the default of their learning rate."""
-    rate = settings.lr or lr
-    if settings.kind == "rowwise_adagrad":
-        return RowwiseAdagrad(parameters, rate)
-    return LazyAdam(parameters, rate)
+    """Build the optimizer of tables that are trained row by row."""
+    return {"rowwise_adagrad": RowwiseAdagrad, "lazy_adam": LazyAdam}[settings.kind](parameters, lr)
 
 
 @torch.no_grad()

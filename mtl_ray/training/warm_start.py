@@ -1,5 +1,6 @@
 """Warm start: weights of an earlier model for a model whose data have grown; known values keep their weights."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.cold_start.meta_learned import MWUF
 from mtl_ray.nn.compressed_embedding import CompressedTable
+from mtl_ray.nn.number_encoders import PiecewiseLinearNumber
 from mtl_ray.schema import FIRST, UNKNOWN, FittedFeature, Schema
 from mtl_ray.storage import Folder
 from mtl_ray.training.trainer import Trainer
@@ -42,7 +44,8 @@ def copy_weights(model: MultiTaskModel, schema: Schema, vocabularies: dict[str, 
     """Give `model` the weights of a checkpoint.
 
     A value in both vocabularies keeps its embedding; a new one gets the embedding of values not seen in training. A
-    quantile bucket gets the embedding of the old bucket that contains its middle; the outermost buckets correspond. A
+    quantile bucket gets the embedding of the old bucket that contains its middle; the outermost buckets correspond.
+    Piecewise-linear vectors of a number are as before at the new borders. A
     new class keeps its initial output. In a compressed table a value in both vocabularies keeps its code, and a new one
     reads rows by a code of its own. Everything else must have the same shape and is copied as it is.
 
@@ -61,6 +64,7 @@ def copy_weights(model: MultiTaskModel, schema: Schema, vocabularies: dict[str, 
     state = old.model.state_dict()
     found = {key: value.cpu() for key, value in model.state_dict().items()}  # as what was loaded is
     tables, outputs = _tables_and_outputs(model)
+    state |= _pieces(old, model, schema)
     compressed = {name: part for name, part in model.named_modules() if isinstance(part, CompressedTable)}
     missing = [key for key in found if key not in state] + [key for key in state if key not in found]
     if missing:
@@ -99,6 +103,20 @@ def _tables_and_outputs(model: MultiTaskModel) -> tuple[dict[str, str], dict[str
     towers = {} if model.network is None else dict(model.network.towers.towers.items())  # pyright: ignore
     outputs = {names[p]: task for task, tower in towers.items() for p in tower[-1].parameters()}  # pyright: ignore
     return tables, outputs
+
+
+def _pieces(old: checkpoint.LoadedCheckpoint, model: MultiTaskModel, schema: Schema) -> dict[str, Tensor]:
+    """Return the state of piecewise-linear layers that give numbers at their own borders the vectors of before."""
+    before, found = dict(old.model.named_modules()), {}
+    for name, part in model.named_modules():
+        if isinstance(part, PiecewiseLinearNumber) and isinstance(known := before.get(name), PiecewiseLinearNumber):
+            feature = name.rpartition(".")[2].removesuffix(":")
+            a, b = old.schema.features[feature], schema.features[feature]
+            scale = (b.std or 1.0) / (a.std or 1.0)
+            new = copy.deepcopy(part).cpu()
+            new.copy_from(known, scale, ((b.mean or 0.0) - (a.mean or 0.0)) / (a.std or 1.0))
+            found |= {f"{name}.{key}": value for key, value in new.state_dict().items()}
+    return found
 
 
 def _rows(old: FittedFeature, new: FittedFeature, before: Vocabulary | None, after: Vocabulary | None) -> np.ndarray:

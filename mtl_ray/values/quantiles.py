@@ -46,6 +46,11 @@ class Distribution:
         middles = (np.arange(most) + 0.5) / most * total
         return self.values[np.searchsorted(np.cumsum(self.counts), middles)], np.full(most, 1 / most)
 
+    def quantiles(self, pieces: int) -> tuple[float, ...]:
+        """Return the borders of at most so many pieces, cut as buckets are, from the lowest value to the highest."""
+        ends = self.values[[0, -1]].tolist() if len(self.values) else []
+        return tuple(sorted({*self.borders(pieces), *ends}))
+
     def borders(self, buckets: int) -> tuple[float, ...]:
         """Return the inner borders of at most so many buckets; a bucket begins with its lower border.
 
@@ -85,8 +90,3 @@ def _shares(sizes: np.ndarray, most: np.ndarray, total: int) -> np.ndarray:
     while numbers.sum() < total and (numbers < most).any():
         numbers[np.argmax(np.where(numbers < most, sizes / numbers, -1))] += 1
     return numbers
-
-
-def places(numbers: np.ndarray, borders: np.ndarray) -> np.ndarray:
-    """Return (n,) float32: i at border i, linear between borders, the ends beyond them; NaN stays."""
-    return np.interp(numbers, borders, np.arange(len(borders))).astype(np.float32)
