@@ -32,6 +32,8 @@ class Stream(IntEnum):
     """The partition that stages the rows of a user, in `prepare`."""
     FOLD = 5
     """The fold of a row whose statistics come from the other folds, in `prepare`."""
+    HOLDOUT = 6
+    """The row, user (6) or item (7) whose training rows become validation rows, in `prepare`."""
     HISTORY_SHARE = 128
     """The share of its history that a training row sees."""
     HISTORY_ENTRY = 129

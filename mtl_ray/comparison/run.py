@@ -12,11 +12,13 @@ from mtl_ray.comparison.results import Comparison, comparison_of
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
+from mtl_ray.runs.choose_epochs import chooses_epochs, on_holdout
 from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.parallel import train_in_parallel
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.runs.warm_start import stage_warm_start
 from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.training.single_process import Training
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def compare(
     missing = [replace(each, experiment=stage_warm_start(each.experiment, folder)) for each in missing]
     connect()
     check_storage(experiment)
-    prepared = _prepare(missing, echo)
+    trainings = _prepare(missing, echo)
     if record:
         run = record.tracked_run(folder)
         echo(f"resuming run {name}: {len(finished)} of {len(grid_runs)} cells are there")
@@ -67,7 +69,6 @@ def compare(
         run.log_experiment(experiment, None)
         echo(f"run {name}: {len(grid_runs)} cells; if it is interrupted, continue with: {_resume_command(name)}")
     with finish_on_exit(run, echo, _resume_command(name), lambda: f" with {len(finished)} of {len(grid_runs)} cells"):
-        trainings = {each.name: (each.experiment, prepared[each.name]) for each in missing}
         results = train_in_parallel(trainings, folder.grid_runs, settings.split, settings.cpus_per_cell, run, name)
         for trained, result in results:
             finished[trained] = result
@@ -82,14 +83,22 @@ def _resume_command(name: str) -> str:
     return f"mtl-ray compare EXPERIMENT --resume {name}"
 
 
-def _prepare(grid_runs: list[GridRun], echo: Callable[[str], None]) -> dict[str, Prepared]:
-    """Return the data set of each run by name, made once for all runs with the same settings of the data."""
+def _prepare(grid_runs: list[GridRun], echo: Callable[[str], None]) -> dict[str, Training]:
+    """Return each run by name with its data set, made once for all runs with the same settings of the data."""
     made: dict[str, Prepared] = {}
-    result = {}
-    for each in grid_runs:
-        settings = each.experiment.model_dump(mode="json", include={"data", "features", "tasks"})
-        key = json.dumps([each.experiment.data_seed, settings])
+
+    def prepared(experiment: Experiment) -> Prepared:
+        settings = experiment.model_dump(mode="json", include={"data", "features", "tasks"})
+        key = json.dumps([experiment.data_seed, settings])
         if key not in made:
-            made[key] = prepare(each.experiment, echo)
-        result[each.name] = made[key]
-    return result
+            made[key] = prepare(experiment, echo)
+        return made[key]
+
+    trainings = {}
+    for each in grid_runs:
+        own, held_out = prepared(each.experiment), None
+        if chooses_epochs(each.experiment, own.schema):
+            experiment = on_holdout(each.experiment, own)
+            held_out = Training(experiment, prepared(experiment))
+        trainings[each.name] = Training(each.experiment, own, held_out)
+    return trainings

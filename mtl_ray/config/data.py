@@ -137,6 +137,11 @@ class RandomSplitConfig(Section):
     valid: Share = 0.1
     test: Share = 0.1
 
+    @property
+    def has_valid(self) -> bool:
+        """True if the split has validation rows."""
+        return self.valid > 0
+
 
 class TimeSplitConfig(Section):
     """Cuts in time, the same for all users: at `valid_from` and `test_from`, or by default so that the last shares of
@@ -148,6 +153,13 @@ class TimeSplitConfig(Section):
     valid_from: Instant | None = None
     """First instant of the validation rows, in the unit of the time column, or an ISO date; overrides `valid`."""
     test_from: Instant | None = None
+
+    @property
+    def has_valid(self) -> bool:
+        """True if the split has validation rows."""
+        if self.test_from is None:
+            return self.valid > 0
+        return self.valid_from not in (None, self.test_from)
 
     @model_validator(mode="after")
     def _both_or_none(self) -> "TimeSplitConfig":
@@ -175,6 +187,11 @@ class ColdSplitConfig(Section):
     """`history`: shown interactions are only in histories, and the model is not trained on them. `training`: they are
     training rows."""
 
+    @property
+    def has_valid(self) -> bool:
+        """True if the split has validation rows."""
+        return self.valid_users > 0 or self.valid_items > 0
+
 
 class PredefinedSplitConfig(Section):
     """The log itself names the split of each row, by a column or by the names of its files."""
@@ -191,10 +208,26 @@ class PredefinedSplitConfig(Section):
     valid_share: Share = 0.0
     """Share of the training rows that become validation rows, at random, if `valid` is empty."""
 
+    @property
+    def has_valid(self) -> bool:
+        """True if the split has validation rows."""
+        return bool(self.valid) or self.valid_share > 0
+
 
 SplitConfig = Annotated[
     RandomSplitConfig | TimeSplitConfig | ColdSplitConfig | PredefinedSplitConfig, Field(discriminator="kind")
 ]
+
+
+class HoldoutConfig(Section):
+    """Validation rows that are cut from the training rows of a split without any."""
+
+    kind: Literal["rows", "users", "items", "both", "time"] = "rows"
+    """Rows at random; all rows of some users or of some items; rows of such users with such items; the last rows."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the rows, users or items (with `both`: of the users, and of the items) that are held out."""
+    kept: Share = 0.0
+    """Few-shot: share of the rows of a held-out user or item that are training rows all the same."""
 
 
 class DataConfig(Section):
@@ -205,6 +238,8 @@ class DataConfig(Section):
     time: str | None = None
     """Column with the time of the interaction, a number or a timestamp. Histories and the time split need it."""
     split: Annotated[SplitConfig, name_alone(SplitConfig)] = RandomSplitConfig()
+    holdout: Annotated[Annotated[HoldoutConfig, name_alone(HoldoutConfig)] | None, ENCODED_UNLESS_DEFAULT] = None
+    """Validation rows, cut from the training rows of the split; see `training.choose_epochs`."""
     seed: Annotated[Annotated[int, Field(ge=0, lt=2**31)] | None, NOT_ENCODED] = None  # see `Experiment.data_seed`
     """Seed of the split; the experiment's seed by default. Give it to vary that seed on the same data set."""
     null_words: Annotated[tuple[str, ...], ENCODED_UNLESS_DEFAULT] = NULL_WORDS
@@ -226,3 +261,11 @@ class DataConfig(Section):
     """Number of parts that training rows are dealt into; at most so many workers can share them."""
     bucket_rows: PositiveInt = 250_000
     """Approximate rows of a partition of users: the unit of memory, of shuffling and of parallel work."""
+
+    @model_validator(mode="after")
+    def _holdout(self) -> "DataConfig":
+        if self.holdout and self.split.has_valid:
+            raise ValueError("holdout: expected a split without validation rows; `split` has some of its own")
+        if self.holdout and self.holdout.kind == "time" and self.time is None:
+            raise ValueError("holdout: the last rows need `time`, the log's time column")
+        return self

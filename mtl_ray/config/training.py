@@ -150,6 +150,11 @@ class TrainingConfig(Section):
     """Decay per step of the exponential moving average of the weights that is evaluated and kept; 0 turns it off."""
     early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
     """Null trains all epochs and keeps the last one."""
+    choose_epochs: bool = True
+    """Where the split has no validation rows: true trains twice, first with a tenth of the training rows held out, to
+    choose the number of epochs, then on all rows for as many. False trains all epochs."""
+    last_epoch: PositiveInt | None = None
+    """Epoch after which training ends, though the schedule plans all `epochs`."""
     warm_start: str | None = None
     """Checkpoint folder or model URI (`models:/NAME@champion`) whose weights training starts from. Values that are new
     since then start like unseen ones."""

@@ -13,11 +13,11 @@ from mtl_ray.runs.callbacks import log_report
 from mtl_ray.runs.run_folder import JsonFiles
 from mtl_ray.schema import SplitName
 from mtl_ray.tracking.tracked_run import Run
-from mtl_ray.training.single_process import start_single_process
+from mtl_ray.training.single_process import Training, start_single_process
 
 
 def train_in_parallel(
-    trainings: Mapping[str, tuple[Experiment, Prepared]],
+    trainings: Mapping[str, Training],
     files: JsonFiles,
     split: SplitName,
     cpus: int,
@@ -41,8 +41,8 @@ def train_in_parallel(
     """
     bars = shows_bars()
     pending = {
-        start_single_process(experiment, prepared, split, name if bars else None, cpus): name
-        for name, (experiment, prepared) in trainings.items()
+        start_single_process(training, split, name if bars else None, cpus): name
+        for name, training in trainings.items()
     }
     try:
         while pending:
@@ -52,7 +52,7 @@ def train_in_parallel(
                 result = ray.get(done)
             except ray.exceptions.RayError as error:
                 raise RuntimeError(f"the training of {name} failed") from error
-            experiment, prepared = trainings[name]
+            experiment, prepared = trainings[name].experiment, trainings[name].prepared
             child = Run.start(experiment, f"{title}/{name}", files.folder / name, run.run_id)
             _log(child, experiment, prepared, result)
             run.adopt_lost(child.folder, name)

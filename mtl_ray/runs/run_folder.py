@@ -3,7 +3,8 @@
 Every run has `run.json`. Beside it lie
 
 - of a training: `history.json`, `evaluation.json`, the checkpoints with Ray Train's manifest (see `runs.recovery`), a
-  trace of the profiler, a copy of the registered model that it starts from, and `daily.json` if `daily` started it;
+  trace of the profiler, a copy of the registered model that it starts from, `daily.json` if `daily` started it, and the
+  folder `holdout/` while it chooses the number of epochs, then `epochs.json`;
 - of a comparison: `cells/`, `comparison.md` and `comparison.json`;
 - of a search: `references/`, `trials/`, `refit/`, Ray Tune's `search/`, `tuning.json`, `best.yaml` and `compare.yaml`;
 - of a task selection: `affinity.json`, `affinity.png` and `suggested.yaml`;
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mtl_ray.reporting.html import HtmlReport
 
 RUN_FILE, HISTORY, EVALUATION, DAILY_STEPS = "run.json", "history.json", "evaluation.json", "daily.json"
+EPOCHS = "epochs.json"
 
 Command = Literal["train", "compare", "tune"]
 History = dict[int, dict[str, float]]
@@ -144,6 +146,14 @@ class RunFolder(Folder):
     def write_history(self, history: History) -> None:
         """Write `history.json`."""
         self.write_atomic(HISTORY, json_text(history, None))
+
+    def read_epochs(self) -> int | None:
+        """Return the number of epochs that was chosen on held-out rows, if it was."""
+        return self.read_json(EPOCHS)["epochs"] if self.exists(EPOCHS) else None
+
+    def write_epochs(self, epochs: int) -> None:
+        """Write `epochs.json`."""
+        self.write_atomic(EPOCHS, json_text({"epochs": epochs}) + "\n")
 
     @property
     def has_evaluation(self) -> bool:

@@ -13,7 +13,7 @@ from ray.train.torch import TorchConfig
 
 from mtl_ray.cluster.session import connect, shows_bars
 from mtl_ray.cluster.storage_check import check_storage
-from mtl_ray.config import Experiment
+from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.preparation.findings import findings
 from mtl_ray.data.prepare import prepare
@@ -22,6 +22,7 @@ from mtl_ray.inference.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.runs.callbacks import EpochLogger
+from mtl_ray.runs.choose_epochs import chooses_epochs, for_epochs, on_holdout
 from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.ray_trainer import RayTrainer
 from mtl_ray.runs.recovery import delete_orphan_checkpoints, restore_manifest, wait_until_idle
@@ -155,21 +156,16 @@ class _Training:
         return own._finish(prepared, run)
 
     def _finish(self, prepared: Prepared, run: Run) -> Trained:
-        experiment, folder = self.experiment, self.folder
+        folder = self.folder
         with finish_on_exit(run, self.echo, self.resume_command):
-            config = {
-                "experiment": stage_warm_start(experiment, folder).model_dump(mode="json", exclude_unset=True),
-                "dataset": prepared.folder.location,
-                "bars": shows_bars(),
-                "trace": folder.location if self.profile else None,
-            }
+            experiment = self.experiment
+            if chooses_epochs(experiment, prepared.schema):
+                experiment = for_epochs(experiment, self._choose_epochs(prepared, run))
+                self.echo(f"training on all rows for {experiment.training.last_epoch} epochs")
             with run.system_metrics():
-                result = _fit(_trainer(experiment, config, folder, run))
+                result = self._fit(experiment, prepared, folder, run)
             if self.profile:
                 self.echo(f"trace of some steps: {folder.trace}, for https://ui.perfetto.dev or chrome://tracing")
-            delete_orphan_checkpoints(folder)
-            if result.return_value is not None:
-                raise result.return_value
             checkpoint = _local(_best(result))
             history = folder.read_history()
             kept = kept_epoch(history, stopping_metric(experiment, prepared.schema))
@@ -183,6 +179,44 @@ class _Training:
             folder.write_evaluation(evaluation, model_uri)
             write_report(folder, run)
         return Trained(folder.name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
+
+    def _choose_epochs(self, prepared: Prepared, run: Run) -> int:
+        """Train on a part of the training rows, and return the epoch that is best on the others.
+
+        Until it is over, this training has a folder within that of the run. It stays as a child run in MLflow.
+        """
+        if (chosen := self.folder.read_epochs()) is not None:
+            return chosen
+        experiment = override(on_holdout(self.experiment, prepared), {"training.output": self.folder.location})
+        held_out = prepare(experiment, self.echo)
+        rows = held_out.schema.num_rows
+        self.echo(f"choosing the number of epochs on {rows['valid']:,} of {prepared.schema.num_rows['train']:,} rows")
+        folder = RunFolder.of(experiment, "holdout")
+        child = Run.start(experiment, f"{self.folder.name}-holdout", folder.create(), run.run_id)
+        wait_until_idle(folder)
+        restore_manifest(folder)
+        EpochLogger(experiment, child, folder, bars=True).log_lost()
+        with finish_on_exit(child, self.echo, self.resume_command):
+            self._fit(experiment, held_out, folder, child)
+        chosen = kept_epoch(folder.read_history(), stopping_metric(experiment, held_out.schema))
+        run.adopt_lost(folder, "holdout")
+        self.folder.write_epochs(chosen)
+        folder.delete()
+        return chosen
+
+    def _fit(self, experiment: Experiment, prepared: Prepared, folder: RunFolder, run: Run) -> ray.train.Result:
+        """Run Ray Train to the end, from the last checkpoint of the folder if there is one."""
+        config = {
+            "experiment": stage_warm_start(experiment, folder).model_dump(mode="json", exclude_unset=True),
+            "dataset": prepared.folder.location,
+            "bars": shows_bars(),
+            "trace": folder.location if self.profile else None,
+        }
+        result = _fit(_trainer(experiment, config, folder, run))
+        delete_orphan_checkpoints(folder)
+        if result.return_value is not None:
+            raise result.return_value
+        return result
 
 
 def _trainer(experiment: Experiment, config: dict[str, Any], folder: RunFolder, run: Run) -> RayTrainer:

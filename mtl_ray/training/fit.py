@@ -88,7 +88,7 @@ def _score(experiment: Experiment, trainer: Trainer, metrics: dict[str, float]) 
 def is_over(trainer: Trainer) -> bool:
     """Return whether the last epoch is done, or too many epochs brought no improvement."""
     training, progress = trainer.experiment.training, trainer.progress
-    if progress.epoch >= training.epochs:
+    if progress.epoch >= min(training.epochs, training.last_epoch or training.epochs):
         return True
     stopping = training.early_stopping
     return (

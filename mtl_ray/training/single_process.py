@@ -2,12 +2,13 @@
 
 import copy
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 import torch
 
-from mtl_ray.config import Experiment, parse
+from mtl_ray.config import Experiment, override, parse
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard, read_directly
 from mtl_ray.evaluation.baselines import evaluate_baselines
@@ -18,18 +19,35 @@ from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import start_from
 
 
-def start_single_process(
-    experiment: Experiment, prepared: Prepared, split: SplitName, title: str | None, cpus: int = 1
-) -> ray.ObjectRef:
+@dataclass(frozen=True)
+class Training:
+    """What is trained on which data set."""
+
+    experiment: Experiment
+    prepared: Prepared
+    on_holdout: "Training | None" = None
+    """The training that chooses the number of epochs of this one, see `runs.choose_epochs`."""
+
+
+def start_single_process(training: Training, split: SplitName, title: str | None, cpus: int = 1) -> ray.ObjectRef:
     """Start `run_single_process` as a task of Ray with that many CPUs and torch threads."""
-    training = experiment.training
-    options = {"num_cpus": cpus, "num_gpus": int(training.use_gpu), "max_retries": training.max_failures}
-    tree = experiment.model_dump(mode="json", exclude_unset=True)
-    return ray.remote(run_single_process).options(**options).remote(tree, prepared.folder.location, split, title, cpus)
+    settings = training.experiment.training
+    options = {"num_cpus": cpus, "num_gpus": int(settings.use_gpu), "max_retries": settings.max_failures}
+    arguments = (*_plain(training), split, title, cpus, training.on_holdout and _plain(training.on_holdout))
+    return ray.remote(run_single_process).options(**options).remote(*arguments)
+
+
+def _plain(training: Training) -> tuple[dict[str, Any], str]:
+    return training.experiment.model_dump(mode="json", exclude_unset=True), training.prepared.folder.location
 
 
 def run_single_process(
-    experiment: dict[str, Any], dataset: str, split: SplitName, title: str | None, threads: int
+    experiment: dict[str, Any],
+    dataset: str,
+    split: SplitName,
+    title: str | None,
+    threads: int,
+    on_holdout: tuple[dict[str, Any], str] | None = None,
 ) -> dict[str, Any]:
     """Train, and evaluate the epoch of the best score, as `train` does.
 
@@ -39,22 +57,36 @@ def run_single_process(
         split: the rows to evaluate on.
         title: name in the progress bar; None for no bar.
         threads: torch threads.
+        on_holdout: experiment and data set of the training that chooses the number of epochs, if there is one.
 
     Returns:
         `metrics` of the split, `baselines` by name, `history` with metrics of each epoch, and `seconds`.
     """
     began = time.monotonic()
-    settings = parse(experiment, "experiment")
-    prepared = open_prepared(dataset)
+    settings, prepared = parse(experiment, "experiment"), open_prepared(dataset)
+    if on_holdout is not None:
+        _, history, _ = _train(parse(on_holdout[0], "experiment"), open_prepared(on_holdout[1]), title, threads)
+        best = max(history, key=lambda metrics: (metrics[SCORE], metrics["epoch"]))
+        settings = override(settings, {"training.last_epoch": best["epoch"]})
+    trainer, history, weights = _train(settings, prepared, title, threads)
+    trainer.evaluated.load_state_dict(weights)
+    metrics = trainer.evaluate(_shard(trainer, prepared, split)) if prepared.schema.num_rows[split] else {}
+    return {
+        "metrics": metrics,
+        "baselines": evaluate_baselines(settings, prepared, split),
+        "history": history,
+        "seconds": time.monotonic() - began,
+    }
+
+
+def _train(
+    settings: Experiment, prepared: Prepared, title: str | None, threads: int
+) -> tuple[Trainer, list[dict[str, Any]], dict[str, Any]]:
+    """Return the trainer after the last epoch, the metrics of each epoch, and the weights of the best one."""
     torch.set_num_threads(settings.training.threads_per_worker or threads)
     trainer = Trainer(settings, prepared.schema, torch.device("cuda" if settings.training.use_gpu else "cpu"))
     if settings.training.warm_start is not None:
         start_from(trainer, prepared, settings.training.warm_start)
-    # Files are read here: tasks of Ray Data would wait for CPUs that the runs of the grid hold.
-    memory = int(settings.training.cache_memory)
-    train, valid, held_out = (
-        Shard(prepared.folder, prepared.schema, name, 0, 1, memory, read_directly) for name in ("train", "valid", split)
-    )
     history: list[dict[str, Any]] = []
     best: dict[str, Any] = {}
 
@@ -65,12 +97,12 @@ def run_single_process(
         if not best or metrics[SCORE] >= best[SCORE]:
             best.update({SCORE: metrics[SCORE], "weights": copy.deepcopy(trainer.evaluated.state_dict())})
 
+    train, valid = (_shard(trainer, prepared, split) for split in ("train", "valid"))
     fit(trainer, train, valid, report, title)
-    trainer.evaluated.load_state_dict(best["weights"])
-    metrics = trainer.evaluate(held_out) if prepared.schema.num_rows[split] else {}
-    return {
-        "metrics": metrics,
-        "baselines": evaluate_baselines(settings, prepared, split),
-        "history": history,
-        "seconds": time.monotonic() - began,
-    }
+    return trainer, history, best["weights"]
+
+
+def _shard(trainer: Trainer, prepared: Prepared, split: SplitName) -> Shard:
+    """Return all rows of a split. Files are read here: tasks of Ray Data would wait for CPUs that the runs hold."""
+    memory = int(trainer.experiment.training.cache_memory)
+    return Shard(prepared.folder, prepared.schema, split, 0, 1, memory, read_directly)

@@ -24,6 +24,7 @@ from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
 from mtl_ray.tasks.base import build_task
 from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.training.single_process import Training
 from mtl_ray.tuning.refit import refit
 from mtl_ray.tuning.report import write_report
 from mtl_ray.tuning.resources import check_resources, max_parallel_trials, num_trials_that_fit, resources_of
@@ -264,7 +265,7 @@ def _references(
 ) -> dict[str, dict[str, float]]:
     """Train the references that have not finished yet, and return the metrics of all."""
     found = read_references(experiment, folder)
-    missing = {n: (e, prepared) for n, e in reference_experiments(experiment).items() if n not in found}
+    missing = {n: Training(e, prepared) for n, e in reference_experiments(experiment).items() if n not in found}
     cpus = max(1, int(tune_of(experiment).cpus_per_trial))
     for name, result in train_in_parallel(missing, folder.references, "valid", cpus, run, title):
         echo(f"{name.replace('_', ' ')}: {result['seconds']:.0f} s")

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
+from mtl_ray.data.preparation.holdout import hold_out
 from mtl_ray.data.preparation.repeats import REASONS, repeats
 from mtl_ray.data.preparation.split import Cuts, assign, row_draw
 from mtl_ray.data.preparation.stage import quarantined
@@ -102,7 +103,7 @@ def partition_of(
     joined = pa.table(columns)
     file = flat(table.column("_file"))
     draw = row_draw(experiment, file, table.column("_row").to_numpy())
-    split = assign(experiment, joined, file, draw, cuts)
+    split = hold_out(experiment, joined, draw, assign(experiment, joined, file, draw, cuts), cuts)
     return Partition(joined, split, draw, duplicates, unknown, cuts.borders)
 
 

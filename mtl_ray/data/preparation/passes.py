@@ -1,7 +1,8 @@
 """The work of each pass of `prepare` on one piece, as picklable functions; `parallel` runs them."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -17,6 +18,7 @@ from mtl_ray.data.preparation.partition import SideTable, load_partition
 from mtl_ray.data.preparation.split import (
     HISTOGRAM_BINS,
     Cuts,
+    cut_before,
     cuts_from_histogram,
     declared_cuts,
     earliest,
@@ -47,7 +49,7 @@ def find_cuts(
     experiment: Experiment, pieces: list[dict[str, Any]], aside: Folder, num_partitions: int, map_pieces: MapPieces
 ) -> Cuts:
     """Find the cuts of the time split, and the borders of the slices of statistics."""
-    split = experiment.data.split
+    split, holdout = experiment.data.split, experiment.data.holdout
     sliced = experiment.data.time and any(kind.out_of_fold for kind in feature_kinds(experiment).values())
     cuts = declared_cuts(experiment, pieces)
     if not sliced and not needs_histogram(experiment):
@@ -56,9 +58,12 @@ def find_cuts(
     counts = reduce(add, map_pieces(_Histogram(aside, low, high), range(num_partitions)))
     if isinstance(split, TimeSplitConfig) and cuts is None:
         cuts = cuts_from_histogram(counts, low, high, (split.valid, split.test))
-    if not sliced:
-        return Cuts(cuts)
-    return Cuts(cuts, borders=slice_borders(counts, low, high, cuts[0] if cuts else None))
+    end = cuts[0] if cuts else None
+    found = Cuts(cuts)
+    if holdout and holdout.kind == "time":
+        end = cut_before(counts, low, high, math.inf if end is None else end, holdout.share)
+        found = replace(found, holdout=end)
+    return replace(found, borders=slice_borders(counts, low, high, end)) if sliced else found
 
 
 @dataclass(frozen=True)

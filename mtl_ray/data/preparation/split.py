@@ -32,6 +32,8 @@ class Cuts:
     """First instants of the validation and of the test rows, for the time split."""
     first: pa.Table | None = None
     """The first interactions of each held-out item, for the cold split: (item, time, draw), see `earliest`."""
+    holdout: float | None = None
+    """First instant of the validation rows that are cut from the training rows, see `hold_out`."""
     borders: tuple[float, ...] = ()
     """Inner borders of the slices of time by which statistics are counted, see `slice_borders`."""
 
@@ -145,7 +147,10 @@ def _by_share(draw: np.ndarray, valid: float, test: float) -> np.ndarray:
 
 
 def needs_histogram(experiment: Experiment) -> bool:
-    """Return whether the cuts of the time split depend on the distribution of the rows over time."""
+    """Return whether cuts in time depend on the distribution of the rows over time."""
+    holdout = experiment.data.holdout
+    if holdout and holdout.kind == "time":
+        return True
     return isinstance(experiment.data.split, TimeSplitConfig) and experiment.data.split.test_from is None
 
 
@@ -204,6 +209,14 @@ def instant(value: float | str, unit: int | None, path: str) -> float:
             f"{path}: expected a number, as the time column holds numbers that do not count from 1970; found '{value}'"
         )
     return float(times[0]) * unit
+
+
+def cut_before(counts: np.ndarray, low: float, high: float, end: float, share: float) -> float:
+    """Return the instant from which on the last `share` of the rows before `end` lie; see `cuts_from_histogram`."""
+    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    counts = np.where(edges[:-1] < end, counts, 0)
+    before = np.concatenate([[0], np.cumsum(counts)]) / max(1, counts.sum())
+    return float(edges[np.searchsorted(before, 1 - share - 1e-12)])
 
 
 def cuts_from_histogram(counts: np.ndarray, low: float, high: float, shares: Sequence[float]) -> tuple[float, float]:
