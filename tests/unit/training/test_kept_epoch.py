@@ -1,7 +1,5 @@
 """Which epoch is kept."""
 
-from typing import Any
-
 import pytest
 
 from mtl_ray.errors import InputError
@@ -40,8 +38,15 @@ def test_by_default_it_is_that_of_the_main_task_or_without_its_labels_the_last()
         assert describe_kept(experiment, absent) == "the last epoch is kept"
 
 
-@pytest.mark.parametrize(("changes", "number"), [({"metric": "valid/rating/rmse"}, 0), ({"metric": "valid/loss"}, 0)])
-def test_a_named_metric_without_validation_rows_is_refused(changes: dict[str, Any], number: int):
-    experiment = small_experiment(training__early_stopping=changes)
-    with pytest.raises(InputError, match="has no value: there are no validation rows"):
-        stopping_metric(experiment, schema(number, rating=0))
+@pytest.mark.parametrize("metric", ["valid/loss", "valid/rating/rmse"])
+def test_a_named_metric_without_validation_rows_is_refused(metric: str):
+    experiment = small_experiment(training__early_stopping={"metric": metric})
+    with pytest.raises(InputError, match=f"`{metric}` has no value: there are no validation rows; see data.split"):
+        stopping_metric(experiment, schema(0, rating=0))
+    assert stopping_metric(experiment, schema(5, rating=5)) == metric
+
+
+def test_so_is_one_of_a_task_without_labels_in_them():
+    experiment = small_experiment(training__early_stopping={"metric": "valid/rating/rmse"})
+    with pytest.raises(InputError, match="no validation row has a label of rating"):
+        stopping_metric(experiment, schema(5, rating=0))
