@@ -24,6 +24,7 @@ from mtl_ray.tuning.space import Domain, Draw
 TREE: dict[str, Any] = {
     "name": "small",
     "seed": 3,
+    "defaults": "fixed",
     "data": {
         "source": {"kind": "synthetic", "num_users": 200, "num_items": 100, "num_interactions": 6000},
         "time": "timestamp",

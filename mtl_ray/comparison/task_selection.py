@@ -18,6 +18,7 @@ from mtl_ray.reporting.figures import png
 from mtl_ray.runs.lifecycle import new_name
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.runs.warm_start import stage_warm_start
+from mtl_ray.training.recipe import completed
 from mtl_ray.training.single_process import Training, start_single_process
 
 EVERY = 10
@@ -67,6 +68,7 @@ def select_tasks(experiment: Experiment, target: str, echo: Callable[[str], None
     settings = stage_warm_start(settings, folder)
     connect()
     prepared = prepare(settings, echo)
+    settings = completed(settings, prepared.schema)
     result = ray.get(start_single_process(Training(settings, prepared), "valid", name))
     epochs = [affinity_of(metrics) for metrics in result["history"]]
     tasks = list(settings.tasks)

@@ -1,6 +1,6 @@
 """The whole experiment."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,6 +29,9 @@ class Experiment(Section):
     tasks: dict[str, Annotated[TaskConfig, name_alone(TaskConfig)]] = Field(min_length=1)
     main: str | None = None
     """The task that decides which epoch is kept; the first one by default."""
+    defaults: Literal["recipe", "fixed"] = "recipe"
+    """Where settings of features' encoders, of the model and of training come from if they are left out: `recipe`
+    chooses them for the data (`mtl-ray check` prints them with the reasons), `fixed` are the defaults named here."""
     model: Annotated[ArchitectureConfig, name_alone(ArchitectureConfig)] = SharedBottomConfig()
     balancing: BalancingConfig = StaticBalancingConfig()
     training: TrainingConfig = TrainingConfig()

@@ -9,18 +9,10 @@ from mtl_ray.config import Experiment, override
 from mtl_ray.config.data import TimeSplitConfig
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.loader import read_directly, to_batch
-from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema
+from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT
 
 COLD = 0.3
 """Share of the rows of the tested users, or items, below which they are held out as wholes."""
-
-
-def chooses_epochs(experiment: Experiment, schema: Schema) -> bool:
-    """Return whether the number of epochs has to be chosen before the training."""
-    training = experiment.training
-    stopping, num_epochs = training.early_stopping, training.last_epoch or training.epochs
-    wanted = training.choose_epochs and stopping is not None and stopping.metric is None
-    return wanted and num_epochs > 1 and experiment.data.holdout is None and not schema.num_rows["valid"]
 
 
 def on_holdout(experiment: Experiment, prepared: Prepared) -> Experiment:

@@ -22,7 +22,7 @@ from mtl_ray.inference.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.runs.callbacks import EpochLogger
-from mtl_ray.runs.choose_epochs import chooses_epochs, for_epochs, on_holdout
+from mtl_ray.runs.choose_epochs import for_epochs, on_holdout
 from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.ray_trainer import RayTrainer
 from mtl_ray.runs.recovery import delete_orphan_checkpoints, restore_manifest, wait_until_idle
@@ -33,7 +33,8 @@ from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.registry import example_of, register, signature_of
 from mtl_ray.tracking.tracked_run import Run
-from mtl_ray.training.kept_epoch import describe_kept, kept_epoch, stopping_metric
+from mtl_ray.training.kept_epoch import chooses_epochs, describe_kept, kept_epoch, stopping_metric
+from mtl_ray.training.recipe import completed
 from mtl_ray.training.worker import train_worker, workers_of
 
 
@@ -80,7 +81,8 @@ def train(
     prepared = prepare(experiment, echo)
     for line in findings(prepared.quality):
         echo(f"data: {line}")
-    return training.begin(prepared, Run.start(experiment, name, folder.create(), parent))
+    training = replace(training, experiment=completed(experiment, prepared.schema))
+    return training.begin(prepared, Run.start(training.experiment, name, folder.create(), parent))
 
 
 def train_once(
@@ -102,7 +104,7 @@ def train_once(
         ConnectionError: MLflow does not answer.
     """
     folder = RunFolder.of(experiment, name)
-    training = _Training(experiment, folder, echo, resume_command)
+    training = _Training(completed(experiment, prepared.schema), folder, echo, resume_command)
     if folder.has_record:
         return training.resume()
     stage_warm_start(experiment, folder)
@@ -140,8 +142,10 @@ class _Training:
         The given experiment is equal to the recorded one, but may have its features and tasks in another order, which
         is the order of the model's parameters and so of the optimizer's state.
         """
-        folder = self.folder
-        record = folder.record_to_resume("train", self.experiment)
+        folder, given = self.folder, self.experiment
+        if folder.has_record and (dataset := folder.read_record().dataset):
+            given = completed(given, open_prepared(dataset).schema)
+        record = folder.record_to_resume("train", given)
         own = replace(self, experiment=record.parse_experiment())
         self.echo(f"resuming run {folder.name}")
         connect()
@@ -159,7 +163,7 @@ class _Training:
         folder = self.folder
         with finish_on_exit(run, self.echo, self.resume_command):
             experiment = self.experiment
-            if chooses_epochs(experiment, prepared.schema):
+            if chooses_epochs(experiment):
                 experiment = for_epochs(experiment, self._choose_epochs(prepared, run))
                 self.echo(f"training on all rows for {experiment.training.last_epoch} epochs")
             with run.system_metrics():

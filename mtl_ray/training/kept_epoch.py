@@ -30,6 +30,14 @@ def stopping_metric(experiment: Experiment, schema: Schema) -> str | None:
     return metric
 
 
+def chooses_epochs(experiment: Experiment) -> bool:
+    """Return whether held-out training rows choose the number of epochs before the training on all rows."""
+    training, data = experiment.training, experiment.data
+    stopping, most = training.early_stopping, training.last_epoch or training.epochs
+    wanted = training.choose_epochs and stopping is not None and stopping.metric is None
+    return wanted and most > 1 and data.holdout is None and not data.split.has_valid
+
+
 def kept_epoch(history: Mapping[int, Mapping[str, float]], metric: str | None) -> int:
     """Return the epoch with the best value of a metric, the last one of equals; without a metric the last epoch.
 
@@ -45,6 +53,8 @@ def kept_epoch(history: Mapping[int, Mapping[str, float]], metric: str | None) -
 
 def describe_kept(experiment: Experiment, schema: Schema) -> str:
     """Return in words which epoch is kept."""
+    if chooses_epochs(experiment):
+        return "trained twice: first with some training rows held out, which choose the number of epochs"
     metric, stopping = stopping_metric(experiment, schema), experiment.training.early_stopping
     if metric is None or stopping is None:
         return "the last epoch is kept"

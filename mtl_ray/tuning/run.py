@@ -24,6 +24,7 @@ from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
 from mtl_ray.tasks.base import build_task
 from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.training.recipe import completed
 from mtl_ray.training.single_process import Training
 from mtl_ray.tuning.refit import refit
 from mtl_ray.tuning.report import write_report
@@ -128,6 +129,7 @@ def tune(
         folder.write_record("tune", experiment, run, prepared.folder.location)
         run.log_experiment(experiment, prepared)
         echo(f"run {name}: {tune_of(experiment).trials} trials; if it is interrupted, continue with: {resume_command}")
+    experiment = completed(experiment, prepared.schema)
     with finish_on_exit(run, echo, resume_command):
         references = _references(experiment, prepared, folder, run, name, echo)
         trials = search(experiment, shared, run, name, references, show)

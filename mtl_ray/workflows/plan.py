@@ -3,9 +3,9 @@
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from mtl_ray.features.base import feature_kinds
 from mtl_ray.schema import Schema, num_steps
 from mtl_ray.storage import Folder
 from mtl_ray.training.kept_epoch import describe_kept, stopping_metric
+from mtl_ray.training.recipe import Choice, choices, completed
 
 SAMPLE_ROWS = 100_000
 """Rows of the log's beginning that are read, at least, for an estimate while the data set is not prepared."""
@@ -50,6 +51,8 @@ class Plan:
     """Cost of the model."""
     findings: list[str]
     """What may spoil a model, see `findings`."""
+    choices: Sequence[Choice] = ()
+    """Settings that the file leaves out, as they were chosen for these data."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data."""
@@ -57,6 +60,7 @@ class Plan:
         return {
             "exact": self.exact,
             "findings": self.findings,
+            "recipe": [asdict(choice) for choice in self.choices],
             "parameters": sum(self.complexity.parameters.values()),
             "parameters_by_part": self.complexity.parameters,
             "multiply_adds_per_row": self.complexity.multiply_adds,
@@ -130,8 +134,11 @@ class Plan:
             f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches "
             f"of {training.batch_size:,} rows on {workers} worker(s)"
         )
+        if self.choices:
+            yield "chosen for these data, as the file leaves them out (`defaults: fixed` does not):"
+            yield from (f"  {choice}" for choice in self.choices)
         if self.exact:
-            yield f"of these, {describe_kept(experiment, self.schema)}"
+            yield f"epochs: {describe_kept(experiment, self.schema)}"
         yield "found, the gravest first:" if self.findings else "found nothing amiss"
         yield from (f"  {line}" for line in self.findings)
 
@@ -150,7 +157,8 @@ def plan(experiment: Experiment) -> Plan:
     if prepared:
         refuse_lost_join(experiment, quality)
         stopping_metric(experiment, schema)
-    return Plan(experiment, schema, prepared is not None, _cost(experiment, schema), found)
+    chosen, experiment = choices(experiment, schema), completed(experiment, schema)
+    return Plan(experiment, schema, prepared is not None, _cost(experiment, schema), found, chosen)
 
 
 def _cost(experiment: Experiment, schema: Schema) -> Complexity:

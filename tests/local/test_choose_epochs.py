@@ -7,8 +7,8 @@ import pytest
 
 from mtl_ray.config import Experiment
 from mtl_ray.data.prepare import prepare
-from mtl_ray.runs.choose_epochs import chooses_epochs, holdout_like_test, on_holdout
-from mtl_ray.training.kept_epoch import kept_epoch
+from mtl_ray.runs.choose_epochs import holdout_like_test, on_holdout
+from mtl_ray.training.kept_epoch import chooses_epochs, kept_epoch
 from mtl_ray.training.single_process import run_single_process
 from tests.support import small_experiment
 
@@ -33,7 +33,7 @@ def test_rows_are_held_out_as_test_rows_are(tmp_path: Path, name: str):
     split, kind = SPLITS[name]
     settings = experiment(tmp_path, split)
     prepared = prepare(settings)
-    assert chooses_epochs(settings, prepared.schema)
+    assert chooses_epochs(settings)
     found = holdout_like_test(settings, prepared)
     assert found["kind"] == kind
     assert bool(found.get("kept")) == (name == "few-shot")
@@ -66,6 +66,5 @@ def test_the_training_on_all_rows_ends_after_the_epoch_that_is_best_on_held_out_
         {"data__split": {"kind": "random"}},
     ],
 )
-def test_nothing_is_chosen_where_the_file_says_so_or_there_are_validation_rows(tmp_path: Path, changes: dict[str, Any]):
-    settings = small_experiment(data__output=str(tmp_path), **({"data__split": SPLITS["rows"][0]} | changes))
-    assert not chooses_epochs(settings, prepare(settings).schema)
+def test_nothing_is_chosen_where_the_file_says_so_or_there_are_validation_rows(changes: dict[str, Any]):
+    assert not chooses_epochs(small_experiment(**({"data__split": SPLITS["rows"][0]} | changes)))

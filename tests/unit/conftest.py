@@ -24,7 +24,7 @@ def schema_of(experiment: Experiment) -> Schema:
     return Schema(
         features=features,
         tasks={n: FittedTask(classes=("a", "b", "c"), mean=0.5) for n in experiment.tasks},
-        num_rows={"train": 10},
+        num_rows={"train": 10, "valid": 0, "test": 0},
         train_offsets=(0, 10),
         num_lanes=1,
         fingerprint="f",
