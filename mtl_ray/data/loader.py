@@ -22,6 +22,7 @@ from mtl_ray.parquet import read_parquet
 from mtl_ray.schema import ROW, Schema, SplitName
 from mtl_ray.storage import Folder
 from mtl_ray.values.keys import flat
+from mtl_ray.values.lists import from_arrow
 
 Batch = dict[str, Tensor]
 Reader = Callable[[Folder, Sequence[str]], Iterator[pa.Table]]
@@ -157,11 +158,8 @@ def to_batch(table: pa.Table) -> Batch:
     """Return the columns as tensors: (n,), or (n, length) for fixed-size lists."""
     batch = {}
     for name in table.column_names:
-        column = flat(table.column(name))
-        width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
-        values = column.flatten() if width else column
-        array = np.array(values.to_numpy(zero_copy_only=False))  # a copy: torch needs writable memory
-        batch[name] = torch.from_numpy(array.reshape(-1, width) if width else array)
+        values = from_arrow(flat(table.column(name)))
+        batch[name] = torch.from_numpy(np.array(values))  # a copy: torch needs writable memory
     return batch
 
 
