@@ -19,7 +19,7 @@ from torch import Tensor
 from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.data.prefetch import prefetch
 from mtl_ray.parquet import read_parquet
-from mtl_ray.schema import ROW, Schema, SplitName
+from mtl_ray.schema import PADDING, ROW, Schema, SplitName
 from mtl_ray.storage import Folder
 from mtl_ray.values.keys import flat
 from mtl_ray.values.lists import from_arrow
@@ -201,6 +201,21 @@ def joined(first: Batch, second: Batch) -> Batch:
 def num_bytes(batch: Batch) -> int:
     """Return the bytes that the tensors of a batch take."""
     return sum(column.numel() * column.element_size() for column in batch.values())
+
+
+def trimmed(batch: Batch, lists: Sequence[Sequence[str]]) -> Batch:
+    """Cut lists to the longest of the batch, and to one entry at least: what goes is padding in every row.
+
+    Args:
+        batch: encoded rows, on the CPU.
+        lists: the columns of each feature that is a padded list, see `FeatureKind.padded_columns`.
+    """
+    cut = dict(batch)
+    for names in lists:
+        used = (batch[names[0]] != PADDING).any(0).nonzero()
+        length = int(used[-1]) + 1 if len(used) else 1
+        cut |= {name: batch[name][:, :length].contiguous() for name in names}
+    return cut
 
 
 def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:

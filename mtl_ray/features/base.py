@@ -213,6 +213,11 @@ class FeatureKind(ABC, Generic[ConfigT]):
     def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
         """Encode a plain column."""
 
+    @property
+    def padded_columns(self) -> tuple[str, ...]:
+        """Encoded columns that are lists padded on the right: embedding rows first, then what is beside them."""
+        return ()
+
     # Embedding
 
     @property

@@ -162,6 +162,10 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         return encode_at
 
     @property
+    def padded_columns(self) -> tuple[str, ...]:
+        return tuple(self.input_columns())
+
+    @property
     def width(self) -> int:
         """Width of the vector of the ids, whose table it reads."""
         return self.experiment.features[self.config.of].width(self.experiment.model.embedding_dim)
@@ -234,7 +238,7 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         if name in hidden:
             ids = torch.where(hidden[name][:, None], PADDING, ids)
         if (entries := f"{name}.entries") in hidden:
-            ids = torch.where(hidden[entries], PADDING, ids)
+            ids = torch.where(hidden[entries][:, : ids.shape[1]], PADDING, ids)  # the batch may be trimmed
             if name in parts.encoders:  # they want padding on the right
                 order = (ids == PADDING).to(torch.int8).argsort(dim=1, stable=True)
                 ids, values = ids.gather(1, order), None if values is None else values.gather(1, order)

@@ -1,6 +1,5 @@
 """Encoders of numbers, against the formulas of their paper."""
 
-import itertools
 import math
 
 import numpy as np
@@ -22,7 +21,7 @@ def encoded(numbers: list[float]) -> torch.Tensor:
 
 def formula(number: float) -> list[float]:
     """Equation 1 of Gorishniy et al. (2022), with the outer pieces cut at their ends; then the flag."""
-    pieces = itertools.pairwise(BORDERS)
+    pieces = zip(BORDERS[:-1], BORDERS[1:], strict=True)
     return [min(max((number - low) / (high - low), 0), 1) for low, high in pieces] + [0]
 
 
