@@ -38,6 +38,10 @@ class Stream(IntEnum):
     """The share of its history that a training row sees."""
     HISTORY_ENTRY = 129
     """The entries of its history that a training row sees."""
+    AUDIENCE_SHARE = 130
+    """The share of its item's audience that a training row sees."""
+    AUDIENCE_ENTRY = 131
+    """The entries of its item's audience that a training row sees."""
     BALANCER_ROWS = 255
     """Rows on which a balancer measures the effect of a step."""
     HALVES = 256

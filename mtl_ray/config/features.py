@@ -142,30 +142,31 @@ class TextFeatureConfig(FeatureSection):
 
 
 class SequenceFeatureConfig(FeatureSection):
-    """The user's history: the last items before this row in time, never the row itself nor the future.
+    """The user's history, or the item's audience: the last items of the user, or users of the item, before this row.
 
-    Made by `prepare` from the log. Rows at the same instant do not see each other. Interactions of evaluation rows
-    enter no history, except under the time split, where an earlier evaluation row is known to a later one. Rows that
-    the split shows enter histories as training rows do.
+    Made by `prepare` from the log; never holds the row itself nor the future. Rows at the same instant do not see each
+    other. Interactions of evaluation rows enter neither, except under the time split, where an earlier evaluation row
+    is known to a later one. Rows that the split shows enter as training rows do.
     """
 
     implementation: ClassVar[str] = "mtl_ray.features.sequence:SequenceKind"
     is_profile: ClassVar[bool] = False
     kind: Literal["sequence"] = "sequence"
-    entity: Literal["user"] = "user"  # pyright: ignore[reportIncompatibleVariableOverride]
+    entity: Literal["user", "item"] = "user"  # pyright: ignore[reportIncompatibleVariableOverride]
+    """`user`: a history of items. `item`: an audience of users."""
     of: str
-    """The id feature (of the item) whose values the history holds and whose embedding table it shares."""
+    """The id feature of the other side whose values the list holds and whose embedding table it shares."""
     max_length: PositiveInt = 50
-    """Items kept: the most recent ones, oldest first."""
+    """Ids kept: the most recent ones, oldest first."""
     known: Literal["past", "all"] = "past"
-    """Interactions of its user a row knows: those before it; or all others that are trained on or shown, for splits
+    """Interactions of its entity a row knows: those before it; or all others that are trained on or shown, for splits
     that do not cut time. Of all others a training row sees a random share, drawn anew in every epoch: it so stands for
-    users with few and with many interactions, and the one left out cannot be told from what the others add up to."""
+    entities with few and with many interactions, and the one left out cannot be told from what the others add up to."""
     values: str | None = None
-    """Numeric column of the log whose standardised value (e.g. the rating given) weights each item of the history in
-    a second pooled vector."""
+    """Numeric column of the log whose standardised value (e.g. the rating given) weights each id of the list in a
+    second pooled vector."""
     encoder: Annotated[SequenceEncoderConfig, name_alone(SequenceEncoderConfig), NOT_ENCODED] = MeanPoolConfig()
-    """How the history becomes one vector; with `values`, all but `pool` also read the value beside each item."""
+    """How the list becomes one vector; with `values`, all but `pool` also read the value beside each id."""
 
     @property
     def is_attribute(self) -> bool:
@@ -178,16 +179,17 @@ class SequenceFeatureConfig(FeatureSection):
         return True
 
     def check(self, name: str, experiment: "Experiment") -> None:
-        item = experiment.item
-        if self.of != item:
-            raise ValueError(f"features.{name}.of: expected the item's id feature `{item}`; found `{self.of}`")
-        if not experiment.features[item].is_input:
-            raise ValueError(f"features.{name}: a history needs features.{item}.embed")
+        history, audience = ("item", experiment.item, "a history"), ("user", experiment.user, "an audience")
+        listed, key, what = history if self.entity == "user" else audience
+        if self.of != key:
+            raise ValueError(f"features.{name}.of: expected the {listed}'s id feature `{key}`; found `{self.of}`")
+        if not experiment.features[key].is_input:
+            raise ValueError(f"features.{name}: {what} needs features.{key}.embed")
         if experiment.data.time is None:
-            raise ValueError(f"features.{name}: a history needs `data.time`, the log's time column")
+            raise ValueError(f"features.{name}: {what} needs `data.time`, the log's time column")
         if self.known == "all" and experiment.data.split.kind == "time":
             raise ValueError(f"features.{name}.known: `all` does not go with the time split, it would see the future")
-        check_encoder(name, self.encoder, experiment.features[item].width(experiment.model.embedding_dim))
+        check_encoder(name, self.encoder, experiment.features[key].width(experiment.model.embedding_dim))
 
 
 class StatisticFeatureConfig(FeatureSection):

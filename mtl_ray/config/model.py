@@ -182,8 +182,8 @@ ArchitectureConfig = Annotated[
 
 
 class _EncoderConfig(Section):
-    reads_item: ClassVar[bool] = False
-    """True if the row's item takes part in encoding a history."""
+    reads_row: ClassVar[bool] = False
+    """True if the row's own item takes part in encoding a history, or its user in encoding an audience."""
 
     @property
     def width_divisor(self) -> int:
@@ -249,11 +249,12 @@ class TransformerEncoderConfig(_EncoderConfig):
 
 
 class AttentionEncoderConfig(_EncoderConfig):
-    """Target attention: entries of the history weighted by their fit to the row's item (DIN, Zhou et al. 2018)."""
+    """Target attention: entries of a history weighted by their fit to the row's item (DIN, Zhou et al. 2018), or of an
+    audience by their fit to the row's user."""
 
     kind: Literal["attention"] = "attention"
     implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:TargetAttention"
-    reads_item: ClassVar[bool] = True
+    reads_row: ClassVar[bool] = True
     hidden: PositiveInt = 32
 
 

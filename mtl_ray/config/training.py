@@ -90,9 +90,9 @@ class EntityMaskingConfig(Section):
     """Rates, per training row, at which an entity's inputs are hidden; draws are independent."""
 
     id: Rate = 0.0
-    """Rate of hiding the id alone: an entity with a history, whose id was not seen in training."""
+    """Rate of hiding the id alone: an entity with a history or an audience, whose id was not seen in training."""
     new: Rate = 0.0
-    """Rate of hiding the id and the history: a new entity."""
+    """Rate of hiding the id and the history or the audience: a new entity."""
     attributes: Rate = 0.0
     """Rate of hiding all attributes: an entity without a profile."""
 

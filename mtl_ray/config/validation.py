@@ -178,10 +178,10 @@ def check_ranking(experiment: "Experiment") -> None:
         if not any(feature.entity == entity for _, feature in read):
             raise ValueError(f"tasks.{first}: a ranking task needs an input of the {entity}; found none")
     for name, feature in read:
-        if isinstance(feature, SequenceFeatureConfig) and feature.encoder.reads_item:
+        if isinstance(feature, SequenceFeatureConfig) and feature.encoder.reads_row:
             raise ValueError(
-                f"features.{name}.encoder: `{feature.encoder.kind}` reads the row's item, of which the user's vector "
-                f"of the ranking task tasks.{first} must not know; choose another encoder"
+                f"features.{name}.encoder: `{feature.encoder.kind}` reads `{feature.of}` of the row, of which the "
+                f"{feature.entity}'s vector of the ranking task tasks.{first} must not know; choose another encoder"
             )
     space = balancing.gradient_space
     if space == "representation" or (space and experiment.model.has_private_and_shared_tables):

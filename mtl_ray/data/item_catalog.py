@@ -6,19 +6,40 @@ import pyarrow.compute as pc
 from mtl_ray.config import Experiment
 from mtl_ray.data.preparation.partition import SideTable
 from mtl_ray.values.keys import decoded, flat
+from mtl_ray.values.partition import ITEM
 from mtl_ray.values.vocabulary import Vocabulary
 
 ITEMS = "items.parquet"
 """File of a data set, and of a registered model, with one raw row an item."""
 
 
-def items_of(experiment: Experiment, table: SideTable | None, known: Vocabulary) -> pa.Table | None:
+def items_of(
+    experiment: Experiment, table: SideTable | None, known: Vocabulary, audiences: pa.Table | None = None
+) -> pa.Table | None:
     """Return all rows of the items table, then the keys of items that only training rows have.
 
-    Return None if an attribute of items is read from the log: then no table describes the items.
+    Args:
+        experiment: its features are those of items.
+        table: the items table.
+        known: the items of training rows.
+        audiences: the audience that each item ends with, see `audiences_of_items`; another has null for none.
+
+    Returns:
+        None if an attribute of items is read from the log: then no table describes the items.
     """
+    items = _described(experiment, table, known)
+    if items is None or audiences is None:
+        return items
+    keys = items.column(experiment.column_of(experiment.item))
+    lists = audiences.take(pc.index_in(keys, value_set=flat(audiences.column(ITEM)))).drop_columns([ITEM])
+    columns = {name: table.column(name) for table in (items, lists) for name in table.column_names}
+    return pa.table(columns)
+
+
+def _described(experiment: Experiment, table: SideTable | None, known: Vocabulary) -> pa.Table | None:
     key = experiment.column_of(experiment.item)
-    columns = {experiment.column_of(name) for name, f in experiment.features.items() if f.entity == "item"}
+    own = {name: f.raw_column(name, experiment) for name, f in experiment.features.items() if f.entity == "item"}
+    columns = {column for column in own.values() if column is not None}
     if columns - {key} - set(table.table.column_names if table else ()):
         return None
     if table is None:

@@ -19,9 +19,10 @@ from torch import Tensor
 from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.data.prefetch import prefetch
 from mtl_ray.parquet import read_parquet
-from mtl_ray.schema import ROW, Schema, SplitName
+from mtl_ray.schema import PADDING, ROW, Schema, SplitName
 from mtl_ray.storage import Folder
 from mtl_ray.values.keys import flat
+from mtl_ray.values.lists import from_arrow
 
 Batch = dict[str, Tensor]
 Reader = Callable[[Folder, Sequence[str]], Iterator[pa.Table]]
@@ -157,11 +158,8 @@ def to_batch(table: pa.Table) -> Batch:
     """Return the columns as tensors: (n,), or (n, length) for fixed-size lists."""
     batch = {}
     for name in table.column_names:
-        column = flat(table.column(name))
-        width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
-        values = column.flatten() if width else column
-        array = np.array(values.to_numpy(zero_copy_only=False))  # a copy: torch needs writable memory
-        batch[name] = torch.from_numpy(array.reshape(-1, width) if width else array)
+        values = from_arrow(flat(table.column(name)))
+        batch[name] = torch.from_numpy(np.array(values))  # a copy: torch needs writable memory
     return batch
 
 
@@ -203,6 +201,21 @@ def joined(first: Batch, second: Batch) -> Batch:
 def num_bytes(batch: Batch) -> int:
     """Return the bytes that the tensors of a batch take."""
     return sum(column.numel() * column.element_size() for column in batch.values())
+
+
+def trimmed(batch: Batch, lists: Sequence[Sequence[str]]) -> Batch:
+    """Cut lists to the longest of the batch, and to one entry at least: what goes is padding in every row.
+
+    Args:
+        batch: encoded rows, on the CPU.
+        lists: the columns of each feature that is a padded list, see `FeatureKind.padded_columns`.
+    """
+    cut = dict(batch)
+    for names in lists:
+        used = (batch[names[0]] != PADDING).any(0).nonzero()
+        length = int(used[-1]) + 1 if len(used) else 1
+        cut |= {name: batch[name][:, :length].contiguous() for name in names}
+    return cut
 
 
 def to_device(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:

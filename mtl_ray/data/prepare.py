@@ -1,7 +1,8 @@
-"""`prepare`: from the raw log to the encoded data set, in three passes over pieces that fit in one process.
+"""`prepare`: from the raw log to the encoded data set, in passes over pieces that fit in one process.
 
 stage  read and check rows, deal them into partitions of users
 fit    per partition: join, remove duplicates, split, collect statistics of the training rows
+list   for audiences alone: per partition of items, list the users of each
 write  per partition: build histories, encode, write
 """
 
@@ -20,6 +21,7 @@ from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.encoding import Encoder
 from mtl_ray.data.fingerprint import dataset_of
 from mtl_ray.data.item_catalog import ITEMS, items_of
+from mtl_ray.data.preparation.audiences import DealByItem, MakeAudiences, audiences_of, audiences_of_items
 from mtl_ray.data.preparation.columns import Columns
 from mtl_ray.data.preparation.empty_splits import refuse_empty_splits
 from mtl_ray.data.preparation.findings import refuse_lost_join
@@ -123,7 +125,8 @@ def _write_dataset(
     if needs_first(experiment):
         load = replace(load, cuts=replace(cuts, first=first_of_items(load, partitions, map_pieces)))
     echo(f"fitting on {staged['rows'] - staged['bad']:,} rows")
-    total = reduce(add, map_pieces(FitPartition(load), partitions))
+    deal = DealByItem(experiment, aside, num_partitions) if audiences_of(experiment) else None
+    total = reduce(add, map_pieces(FitPartition(load, deal), partitions))
     total.declared.refuse_absent(experiment, {chunk.file for chunk in raw.chunks})
     quality = quality_report(experiment, staged, total, mended)
     refuse_bad(experiment, quality, aside, target)
@@ -131,17 +134,20 @@ def _write_dataset(
 
     schema = _schema(experiment, raw, total, fingerprint)
     refuse_useless_tasks(experiment, total)
-    echo(f"encoding {schema.num_rows['train']:,} training rows")
     known = vocabularies(experiment, total)
     rows = np.stack(total.num_rows)
     offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
     encoder = Encoder(experiment, schema, known)
+    if deal is not None:
+        echo("listing the users of each item")
+        list(map_pieces(MakeAudiences(encoder, aside), range(num_partitions)))
+    echo(f"encoding {schema.num_rows['train']:,} training rows")
     statistics = {name: total.features[name] for name, kind in encoder.kinds.items() if kind.out_of_fold}
     writer = Writer(encoder, supports(experiment, total), aside, statistics, offsets)
     digests = list(map_pieces(WritePartition(load, writer, partitions), range(len(partitions))))
     schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
     write_vocabularies(aside, known)
-    if (candidates := items_of(experiment, items, known[experiment.item])) is not None:
+    if (candidates := items_of(experiment, items, known[experiment.item], audiences_of_items(aside))) is not None:
         aside.write_table(ITEMS, candidates)
     quality["leakage"] = leakage_report(experiment, aside, map_pieces)
     aside.write_json("quality.json", quality)

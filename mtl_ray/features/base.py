@@ -15,7 +15,7 @@ import pyarrow as pa
 from mtl_ray.config import Experiment
 from mtl_ray.config.base import implementation_of
 from mtl_ray.config.columns import request_columns
-from mtl_ray.config.feature_base import FeatureSection
+from mtl_ray.config.feature_base import Entity, FeatureSection
 from mtl_ray.schema import FittedFeature
 from mtl_ray.values.columns import raw_values
 from mtl_ray.values.partition import Partition
@@ -93,8 +93,6 @@ class FeatureKind(ABC, Generic[ConfigT]):
     """True if a training row is encoded from the statistics of other training rows (see `encode_partition`)."""
     embedded_last: ClassVar[bool] = False
     """True if it reads the vectors of other features."""
-    lists_items: ClassVar[bool] = False
-    """True if its raw column lists ids of items, and its encoded column their embedding rows."""
 
     def __init__(self, name: str, config: ConfigT, experiment: Experiment, requested: "_RequestColumns") -> None:
         self.name, self.config, self.experiment, self._requested = name, config, experiment, requested
@@ -151,6 +149,16 @@ class FeatureKind(ABC, Generic[ConfigT]):
         """
         return None
 
+    @property
+    def lists_ids_of(self) -> Entity | None:
+        """Entity whose ids its raw column lists, and whose embedding rows its encoded column lists."""
+        return None
+
+    @property
+    def needs_all_rows_of(self) -> Entity:
+        """Entity of which `encode_partition` must see all rows at once: a user, or an item."""
+        return "user"
+
     # Fitting
 
     def fit(self, rows: Partition, train: pa.Table) -> Statistics | None:
@@ -185,7 +193,7 @@ class FeatureKind(ABC, Generic[ConfigT]):
         """Encode the rows of the log.
 
         Args:
-            rows: a partition.
+            rows: a partition, see `needs_all_rows_of`.
             state: what was fitted.
             statistics: those of all partitions, if the kind is `out_of_fold`.
 
@@ -204,6 +212,11 @@ class FeatureKind(ABC, Generic[ConfigT]):
     @abstractmethod
     def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
         """Encode a plain column."""
+
+    @property
+    def padded_columns(self) -> tuple[str, ...]:
+        """Encoded columns that are lists padded on the right: embedding rows first, then what is beside them."""
+        return ()
 
     # Embedding
 

@@ -1,12 +1,13 @@
-"""The history of a user: the items of earlier interactions."""
+"""The history of a user, the items of earlier interactions, and the audience of an item, the users of such."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtl_ray.config.feature_base import Entity
 from mtl_ray.config.features import SequenceFeatureConfig
 from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState, LogColumn
@@ -18,7 +19,7 @@ from mtl_ray.values.keys import decoded, flat, to_keys
 from mtl_ray.values.lists import last_entries
 from mtl_ray.values.moments import Moments, standardised
 from mtl_ray.values.numbers import bad_numbers, parse_numbers, to_numbers
-from mtl_ray.values.partition import ITEM, TEST, Partition
+from mtl_ray.values.partition import ITEM, TEST, USER, Partition
 from mtl_ray.values.vectors import is_lists
 from mtl_ray.values.vocabulary import Vocabulary
 
@@ -28,21 +29,28 @@ if TYPE_CHECKING:
     from mtl_ray.nn.embedding_parts import EmbeddingParts
 
 SHRINKAGE = 3.0
-"""Interactions at the mean that a history's mean value starts from."""
+"""Interactions at the mean that a list's mean value starts from."""
 
 
 class SequenceKind(FeatureKind[SequenceFeatureConfig]):
-    """A history, read from the column of its own name: a list of item ids, oldest first; absent means none.
+    """A history or an audience, read from the column of its own name: a list of ids, oldest first; absent means none.
 
     The values that go with it are a list of numbers in `NAME.values`, by default unknown (0, the mean).
     """
 
     embedded_last = True
-    lists_items = True
+
+    @property
+    def lists_ids_of(self) -> Entity:
+        return "item" if self.config.entity == "user" else "user"
+
+    @property
+    def needs_all_rows_of(self) -> Entity:
+        return self.config.entity
 
     @property
     def values_column(self) -> str:
-        """Column of the value beside each item, raw and encoded."""
+        """Column of the value beside each id, raw and encoded."""
         return f"{self.name}.values"
 
     def log_columns(self) -> list[LogColumn]:
@@ -72,7 +80,7 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
                 yield np.bincount(parents[wrong], minlength=len(lists)) > 0, f"{column} holds what is not a number"
 
     def fit(self, rows: Partition, train: pa.Table) -> Moments | None:
-        """Describe the values that go with items."""
+        """Describe the values that go with ids."""
         return Moments.of(self._numbers(train, self.config.values)) if self.config.values else None
 
     def _numbers(self, table: pa.Table, column: str) -> np.ndarray:
@@ -85,8 +93,8 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
     def encoded_columns(self, fitted: FittedFeature) -> dict[str, EncodedColumn]:
         length, num_embeddings = self.config.max_length, fitted.num_embeddings or 0
         meaning = (
-            f"the last {length} items of the user, oldest first, each as `{self.config.of}` is; padded on "
-            f"the right with {PADDING}"
+            f"the last {length} {self.lists_ids_of}s of the {self.config.entity}, oldest first, each as "
+            f"`{self.config.of}` is; padded on the right with {PADDING}"
         )
         columns = {self.name: EncodedColumn(meaning, shape=(length,), low=UNKNOWN, num_embeddings=num_embeddings)}
         if self.config.values:
@@ -121,25 +129,50 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
     def encode_partition(
         self, rows: Partition, state: FittedState, statistics: Any
     ) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
-        """Make the histories from the log."""
-        items, test, length = flat(rows.table.column(ITEM)), np.flatnonzero(rows.split == TEST), self.config.max_length
+        """Make the lists from the log."""
+        return self.from_log(rows, state)(np.arange(len(rows.split)))
+
+    def from_log(
+        self, rows: Partition, state: FittedState
+    ) -> Callable[[np.ndarray], tuple[dict[str, np.ndarray], dict[str, pa.Array]]]:
+        """Find the interactions that each row knows.
+
+        Args:
+            rows: all rows of some users, or for an audience of some items.
+            state: what was fitted.
+
+        Returns:
+            A function that encodes the rows at (m,) positions, see `encode_partition`. Lists are long: making them for
+            few rows at a time bounds memory.
+        """
+        ids, length = flat(rows.table.column(ITEM if self.lists_ids_of == "item" else USER)), self.config.max_length
         known = histories(rows, self.config, self.experiment.data.split.kind)
-        encoded = {self.name: known.rows(state.vocabularies[self.config.of].rows(items), length)}
-        raw: dict[str, pa.Array] = {self.name: known.lists(decoded(items), test)}
+        columns: dict[str, tuple[np.ndarray, pa.Array]] = {
+            self.name: (state.vocabularies[self.config.of].rows(ids), decoded(ids))
+        }
         if self.config.values:
             numbers, fitted = self._numbers(rows.table, self.config.values), state.features[self.name]
-            encoded[self.values_column] = known.rows(standardised(numbers, fitted.mean, fitted.std), length)
-            raw[self.values_column] = known.lists(pa.array(numbers), test)
-        return encoded, raw
+            columns[self.values_column] = standardised(numbers, fitted.mean, fitted.std), pa.array(numbers)
+
+        def encode_at(places: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+            own, tested = known.at(places), known.at(places[rows.split[places] == TEST])
+            encoded = {name: own.rows(values, length) for name, (values, _) in columns.items()}
+            return encoded, {name: tested.lists(raw) for name, (_, raw) in columns.items()}
+
+        return encode_at
+
+    @property
+    def padded_columns(self) -> tuple[str, ...]:
+        return tuple(self.input_columns())
 
     @property
     def width(self) -> int:
-        """Width of the item's vector, whose table it reads."""
+        """Width of the vector of the ids, whose table it reads."""
         return self.experiment.features[self.config.of].width(self.experiment.model.embedding_dim)
 
     @property
     def num_scalars(self) -> int:
-        """Size of the history, and its mean value."""
+        """Size of the list, and its mean value."""
         return 2 if self.config.values else 1
 
     def build(self, parts: "EmbeddingParts", fitted: FittedFeature) -> dict[str, int]:
@@ -167,24 +200,24 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         hidden: "Mapping[str, Tensor]",
         vectors: "Mapping[str, Tensor]",
     ) -> Embedded:
-        """Pool the items as sum / sqrt(n) over the item's table (SVD++, Koren 2008), or encode them.
+        """Pool the ids as sum / sqrt(n) over their feature's table (SVD++, Koren 2008), or encode them.
 
         With values they are pooled a second time, weighted by the values. Beside the vectors go log(1 + n) / 4 and the
-        shrunken mean value. A history without items reads a trained vector.
+        shrunken mean value. A list without ids reads a trained vector.
         """
         import torch
 
         from mtl_ray.nn.pooling import list_sizes, pooled
 
         name, table = self.name, parts.tables[self.config.of]
-        items, values = self._visible(parts, batch, hidden)
-        size = list_sizes(table, items)
-        sums = pooled(table, items, values) if name not in parts.encoders or values is not None else []
+        ids, values = self._visible(parts, batch, hidden)
+        size = list_sizes(table, ids)
+        sums = pooled(table, ids, values) if name not in parts.encoders or values is not None else []
         if name in parts.encoders:
-            embedded = table(items)
+            embedded = table(ids)
             if values is not None:
                 embedded = embedded + values[..., None] * parts.values[name]
-            vector = parts.encoders[name](embedded, items != PADDING, vectors[self.config.of])
+            vector = parts.encoders[name](embedded, ids != PADDING, vectors[self.config.of])
         else:
             vector = sums[0] / size.clamp(min=1).sqrt()
         vector, scalar = torch.where(size > 0, vector, parts.empty[name]), torch.log1p(size[:, 0]) / 4
@@ -197,19 +230,19 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
     def _visible(
         self, parts: "EmbeddingParts", batch: "Mapping[str, Tensor]", hidden: "Mapping[str, Tensor]"
     ) -> "tuple[Tensor, Tensor | None]":
-        """Return the (B, L) items that are not hidden, and the values beside them."""
+        """Return the (B, L) ids that are not hidden, and the values beside them."""
         import torch
 
-        name, items = self.name, batch[self.name]
+        name, ids = self.name, batch[self.name]
         values = batch[self.values_column].to(next(parts.parameters()).dtype) if self.config.values else None
         if name in hidden:
-            items = torch.where(hidden[name][:, None], PADDING, items)
+            ids = torch.where(hidden[name][:, None], PADDING, ids)
         if (entries := f"{name}.entries") in hidden:
-            items = torch.where(hidden[entries], PADDING, items)
+            ids = torch.where(hidden[entries][:, : ids.shape[1]], PADDING, ids)  # the batch may be trimmed
             if name in parts.encoders:  # they want padding on the right
-                order = (items == PADDING).to(torch.int8).argsort(dim=1, stable=True)
-                items, values = items.gather(1, order), None if values is None else values.gather(1, order)
-        return items, None if values is None else torch.where(items != PADDING, values, 0)
+                order = (ids == PADDING).to(torch.int8).argsort(dim=1, stable=True)
+                ids, values = ids.gather(1, order), None if values is None else values.gather(1, order)
+        return ids, None if values is None else torch.where(ids != PADDING, values, 0)
 
     def hide_at_random(self, rows: "Tensor", seed: int, epoch: int) -> "dict[str, Tensor]":
         """Under `known: all`, return `NAME.entries`, (B, L) bool: a random share of the entries."""
@@ -217,9 +250,11 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
 
         if self.config.known != "all":
             return {}
-        kept = uniform_rows(rows, seed, epoch, Stream.HISTORY_SHARE).sqrt()
+        history, audience = (Stream.HISTORY_SHARE, Stream.HISTORY_ENTRY), (Stream.AUDIENCE_SHARE, Stream.AUDIENCE_ENTRY)
+        share, entry = history if self.config.entity == "user" else audience
+        kept = uniform_rows(rows, seed, epoch, share).sqrt()
         entries = rows[:, None] * self.config.max_length + torch.arange(self.config.max_length, device=rows.device)
-        return {f"{self.name}.entries": uniform_rows(entries, seed, epoch, Stream.HISTORY_ENTRY) >= kept[:, None]}
+        return {f"{self.name}.entries": uniform_rows(entries, seed, epoch, entry) >= kept[:, None]}
 
     @property
     def is_category(self) -> bool:

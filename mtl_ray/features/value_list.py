@@ -55,6 +55,10 @@ class ValueListKind(FeatureKind[ListConfigT]):
         rows[:, 0] = np.where(rows[:, 0] == PADDING, NULL, rows[:, 0])
         return rows
 
+    @property
+    def padded_columns(self) -> tuple[str, ...]:
+        return (self.name,)
+
     def build(self, parts: "EmbeddingParts", fitted: FittedFeature) -> dict[str, int]:
         from mtl_ray.nn.compressed_embedding import build_table
 

@@ -153,7 +153,7 @@ class Recommender:
         return np.lexsort((-whole.sum(1).numpy(), -scores)), scores
 
     def _excluded(self, user: pa.Table, seen: pa.Array | None) -> np.ndarray:
-        lists = [kind.raw(user) for kind in self.scorer.encoder.kinds.values() if kind.lists_items]
+        lists = [kind.raw(user) for kind in self.scorer.encoder.kinds.values() if kind.lists_ids_of == "item"]
         keys = [to_keys(values.flatten()) for values in lists if is_lists(values.type)]
         everything = pa.concat_arrays([key.cast(pa.string()) for key in [*keys, *([] if seen is None else [seen])]])
         return np.flatnonzero(np.asarray(pc.is_in(self.keys, value_set=everything)))

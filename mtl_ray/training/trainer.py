@@ -16,11 +16,12 @@ from mtl_ray.balancing import build_balancer
 from mtl_ray.balancing.affinity import Lookahead
 from mtl_ray.balancing.diagnostics import Monitor
 from mtl_ray.config import Experiment
-from mtl_ray.data.loader import Batch, Shard, on_device
+from mtl_ray.data.loader import Batch, Shard, on_device, trimmed
 from mtl_ray.data.prefetch import prefetch
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.evaluation.evaluate import evaluate
 from mtl_ray.evaluation.losses import mean_losses
+from mtl_ray.features.base import feature_kinds
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.architectures.experts import gate_use
 from mtl_ray.models.cold_start.meta_loss import meta_losses
@@ -58,6 +59,7 @@ class Trainer:
         self.lookahead = Lookahead(
             self.model, self.optimizers.dense, self.balancer, self.monitor, training.affinity_every
         )
+        self.lists = [kind.padded_columns for kind in feature_kinds(experiment).values() if kind.padded_columns]
         self.progress, self.meter = Progress(), StepTimer(self.parallel, device)
 
     @property
@@ -138,6 +140,7 @@ class Trainer:
         if progress.sums:
             totals += torch.tensor(progress.sums, dtype=torch.float64, device=self.device)
         batches = shard.training_batches(self.experiment.seed, progress.epoch, training.batch_size, progress.step)
+        batches = (trimmed(batch, self.lists) for batch in batches)
         batches = prefetch(on_device(batches, self.device, self.precision.dtype), PREFETCHED_BATCHES)
         for batch in self.meter.waiting(batches):
             totals += self.step(batch, probe)

@@ -70,6 +70,20 @@ def _written(text: str) -> list[str] | None:
     return None
 
 
+def to_arrow(values: np.ndarray) -> pa.Array:
+    """Return (n,) or (n, length) numbers as a column; rows of (n, length) become fixed-size lists."""
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+
+def from_arrow(column: pa.Array) -> np.ndarray:
+    """Return the numbers of a column: (n,), or (n, length) for fixed-size lists."""
+    width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else None
+    values = (column.flatten() if width else column).to_numpy(zero_copy_only=False)
+    return values.reshape(-1, width) if width else values
+
+
 def first_entries(values: np.ndarray, lists: pa.Array, length: int) -> np.ndarray:
     """Return (n, length): the first entries of each list, whose flattened values are `values`; see `gather`."""
     sizes = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)

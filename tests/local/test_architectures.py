@@ -29,7 +29,8 @@ ENCODERS = {
     "attention": {"kind": "attention", "hidden": 8},
 }
 
-OWN_DATA = (*ENCODERS, "ordinal", "count", "value", "ranking by a number")
+AUDIENCES = [f"audience by {name}" for name in ("pool", *ENCODERS)]
+OWN_DATA = (*ENCODERS, *AUDIENCES, "ordinal", "count", "value", "ranking by a number")
 
 
 def cases() -> dict[str, dict[str, Any]]:
@@ -39,6 +40,11 @@ def cases() -> dict[str, dict[str, Any]]:
     for name, encoder in ENCODERS.items():
         history = {**TREE["features"]["history"], "encoder": encoder, "values": "rating"}
         result[name] = {"features.history": history, "model": plain, "tasks": TASKS}
+    for name, encoder in {"pool": "pool", **ENCODERS}.items():
+        both = {"max_length": 10, "values": "rating", "known": "all"}
+        audience = {"kind": "sequence", "entity": "item", "of": "user_id", "encoder": encoder, **both}
+        own = {"features.history": {**TREE["features"]["history"], **both}, "features.audience": audience}
+        result[f"audience by {name}"] = {**own, "data.split": {"kind": "random"}, "model": plain, "tasks": TASKS}
     for interaction in ("dot", "fm", "dcn_v2", "dlrm_dot"):
         result[interaction] = {"model": {**plain, "interaction": interaction}, "tasks": TASKS}
     ranking = {"rating": "regression", "click": {"kind": "ranking", "temperature": 0.5}}

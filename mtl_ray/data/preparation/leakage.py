@@ -27,28 +27,34 @@ def leakage_report(experiment: Experiment, folder: Folder, map_pieces: MapPieces
     """Count the tested users and items, and those among them that fitting saw.
 
     By `user` and `item`: how many are `tested`, `in the vocabulary`, `in training rows` and, for items, `in histories
-    of training rows`. Vocabularies hold all that is fitted by key.
+    of training rows`, for users `in audiences of training rows` if the model reads audiences. Vocabularies hold all
+    that is fitted by key.
 
     Raises:
         RuntimeError: the cold split holds out all tested entities of a kind, and fitting saw one.
     """
     vocabulary = folder.read_table(VOCABULARY)
-    sequences = [name for name, kind in feature_kinds(experiment).items() if kind.lists_items]
+    histories, audiences = (
+        [name for name, kind in feature_kinds(experiment).items() if kind.lists_ids_of == entity]
+        for entity in ("item", "user")
+    )
     files = [path.rpartition("/")[2] for path in (folder / "train").files(".parquet")]
-    seen = _Seen(folder / "train", files, experiment.item, sequences)
+    seen = _Seen(folder / "train", files, experiment.item, histories, audiences)
     parts = map_pieces(seen, range(0, len(files), FILES_AT_ONCE))
-    seen_users, seen_items, in_histories = reduce(lambda a, b: [*map(np.union1d, a, b)], parts)
+    seen_users, seen_items, in_histories, in_audiences = reduce(lambda a, b: [*map(np.union1d, a, b)], parts)
     report = {}
     for entity, name in (("user", experiment.user), ("item", experiment.item)):
         tested = _tested(experiment, folder, name)
         known = vocabulary.filter(pc.equal(vocabulary.column("feature"), name)).column("value")
         rows = pc.index_in(tested, value_set=flat(known)).fill_null(-1).to_numpy(zero_copy_only=False)
         rows = np.where(rows < 0, UNKNOWN, rows + FIRST)
-        counts = {"tested": len(tested), "in the vocabulary": int((rows >= FIRST).sum())}
+        known_rows = rows[rows >= FIRST]
+        counts = {"tested": len(tested), "in the vocabulary": len(known_rows)}
         if entity == "user":
             counts["in training rows"] = int(np.isin(hash_keys(tested).astype(np.int64), seen_users).sum())
+            if audiences:
+                counts["in audiences of training rows"] = int(np.isin(known_rows, in_audiences).sum())
         else:
-            known_rows = rows[rows >= FIRST]
             counts["in training rows"] = int(np.isin(known_rows, seen_items).sum())
             counts["in histories of training rows"] = int(np.isin(known_rows, in_histories).sum())
         report[entity] = counts
@@ -60,20 +66,25 @@ def leakage_report(experiment: Experiment, folder: Folder, map_pieces: MapPieces
 
 @dataclass(frozen=True)
 class _Seen:
-    """A function that reads some files: distinct keys of users, rows of items, and rows of items in histories."""
+    """A function that reads some files: distinct keys of users, rows of items, and rows of items in histories and of
+    users in audiences."""
 
     folder: Folder
     files: list[str]
     item: str
-    sequences: list[str]
+    histories: list[str]
+    audiences: list[str]
 
     def __call__(self, first: int) -> list[np.ndarray]:
         files = self.files[first : first + FILES_AT_ONCE]
-        columns = [USER_KEY, self.item, *self.sequences]
+        columns = [USER_KEY, self.item, *self.histories, *self.audiences]
         table = pa.concat_tables(self.folder.read_table(file, columns=columns) for file in files)
-        entries = [flat(table.column(name)).flatten().to_numpy() for name in self.sequences]
+        listed = (
+            [flat(table.column(name)).flatten().to_numpy() for name in names]
+            for names in (self.histories, self.audiences)
+        )
         users, items = (table.column(name).to_numpy() for name in (USER_KEY, self.item))
-        return [pd.unique(users), _distinct([items]), _distinct(entries)]
+        return [pd.unique(users), _distinct([items]), *map(_distinct, listed)]
 
 
 def _distinct(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.data import TimeSplitConfig
+from mtl_ray.data.preparation.audiences import DealByItem, read_audiences
 from mtl_ray.data.preparation.fit import FitStatistics, fit_partition
 from mtl_ray.data.preparation.parallel import MapPieces
 from mtl_ray.data.preparation.partition import SideTable, load_partition
@@ -86,10 +87,14 @@ class FitPartition:
     """A function that returns the statistics of one partition and sends its repeated rows to quarantine."""
 
     load: Loader
+    deal: DealByItem | None = None
+    """What audiences are made of, dealt by item on the way."""
 
     def __call__(self, partition: int) -> FitStatistics:  # noqa: D102
         loaded = self.load(partition)
         result = fit_partition(self.load.experiment, loaded)
+        if self.deal is not None:
+            self.deal(partition, loaded)
         if len(loaded.duplicates):
             quarantine = self.load.folder / "quarantine"
             quarantine.write_table(f"duplicates-{partition:05d}.parquet", loaded.duplicates)
@@ -106,7 +111,9 @@ class WritePartition:
     partitions: Sequence[int]
 
     def __call__(self, number: int) -> str:  # noqa: D102
-        return self.writer(number, self.load(self.partitions[number]))
+        partition = self.partitions[number]
+        audiences = read_audiences(self.load.experiment, self.load.folder, partition)
+        return self.writer(number, self.load(partition), audiences)
 
 
 @dataclass(frozen=True)

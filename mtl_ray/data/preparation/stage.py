@@ -5,7 +5,7 @@ memory, however long the log is.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtl_ray.config import Experiment
-from mtl_ray.counter_rng import Stream, mix
+from mtl_ray.data.preparation.deal import dealt
 from mtl_ray.data.preparation.row_checks import bad_rows, keys_of
 from mtl_ray.data.preparation.row_digests import row_digests
 from mtl_ray.data.sources import Chunk
@@ -23,7 +23,6 @@ from mtl_ray.parquet import is_text
 from mtl_ray.storage import Folder, naming
 from mtl_ray.values.canonical import decoded, flat
 from mtl_ray.values.columns import plain_table
-from mtl_ray.values.keys import hash_keys
 from mtl_ray.values.partition import TIME, USER
 from mtl_ray.values.times import parse_times
 
@@ -111,19 +110,10 @@ class Stage:
         return reason, pa.table({**own, **raw}), int(is_date.sum())
 
     def _deal(self, writers: dict[str, pq.ParquetWriter], piece: int, tables: list[pa.Table]) -> None:
-        for partition, part in self._dealt(pa.concat_tables(tables, promote_options="permissive")) if tables else ():
-            self._write(writers, f"staging/{partition:05d}/{piece:06d}.parquet", part)
-
-    def _dealt(self, staged: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-        partitions = (
-            mix(hash_keys(flat(staged.column(USER))), Stream.PARTITION) % np.uint64(self.num_partitions)
-        ).astype(int)
-        order = np.argsort(partitions, kind="stable")
-        staged = staged.take(pa.array(order))
-        bounds = np.searchsorted(partitions[order], np.arange(self.num_partitions + 1))
-        for partition in range(self.num_partitions):
-            if bounds[partition + 1] > bounds[partition]:
-                yield partition, staged.slice(bounds[partition], bounds[partition + 1] - bounds[partition])
+        if tables:
+            staged = pa.concat_tables(tables, promote_options="permissive")
+            for partition, part in dealt(staged, USER, self.num_partitions):
+                self._write(writers, f"staging/{partition:05d}/{piece:06d}.parquet", part)
 
     def _write(self, writers: dict[str, pq.ParquetWriter], name: str, table: pa.Table) -> None:
         if name not in writers:

@@ -9,15 +9,17 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.data.encoding import Encoder
+from mtl_ray.data.preparation.audiences import Audiences
 from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
 from mtl_ray.storage import Folder
 from mtl_ray.values.keys import decoded, flat, hash_keys
+from mtl_ray.values.lists import to_arrow
 from mtl_ray.values.partition import ITEM, TIME, TRAIN, USER, Partition
 from mtl_ray.values.vocabulary import Vocabulary
 
 RAW_TEST = "raw_test"
-"""Folder with the test rows as a caller of the registered model would send them: raw values, histories as lists of
-ids."""
+"""Folder with the test rows as a caller of the registered model would send them: raw values, histories and audiences
+as lists of ids."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Writer:
     offsets: Mapping[str, np.ndarray]
     """The number of the first row of each partition, by split."""
 
-    def __call__(self, number: int, rows: Partition) -> str:
+    def __call__(self, number: int, rows: Partition, audiences: Audiences) -> str:
         """Write partition `number`; return the digest of its encoded rows."""
         experiment = self.encoder.experiment
-        encoded, raw_histories = self._encoded(rows)
+        encoded, raw_histories = self._encoded(rows, audiences)
         digest = hashlib.sha256()
         for code, split in enumerate(SPLITS):
             positions = np.flatnonzero(rows.split == code)
@@ -54,13 +56,15 @@ class Writer:
                 self._write_raw(number, rows.table.take(pa.array(positions)), raw_histories)
         return digest.hexdigest()
 
-    def _encoded(self, rows: Partition) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
+    def _encoded(self, rows: Partition, audiences: Audiences) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
         """Encode every row of the partition; return all columns but `ROW`, and raw histories of its test rows."""
         experiment, table = self.encoder.experiment, rows.table
         columns: dict[str, np.ndarray] = {}
         raw: dict[str, pa.Array] = {}
         for name, kind in self.encoder.kinds.items():
-            encoded, made = kind.encode_partition(rows, self.encoder.state, self.statistics.get(name))
+            encoded, made = audiences.get(name) or kind.encode_partition(
+                rows, self.encoder.state, self.statistics.get(name)
+            )
             columns |= encoded
             raw |= made
         columns |= {label_column(name): self.encoder.label(name, table) for name in experiment.tasks}
@@ -80,10 +84,3 @@ class Writer:
     def _write_raw(self, number: int, table: pa.Table, histories: dict[str, pa.Array]) -> None:
         columns = {n: decoded(flat(table.column(n))) for n in table.column_names if n not in (USER, ITEM, TIME)}
         (self.folder / RAW_TEST).write_table(f"{number:05d}.parquet", pa.table({**columns, **histories}))
-
-
-def to_arrow(values: np.ndarray) -> pa.Array:
-    """Return (n,) or (n, length) numbers as a column; rows of (n, length) become fixed-size lists."""
-    if values.ndim == 1:
-        return pa.array(values)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])

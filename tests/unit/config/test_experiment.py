@@ -50,6 +50,14 @@ def file(tmp_path: Path) -> Path:
         ("features.rate={kind: statistic, of: click}", "expected an entity, `user` or `item`, or a column"),
         ("features.rate={kind: statistic, entity: item, of: gender}", "`gender` is what tasks.gender has to tell"),
         ("features.history.of=x", "features.history.of: expected the item's id feature `item_id`; found `x`"),
+        (
+            "features.audience={kind: sequence, entity: item, of: item_id}",
+            "features.audience.of: expected the user's id feature `user_id`; found `item_id`",
+        ),
+        (
+            "features.audience={kind: sequence, entity: item, of: user_id, known: all}",
+            "features.audience.known: `all` does not go with the time split",
+        ),
         ("tasks.gender.masked_input=0", "tasks.gender: its label column `gender` is also the input features.gender"),
         ("tasks.click.masked_input=0.1", "tasks.click.masked_input: no input reads its label column"),
         ("tasks.click.metrics=[aucc]", "tasks.click.metrics: expected metrics among auc, log_loss, gauc"),

@@ -35,6 +35,7 @@ VARIANTS |= {
     "waves": {"kind": "numeric", "encoder": "periodic"},
     "history": {"kind": "sequence", "of": "item_id", "max_length": 3},
 }
+VARIANTS |= {"audience": {"kind": "sequence", "entity": "item", "of": "user_id", "max_length": 3, "values": "rating"}}
 ROWS = 40
 
 
@@ -97,15 +98,15 @@ class Case:
 
     def raw(self, *values: Any) -> pa.Table:
         """Raw rows with the given values of what callers send for the feature."""
-        lists = self.kind.lists_items or hasattr(self.kind.config, "size")
-        kind = pa.list_(pa.string() if self.kind.lists_items else pa.float32()) if lists else pa.string()
+        lists = self.kind.lists_ids_of or hasattr(self.kind.config, "size")
+        kind = pa.list_(pa.string() if self.kind.lists_ids_of else pa.float32()) if lists else pa.string()
         return pa.table({self.kind.column: pa.array(values, kind)})
 
     @property
     def unseen(self) -> Any:
         """A value that training has not seen."""
         size = getattr(self.kind.config, "size", None)
-        return ["new"] if self.kind.lists_items else "77" if size is None else [7.0] * size
+        return ["new"] if self.kind.lists_ids_of else "77" if size is None else [7.0] * size
 
     def check_columns(self, encoded: dict[str, np.ndarray], size: int) -> None:
         assert list(encoded) == list(self.columns)

@@ -78,20 +78,57 @@ def test_nothing_drawn_leaves_a_masked_input_task_no_row(experiment):
     assert not trainable(experiment, "gender", {}, 3).any()
 
 
-def test_of_all_that_a_user_did_a_training_row_sees_a_share_of_its_own():
-    length = 40
+AUDIENCE = {"kind": "sequence", "entity": "item", "of": "user_id", "max_length": 40, "known": "all"}
+
+
+def test_of_histories_and_audiences_independent_shares_are_seen():
     wide = small_experiment(
-        features__history__known="all", features__history__max_length=length, data__split={"kind": "random"}
+        features__history={**AUDIENCE, "entity": "user", "of": "item_id"},
+        features__audience=AUDIENCE,
+        data__split={"kind": "random"},
+    )
+    hidden = draw_hidden(wide, torch.arange(20_000), seed=0, epoch=0)
+    shares = [hidden[f"{name}.entries"].double().mean(1) for name in ("history", "audience")]
+    assert torch.corrcoef(torch.stack(shares))[0, 1].abs() < 0.03
+    both = hidden["history.entries"] & hidden["audience.entries"]
+    assert both.double().mean() == pytest.approx(1 / 9, abs=0.005)
+
+
+def test_a_new_item_has_neither_id_nor_audience():
+    with_audience = small_experiment(
+        features__audience=AUDIENCE,
+        training__masking__item__new=0.3,
+        data__split={"kind": "random"},
+        tasks={"click": "binary"},
+    )
+    hidden = draw_hidden(with_audience, torch.arange(20_000), seed=0, epoch=0)
+    assert torch.equal(hidden["audience"], hidden["item_id"])
+    assert hidden["audience"].double().mean() == pytest.approx(0.3, abs=0.02)
+    assert "category" not in hidden
+
+
+def test_a_task_about_items_sees_their_audience_as_one_about_users_sees_their_history():
+    both = small_experiment(features__audience={**AUDIENCE, "known": "past"})
+    assert hidden_by(both, "tags") == {"tags", "item_id"}
+    assert hidden_by(both, "gender") == {"gender", "user_id"}
+
+
+@pytest.mark.parametrize("name", ["history", "audience"])
+def test_of_all_interactions_a_training_row_sees_a_share_of_its_own(name):
+    length = 40
+    entity, of = ("user", "item_id") if name == "history" else ("item", "user_id")
+    wide = small_experiment(
+        **{f"features__{name}": {**AUDIENCE, "entity": entity, "of": of}}, data__split={"kind": "random"}
     )
     rows = torch.arange(20_000)
-    hidden = draw_hidden(wide, rows, seed=0, epoch=0)["history.entries"]
+    hidden = draw_hidden(wide, rows, seed=0, epoch=0)[f"{name}.entries"]
     shares = 1 - hidden.double().mean(1)
     assert hidden.shape == (20_000, length)
     assert shares.mean() == pytest.approx(2 / 3, abs=0.01)  # of sqrt(u)
     assert shares.std() > 0.2
-    again = draw_hidden(wide, rows[5:9], seed=0, epoch=0)["history.entries"]
+    again = draw_hidden(wide, rows[5:9], seed=0, epoch=0)[f"{name}.entries"]
     assert torch.equal(again, hidden[5:9])
-    assert not torch.equal(hidden, draw_hidden(wide, rows, seed=0, epoch=1)["history.entries"])
+    assert not torch.equal(hidden, draw_hidden(wide, rows, seed=0, epoch=1)[f"{name}.entries"])
 
 
 @pytest.mark.parametrize("encoder", ["pool", "rnn", "transformer"])

@@ -8,12 +8,14 @@ LENGTH = 10
 
 
 @pytest.mark.parametrize("size", [MULTI_HOT_ROWS * LENGTH, MULTI_HOT_ROWS * LENGTH + 1])
-def test_both_forms_are_the_sum_over_the_list_and_have_its_gradient(size):
+@pytest.mark.parametrize("longest", [LENGTH, LENGTH // 4])
+def test_all_forms_are_the_sum_over_the_list_and_have_its_gradient(size, longest):
     torch.manual_seed(0)
     table = nn.Embedding(size, 6, padding_idx=0).double()
     rows = torch.randint(0, size, (7, LENGTH), dtype=torch.int32)
+    rows[:, longest:] = 0
     rows[3] = 0
-    rows[4, 2] = rows[4, 1]  # twice in a list
+    rows[4, 1] = rows[4, 0]  # twice in a list
     values = torch.randn(7, LENGTH, dtype=torch.float64) * (rows != 0)
     total, weighted = pooled(table, rows, values)
     weights = torch.randn(2, 7, 6, dtype=torch.float64)
