@@ -31,7 +31,10 @@ REQUIRED: dict[str, dict[str, Any]] = {
 }
 VARIANTS: dict[str, dict[str, Any]] = {kind: {"kind": kind, **REQUIRED.get(kind, {})} for kind in MEMBERS}
 VARIANTS |= {"number": {"kind": "numeric"}, "pieces": {"kind": "numeric", "encoder": "piecewise_linear"}}
-VARIANTS |= {"waves": {"kind": "numeric", "encoder": "periodic"}, "history": {"kind": "sequence", "of": "item_id", "max_length": 3}}
+VARIANTS |= {
+    "waves": {"kind": "numeric", "encoder": "periodic"},
+    "history": {"kind": "sequence", "of": "item_id", "max_length": 3},
+}
 ROWS = 40
 
 

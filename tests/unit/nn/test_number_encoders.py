@@ -1,6 +1,7 @@
 """Encoders of numbers, against the formulas of their paper."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def encoded(numbers: list[float]) -> torch.Tensor:
 
 def formula(number: float) -> list[float]:
     """Equation 1 of Gorishniy et al. (2022), with the outer pieces cut at their ends; then the flag."""
-    pieces = zip(BORDERS[:-1], BORDERS[1:], strict=True)
+    pieces = pairwise(BORDERS.tolist())
     return [min(max((number - low) / (high - low), 0), 1) for low, high in pieces] + [0]
 
 
