@@ -18,7 +18,7 @@ _GAMMA = 0x9E3779B97F4A7C15
 
 
 class Stream(IntEnum):
-    """The purpose of a draw; draws of two streams are independent."""
+    """The purpose of a draw; draws of two streams are independent. Their numbers are below 257, see `uniform_rows`."""
 
     MASKS = 0
     """Hidden inputs, in training: the first of up to 128 streams, one for each masking rate."""
@@ -36,6 +36,8 @@ class Stream(IntEnum):
     """The share of its history that a training row sees."""
     HISTORY_ENTRY = 129
     """The entries of its history that a training row sees."""
+    VALUE = 130
+    """The values that a training row reads as unseen ones."""
     BALANCER_ROWS = 255
     """Rows on which a balancer measures the effect of a step."""
     HALVES = 256
