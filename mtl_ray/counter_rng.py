@@ -18,7 +18,7 @@ _GAMMA = 0x9E3779B97F4A7C15
 
 
 class Stream(IntEnum):
-    """The purpose of a draw; draws of two streams are independent."""
+    """The purpose of a draw; draws of two streams are independent. Their numbers are below 257, see `uniform_rows`."""
 
     MASKS = 0
     """Hidden inputs, in training: the first of up to 128 streams, one for each masking rate."""
@@ -42,6 +42,8 @@ class Stream(IntEnum):
     """The share of its item's audience that a training row sees."""
     AUDIENCE_ENTRY = 131
     """The entries of its item's audience that a training row sees."""
+    VALUE = 132
+    """The values that a training row reads as unseen ones."""
     BALANCER_ROWS = 255
     """Rows on which a balancer measures the effect of a step."""
     HALVES = 256

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from mtl_ray.config.base import Section, name_alone
 from mtl_ray.config.interactions import ConcatConfig, InteractionConfig
@@ -32,6 +32,11 @@ class _ArchitectureConfig(Section):
     """The trunk: one for all tasks, one per task or one per expert, depending on the architecture."""
     tower: MLPConfig = MLPConfig(hidden=(32,))
     """Layers that each task has for itself above the trunk, before its output layer."""
+    id_bias: bool = False
+    """True if each user and each item has a number of its own for each task, which is added to the task's output; for
+    tasks of kind regression, ordinal, count and binary, and ids that are inputs."""
+    id_bias_prior: PositiveFloat = 10.0
+    """Training rows of an id at which half of such a number counts; of n rows the share n / (n + prior) does."""
     needs_dense_tables: ClassVar[bool] = False
     """True if the loss has a gradient on every row of the embedding tables."""
     has_private_and_shared_tables: ClassVar[bool] = False

@@ -40,6 +40,8 @@ class _TaskConfig(Section):
     """True if the prediction is an estimate of a numeric label, so that both can be compared."""
     has_one_output: ClassVar[bool] = False
     """True if the tower has one output, to which the dot product of user and item can be added."""
+    has_direction: ClassVar[bool] = False
+    """True if a number added to all outputs moves the prediction up or down, as the bias of an id does."""
     is_probability: ClassVar[bool] = False
     """True if the prediction is the probability of one event, so that tasks can follow each other."""
     reads_context: ClassVar[bool] = True
@@ -89,6 +91,7 @@ class RegressionTaskConfig(RealTaskConfig):
     kind: Literal["regression"] = "regression"
     implementation: ClassVar[str] = "mtl_ray.tasks.regression:Regression"
     has_one_output: ClassVar[bool] = True
+    has_direction: ClassVar[bool] = True
     loss: Literal["mse", "mae", "huber"] = "mse"
     """Loss of the label in units of its standard deviation; `huber` is quadratic up to one deviation."""
 
@@ -98,6 +101,7 @@ class OrdinalTaskConfig(RealTaskConfig):
 
     kind: Literal["ordinal"] = "ordinal"
     implementation: ClassVar[str] = "mtl_ray.tasks.ordinal:Ordinal"
+    has_direction: ClassVar[bool] = True
 
 
 class CountTaskConfig(RealTaskConfig):
@@ -105,6 +109,7 @@ class CountTaskConfig(RealTaskConfig):
 
     kind: Literal["count"] = "count"
     has_one_output: ClassVar[bool] = True
+    has_direction: ClassVar[bool] = True
     implementation: ClassVar[str] = "mtl_ray.tasks.count:Count"
 
 
@@ -119,6 +124,7 @@ class BinaryTaskConfig(_TaskConfig):
     kind: Literal["binary"] = "binary"
     implementation: ClassVar[str] = "mtl_ray.tasks.binary:Binary"
     has_one_output: ClassVar[bool] = True
+    has_direction: ClassVar[bool] = True
     is_probability: ClassVar[bool] = True
     loss: Literal["bce", "focal"] = "bce"
     """Cross-entropy, or focal loss: each row's loss times (1 - p of its label) ** gamma (Lin et al. 2017)."""

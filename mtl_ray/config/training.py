@@ -100,6 +100,10 @@ class EntityMaskingConfig(Section):
 class MaskingConfig(Section):
     user: EntityMaskingConfig = EntityMaskingConfig(new=0.1)
     item: EntityMaskingConfig = EntityMaskingConfig(new=0.1)
+    values: Rate = 0.0
+    """Rate of reading a value of a categorical, multi-categorical or text feature as one that training has not seen;
+    draws are independent between features, and between the values of a list. Without it nothing teaches the model what
+    an unseen value means, unless `min_count` makes rare values unknown."""
 
 
 class ElasticConfig(Section):

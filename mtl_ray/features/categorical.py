@@ -8,6 +8,7 @@ import numpy as np
 from mtl_ray.config.features import CategoricalFeatureConfig
 from mtl_ray.features.lookup import LookupKind
 from mtl_ray.features.observed import observed_rows
+from mtl_ray.features.unseen import draw_unseen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 class CategoricalKind(LookupKind[CategoricalFeatureConfig]):
     """A category with an embedding."""
+
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int) -> "dict[str, Tensor]":
+        return draw_unseen(self, rows, seed, epoch)
 
     @property
     def is_category(self) -> bool:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from mtl_ray.config.features import CategoricalFeatureConfig, IdFeatureConfig
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
+from mtl_ray.features.unseen import with_unseen
 from mtl_ray.schema import FIRST, NULL, UNKNOWN, FittedFeature
 from mtl_ray.values.counts import ValueCounts
 from mtl_ray.values.keys import bad_keys, to_keys
@@ -64,8 +65,8 @@ class LookupKind(FeatureKind[LookupConfigT]):
         hidden: "Mapping[str, Tensor]",
         vectors: "Mapping[str, Tensor]",
     ) -> Embedded:
-        table = parts.tables[self.name]
-        return Embedded({self.name: embed_rows(table, batch[self.name], hidden.get(self.name), self.nothing)})
+        table, column = parts.tables[self.name], with_unseen(self.name, batch[self.name], hidden)
+        return Embedded({self.name: embed_rows(table, column, hidden.get(self.name), self.nothing)})
 
 
 def embed_rows(table: "nn.Module", rows: "Tensor", hide: "Tensor | None", nothing: int) -> "Tensor":

@@ -9,6 +9,7 @@ import pyarrow as pa
 from mtl_ray.config.features import MultiCategoricalFeatureConfig, TextFeatureConfig
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
 from mtl_ray.features.observed import observed_rows
+from mtl_ray.features.unseen import draw_unseen, with_unseen
 from mtl_ray.schema import FIRST, NULL, PADDING, UNKNOWN, FittedFeature
 from mtl_ray.values.counts import ValueCounts
 from mtl_ray.values.lists import first_entries, to_lists
@@ -76,7 +77,7 @@ class ValueListKind(FeatureKind[ListConfigT]):
 
         from mtl_ray.nn.pooling import list_sizes, pooled
 
-        column, table = batch[self.name], parts.tables[self.name]
+        column, table = with_unseen(self.name, batch[self.name], hidden), parts.tables[self.name]
         if self.name in hidden:
             nothing = torch.full_like(column, PADDING)
             nothing[:, 0] = NULL
@@ -85,6 +86,9 @@ class ValueListKind(FeatureKind[ListConfigT]):
             return Embedded({self.name: pooled(table, column)[0] / list_sizes(table, column).clamp(min=1)})
         embedded = table(column)
         return Embedded({self.name: parts.encoders[self.name](embedded, column != PADDING, embedded[:, 0])})
+
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int) -> "dict[str, Tensor]":
+        return draw_unseen(self, rows, seed, epoch, self.config.max_length)
 
     @property
     def is_category(self) -> bool:

@@ -18,7 +18,7 @@ from mtl_ray.schema import ROW
 
 Hidden = dict[str, Tensor]
 """Flags by feature, (B,) bool: true if the input is hidden in the row; by `NAME.entries`, (B, L) bool: true for hidden
-entries of a history."""
+entries of a history; by `NAME.unseen`, (B,) or (B, L) bool: true for values that are read as unseen ones."""
 
 CPU = torch.device("cpu")
 

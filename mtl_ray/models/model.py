@@ -15,6 +15,7 @@ from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, Netw
 from mtl_ray.models.cold_start.base import ReadIdVector
 from mtl_ray.models.dot_path import DotPath
 from mtl_ray.models.embedding import EmbeddedFeatures, FeatureEmbeddings
+from mtl_ray.models.id_bias import id_biases
 from mtl_ray.models.interactions import build_interaction
 from mtl_ray.models.masking import rows_of
 from mtl_ray.models.profile import ProfileFeatures
@@ -69,6 +70,7 @@ class MultiTaskModel(nn.Module):
         if settings.adds_dot_product:
             dots = {name: DotPath(experiment, first, name, sets) for name in sets}
             self.dots = ModuleDict({name: dot for name, dot in dots.items() if dot.weights})
+        self.id_biases = id_biases(experiment, schema)
 
     def update_statistics(self, batch: Mapping[str, Tensor]) -> None:
         """Update the running statistics of cold-start vectors from a batch of training rows."""
@@ -127,8 +129,9 @@ class MultiTaskModel(nn.Module):
                 profile = self.profile(batch, hidden, next(iter(read.values())), next(self.parameters()).dtype)
             outputs: ModelOutput = self.network(NetworkInput(x, profile))
         for name, dot in self.dots.items():
-            added = {task: outputs.logits[task] + extra for task, extra in dot(read[name].vectors).items()}
-            outputs = outputs._replace(logits=outputs.logits | added)
+            outputs = outputs.plus(dot(read[name].vectors))
+        for bias in self.id_biases.values():
+            outputs = outputs.plus(bias(batch, hidden))
         if self.network is not None and torch.is_grad_enabled():  # a penalty may go through whole tables
             penalty = self.network.penalty([self.inputs[name] for name in self.interactions])
             if penalty is not None:
@@ -235,7 +238,7 @@ class MultiTaskModel(nn.Module):
         if self.network is not None:
             parts |= {name: _size(part) for name, part in self.network.named_children()}
             parts["network"] = sum(p.numel() for p in self.network.parameters(recurse=False))
-        parts |= {name: _size(getattr(self, name)) for name in ("interactions", "dots", "two_towers")}
+        parts |= {name: _size(getattr(self, name)) for name in ("interactions", "dots", "id_biases", "two_towers")}
         return {name: size for name, size in parts.items() if size}
 
 

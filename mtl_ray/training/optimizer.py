@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.training import OptimizerConfig, ScheduleConfig
+from mtl_ray.models.id_bias import bias_tables
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.training.sparse_embeddings import build_sparse_optimizer, check_sparse, decay_rows, share_rows
 
@@ -26,6 +27,8 @@ class Optimizers:
         training = experiment.training
         self.model, self.clip_norm = model, training.clip_norm
         self.sparse = list(sparse_parameters(model).values())
+        undecayed = {id(parameter) for parameter in bias_tables(model)}
+        self.decayed = [parameter for parameter in self.sparse if id(parameter) not in undecayed]
         self.dense = build_optimizer(model, training.optimizer, steps)
         self.all: list[torch.optim.Optimizer] = [self.dense]
         self.decay = 0.0
@@ -46,8 +49,8 @@ class Optimizers:
             for optimizer in self.all:
                 scaler.unscale_(optimizer)
             clip_gradients(self.model, self.clip_norm)
-        if self.sparse and self.decay:
-            decay_rows(self.sparse, self.all[-1].param_groups[0]["lr"] * self.decay)
+        if self.decayed and self.decay:
+            decay_rows(self.decayed, self.all[-1].param_groups[0]["lr"] * self.decay)
         for optimizer in self.all:
             scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
@@ -83,7 +86,9 @@ def clip_gradients(model: nn.Module, largest: float) -> None:
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerConfig, steps: int) -> torch.optim.Optimizer:
-    """Build the optimizer of parameters with dense gradients; embedding tables have a weight decay of their own.
+    """Build the optimizer of parameters with dense gradients.
+
+    Embedding tables have a weight decay of their own, and tables of biases none.
 
     Args:
         model: the model.
@@ -92,11 +97,15 @@ def build_optimizer(model: nn.Module, settings: OptimizerConfig, steps: int) -> 
     """
     embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
     tables = {id(m.weight) for m in embeddings}
-    dense = [p for p in model.parameters() if id(p) not in {id(m.weight) for m in embeddings if m.sparse}]
+    sparse, undecayed = {id(m.weight) for m in embeddings if m.sparse}, {id(p) for p in bias_tables(model)}
+    dense = [p for p in model.parameters() if id(p) not in sparse]
+    decayed = [p for p in dense if id(p) not in undecayed]
     groups = [
-        {"params": [p for p in dense if id(p) in tables], "weight_decay": settings.table_decay(steps, settings.lr)},
-        {"params": [p for p in dense if id(p) not in tables], "weight_decay": settings.weight_decay},
+        {"params": [p for p in decayed if id(p) in tables], "weight_decay": settings.table_decay(steps, settings.lr)},
+        {"params": [p for p in decayed if id(p) not in tables], "weight_decay": settings.weight_decay},
     ]
+    if undecayed:  # a checkpoint of a model without biases has two groups
+        groups.append({"params": [p for p in dense if id(p) in undecayed], "weight_decay": 0.0})
     match settings.kind:
         case "adamw":
             return torch.optim.AdamW(groups, lr=settings.lr, fused=True)

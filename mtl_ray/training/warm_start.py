@@ -100,6 +100,7 @@ def _tables_and_outputs(model: MultiTaskModel) -> tuple[dict[str, str], dict[str
     tables = {names[table.weight]: name for name, table in plain}
     cold_starts = [pair for part in inputs for pair in part.cold_starts.items()]  # pyright: ignore
     tables |= {names[t]: n for n, part in cold_starts if isinstance(part, MWUF) for t in part.by_id}
+    tables |= {names[bias.table.weight]: name for name, bias in model.id_biases.items()}  # pyright: ignore
     towers = {} if model.network is None else dict(model.network.towers.towers.items())  # pyright: ignore
     outputs = {names[p]: task for task, tower in towers.items() for p in tower[-1].parameters()}  # pyright: ignore
     return tables, outputs

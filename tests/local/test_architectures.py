@@ -65,9 +65,11 @@ def cases() -> dict[str, dict[str, Any]]:
         result[f"{kind} under balanced"]["balancing"] = {"kind": "cagrad"}
         if kind != "meta_embedding":
             result[f"{kind} under ranking"]["tasks"] = ranking
+    result["biases of ids"] = {"model": {**plain, "id_bias": True}, "tasks": TASKS}
+    result["unseen values"] = {"model": plain, "tasks": TASKS, "training.masking.values": 0.2}
     for kind in ("lazy_adam", "rowwise_adagrad"):
         large = {"training.sparse_tables": {"kind": kind, "rows": 10, "lr": 0.05}, "training.clip_norm": 0.5}
-        result[kind] = large | {"model": plain, "tasks": TASKS}
+        result[kind] = large | {"model": {**plain, "id_bias": True}, "tasks": TASKS}
     for kind in ("ordinal", "count", "value"):
         result[kind] = {"model": plain, "tasks": {"click": "binary", "rating": {"kind": kind}}}
     return result
@@ -107,7 +109,16 @@ def test_encoders_and_task_kinds_too(tmp_path: Path, name: str):
     assert_two_workers_equal_one(prepare(experiment_of(changes), lambda _: None), name)
 
 
-@pytest.mark.parametrize("name", [*architectures(), *(f"{kind} under stem" for kind in cold_starts())])
+RESUMED = (
+    *architectures(),
+    *(f"{kind} under stem" for kind in cold_starts()),
+    "biases of ids",
+    "unseen values",
+    "lazy_adam",
+)
+
+
+@pytest.mark.parametrize("name", RESUMED)
 def test_training_goes_on_from_a_checkpoint_as_if_never_interrupted(prepared: Prepared, tmp_path: Path, name: str):
     experiment = experiment_of(cases()[name])
     whole = Trainer(experiment, prepared.schema, torch.device("cpu"))

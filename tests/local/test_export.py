@@ -24,16 +24,20 @@ def saved(folder: Path, experiment: Experiment) -> Path:
     """A checkpoint with random weights."""
     torch.manual_seed(0)
     schema = schema_of(experiment)
-    checkpoint.save(folder, experiment, schema, MultiTaskModel(experiment, schema), {})
+    model = MultiTaskModel(experiment, schema)
+    for bias in model.id_biases.values():  # they start at 0
+        torch.nn.init.normal_(bias.table.weight)  # pyright: ignore
+    checkpoint.save(folder, experiment, schema, model, {})
     pq.write_table(vocabulary_table(), folder / VOCABULARY)
     return folder
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """Gates by a profile, a history with values, compressed tables, and a task that is named like an input, which it
-    does not see."""
+    """Gates by a profile, a history with values, compressed tables, biases of ids, and a task that is named like an
+    input, which it does not see."""
     changes = {"model.kind": "pepnet", "features.history.values": "rating", "training.precision": "float32"}
+    changes |= {"model.id_bias": True}
     changes |= {"features.user_id.compression": {"kind": "hash", "rows": 5}}
     changes |= {"features.item_id.compression": {"kind": "quotient_remainder", "rows": 4}}
     unused = {f"tasks.{name}": None for name in ("purchase", "occupation", "tags")}

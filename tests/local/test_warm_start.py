@@ -103,6 +103,21 @@ def test_known_values_keep_their_vectors_in_compressed_tables(kind: str, old, gr
     assert torch.equal(after(FIRST + torch.tensor(new)), vectors)
 
 
+def test_known_ids_keep_their_biases_and_new_ones_begin_without(old, grown, tmp_path):
+    biased = {"model.id_bias": True}
+    folder = trained(override(experiment_of(tmp_path), biased), old[0], tmp_path / "checkpoint")
+    more = grown[1]
+    trainer = Trainer(override(grown[0], biased), more.schema, torch.device("cpu"))
+    start_from(trainer, more, str(folder))
+    before, after = (m.id_biases["user_id"].table.weight for m in (checkpoint.load(folder).model, trainer.model))
+    words = [read_vocabularies(p.folder, ["user_id"])["user_id"].values.to_pylist() for p in (old[0], more)]
+    assert before[FIRST:].any()
+    assert words[0] != words[1]
+    for row, value in enumerate(words[1], FIRST):
+        expected = before[words[0].index(value) + FIRST] if value in words[0] else torch.zeros_like(before[0])
+        assert torch.equal(after[row], expected), value
+
+
 def test_a_bucket_takes_the_weights_of_the_old_one_in_which_its_middle_lies(old, grown):
     prepared, folder = old
     experiment, more = grown

@@ -34,6 +34,10 @@ class ModelOutput(NamedTuple):
     parts: "tuple[ModelOutput, ...]" = ()
     """The passes over micro-batches that were joined, if there were several."""
 
+    def plus(self, terms: Mapping[str, Tensor]) -> "ModelOutput":
+        """Return it with (B, 1) terms, by task, added to the outputs of their tasks."""
+        return self._replace(logits=self.logits | {task: self.logits[task] + term for task, term in terms.items()})
+
     @classmethod
     def of_micro_batches(cls, parts: "Sequence[ModelOutput]") -> "ModelOutput":
         """Join the passes over consecutive rows."""
