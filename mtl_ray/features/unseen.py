@@ -42,4 +42,7 @@ def with_unseen(name: str, column: "Tensor", hidden: "Mapping[str, Tensor]") -> 
     import torch
 
     flags = hidden.get(f"{name}.unseen")
-    return column if flags is None else torch.where(flags & (column >= FIRST), UNKNOWN, column)
+    if flags is None:
+        return column
+    flags = flags if column.ndim == 1 else flags[:, : column.shape[1]]  # the batch may be trimmed
+    return torch.where(flags & (column >= FIRST), UNKNOWN, column)
