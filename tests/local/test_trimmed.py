@@ -24,6 +24,7 @@ def experiment(tmp_path_factory):
         data__output=str(tmp_path_factory.mktemp("data")),
         features__history={**lists, "of": "item_id", "encoder": {"kind": "rnn", "hidden": 8}},
         features__audience={**lists, "of": "user_id", "entity": "item"},
+        training__masking__values=0.1,
         training__optimizer={"kind": "sgd", "lr": 0.05},
     )
 
