@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench mutants clean
+.PHONY: help setup demo test test-all lint bench quality mutants clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,6 +59,9 @@ $(COMPARED): $(INSTALLED)
 
 bench: $(COMPARED) ## measure speed and memory as ratios, into docs/results/performance.md
 	@$(BIN)/pytest tests/benchmarks -m 'not quality' -o timeout=1500 -q
+
+quality: $(COMPARED) ## measure the default recipe on many data sets, into docs/results/quality.md; QUICK=1 a part
+	@$(BIN)/python -m tests.quality.run $(if $(QUICK),--quick)
 
 $(MUTATION): $(INSTALLED)
 	@$(BIN)/python -m pip install $(QUICKLY) --editable '.[mutation]' --constraint constraints.txt

@@ -12,14 +12,12 @@ from mtl_ray.comparison.results import Comparison, comparison_of
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
-from mtl_ray.runs.choose_epochs import on_holdout
+from mtl_ray.runs.choose_epochs import training_of
 from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.parallel import train_in_parallel
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.runs.warm_start import stage_warm_start
 from mtl_ray.tracking.tracked_run import Run
-from mtl_ray.training.kept_epoch import chooses_epochs
-from mtl_ray.training.recipe import completed
 from mtl_ray.training.single_process import Training
 
 
@@ -96,12 +94,4 @@ def _prepare(grid_runs: list[GridRun], echo: Callable[[str], None]) -> dict[str,
             made[key] = prepare(experiment, echo)
         return made[key]
 
-    trainings = {}
-    for each in grid_runs:
-        own, held_out = prepared(each.experiment), None
-        experiment = completed(each.experiment, own.schema)
-        if chooses_epochs(experiment):
-            first = on_holdout(experiment, own)
-            held_out = Training(first, prepared(first))
-        trainings[each.name] = Training(experiment, own, held_out)
-    return trainings
+    return {each.name: training_of(each.experiment, prepared) for each in grid_runs}

@@ -1,5 +1,6 @@
 """The number of epochs, chosen on training rows that are held out where the split has no validation rows."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,27 @@ from mtl_ray.config.data import TimeSplitConfig
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.loader import read_directly, to_batch
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT
+from mtl_ray.training.kept_epoch import chooses_epochs
+from mtl_ray.training.recipe import completed
+from mtl_ray.training.single_process import Training
 
 COLD = 0.3
 """Share of the rows of the tested users, or items, below which they are held out as wholes."""
+
+
+def training_of(experiment: Experiment, prepare: Callable[[Experiment], Prepared]) -> Training:
+    """Return what is trained in one process: settings completed by the recipe, with the training that comes first.
+
+    Args:
+        experiment: what the file says.
+        prepare: makes, or finds, the data set of an experiment.
+    """
+    prepared, first = prepare(experiment), None
+    experiment = completed(experiment, prepared.schema)
+    if chooses_epochs(experiment):
+        held_out = on_holdout(experiment, prepared)
+        first = Training(held_out, prepare(held_out))
+    return Training(experiment, prepared, first)
 
 
 def on_holdout(experiment: Experiment, prepared: Prepared) -> Experiment:
