@@ -48,6 +48,11 @@ class Experiment(Section):
     def _shared_bottom_by_default(cls, model: Any) -> Any:
         return {"kind": "shared_bottom", **model} if isinstance(model, dict) else model
 
+    @field_validator("balancing", mode="before")
+    @classmethod
+    def _static_by_default(cls, balancing: Any) -> Any:
+        return {"kind": "static", **balancing} if isinstance(balancing, dict) else balancing
+
     @property
     def user(self) -> str:
         """Name of the feature that is the user's key."""

@@ -166,3 +166,8 @@ def test_elastic_workers_are_bounds_that_lanes_can_feed():
         small_experiment(training__num_workers={"min": 1, "max": 17})
     with pytest.raises(InputError, match=r"training\.num_workers"):
         small_experiment(training__num_workers=0)
+
+
+def test_a_section_without_a_kind_is_of_the_default_one():
+    experiment = small_experiment(model={"embedding_dim": 4}, balancing={"comparable_losses": False})
+    assert (experiment.model.kind, experiment.balancing.kind) == ("shared_bottom", "static")
