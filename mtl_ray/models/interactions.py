@@ -75,7 +75,8 @@ class PairwiseDots(nn.Module):
         self.bottom = nn.Sequential(nn.Linear(dense, dim), nn.ReLU()) if dense else None
         count = len(dims) - len(self.numbers) + (1 if dense else 0)
         self.width = (dim if dense else 0) + count * (count - 1) // 2
-        self.register_buffer("pairs", torch.tril_indices(count, count, -1), persistent=False)
+        pairs = torch.tril_indices(count, count, -1, device="cpu")  # no checkpoint has them: a model is built on "meta"
+        self.register_buffer("pairs", pairs, persistent=False)
 
     def forward(self, vectors: Mapping[str, Tensor], scalars: Tensor) -> Tensor:
         """Return (B, width) from vectors (B, dim) by feature and (B, num_scalars)."""

@@ -18,7 +18,8 @@ class Ordinal(RowHead[OrdinalTaskConfig]):
 
     def __init__(self, spec: OrdinalTaskConfig, fitted: FittedTask) -> None:
         super().__init__(spec, fitted)
-        self.levels = torch.tensor([float(c) for c in fitted.classes] or [0.0], dtype=torch.float64)
+        levels = [float(c) for c in fitted.classes] or [0.0]
+        self.levels = torch.tensor(levels, dtype=torch.float64, device="cpu")  # no checkpoint has them
 
     @property
     def num_outputs(self) -> int:  # noqa: D102

@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mtl_ray.config import parse
+from mtl_ray.config import override, parse
 from mtl_ray.errors import InputError
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.checkpoint_parts import refuse_weights
-from mtl_ray.schema import FittedFeature
+from mtl_ray.schema import FittedFeature, FittedTask
 from mtl_ray.values.vocabulary import VOCABULARY
-from tests.unit.conftest import batch_of, vocabulary_table
+from tests.unit.conftest import batch_of, schema_of, vocabulary_table
 
 
 def test_a_checkpoint_rebuilds_the_model(experiment, schema, model: MultiTaskModel, tmp_path):
@@ -25,6 +25,26 @@ def test_a_checkpoint_rebuilds_the_model(experiment, schema, model: MultiTaskMod
     for name, values in model.predict(batch).items():
         assert torch.equal(loaded.model.predict(batch)[name], values)
     assert checkpoint.load_trainer(tmp_path / "c") == {"step": 3}
+
+
+NUMBERS_OF_THEIR_OWN = {
+    "pairs of vectors": {"model.interaction": "dlrm_dot"},
+    "levels": {"tasks": {"rating": "ordinal", "click": "binary"}},
+    "positions": {"features.history.encoder": "transformer"},
+    "codes": {"features.user_id.compression": {"kind": "hash", "rows": 5}},
+}
+
+
+@pytest.mark.parametrize("changes", NUMBERS_OF_THEIR_OWN.values(), ids=NUMBERS_OF_THEIR_OWN)
+def test_numbers_that_are_no_weights_are_there_again(changes: dict, experiment, tmp_path):
+    """A loaded model is built without memory, and its weights come from the file: other numbers must not stay empty."""
+    settings = override(experiment, changes)
+    schema = schema_of(settings)
+    schema = schema.model_copy(update={"tasks": schema.tasks | {"rating": FittedTask(classes=("1", "2", "3"))}})
+    model = MultiTaskModel(settings, schema).eval()
+    checkpoint.save(tmp_path / "c", settings, schema, model, {})
+    found = checkpoint.load(tmp_path / "c").model.predict(batch_of(9))
+    assert all(torch.equal(found[task], expected) for task, expected in model.predict(batch_of(9)).items())
 
 
 def test_an_incomplete_checkpoint_is_refused(experiment, schema, model: MultiTaskModel, tmp_path):
