@@ -81,8 +81,8 @@ class World:
         return False
 
     def memory(self, driver: Driver) -> bool | None:
-        """A worker of training, once it has loaded PyTorch, can allocate nothing more; others take its place."""
-        found = wait_for(lambda: [worker for worker in self.workers(driver) if trains(worker)] or driver.ended)
+        """A worker of training can allocate nothing more; others take its place."""
+        found = wait_for(lambda: exchanging(self.workers(driver)) or driver.ended)
         if found is True:
             return None
         first = set(self.workers(driver))
@@ -129,12 +129,17 @@ class World:
         return cycle(kinds)
 
 
-def trains(worker: psutil.Process) -> bool:
-    """Whether the process has loaded what it trains with."""
+def exchanging(workers: list[psutil.Process]) -> list[psutil.Process]:
+    """Workers that are connected with each other, and so past the loading of PyTorch, in which Ray bears no failure."""
     try:
-        return any("libtorch_cpu" in mapped.path for mapped in worker.memory_maps())
+        connections = [{(c.laddr, c.raddr) for c in worker.net_connections() if c.raddr} for worker in workers]
     except psutil.NoSuchProcess:
-        return False
+        return []
+    return [
+        worker
+        for worker, own in zip(workers, connections, strict=True)
+        if any((theirs, mine) in other for mine, theirs in own for other in connections if other is not own)
+    ]
 
 
 def assert_nothing_left(world: World) -> None:

@@ -42,7 +42,7 @@ def test_numbers_that_are_no_weights_are_there_again(changes: dict, experiment, 
     """A loaded model is built without memory, and its weights come from the file: other numbers must not stay empty."""
     settings = override(experiment, changes)
     schema = schema_of(settings)
-    age = FittedFeature(mean=40, std=10, boundaries=(30.0, 40.0, 50.0))
+    age = FittedFeature(mean=40, std=10, quantiles=(30.0, 40.0, 50.0))
     schema = schema.model_copy(
         update={
             "features": schema.features | {"age": age},
