@@ -76,7 +76,9 @@ def _of_numbers(experiment: Experiment, schema: Schema) -> Iterator[Choice]:
 
 def _of_model(experiment: Experiment, ids: list[str]) -> Iterator[Choice]:
     if not ids:
-        yield Choice("model.encoder.hidden", [256, 128], "no id is an input, so all is in what the attributes say together")
+        yield Choice(
+            "model.encoder.hidden", [256, 128], "no id is an input, so all is in what the attributes say together"
+        )
         yield Choice("model.encoder.dropout", 0.2, "keeps layers from learning rows by heart")
         yield Choice("model.embedding_dropout", 0.1, "keeps layers from relying on one attribute")
         return

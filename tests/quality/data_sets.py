@@ -109,7 +109,10 @@ def clothing(raw: Path, folder: Path) -> DataSet:
     reviews["fold"] = reviews.clothing_id.map(fold)
     reviews.to_parquet(folder / "clothing.parquet")
     features: Tree = {"review": {"kind": "id", "entity": "user", "embed": False}}
-    features |= _kind("id", "item", "clothing_id") | {"title": {"kind": "text"}, "review_text": {"kind": "text", "max_length": 100}}
+    features |= _kind("id", "item", "clothing_id") | {
+        "title": {"kind": "text"},
+        "review_text": {"kind": "text", "max_length": 100},
+    }
     features |= _kind("categorical", "item", "division_name", "department_name", "class_name")
     tasks: Tree = {"rating": {"kind": "regression", "range": [1, 5]}, "age": {"kind": "regression"}}
     tasks["recommended"] = {"kind": "binary", "column": "recommended_ind"}
@@ -141,7 +144,9 @@ def shop(scripts: Path, folder: Path) -> DataSet:
     names = {"interactions": "log.csv", "users": "users.csv", "items": "items.csv"}
     source = {"kind": "table", **{table: str(place / name) for table, name in names.items()}}
     features = _kind("id", "user", "user_id") | _kind("numeric", "user", "age", "signup")
-    features |= _kind("categorical", "user", "country", "gender") | {"history": {"kind": "sequence", "of": "product_id"}}
+    features |= _kind("categorical", "user", "country", "gender") | {
+        "history": {"kind": "sequence", "of": "product_id"}
+    }
     features |= _kind("id", "item", "product_id") | _kind("categorical", "item", "category", "brand")
     features |= _kind("numeric", "item", "price", "created") | _kind("text", "item", "title")
     features |= _kind("categorical", "context", "device")
