@@ -140,7 +140,7 @@ def shop(scripts: Path, folder: Path) -> DataSet:
     place.mkdir(exist_ok=True)
     for script in ("make.py", "pivot.py"):
         command = [sys.executable, str(scripts / script)]
-        subprocess.run(command, cwd=place, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own words
+        subprocess.run(command, cwd=place, check=True, stdout=subprocess.DEVNULL)
     names = {"interactions": "log.csv", "users": "users.csv", "items": "items.csv"}
     source = {"kind": "table", **{table: str(place / name) for table, name in names.items()}}
     features = _kind("id", "user", "user_id") | _kind("numeric", "user", "age", "signup")

@@ -49,8 +49,8 @@ def biases(experiment: Experiment, task: str, train: Batch, test: Batch) -> np.n
 
 def trees(experiment: Experiment, task: str, train: Batch, test: Batch, seed: int) -> np.ndarray:
     """Return the predictions of LightGBM on attributes, target statistics, sizes of lists, and words by tf-idf."""
-    import lightgbm  # noqa: PLC0415 - of the extra `bench`
-    from sklearn.feature_extraction.text import TfidfTransformer  # noqa: PLC0415
+    import lightgbm  # of the extra `bench`
+    from sklearn.feature_extraction.text import TfidfTransformer
 
     spec, label = experiment.tasks[task], train[label_column(task)].double().numpy()
     known = ~np.isnan(label)
@@ -94,7 +94,7 @@ def _counts(lists: np.ndarray, size: int) -> sp.csr_matrix:
 
 
 def target_means(codes: np.ndarray, label: np.ndarray, test: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Return the shrunken mean label of each row's value: of the other folds for training rows, of all for the others."""
+    """Return the shrunken mean label of each row's value, from the other folds for training rows."""
     known, mean, size = ~np.isnan(label), np.nanmean(label), int(max(codes.max(), test.max())) + 1
     fold, result = np.random.default_rng(seed).integers(0, FOLDS, len(codes)), np.empty(len(codes))
 
@@ -109,7 +109,7 @@ def target_means(codes: np.ndarray, label: np.ndarray, test: np.ndarray, seed: i
 
 def factorisation_machine(experiment: Experiment, task: str, train: Batch, test: Batch, seed: int) -> np.ndarray:
     """Return the predictions of a Bayesian factorisation machine over ids, implicit sets and attributes (myfm)."""
-    import myfm  # noqa: PLC0415 - of the extra `bench`
+    import myfm  # of the extra `bench`
 
     label = train[label_column(task)].double().numpy()
     blocks = {"train": [], "test": []}
@@ -125,8 +125,8 @@ def factorisation_machine(experiment: Experiment, task: str, train: Batch, test:
             if feature.kind == "sequence":
                 block = {split: _divided(counts) for split, counts in block.items()}
         widths.append(block["train"].shape[1])
-        for split in blocks:
-            blocks[split].append(block[split])
+        for split, parts in blocks.items():
+            parts.append(block[split])
     inputs = {split: sp.hstack(parts).tocsr() for split, parts in blocks.items()}
     model = myfm.MyFMRegressor(rank=FM["rank"], random_seed=seed)
     model.fit(inputs["train"], label, n_iter=FM["iterations"], group_shapes=widths)

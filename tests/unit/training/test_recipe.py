@@ -10,7 +10,7 @@ from mtl_ray.schema import FittedFeature, FittedTask, Schema
 from mtl_ray.training.recipe import choices, completed
 from tests.support import architectures, small_experiment
 
-JOBS = sorted(Path(__file__).parents[3].glob("jobs/*.yaml"))
+JOBS = [file for file in sorted(Path(__file__).parents[3].glob("jobs/*.yaml")) if "\ntasks:" in file.read_text()]
 
 
 def schema_of(experiment: Experiment, rows: int = 50_000) -> Schema:
@@ -53,7 +53,7 @@ def test_so_is_one_of_any_architecture(model: dict[str, Any]):
     ("path", "value"),
     [
         ("training.epochs", 7),
-        ("training.optimizer", {"kind": "sgd", "lr": 0.5}),
+        ("training.optimizer.kind", "sgd"),
         ("training.early_stopping", None),
         ("model.encoder.hidden", [5]),
         ("features.age.encoder", "linear"),
