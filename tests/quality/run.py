@@ -67,9 +67,8 @@ def references(experiment: Experiment, method: str) -> Metrics:
     found: Metrics = {}
     for name, spec in experiment.tasks.items():
         ids = all(experiment.features[key].is_input for key in (experiment.user, experiment.item))
-        if not spec.predicts_number or (
-            method != "constant" and method != "lightgbm" and (not ids or spec.masked_input)
-        ):
+        by_ids = method in ("bias", "factorisation machine")
+        if not spec.predicts_number or (by_ids and (not ids or spec.masked_input)):
             continue
         if method == "factorisation machine" and spec.kind != "regression":
             continue
