@@ -51,7 +51,7 @@ TREE: dict[str, Any] = {
         "tags": {"kind": "multilabel", "masked_input": 0.2},
     },
     "model": {"embedding_dim": 8, "encoder": {"hidden": [32]}, "tower": {"hidden": [8]}, "interaction": "dot"},
-    "training": {"batch_size": 256, "epochs": 2, "precision": "float64"},
+    "training": {"batch_size": 256, "epochs": 2, "precision": "float64", "early_stopping": None},
 }
 
 

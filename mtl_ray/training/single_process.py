@@ -33,7 +33,8 @@ def start_single_process(training: Training, split: SplitName, title: str | None
     """Start `run_single_process` as a task of Ray with that many CPUs and torch threads."""
     settings = training.experiment.training
     options = {"num_cpus": cpus, "num_gpus": int(settings.use_gpu), "max_retries": settings.max_failures}
-    arguments = (*_plain(training), split, title, cpus, training.on_holdout and _plain(training.on_holdout))
+    held_out = training.on_holdout and _plain(training.on_holdout)
+    arguments: list[Any] = [*_plain(training), split, title, cpus, held_out]
     return ray.remote(run_single_process).options(**options).remote(*arguments)
 
 
