@@ -25,7 +25,9 @@ SPLITS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def experiment(folder: Path, split: dict[str, Any], **changes: Any) -> Experiment:
-    return small_experiment(data__output=str(folder), data__split=split, training__epochs=6, **changes)
+    """Settings that choose the number of epochs, unless the changes say otherwise."""
+    changes = {"training__early_stopping": {}, "training__epochs": 6} | changes
+    return small_experiment(data__output=str(folder), data__split=split, **changes)
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -67,4 +69,5 @@ def test_the_training_on_all_rows_ends_after_the_epoch_that_is_best_on_held_out_
     ],
 )
 def test_nothing_is_chosen_where_the_file_says_so_or_there_are_validation_rows(changes: dict[str, Any]):
-    assert not chooses_epochs(small_experiment(**({"data__split": SPLITS["rows"][0]} | changes)))
+    settings = {"data__split": SPLITS["rows"][0], "training__early_stopping": {}} | changes
+    assert not chooses_epochs(small_experiment(**settings))

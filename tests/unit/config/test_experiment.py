@@ -131,10 +131,10 @@ def test_weights_are_relative_to_each_other():
 
 
 def test_the_main_task_is_the_first_one_unless_another_is_named():
-    experiment = small_experiment()
+    experiment = small_experiment(training__early_stopping={})
     assert experiment.main_task == "click"
     assert experiment.stopping_metric == "valid/click/loss"
-    assert small_experiment(main="rating").stopping_metric == "valid/rating/loss"
+    assert override(experiment, {"main": "rating"}).stopping_metric == "valid/rating/loss"
     assert small_experiment(training__early_stopping=None).stopping_metric is None
     with pytest.raises(InputError, match=r"main: expected a task of this file \(click, .*\); found `clicks`"):
         small_experiment(main="clicks")

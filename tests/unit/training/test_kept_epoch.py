@@ -30,7 +30,7 @@ def schema(num_valid: int, **labels: int) -> Schema:
 
 
 def test_by_default_it_is_that_of_the_main_task_or_without_its_labels_the_last():
-    experiment = small_experiment(main="rating")
+    experiment = small_experiment(main="rating", training__early_stopping={})
     assert stopping_metric(experiment, schema(9, rating=5)) == "valid/rating/loss"
     assert "best valid/rating/loss is kept" in describe_kept(experiment, schema(9, rating=5))
     for absent in (schema(0, rating=0), schema(9, rating=0)):
