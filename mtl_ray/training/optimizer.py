@@ -12,7 +12,16 @@ from mtl_ray.config import Experiment
 from mtl_ray.config.training import OptimizerConfig, ScheduleConfig
 from mtl_ray.models.id_bias import bias_tables
 from mtl_ray.models.sparse import sparse_parameters
-from mtl_ray.training.sparse_embeddings import build_sparse_optimizer, check_sparse, decay_rows, share_rows
+from mtl_ray.training.sparse_embeddings import (
+    build_sparse_optimizer,
+    check_sparse,
+    decay_rows,
+    decay_whole,
+    share_rows,
+)
+
+SWEEPS = 16
+"""Times in an epoch at which all rows of a table that is trained row by row decay, under `embedding_decay`."""
 
 
 class Optimizers:
@@ -33,11 +42,15 @@ class Optimizers:
         self.all: list[torch.optim.Optimizer] = [self.dense]
         self.decay = 0.0
         """Weight decay of tables that are trained row by row."""
+        self.every = 0
+        """Steps between two times at which all of their rows decay; 0 if those that a step reads do."""
         if self.sparse and training.sparse_tables is not None:
             check_sparse(experiment)
             torch.sparse.check_sparse_tensor_invariants.disable()  # their checks cost time, and torch wants to be told
             lr = training.sparse_tables.lr or training.optimizer.lr
             self.decay = training.optimizer.table_decay(steps, lr)
+            if training.optimizer.embedding_decay is not None:
+                self.every = max(1, steps // SWEEPS)
             self.all.append(build_sparse_optimizer(self.sparse, training.sparse_tables, lr))
         factor = learning_rate_factor(training.schedule, training.epochs, steps)
         self.schedulers = [LambdaLR(optimizer, factor) for optimizer in self.all]
@@ -50,13 +63,20 @@ class Optimizers:
                 scaler.unscale_(optimizer)
             clip_gradients(self.model, self.clip_norm)
         if self.decayed and self.decay:
-            decay_rows(self.decayed, self.all[-1].param_groups[0]["lr"] * self.decay)
+            self._decay_tables(self.all[-1].param_groups[0]["lr"] * self.decay)
         for optimizer in self.all:
             scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         scaler.update()
         for scheduler in self.schedulers:
             scheduler.step()
+
+    def _decay_tables(self, factor: float) -> None:
+        """Decay the tables that are trained row by row: the rows of the step, or now and then all of them."""
+        if not self.every:
+            decay_rows(self.decayed, factor)
+        elif (self.schedulers[0].last_epoch + 1) % self.every == 0:  # the number of this step
+            decay_whole(self.decayed, factor * self.every)
 
     def state(self) -> dict[str, Any]:
         """Return the state that a resumed run needs."""

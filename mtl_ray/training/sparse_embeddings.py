@@ -151,3 +151,10 @@ def decay_rows(parameters: Iterable[nn.Parameter], factor: float) -> None:
         assert parameter.grad is not None, "share_rows"
         rows: Tensor = parameter.grad.indices()[0]
         move_rows(parameter, rows, parameter[rows], factor)
+
+
+@torch.no_grad()
+def decay_whole(parameters: Iterable[nn.Parameter], factor: float) -> None:
+    """Apply decoupled weight decay to all rows: w -= factor w."""
+    for parameter in parameters:
+        parameter.mul_(1 - factor)

@@ -50,6 +50,21 @@ def test_only_the_rows_of_the_batch_move(kind: str):
     assert set(batch["user_id"].tolist()) & set(moved)
 
 
+def test_decay_by_epoch_reaches_all_rows_and_is_that_of_dense_tables():
+    size, epochs = 64, 3  # an epoch has one step, so all rows decay in each
+    changes = {"training__optimizer__embedding_decay": 0.2, "training__batch_size": size}
+    sparse, dense = trainer_of(experiment_of(**changes)), trainer_of(experiment_of(rows=1000, **changes))
+    dense.model.load_state_dict(sparse.model.state_dict())
+    (name,) = (n for n in sparse_parameters(sparse.model) if "user_id" in n)
+    first, batch = sparse.model.state_dict()[name].clone(), training_batch(4)
+    for trainer in (sparse, dense):
+        for _ in range(epochs):
+            trainer.step(batch)
+    unread = sorted(set(range(len(first))) - {*batch["user_id"].tolist(), 2})
+    for trainer in (sparse, dense):
+        torch.testing.assert_close(trainer.model.state_dict()[name][unread], first[unread] * 0.8**epochs)
+
+
 def test_small_tables_and_null_leave_all_dense():
     assert not sparse_parameters(trainer_of(experiment_of(rows=1000)).model)
     assert not sparse_parameters(trainer_of(small_experiment(training__sparse_tables=None)).model)
