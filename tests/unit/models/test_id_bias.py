@@ -139,8 +139,8 @@ def test_no_weight_decay_pulls_at_biases():
 def test_a_model_without_biases_has_the_groups_of_before():
     settings = experiment_of().training.optimizer
     plain, biased = (model_of(experiment_of(model__id_bias=flag)) for flag in (False, True))
-    assert len(build_optimizer(plain, settings).param_groups) == 2
-    groups = build_optimizer(biased, settings).param_groups
+    assert len(build_optimizer(plain, settings, 1).param_groups) == 2
+    groups = build_optimizer(biased, settings, 1).param_groups
     assert groups[2]["weight_decay"] == 0
     assert len(groups[2]["params"]) == 2
     assert sum(len(group["params"]) for group in groups) == len(list(biased.parameters()))
