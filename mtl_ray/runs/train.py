@@ -200,7 +200,7 @@ class _Training:
         wait_until_idle(folder)
         restore_manifest(folder)
         EpochLogger(experiment, child, folder, bars=True).log_lost()
-        with finish_on_exit(child, self.echo, self.resume_command):
+        with finish_on_exit(child, lambda _: None, self.resume_command):
             self._fit(experiment, held_out, folder, child)
         chosen = kept_epoch(folder.read_history(), stopping_metric(experiment, held_out.schema))
         run.adopt_lost(folder, "holdout")
