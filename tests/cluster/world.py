@@ -81,14 +81,18 @@ class World:
         return False
 
     def memory(self, driver: Driver) -> bool | None:
-        """A worker of training can allocate nothing more; others take its place."""
+        """A worker of training can allocate nothing more; others take its place.
+
+        Where that happens while Ray starts the workers, it gives up, and the command says how to continue.
+        """
         found = wait_for(lambda: exchanging(self.workers(driver)) or driver.ended)
         if found is True:
             return None
         first = set(self.workers(driver))
         limit = found[0].memory_info().vms // 2
         found[0].rlimit(resource.RLIMIT_AS, (limit, limit))
-        return None if wait_for(lambda: set(self.workers(driver)) - first or driver.ended) is True else False
+        wait_for(lambda: driver.ended or set(self.workers(driver)) - first)
+        return None if driver.ended and not driver.process.returncode else driver.ended
 
     def node(self, _: Driver) -> bool:
         """A machine is lost and another one comes."""
@@ -130,7 +134,7 @@ class World:
 
 
 def exchanging(workers: list[psutil.Process]) -> list[psutil.Process]:
-    """Workers that are connected with each other, and so past the loading of PyTorch, in which Ray bears no failure."""
+    """Workers that are connected with each other, and so past the loading of PyTorch."""
     try:
         connections = [{(c.laddr, c.raddr) for c in worker.net_connections() if c.raddr} for worker in workers]
     except psutil.NoSuchProcess:
