@@ -4,13 +4,14 @@ Each rule reads the schema of the prepared data set and gives its reason. A sett
 `defaults: fixed` leaves all that is left out at the fixed defaults of the settings.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mtl_ray.config import Experiment, override
 from mtl_ray.config.features import NumericFeatureConfig
-from mtl_ray.schema import Schema
+from mtl_ray.schema import FIRST, Schema
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,19 @@ def _is_given(tree: Any, path: str) -> bool:
     return True
 
 
-STEPS = 20_000
-"""Steps of a training whose epochs are as many as can be afforded."""
+EPOCHS, STEPS = 30, 20_000
+"""Most epochs, and about the most steps, of a training that stops by its validation rows."""
+MANY = 50
+"""Training rows of a mean user from which on its id can be learned fast."""
 
 
 def _rules(experiment: Experiment, schema: Schema) -> Iterator[Choice]:
     """Yield every setting that the recipe knows for these data, given or not."""
-    keys = {name: experiment.features[name] for name in (experiment.user, experiment.item)}
-    ids = [name for name, key in keys.items() if key.is_input]
+    keys = (experiment.user, experiment.item)
+    has_ids = all(experiment.features[key].is_input for key in keys)
     yield from _of_numbers(experiment, schema)
-    yield from _of_model(experiment, ids)
-    yield from _of_training(experiment, schema, ids)
+    yield from _of_model(experiment) if has_ids else _of_attributes()
+    yield from _of_training(experiment, schema, has_ids)
 
 
 def _of_numbers(experiment: Experiment, schema: Schema) -> Iterator[Choice]:
@@ -74,45 +77,56 @@ def _of_numbers(experiment: Experiment, schema: Schema) -> Iterator[Choice]:
             yield Choice(f"features.{name}.encoder", "piecewise_linear", reason)
 
 
-def _of_model(experiment: Experiment, ids: list[str]) -> Iterator[Choice]:
-    if not ids:
-        yield Choice(
-            "model.encoder.hidden", [256, 128], "no id is an input, so all is in what the attributes say together"
-        )
-        yield Choice("model.encoder.dropout", 0.2, "keeps layers from learning rows by heart")
-        yield Choice("model.embedding_dropout", 0.1, "keeps layers from relying on one attribute")
-        return
-    yield Choice("model.embedding_dim", 32, "ids are inputs: each user and item has a taste of its own")
-    if len(ids) == 2 and _fits_dot(experiment):
-        yield Choice("model.interaction", "dot", "users and items are inputs: their product is a term of its own")
-    yield Choice("model.encoder.hidden", [64, 32], "the vectors of ids carry most of what is learned")
-    yield Choice("model.encoder.dropout", 0.2, "keeps layers from learning rows by heart")
-    yield Choice("model.embedding_dropout", 0.3, "keeps ids with few rows from being learned by heart")
+def _of_attributes() -> Iterator[Choice]:
+    reason = "users or items are known by their attributes alone"
+    yield Choice("model.embedding_dim", 32, reason)
+    yield Choice("model.encoder.hidden", [256, 128], f"{reason}: what these say together is in the layers")
+    yield Choice("model.encoder.dropout", 0.2, "layers do not learn rows by heart")
+    yield Choice("model.embedding_dropout", 0.1, "layers do not rely on one attribute")
+
+
+def _of_model(experiment: Experiment) -> Iterator[Choice]:
+    yield Choice("model.embedding_dim", 32, "ids of users and items are inputs, each with a taste of its own")
+    if experiment.model.kind != "esmm":  # whose products of probabilities nothing may be added to
+        yield Choice("model.id_bias", True, "users and items differ in their level, which a network would have to find")
+    if _fits_dot(experiment):
+        yield Choice("model.interaction", "dot", "the product of user and item is a term of its own")
+    yield Choice("model.encoder.hidden", [64, 32], "vectors of ids hold most of what is learned")
+    yield Choice("model.encoder.dropout", 0.2, "layers do not learn rows by heart")
+    yield Choice("model.embedding_dropout", 0.3, "ids with few rows are not learned by heart")
 
 
 def _fits_dot(experiment: Experiment) -> bool:
-    """Return whether no vector has a width of its own, and a task has one output that sees all inputs."""
+    """Return whether no vector has a width of its own, and a product may be added to the output of a task."""
+    if experiment.model.kind == "esmm":
+        return False
     has_own_width = any(feature.is_input and feature.width(0) for feature in experiment.features.values())
     tasks = experiment.tasks.values()
     return not has_own_width and any(task.has_one_output and not task.masked_input for task in tasks)
 
 
-def _of_training(experiment: Experiment, schema: Schema, ids: list[str]) -> Iterator[Choice]:
+def _of_training(experiment: Experiment, schema: Schema, has_ids: bool) -> Iterator[Choice]:
     rows, optimizer = schema.num_rows["train"], experiment.training.optimizer
-    batch = min(8192, max(256, 1 << (rows // 100).bit_length()))
-    yield Choice("training.batch_size", batch, f"about a hundred steps an epoch of {rows:,} rows, within 256 and 8,192")
+    batch = 1 << min(13, max(8, round(math.log2(3 * math.sqrt(max(1, rows))))))
     steps = -(-rows // batch)
-    epochs = max(3, min(30, STEPS // steps))
-    yield Choice("training.epochs", epochs, f"as many as {STEPS:,} steps allow, within 3 and 30")
-    yield Choice("training.optimizer.lr", 1e-3, "the usual one of Adam")
+    epochs = max(3, min(EPOCHS, STEPS // max(1, steps)))
+    per_user = rows / max(1, (schema.features[experiment.user].num_embeddings or 0) - FIRST)
+    yield Choice("training.batch_size", batch, f"about three times the root of {rows:,} rows, within 256 and 8,192")
+    yield Choice("training.epochs", epochs, f"at most {EPOCHS}, and about {STEPS:,} steps; validation rows stop it")
+    if has_ids and per_user >= MANY:
+        yield Choice("training.optimizer.lr", 3e-3, f"{per_user:,.0f} rows a user are enough to learn ids fast")
+    else:
+        yield Choice("training.optimizer.lr", 1e-3, "the usual one of Adam")
     yield Choice("training.optimizer.weight_decay", 0.01, "the usual one of AdamW")
-    if ids and optimizer.kind == "adamw" and not optimizer.embedding_weight_decay:
-        yield Choice("training.optimizer.embedding_decay", 0.25, "an id's vector shrinks with the inverse of its rows")
+    if has_ids and optimizer.kind == "adamw" and not optimizer.embedding_weight_decay:
+        yield Choice("training.optimizer.embedding_decay", 0.25, "an id's vector is the smaller the fewer rows it has")
     sizes = [feature.num_embeddings or 0 for feature in schema.features.values()]
     if not any(experiment.training.is_sparse(size) for size in sizes):  # an average would read all rows in each step
-        yield Choice("training.average", round(1 - 1 / max(2, steps), 5), "the mean over about the last epoch")
+        average = round(1 - 1 / max(2, min(100, steps)), 5)
+        yield Choice("training.average", average, "the mean over about an epoch needs no schedule of the learning rate")
     yield Choice("training.early_stopping.patience", 4, "an average lags behind by an epoch")
-    yield Choice("training.clip_norm", 5.0, "a rare batch must not undo the others")
+    yield Choice("training.clip_norm", 5.0, "no single batch undoes the others")
+    yield Choice("training.masking.values", 0.02, "teaches what a value means that was not seen in training")
     for entity in ("user", "item"):
-        yield Choice(f"training.masking.{entity}.id", 0.05, "teaches the row of unseen ids")
-        yield Choice(f"training.masking.{entity}.new", 0.05, "teaches what is predicted without a history")
+        yield Choice(f"training.masking.{entity}.id", 0.05, f"teaches what is predicted for an unseen {entity}")
+        yield Choice(f"training.masking.{entity}.new", 0.05, f"teaches what is predicted for a new {entity}")
