@@ -21,7 +21,7 @@ def experiment(cluster, work: Path) -> Experiment:
         data__split={"kind": "random", "valid": 0.0},
         training__output=str(work / "chosen"),
         training__num_workers=2,
-        training__epochs=5,
+        training__epochs=12,
         training__early_stopping={},
         training__optimizer__lr=0.03,
         tracking__uri=f"sqlite:///{work}/mlflow.db",
@@ -36,7 +36,7 @@ def trained(experiment: Experiment) -> Trained:
 def test_it_trains_on_all_rows_for_the_best_epoch_of_the_held_out_ones(experiment: Experiment, trained: Trained):
     epochs = trained.folder.read_epochs()
     assert epochs is not None
-    assert epochs < 5  # it overfits
+    assert epochs < 12  # it overfits
     assert set(trained.folder.read_history()) == set(range(1, epochs + 1))
     assert not (trained.folder / "holdout").exists()
     client = mlflow.MlflowClient(tracking_uri=experiment.tracking.uri)

@@ -205,7 +205,7 @@ def found(settings: Experiment, shared, folder: Path):
 def test_trials_of_several_workers_report_what_one_worker_does_and_leave_none_when_stopped(searched, shared, tmp_path):
     changes = {
         "tune.space": WEIGHTS,
-        "tune.objectives": {RMSE: "max"},  # by it the second of the two trials is the worse one
+        "tune.objectives": {RMSE: "min"},  # by it the second of the two trials is the worse one
         "tune.algorithm": "random",
         "tune.scheduler": {"kind": "asha", "reduction": 2},
         "tune.constraints": [],
