@@ -28,7 +28,7 @@ class PiecewiseLinearNumber(nn.Linear):
         super().__init__(max(1, len(borders) - 1) + 1, width)
         if len(borders) < 2:  # all numbers are equal, and in the only piece
             borders = np.append(borders, borders[-1] + 1)
-        self.register_buffer("borders", torch.from_numpy(borders))
+        self.register_buffer("borders", torch.tensor(borders))  # on the device of the layer
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as its base class calls it
         """Return (B, width) vectors."""

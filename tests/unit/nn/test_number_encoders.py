@@ -69,3 +69,9 @@ def test_a_copy_has_the_vectors_of_the_other_layer_at_its_own_borders():
 
 def test_a_number_that_never_differs_has_a_vector():
     assert PiecewiseLinearNumber(np.array([7.0]), 2)(encoded([7.0, math.nan])).isfinite().all()
+
+
+def test_a_layer_can_be_built_without_memory():
+    with torch.device("meta"):
+        assert PiecewiseLinearNumber(BORDERS, 4)(torch.zeros(5, 2)).is_meta
+        assert PeriodicNumber(3, 0.1, 4)(torch.zeros(5, 2)).is_meta
