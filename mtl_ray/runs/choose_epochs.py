@@ -39,11 +39,6 @@ def on_holdout(experiment: Experiment, prepared: Prepared) -> Experiment:
     return override(experiment, {"data.holdout": holdout_like_test(experiment, prepared), "tracking.register_as": None})
 
 
-def for_epochs(experiment: Experiment, epochs: int) -> Experiment:
-    """Return the experiment whose training ends after so many epochs, of those that its schedule plans."""
-    return override(experiment, {"training.last_epoch": epochs})
-
-
 def holdout_like_test(experiment: Experiment, prepared: Prepared) -> dict[str, Any]:
     """Return the settings `data.holdout` by which validation rows are to training rows what test rows are to all.
 

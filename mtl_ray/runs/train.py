@@ -22,7 +22,7 @@ from mtl_ray.inference.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.runs.callbacks import EpochLogger
-from mtl_ray.runs.choose_epochs import for_epochs, on_holdout
+from mtl_ray.runs.choose_epochs import on_holdout
 from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.ray_trainer import RayTrainer
 from mtl_ray.runs.recovery import delete_orphan_checkpoints, restore_manifest, wait_until_idle
@@ -33,7 +33,7 @@ from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.registry import example_of, register, signature_of
 from mtl_ray.tracking.tracked_run import Run
-from mtl_ray.training.kept_epoch import chooses_epochs, describe_kept, kept_epoch, stopping_metric
+from mtl_ray.training.kept_epoch import chooses_epochs, describe_kept, for_epochs, kept_epoch, stopping_metric
 from mtl_ray.training.recipe import completed
 from mtl_ray.training.worker import train_worker, workers_of
 

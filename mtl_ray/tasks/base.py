@@ -125,7 +125,7 @@ class RowHead(TaskHead[Spec]):
 
         with torch.enable_grad():
             optimizer.step(mean_loss)  # pyright: ignore[reportArgumentType]
-        return mean_loss().item()
+            return mean_loss().item()
 
     @abstractmethod
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:

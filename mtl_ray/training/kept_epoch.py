@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from mtl_ray.config import Experiment
+from mtl_ray.config import Experiment, override
 from mtl_ray.config.tasks import is_higher_better
 from mtl_ray.errors import InputError
 from mtl_ray.schema import Schema
@@ -36,6 +36,11 @@ def chooses_epochs(experiment: Experiment) -> bool:
     stopping, most = training.early_stopping, training.last_epoch or training.epochs
     wanted = training.choose_epochs and stopping is not None and stopping.metric is None
     return wanted and most > 1 and data.holdout is None and not data.split.has_valid
+
+
+def for_epochs(experiment: Experiment, epochs: int) -> Experiment:
+    """Return the experiment whose training ends after so many epochs, of those that its schedule plans."""
+    return override(experiment, {"training.last_epoch": epochs})
 
 
 def kept_epoch(history: Mapping[int, Mapping[str, float]], metric: str | None) -> int:

@@ -8,20 +8,21 @@ from typing import Any
 import ray
 import torch
 
-from mtl_ray.config import Experiment, override, parse
+from mtl_ray.config import Experiment, parse
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard, read_directly
 from mtl_ray.evaluation.baselines import evaluate_baselines
 from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
 from mtl_ray.schema import SplitName
 from mtl_ray.training.fit import fit
+from mtl_ray.training.kept_epoch import for_epochs
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import start_from
 
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained on which data set."""
+    """An experiment, and the data set that it is trained on."""
 
     experiment: Experiment
     prepared: Prepared
@@ -68,7 +69,7 @@ def run_single_process(
     if on_holdout is not None:
         _, history, _ = _train(parse(on_holdout[0], "experiment"), open_prepared(on_holdout[1]), title, threads)
         best = max(history, key=lambda metrics: (metrics[SCORE], metrics["epoch"]))
-        settings = override(settings, {"training.last_epoch": best["epoch"]})
+        settings = for_epochs(settings, best["epoch"])
     trainer, history, weights = _train(settings, prepared, title, threads)
     trainer.evaluated.load_state_dict(weights)
     metrics = trainer.evaluate(_shard(trainer, prepared, split)) if prepared.schema.num_rows[split] else {}

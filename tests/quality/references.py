@@ -1,4 +1,4 @@
-"""What the model is measured by: predictions without a model, biases, gradient boosted trees, a factorisation machine.
+"""References to measure the model by: a constant, biases, gradient boosted trees, a factorisation machine.
 
 Each reads the rows that the model reads, as `prepare` encoded them, and returns predictions of the test rows.
 """

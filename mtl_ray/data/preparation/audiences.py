@@ -29,7 +29,7 @@ DEALT, MADE, OF_ITEMS = "staging/items", "staging/audiences", "staging/catalog"
 """Folders of rows dealt by item, of their audiences dealt by user, and of the audience that each item ends with."""
 
 Audiences = Mapping[str, tuple[dict[str, np.ndarray], dict[str, pa.Array]]]
-"""By feature what `FeatureKind.encode_partition` returns for a partition of users."""
+"""Encoded and raw lists by feature, as `FeatureKind.encode_partition` returns them for a partition of users."""
 
 
 def audiences_of(experiment: Experiment) -> dict[str, SequenceKind]:

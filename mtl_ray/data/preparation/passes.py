@@ -88,7 +88,7 @@ class FitPartition:
 
     load: Loader
     deal: DealByItem | None = None
-    """What audiences are made of, dealt by item on the way."""
+    """A writer of the rows by item, of which audiences are made."""
 
     def __call__(self, partition: int) -> FitStatistics:  # noqa: D102
         loaded = self.load(partition)

@@ -1,5 +1,6 @@
 """The split into training, validation and test rows: it depends on the seed and on the row alone, on any machine."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -229,9 +230,7 @@ def cuts_from_histogram(counts: np.ndarray, low: float, high: float, shares: Seq
         shares: of validation and of test rows.
     """
     valid, test = shares
-    edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
-    before = np.concatenate([[0], np.cumsum(counts)]) / max(1, counts.sum())
-    cuts = [float(edges[np.searchsorted(before, 1 - s - 1e-12)]) for s in (valid + test, test)]
+    cuts = [cut_before(counts, low, high, math.inf, share) for share in (valid + test, test)]
     # After the cut of a share of 0 nothing is left, not even the last instant.
     test_cut = cuts[1] if test else float(np.nextafter(high, np.inf))
     return (cuts[0] if valid else test_cut), test_cut

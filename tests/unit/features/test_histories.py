@@ -1,4 +1,4 @@
-"""What a row knows of its user and of its item."""
+"""Histories and audiences: the interactions of its user and of its item that a row knows."""
 
 import numpy as np
 import pyarrow as pa

@@ -55,7 +55,7 @@ def model_of(experiment: Experiment, spread: float = 1.0) -> MultiTaskModel:
 
 
 def added(experiment: Experiment, batch: dict[str, torch.Tensor], hidden=None) -> dict[str, torch.Tensor]:
-    """What the biases add to each output."""
+    """The terms that the biases add to each output."""
     with_biases, without = (model_of(experiment, spread)(batch, hidden).logits for spread in (1.0, 0.0))
     return {task: with_biases[task] - without[task] for task in with_biases}
 
