@@ -100,7 +100,8 @@ def check(
         variants = dict.fromkeys(each.variant for each in grid_runs)
         echo(f"compare: {len(grid_runs)} trainings, {', '.join(variants)}")
     if search := settings.tune:
-        echo(f"tune: {search.trials} trials over {', '.join(parameters_of(settings))}, by {search.algorithm.kind}")
+        space = ", ".join(parameters_of(settings)) or "what the file leaves open"
+        echo(f"tune: {search.size} over {space}, by {search.algorithm.kind}")
     write_result(json_file, result.to_dict())
 
 
@@ -255,13 +256,17 @@ def tune(
     num_refits: Annotated[
         int, typer.Option("--refit", help="Train the winner on all labels but the test's, over so many seeds.", min=0)
     ] = 0,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Search for so long, with or without a section `tune`, and register the best as one model."),
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Search task weights, task subsets, architectures and any other setting, and write the best as a file."""
     from mtl_ray.config import load
     from mtl_ray.tuning.space import check_tune
 
-    settings = load(experiment, changes)
+    settings = load(experiment, changes if minutes is None else [*changes, f"tune.minutes={minutes:g}"])
     check_tune(settings)  # report mistakes before loading slow libraries
     from rich.live import Live
 

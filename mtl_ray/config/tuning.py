@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from mtl_ray.config.base import Section, name_alone
+from mtl_ray.config.search_algorithms import AlgorithmConfig, NoSchedulerConfig, SchedulerConfig, TPEConfig
 from mtl_ray.config.tasks import is_higher_better
 
 Direction = Literal["min", "max"]
@@ -103,116 +104,6 @@ EntryConfig = Annotated[
 ]
 
 
-class _AlgorithmConfig(Section):
-    is_population: ClassVar[bool] = False
-    """True if trials are replaced by changed copies of better ones while they run."""
-
-
-class RandomConfig(_AlgorithmConfig):
-    kind: Literal["random"] = "random"
-
-
-class TPEConfig(_AlgorithmConfig):
-    """Tree-structured Parzen estimator (Bergstra et al. 2011); with several objectives MOTPE (Ozaki et al. 2022)."""
-
-    kind: Literal["tpe"] = "tpe"
-    startup_trials: NonNegativeInt = 10
-    """Random trials before the estimator is used."""
-
-
-class NSGA2Config(_AlgorithmConfig):
-    """Non-dominated sorting genetic algorithm II (Deb et al. 2002)."""
-
-    kind: Literal["nsga2"] = "nsga2"
-    population: Annotated[int, Field(ge=2)] = 16
-    """Trials per generation."""
-
-
-class _PopulationConfig(_AlgorithmConfig):
-    is_population: ClassVar[bool] = True
-    every: PositiveInt = 1
-    """Epochs between two exchanges in the population."""
-    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    """Share of the population, the worst, that is replaced by copies of as many of the best."""
-
-
-class PBTConfig(_PopulationConfig):
-    """Population based training (Jaderberg et al. 2017); `trials` is the size of the population."""
-
-    kind: Literal["pbt"] = "pbt"
-    resample: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Probability of drawing a new value instead of multiplying it by 0.8 or 1.2."""
-
-
-class PB2Config(_PopulationConfig):
-    """Population based bandits (Parker-Holder et al. 2020): as `pbt`, with values proposed by a Gaussian process."""
-
-    kind: Literal["pb2"] = "pb2"
-
-
-AlgorithmConfig = Annotated[RandomConfig | TPEConfig | NSGA2Config | PBTConfig | PB2Config, Field(discriminator="kind")]
-
-
-class _SchedulerConfig(Section):
-    stops_trials: ClassVar[bool] = True
-    """True if trials may end early."""
-    pauses_trials: ClassVar[bool] = False
-    """True if trials wait for each other."""
-
-    @property
-    def first_epochs(self) -> int:
-        """Epochs that every trial gets."""
-        return 1
-
-
-class NoSchedulerConfig(_SchedulerConfig):
-    """No early end: every trial runs all its epochs."""
-
-    kind: Literal["none"] = "none"
-    stops_trials: ClassVar[bool] = False
-
-
-class ASHAConfig(_SchedulerConfig):
-    """Asynchronous successive halving (Li et al. 2020)."""
-
-    kind: Literal["asha"] = "asha"
-    grace: PositiveInt = 1
-    """Epochs that every trial is trained for at least."""
-    reduction: Annotated[float, Field(gt=1)] = 3.0
-    """One in so many of the trials at a rung continues; each rung is so many times as late as the one before."""
-
-    @property
-    def first_epochs(self) -> int:
-        return self.grace
-
-
-class MedianConfig(_SchedulerConfig):
-    """Median stopping (Golovin et al. 2017): stop a trial whose best value is worse than the median of other means."""
-
-    kind: Literal["median"] = "median"
-    grace: PositiveInt = 1
-    """Epochs that every trial is trained for at least."""
-    min_trials: PositiveInt = 3
-    """Trials that must have reached an epoch before any is stopped there."""
-
-    @property
-    def first_epochs(self) -> int:
-        return self.grace
-
-
-class HyperBandConfig(_SchedulerConfig):
-    """HyperBand (Li et al. 2017): brackets of successive halving, in which trials wait for each other."""
-
-    kind: Literal["hyperband"] = "hyperband"
-    pauses_trials: ClassVar[bool] = True
-    reduction: Annotated[float, Field(gt=1)] = 3.0
-
-
-SchedulerConfig = Annotated[
-    NoSchedulerConfig | ASHAConfig | MedianConfig | HyperBandConfig, Field(discriminator="kind")
-]
-
-
 class ConstraintConfig(Section):
     """A bound on a metric of the validation rows, a number or relative to the file as it stands (the incumbent)."""
 
@@ -241,10 +132,13 @@ def _directed(objectives: Any) -> Any:
 
 
 class TuneConfig(Section):
-    space: Annotated[dict[str, EntryConfig], Field(min_length=1)]
+    minutes: PositiveFloat | None = None
+    """Minutes from the start of the command to the registered model; what is left out of this section is then chosen
+    (see `mtl_ray.tuning.automatic`). Trials start until the time is over, and the best are joined into one model."""
+    space: dict[str, EntryConfig] = Field(default={})
     """Ranges and choices by dotted path, as for `--set`. They are drawn in the order of the file, `simplex` last."""
     objectives: Annotated[
-        dict[str, Direction], BeforeValidator(_directed, json_schema_input_type=Objectives), Field(min_length=1)
+        dict[str, Direction], BeforeValidator(_directed, json_schema_input_type=Objectives), Field(default={})
     ]
     """Metric keys of the validation rows: one, a list, or each with `min` or `max`. A trial's value is that of the
     epoch whose checkpoint `train` would select. With several, schedulers use the first one."""
@@ -253,7 +147,13 @@ class TuneConfig(Section):
     algorithm: Annotated[AlgorithmConfig, name_alone(AlgorithmConfig)] = TPEConfig()
     scheduler: Annotated[SchedulerConfig, name_alone(SchedulerConfig)] = NoSchedulerConfig()
     """Stops trials early. Population based training replaces trials by itself."""
+    first: tuple[dict[str, Any], ...] = ()
+    """Values of the first trials, by path, for a choice its label; what one leaves out is proposed."""
     trials: PositiveInt = 32
+    ensemble: NonNegativeInt = 0
+    """Most members of an ensemble of trials, repeated ones counted each time, that are chosen greedily by the first
+    objective (Caruana et al. 2004) and registered as one model; 0 for none. It keeps the model of every trial until the
+    search ends."""
     seed: NonNegativeInt = 0
     """Seed of the searcher."""
     cpus_per_trial: PositiveFloat = 1.0
@@ -263,6 +163,11 @@ class TuneConfig(Section):
     """GPUs of a trial with one worker, which trials may share; by default 1 with `training.use_gpu`, otherwise 0."""
     max_concurrent: PositiveInt | None = None
     """Trials at once; by default as many as the cluster has room for. Set it for a cluster that autoscales."""
+
+    @property
+    def size(self) -> str:
+        """The time or the number of trials that the search has."""
+        return f"{self.trials} trials" if self.minutes is None else f"{self.minutes:g} minutes"
 
     @field_validator("space")
     @classmethod
@@ -276,9 +181,19 @@ class TuneConfig(Section):
         return space
 
     @model_validator(mode="after")
+    def _complete(self) -> "TuneConfig":
+        missing = [name for name in ("space", "objectives") if not getattr(self, name)]
+        if missing and self.minutes is None:
+            raise ValueError(f"expected `space` and `objectives`, or `minutes`; found no {' and no '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
     def _population(self) -> "TuneConfig":
         if self.algorithm.is_population:
             name = f"algorithm `{self.algorithm.kind}`"
+            for setting in ("minutes", "first", "ensemble"):
+                if getattr(self, setting):
+                    raise ValueError(f"`{setting}` needs trials that do not change each other; found {name}")
             if self.scheduler.stops_trials:
                 raise ValueError(
                     f"{name} needs scheduler `none`: it replaces trials itself; found {self.scheduler.kind}"

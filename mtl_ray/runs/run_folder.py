@@ -6,7 +6,8 @@ Every run has `run.json`. Beside it lie
   trace of the profiler, a copy of the registered model that it starts from, `daily.json` if `daily` started it, and the
   folder `holdout/` while it chooses the number of epochs, then `epochs.json`;
 - of a comparison: `cells/`, `comparison.md` and `comparison.json`;
-- of a search: `references/`, `trials/`, `refit/`, Ray Tune's `search/`, `tuning.json`, `best.yaml` and `compare.yaml`;
+- of a search: `references/`, `trials/`, `refit/`, Ray Tune's `search/`, `tuning.json`, `best.yaml` and `compare.yaml`,
+  the trials' `models/` while it lasts, then `checkpoint/`, the ensemble of trials, and `ensemble.json`;
 - of a task selection: `affinity.json`, `affinity.png` and `suggested.yaml`;
 - of all but the last: `report.html` with its pictures, and `unlogged.jsonl` while MLflow misses metrics (see
   `tracking.tracked_run`).
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from mtl_ray.reporting.html import HtmlReport
 
 RUN_FILE, HISTORY, EVALUATION, DAILY_STEPS = "run.json", "history.json", "evaluation.json", "daily.json"
-EPOCHS = "epochs.json"
+EPOCHS, JOINED = "epochs.json", "ensemble.json"
 
 Command = Literal["train", "compare", "tune"]
 History = dict[int, dict[str, float]]
@@ -210,6 +211,11 @@ class RunFolder(Folder):
         return JsonFiles(self / "trials", indent=None)
 
     @property
+    def trial_models(self) -> Folder:
+        """The models of a search's trials, `ID/EPOCH/`, until they are joined."""
+        return self / "models"
+
+    @property
     def refits(self) -> JsonFiles:
         """The result of each training of a search's winner."""
         return JsonFiles(self / "refit")
@@ -241,6 +247,20 @@ class RunFolder(Folder):
                 tree = experiment.model_dump(mode="json", exclude_unset=True)
                 files[name] = _yaml({section: found for section, found in tree.items() if found is not None})
         run.keep(files)
+
+    @property
+    def has_joined(self) -> bool:
+        """True if this is the folder of a search whose trials have been joined into an ensemble."""
+        return self.exists(JOINED)
+
+    def write_joined(self, joined: Mapping[str, Any]) -> None:
+        """Write `ensemble.json`: the ensemble of a search's trials."""
+        self.write_atomic(JOINED, json_text(joined) + "\n")
+
+    def read_joined(self) -> dict[str, Any]:
+        """Return the ensemble of a search's trials."""
+        found = self.read_json(JOINED)
+        return found | {key: without_null(found[key]) for key in ("metrics", "first")}
 
     def write_task_selection(self, results: Mapping[str, Any], figure: bytes, suggested: Mapping[str, Any]) -> None:
         """Write the results of a task selection: numbers, a figure (PNG) and the suggested experiment file.

@@ -31,7 +31,7 @@ def choices(experiment: Experiment, schema: Schema) -> list[Choice]:
     if experiment.defaults == "fixed":
         return []
     given = experiment.model_dump(mode="json", exclude_unset=True)
-    return [choice for choice in _rules(experiment, schema) if not _is_given(given, choice.path)]
+    return [choice for choice in _rules(experiment, schema) if not is_given(given, choice.path)]
 
 
 def completed(experiment: Experiment, schema: Schema) -> Experiment:
@@ -44,7 +44,7 @@ def completed(experiment: Experiment, schema: Schema) -> Experiment:
     return override(experiment, {choice.path: choice.value for choice in choices(experiment, schema)}, "recipe:")
 
 
-def _is_given(tree: Any, path: str) -> bool:
+def is_given(tree: Any, path: str) -> bool:
     """Return whether a plain tree has a value at a dotted path, or a value in place of a section on the way."""
     for key in path.split("."):
         if not isinstance(tree, Mapping):

@@ -10,6 +10,7 @@ from mtl_ray.evaluation.significance import Summary, summarize
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.runs.train import train
 from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.tuning.space import candidate_name
 
 
 def refit(
@@ -36,7 +37,7 @@ def refit(
     Returns:
         `candidate`, the URI of the model, and `summary`: mean, deviation and number by metric of the test rows.
     """
-    name = experiment.tracking.register_as or experiment.name
+    name = candidate_name(experiment)
     files, results = folder.refits, []
     whole = on_all_labels(experiment, epochs)
     for number in range(num_seeds):

@@ -6,6 +6,7 @@ from mtl_ray.config import Experiment
 from mtl_ray.reporting.html import HtmlReport
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.tracking.tracked_run import Run
+from mtl_ray.tuning.ensemble import Joined
 from mtl_ray.tuning.figures import importance_bars, parallel_coordinates, schedule_curves, trade_off, trial_curves
 from mtl_ray.tuning.importance import importance_of
 from mtl_ray.tuning.results import INCUMBENT, Tuning, read_references
@@ -13,11 +14,18 @@ from mtl_ray.tuning.space import tune_of
 from mtl_ray.tuning.trial_store import read_trials
 
 
-def tuning_report(tuning: Tuning) -> HtmlReport:
-    """Return the report of a finished search."""
+def tuning_report(tuning: Tuning, joined: Joined | None = None) -> HtmlReport:
+    """Return the report of a finished search.
+
+    Args:
+        tuning: its trials.
+        joined: the ensemble of them, if there is one.
+    """
     settings = tune_of(tuning.experiment)
     report = HtmlReport(f"{tuning.experiment.name}: search")
     for line in summary(tuning):
+        report.text(line)
+    for line in joined.lines() if joined else ():
         report.text(line)
     if len(tuning.objectives) > 1:
         report.heading("Trade-off")
@@ -76,4 +84,5 @@ def summary(tuning: Tuning) -> Iterator[str]:
 def write_report(experiment: Experiment, folder: RunFolder, run: Run) -> None:
     """Write `report.html` and its pictures into the folder of a finished search, and log them."""
     tuning = Tuning(experiment, read_trials(folder), read_references(experiment, folder))
-    folder.keep_report(tuning_report(tuning), run)
+    joined = Joined(**folder.read_joined()) if folder.has_joined else None
+    folder.keep_report(tuning_report(tuning, joined), run)

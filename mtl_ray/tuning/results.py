@@ -103,8 +103,9 @@ class Tuning:
 
     @cached_property
     def candidates(self) -> list[Trial]:
-        """The trials that trained to the end and break no constraint."""
-        done = [trial for trial in self.trials if trial.state == "finished"]
+        """The trials that trained to the end and break no constraint; those that the time ended count, too."""
+        limited = tune_of(self.experiment).minutes is not None
+        done = [t for t in self.trials if t.state == "finished" or (limited and t.best_metrics and not t.failure)]
         return [trial for trial in done if all(v <= 0 for v in self.violations(trial.best_metrics))]
 
     @cached_property
@@ -218,7 +219,7 @@ class Tuning:
         """Return the progress of the search, as a line."""
         states = [trial.state for trial in self.trials]
         told = [f"{states.count(s)} {s}" for s in ("finished", "stopped", "failed", "running") if s in states]
-        return f"{tune_of(self.experiment).trials} trials, {', '.join(told) or 'none begun'}"
+        return f"{tune_of(self.experiment).size}: {', '.join(told) or 'no trial begun'}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results in a form for JSON."""

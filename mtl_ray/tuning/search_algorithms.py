@@ -23,7 +23,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from mtl_ray.cluster.ray_compat import running_optuna_trial
 from mtl_ray.config import Experiment
-from mtl_ray.config import tuning as settings
+from mtl_ray.config import search_algorithms as settings
+from mtl_ray.config.tuning import ChoiceConfig, LogUniformConfig, RandIntConfig, TuneConfig, UniformConfig
 from mtl_ray.tuning.space import Domain, changes_of, parameters_of, tune_of
 from mtl_ray.tuning.trial import BEST_METRICS, EPOCH
 
@@ -57,7 +58,11 @@ def build_searcher(experiment: Experiment, violations: Violations) -> Constraine
     keys, modes = [f"{BEST_METRICS}/{key}" for key in tune.objectives], [str(mode) for mode in tune.objectives.values()]
     several = len(keys) > 1
     search = ConstrainedOptunaSearch(
-        _Space(experiment), keys if several else keys[0], modes if several else modes[0], sampler=_sampler(tune)
+        _Space(experiment),
+        keys if several else keys[0],
+        modes if several else modes[0],
+        points_to_evaluate=[dict(point) for point in tune.first] or None,
+        sampler=_sampler(tune),
     )
     search.violations = violations
     return search
@@ -73,7 +78,7 @@ class _Space:
         changes_of(self.experiment, lambda name, domain: suggest(trial, name, domain))
 
 
-def _sampler(tune: settings.TuneConfig) -> BaseSampler:
+def _sampler(tune: TuneConfig) -> BaseSampler:
     match tune.algorithm:
         case settings.TPEConfig(startup_trials=number):
             # Trials run side by side. Without the constant liar all of them would be proposed in the same place.
@@ -103,13 +108,13 @@ def distribution_of(
 ):
     """Return Optuna's distribution for a domain."""
     match domain:
-        case settings.ChoiceConfig(values=values):
+        case ChoiceConfig(values=values):
             return optuna.distributions.CategoricalDistribution(list(values))
-        case settings.RandIntConfig(low=low, high=high):
+        case RandIntConfig(low=low, high=high):
             return optuna.distributions.IntDistribution(low, high)
         case _:
             return optuna.distributions.FloatDistribution(
-                domain.low, domain.high, log=isinstance(domain, settings.LogUniformConfig)
+                domain.low, domain.high, log=isinstance(domain, LogUniformConfig)
             )
 
 
@@ -122,9 +127,9 @@ def population_space(experiment: Experiment) -> dict[str, Any]:
 
 def _ray_domain(domain: Domain) -> Any:
     match domain:
-        case settings.LogUniformConfig(low=low, high=high):
+        case LogUniformConfig(low=low, high=high):
             return ray.tune.loguniform(low, high)
-        case settings.UniformConfig(low=low, high=high):
+        case UniformConfig(low=low, high=high):
             return ray.tune.uniform(low, high)
         case _:
             raise AssertionError(domain.kind)
@@ -204,11 +209,11 @@ def build_scheduler(experiment: Experiment, reports: Reports) -> TrialScheduler:
 
 def _max_epochs(experiment: Experiment) -> int:
     domain = parameters_of(experiment).get("training.epochs")
-    return domain.high if isinstance(domain, settings.RandIntConfig) else experiment.training.epochs
+    return domain.high if isinstance(domain, RandIntConfig) else experiment.training.epochs
 
 
-def _ranges(parameters: Mapping[str, Domain]) -> dict[str, settings.UniformConfig | settings.LogUniformConfig]:
-    return {n: d for n, d in parameters.items() if isinstance(d, settings.UniformConfig | settings.LogUniformConfig)}
+def _ranges(parameters: Mapping[str, Domain]) -> dict[str, UniformConfig | LogUniformConfig]:
+    return {n: d for n, d in parameters.items() if isinstance(d, UniformConfig | LogUniformConfig)}
 
 
 def _clipped(parameters: Mapping[str, Domain]) -> Callable[[dict[str, Any]], dict[str, Any]]:

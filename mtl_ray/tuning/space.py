@@ -52,6 +52,11 @@ def untuned(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"tune": None, "compare": None})
 
 
+def candidate_name(experiment: Experiment) -> str:
+    """Return the name under which a search registers its model: `tracking.register_as`, or the experiment's."""
+    return experiment.tracking.register_as or experiment.name
+
+
 def changes_of(experiment: Experiment, draw: Draw) -> Changes:
     """Return the changes of a trial by dotted path, with parameters from `draw`.
 

@@ -24,7 +24,7 @@ from mtl_ray.config.tuning import TuneConfig
 from mtl_ray.data.shared import SharedDataset
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
-from mtl_ray.models.checkpoint import SCORE, SETTINGS, WITHIN_EPOCH
+from mtl_ray.models.checkpoint import SCHEMA, SCORE, SETTINGS, WEIGHTS, WITHIN_EPOCH
 from mtl_ray.storage import Folder
 from mtl_ray.training.fit import fit, is_over
 from mtl_ray.training.state import resume, save_checkpoint
@@ -44,6 +44,9 @@ GROUP = "placement_group"
 
 STATE = "trial.json"
 """File beside the weights in a trial's checkpoint, with its `State`."""
+
+MODEL_FILES = (SETTINGS, SCHEMA, WEIGHTS)
+"""Files of a checkpoint from which its model can be rebuilt; the weights come last."""
 
 WORST = 1e30
 """Reported value of a failed trial. It is finite, since the Gaussian process of PB2 takes no infinity."""
@@ -80,7 +83,7 @@ def train_trial(config: dict[str, Any], session: ModuleType) -> None:
 
     Args:
         config: `params`, values of the parameters of the space; `experiment`, a plain tree with `tune`; `shared`, a
-            reference to a `SharedDataset`.
+            reference to a `SharedDataset`; `kept`, the folder that receives the model of the best epoch, or None.
         session: the module that gives the checkpoint and takes reports: `ray.tune`, or `ray.train` with several
             workers.
     """
@@ -88,7 +91,8 @@ def train_trial(config: dict[str, Any], session: ModuleType) -> None:
     base = parse(config["experiment"], "experiment")
     tune = tune_of(base)
     try:
-        _train(base, tune, config["params"], ray.get(config["shared"]), session)
+        kept = config.get("kept") and Folder(config["kept"])
+        _train(base, tune, config["params"], ray.get(config["shared"]), session, kept)
     except (InputError, FloatingPointError, UndefinedMetricError) as error:  # on all workers alike
         worst = {key: -WORST if higher else WORST for key, higher in searched_metrics(tune).items()}
         session.report(
@@ -97,7 +101,12 @@ def train_trial(config: dict[str, Any], session: ModuleType) -> None:
 
 
 def _train(
-    base: Experiment, tune: TuneConfig, params: dict[str, Any], shared: SharedDataset, session: ModuleType
+    base: Experiment,
+    tune: TuneConfig,
+    params: dict[str, Any],
+    shared: SharedDataset,
+    session: ModuleType,
+    kept: Folder | None,
 ) -> None:
     began, state = time.monotonic(), State()
     group = ray.util.get_current_placement_group() if session is ray.train else None
@@ -121,7 +130,7 @@ def _train(
         score = metrics.pop(SCORE)
         if score == WITHIN_EPOCH:
             return
-        state.epoch = metrics.pop("epoch")
+        state.epoch, before = metrics.pop("epoch"), state.best_epoch
         if score >= state.score:
             state.score, state.best_epoch = score, state.epoch
             state.best_metrics = {key: _defined(metrics, key) for key in searched_metrics(tune)}
@@ -141,10 +150,23 @@ def _train(
         with tempfile.TemporaryDirectory() as place:
             save_checkpoint(trainer, Path(place))
             (Path(place) / STATE).write_text(state.model_dump_json(by_alias=True))
+            if kept and state.best_epoch == state.epoch:
+                _keep(Path(place), kept, state.epoch, before)
             session.report(values, checkpoint=session.Checkpoint.from_directory(place))
 
     train, valid = (shared.shard(split, rank(), world_size()) for split in ("train", "valid"))
     fit(trainer, train, valid, report, title=None)
+
+
+def _keep(place: Path, kept: Folder, epoch: int, before: int) -> None:
+    """Copy the model of a checkpoint into a folder named by its epoch, beside that of the best epoch before.
+
+    That one stays, since a process that is killed now goes back to it.
+    """
+    for name in MODEL_FILES:
+        (kept / str(epoch)).write_bytes(name, (place / name).read_bytes())
+    for other in set(kept.entries()) - {str(epoch), str(before)}:
+        (kept / other).delete()
 
 
 def _settings(

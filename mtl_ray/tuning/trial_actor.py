@@ -12,6 +12,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from mtl_ray.cluster.session import connect
 from mtl_ray.config import parse
 from mtl_ray.runs.ray_trainer import RayTrainer
+from mtl_ray.storage import Folder
 from mtl_ray.training.worker import quiet, workers_of
 from mtl_ray.tuning.trial import GROUP, train_trial
 
@@ -27,13 +28,16 @@ def run_trial(params: dict[str, Any], common: dict[str, Any]) -> None:
     Args:
         params: values of the parameters of the space.
         common: values shared by all trials: `experiment` and `shared` (see `train_trial`), `storage` (Ray Train's
-            folder) and `ended` (by id, the last reports of the trials that have ended).
+            folder), `ended` (by id, the last reports of the trials that have ended) and `kept` (the folder of the
+            trials' models, or None).
     """
     trial_id = ray.tune.get_context().get_trial_id()
     if trial_id in common["ended"]:
         ray.tune.report(common["ended"][trial_id])
         return
-    config, training = {"params": params, **common}, parse(common["experiment"], "experiment").training
+    kept = common["kept"] and (Folder(common["kept"]) / trial_id).location
+    config = {**common, "params": params, "kept": kept}
+    training = parse(common["experiment"], "experiment").training
     if training.most_workers == 1:
         train_trial(config, ray.tune)
         return
