@@ -113,7 +113,7 @@ def test_the_ends_of_a_simplex_are_finite():
             "tune.objectives: expected a key valid/TASK/METRIC[/SEGMENT] of this file",
         ),
         ({"objectives": "valid/rating/rmse/new_usr"}, "did you mean `valid/rating/rmse/new_user`?"),
-        ({"objectives": []}, "tune.objectives: value should have at least 1 item"),
+        ({"objectives": []}, "tune: expected `space` and `objectives`, or `minutes`; found no objectives"),
         ({"constraints": [{"metric": "valid/rating/rmse"}]}, "expected exactly one of at_most, at_least, worse_by"),
         ({"constraints": [{"metric": "valid/rating/rms", "at_most": 1}]}, "tune.constraints.0.metric: expected a key"),
         ({"algorithm": "pbt"}, "algorithm `pbt` changes task weights and training.optimizer.lr during training; found"),
