@@ -57,9 +57,9 @@ def locations(experiment: Experiment) -> dict[str, str]:
     if isinstance(data.source, TableSourceConfig) and data.raw is None:
         tables = data.source.model_dump(include={"interactions", "users", "items"})
         found |= {f"data.source.{name}": place for name, place in tables.items()}
-    start = training.warm_start
-    if start is not None and not start.startswith(("models:/", "runs:/")):
-        found["training.warm_start"] = start
+    for setting, model in {"warm_start": training.warm_start, "distill": training.distill}.items():
+        if model is not None and not model.startswith(("models:/", "runs:/")):
+            found[f"training.{setting}"] = model
     return {setting: place for setting, place in found.items() if place is not None}
 
 

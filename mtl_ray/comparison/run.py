@@ -16,7 +16,7 @@ from mtl_ray.runs.choose_epochs import training_of
 from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.parallel import train_in_parallel
 from mtl_ray.runs.run_folder import RunFolder
-from mtl_ray.runs.warm_start import stage_warm_start
+from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.single_process import Training
 
@@ -56,7 +56,7 @@ def compare(
     record = folder.record_to_resume("compare", experiment) if resume else None
     finished = read_results(folder, grid_runs)
     missing = [each for each in grid_runs if each.name not in finished]
-    missing = [replace(each, experiment=stage_warm_start(each.experiment, folder)) for each in missing]
+    missing = [replace(each, experiment=stage_models(each.experiment, folder)) for each in missing]
     connect()
     check_storage(experiment)
     trainings = _prepare(missing, echo)

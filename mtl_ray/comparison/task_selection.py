@@ -17,7 +17,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.reporting.figures import png
 from mtl_ray.runs.lifecycle import new_name
 from mtl_ray.runs.run_folder import RunFolder
-from mtl_ray.runs.warm_start import stage_warm_start
+from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.training.recipe import completed
 from mtl_ray.training.single_process import Training, start_single_process
 
@@ -65,7 +65,7 @@ def select_tasks(experiment: Experiment, target: str, echo: Callable[[str], None
     folder.create()
     every = experiment.training.affinity_every or EVERY
     settings = override(experiment, {"training.affinity_every": every, "compare": None})
-    settings = stage_warm_start(settings, folder)
+    settings = stage_models(settings, folder)
     connect()
     prepared = prepare(settings, echo)
     settings = completed(settings, prepared.schema)

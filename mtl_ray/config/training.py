@@ -162,6 +162,10 @@ class TrainingConfig(Section):
     warm_start: str | None = None
     """Checkpoint folder or model URI (`models:/NAME@champion`) whose weights training starts from. Values that are new
     since then start like unseen ones."""
+    distill: str | None = None
+    """Checkpoint folder or model URI, such as an ensemble's, of the same data set, whose outputs the model learns in
+    place of labels, on every row. Ranking tasks, and tasks that it lacks, learn from labels. Training losses are then
+    differences from it; validation losses are those from labels, and without validation rows all epochs are trained."""
     affinity_every: NonNegativeInt = 0
     """Steps between two measurements of the lookahead affinity of all pairs of tasks (`affinity/...` metrics), 0 for
     none. One costs about as much as T steps."""

@@ -181,7 +181,12 @@ class MultiTaskModel(nn.Module):
         return outputs
 
     def sum_losses(
-        self, outputs: ModelOutput, batch: Mapping[str, Tensor], learnable: Mapping[str, Tensor], dtype: torch.dtype
+        self,
+        outputs: ModelOutput,
+        batch: Mapping[str, Tensor],
+        learnable: Mapping[str, Tensor],
+        dtype: torch.dtype,
+        taught: Mapping[str, Tensor] | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return, by task, the summed loss and the number of its terms over a batch.
 
@@ -190,13 +195,21 @@ class MultiTaskModel(nn.Module):
             batch: encoded columns and labels.
             learnable: by task, (B,) bool rows that may count; a task that is left out may learn on all.
             dtype: type of the losses.
+            taught: by task, (B, num_outputs) outputs that stand in place of labels.
         """
         sums, counts = [], []
         for name, task in self.tasks.items():
-            label = batch[label_column(name)]
+            label, logits = batch[label_column(name)], outputs.logits[name].to(dtype)
+            teacher = taught and taught.get(name)
+            # Where a task is not defined, neither is what a teacher says of it.
             mask = task.labelled(label)
+            if teacher is not None and task.spec.where is None:
+                mask = torch.ones_like(mask)
             mask = mask & learnable[name] if name in learnable else mask
-            loss, count = task.loss(outputs.logits[name].to(dtype), label, mask, outputs.pairs.get(name))
+            if teacher is None:
+                loss, count = task.loss(logits, label, mask, outputs.pairs.get(name))
+            else:
+                loss, count = task.distilled(logits, teacher.to(dtype), mask)
             sums.append(loss)
             counts.append(count.to(loss.dtype))
         return sums, counts

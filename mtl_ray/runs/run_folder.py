@@ -191,9 +191,9 @@ class RunFolder(Folder):
         self.create()
         self.write_atomic(DAILY_STEPS, json_text(steps) + "\n")
 
-    def warm_start_copy(self, model: str) -> Folder:
-        """Return the folder for a copy of the registered model that the training starts from."""
-        return self / re.sub(r"[^A-Za-z0-9@.]+", "-", f"warm_start-{model}")
+    def earlier_model(self, setting: str, model: str) -> Folder:
+        """Return the folder for a copy of the registered model that a setting of `training` names."""
+        return self / re.sub(r"[^A-Za-z0-9@.]+", "-", f"{setting}-{model}")
 
     @property
     def grid_runs(self) -> JsonFiles:

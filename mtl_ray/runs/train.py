@@ -28,7 +28,7 @@ from mtl_ray.runs.ray_trainer import RayTrainer
 from mtl_ray.runs.recovery import delete_orphan_checkpoints, restore_manifest, wait_until_idle
 from mtl_ray.runs.report import write_report
 from mtl_ray.runs.run_folder import RunFolder
-from mtl_ray.runs.warm_start import stage_warm_start
+from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.registry import example_of, register, signature_of
@@ -75,7 +75,7 @@ def train(
     training = _Training(experiment, folder, echo, resume_command, profile)
     if resume:
         return training.resume()
-    stage_warm_start(experiment, folder)  # report a mistake before the work of `prepare`
+    stage_models(experiment, folder)  # report a mistake before the work of `prepare`
     connect()
     check_storage(experiment)
     prepared = prepare(experiment, echo)
@@ -107,7 +107,7 @@ def train_once(
     training = _Training(completed(experiment, prepared.schema), folder, echo, resume_command)
     if folder.has_record:
         return training.resume()
-    stage_warm_start(experiment, folder)
+    stage_models(experiment, folder)
     run = Run.start(experiment, name, folder.create(), known=True)
     if run.run_id is None:
         raise ConnectionError(f"run {name} could not be created in MLflow; continue with: {resume_command}")
@@ -211,7 +211,7 @@ class _Training:
     def _fit(self, experiment: Experiment, prepared: Prepared, folder: RunFolder, run: Run) -> ray.train.Result:
         """Run Ray Train to the end, from the last checkpoint of the folder if there is one."""
         config = {
-            "experiment": stage_warm_start(experiment, folder).model_dump(mode="json", exclude_unset=True),
+            "experiment": stage_models(experiment, folder).model_dump(mode="json", exclude_unset=True),
             "dataset": prepared.folder.location,
             "bars": shows_bars(),
             "trace": folder.location if self.profile else None,

@@ -73,6 +73,24 @@ class TaskHead(ABC, Generic[Spec]):
             pairs: user and item vectors, for a ranking task.
         """
 
+    def distilled(self, logits: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the summed loss over the rows of `mask` with another model's outputs as labels, and their number.
+
+        Args:
+            logits: (B, num_outputs).
+            teacher: (B, num_outputs) outputs of the other model.
+            mask: (B,) bool.
+        """
+        losses = self.soft_losses(logits, teacher)
+        return torch.where(mask, losses, torch.zeros_like(losses)).sum(), mask.sum()
+
+    def soft_losses(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        """Return the (B,) loss of each row, smallest where the outputs are those of the teacher.
+
+        It is the mean squared difference of the outputs (Ba and Caruana 2014), unless a kind of task has its own.
+        """
+        return (logits - teacher).square().mean(1)
+
     def loss_scale(self, batch_size: int) -> float:
         """Return the factor after which a loss of 1 is that of a constant; 1 if the schema lacks the labels, as before.
 

@@ -27,5 +27,8 @@ class Binary(RowHead[BinaryTaskConfig]):
         # -expm1(-loss) is 1 - p of the label
         return losses if self.spec.loss == "bce" else (-torch.expm1(-losses)) ** self.spec.gamma * losses
 
+    def soft_losses(self, logits: Tensor, teacher: Tensor) -> Tensor:  # noqa: D102
+        return self.losses(logits, teacher[:, 0].sigmoid())
+
     def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
         return logits[:, 0].sigmoid()

@@ -20,5 +20,8 @@ class Count(RowHead[CountTaskConfig]):
         label = label.to(logits.dtype)
         return F.poisson_nll_loss(self._log_rate(logits), label, reduction="none") + torch.xlogy(label, label) - label
 
+    def soft_losses(self, logits: Tensor, teacher: Tensor) -> Tensor:  # noqa: D102
+        return self.losses(logits, self.predict(teacher))
+
     def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
         return self._log_rate(logits).exp()

@@ -29,5 +29,8 @@ class Multiclass(RowHead[MulticlassTaskConfig]):
     def losses(self, logits: Tensor, label: Tensor) -> Tensor:  # noqa: D102
         return F.cross_entropy(logits, label.long(), reduction="none", label_smoothing=self.spec.label_smoothing)
 
+    def soft_losses(self, logits: Tensor, teacher: Tensor) -> Tensor:  # noqa: D102
+        return F.cross_entropy(logits, teacher.softmax(1), reduction="none")
+
     def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
         return logits.softmax(1)

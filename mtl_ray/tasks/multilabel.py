@@ -30,5 +30,8 @@ class Multilabel(RowHead[MultilabelTaskConfig]):
         logits = logits[:, : len(self.fitted.classes)]  # a task without classes still has one output
         return F.binary_cross_entropy_with_logits(logits, label.to(logits.dtype), reduction="none").mean(1)
 
+    def soft_losses(self, logits: Tensor, teacher: Tensor) -> Tensor:  # noqa: D102
+        return self.losses(logits, teacher.sigmoid())
+
     def predict(self, logits: Tensor) -> Tensor:  # noqa: D102
         return logits.sigmoid()

@@ -34,7 +34,7 @@ def chooses_epochs(experiment: Experiment) -> bool:
     """Return whether held-out training rows choose the number of epochs before the training on all rows."""
     training, data = experiment.training, experiment.data
     stopping, most = training.early_stopping, training.last_epoch or training.epochs
-    wanted = training.choose_epochs and stopping is not None and stopping.metric is None
+    wanted = training.choose_epochs and training.distill is None and stopping is not None and stopping.metric is None
     return wanted and most > 1 and data.holdout is None and not data.split.has_valid
 
 

@@ -1,6 +1,7 @@
 """The losses of the tasks over a global batch, exact however its rows are dealt over workers."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,22 @@ from mtl_ray.models.architectures.base import ModelOutput
 from mtl_ray.models.masking import MaskedBatch
 from mtl_ray.schema import ROW
 from mtl_ray.training.precision import Precision
+from mtl_ray.training.teacher import Teacher
 
 
 class LossComputer:
     """Computes the losses of a global batch from this worker's rows; every worker has to take part."""
 
     def __init__(
-        self, experiment: Experiment, model: MultiTaskModel, precision: Precision, device: torch.device
+        self,
+        experiment: Experiment,
+        model: MultiTaskModel,
+        precision: Precision,
+        device: torch.device,
+        teacher: Teacher | None = None,
     ) -> None:
         self.experiment, self.model, self.precision, self.device = experiment, model, precision, device
+        self.teacher = teacher
         scales = [model.loss_scales[name] for name in model.tasks]
         self.scales = torch.tensor(scales, dtype=torch.float64, device=device)
         """(T,) factors of the losses, before they are weighted."""
@@ -39,7 +47,13 @@ class LossComputer:
 
     def of_outputs(self, outputs: ModelOutput, batch: MaskedBatch) -> tuple[TaskLosses, Tensor]:
         """Return the losses as a balancer sees them, scaled, and (2T,) loss sums and label counts over all workers."""
-        sums, counts = self.model.sum_losses(outputs, batch.columns, batch.learnable, self.precision.dtype)
+        taught = self.teacher(batch) if self.teacher else None
+        return self._losses(outputs, batch, taught)
+
+    def _losses(
+        self, outputs: ModelOutput, batch: MaskedBatch, taught: Mapping[str, Tensor] | None
+    ) -> tuple[TaskLosses, Tensor]:
+        sums, counts = self.model.sum_losses(outputs, batch.columns, batch.learnable, self.precision.dtype, taught)
         size = sums[0].new_tensor(float(len(batch.columns[ROW])))
         totals = sum_over_ranks(torch.stack([*sums, *counts, size]))
         totals, num_rows = totals[:-1], totals[-1].clamp(min=1)
@@ -66,7 +80,7 @@ class LossComputer:
         batch = MaskedBatch(self.experiment, epoch, columns, hidden={}, learnable={})
         with self.precision.autocast:
             logits = self.model.evaluation_logits(batch.columns)
-        return self.of_outputs(ModelOutput(logits, None), batch)[0]
+        return self._losses(ModelOutput(logits, None), batch, None)[0]
 
 
 def check_finite(model: MultiTaskModel, totals: Tensor, epoch: int) -> None:

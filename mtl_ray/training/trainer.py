@@ -32,6 +32,7 @@ from mtl_ray.training.optimizer import Optimizers
 from mtl_ray.training.parallel import data_parallel
 from mtl_ray.training.precision import Precision
 from mtl_ray.training.progress import Progress, seed_generators
+from mtl_ray.training.teacher import Teacher
 from mtl_ray.training.timing import StepTimer
 
 PREFETCHED_BATCHES = 2
@@ -52,7 +53,10 @@ class Trainer:
         self.average = None
         if training.average:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(training.average))
-        self.losses = LossComputer(experiment, self.model, self.precision, device)
+        teacher = None
+        if training.distill is not None:
+            teacher = Teacher(training.distill, schema, device, self.precision.dtype)
+        self.losses = LossComputer(experiment, self.model, self.precision, device, teacher)
         self.meta_losses = meta_losses(self.model)
         self.balancer, self.monitor = build_balancer(experiment).to(device), Monitor(list(experiment.tasks))
         self.optimizers = Optimizers(self.model, experiment, num_steps(schema, training.batch_size))

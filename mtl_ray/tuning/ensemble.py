@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from pyarrow.fs import copy_files
 from torch import Tensor
@@ -76,7 +77,7 @@ class ValidationRows:
 
     def __init__(self, prepared: Prepared, batch_size: int) -> None:
         folder, every = prepared.folder / "valid", -(-prepared.schema.num_rows["valid"] // ROWS)
-        tables = (table.take(range(0, len(table), every)) for table in read_directly(folder, folder.files(".parquet")))
+        tables = (table.take(np.arange(0, len(table), every)) for table in read_directly(folder, folder.files(".parquet")))
         self.batches = [
             to_batch(table.slice(first, batch_size)) for table in tables for first in range(0, len(table), batch_size)
         ]

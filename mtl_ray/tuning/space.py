@@ -148,8 +148,9 @@ def check_tune(experiment: Experiment) -> None:
         names = {"tasks": experiment.tasks, "features": experiment.features}.get(section)
         if names and path not in ("tasks", "tasks.*.weight") and rest.partition(".")[0] not in names:
             raise InputError(f"tune.space.{path}: no such entry; {section} are {', '.join(names)}")
-    if experiment.training.warm_start is not None or "training.warm_start" in tune.space:
-        raise InputError("training.warm_start: the trials of a search train from the beginning; leave it out")
+    for setting in ("warm_start", "distill"):
+        if getattr(experiment.training, setting) is not None or f"training.{setting}" in tune.space:
+            raise InputError(f"training.{setting}: the trials of a search know no earlier model; leave it out")
     grace = tune.scheduler.first_epochs
     if grace > experiment.training.epochs:
         raise InputError(

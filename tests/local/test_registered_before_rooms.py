@@ -15,7 +15,7 @@ from mtl_ray.config import Experiment, override
 from mtl_ray.data.prepare import prepare
 from mtl_ray.models import checkpoint
 from mtl_ray.runs.run_folder import RunFolder
-from mtl_ray.runs.warm_start import stage_warm_start
+from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.tracking.registry import checkpoint_folder
 from mtl_ray.training.trainer import Trainer
@@ -82,7 +82,7 @@ def test_a_training_starts_from_it(registry: str, local_ray: None, tmp_path: Pat
         "training.warm_start": MODEL,
     }
     prepared = prepare(override(before, changes), lambda _: None)
-    experiment = stage_warm_start(override(before, changes), RunFolder(str(tmp_path / "run")))
+    experiment = stage_models(override(before, changes), RunFolder(str(tmp_path / "run")))
     assert experiment.training.warm_start is not None
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
     start_from(trainer, prepared, experiment.training.warm_start)

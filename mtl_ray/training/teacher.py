@@ -1,0 +1,60 @@
+"""Distillation: a model learns the outputs of another one, such as an ensemble, in place of labels."""
+
+from pathlib import Path
+
+import torch
+from ray.train import Checkpoint
+from torch import Tensor, nn
+
+from mtl_ray.config.tasks import RankingTaskConfig
+from mtl_ray.errors import InputError
+from mtl_ray.models import checkpoint
+from mtl_ray.models.ensemble import Ensemble
+from mtl_ray.models.masking import MaskedBatch
+from mtl_ray.schema import Schema
+
+
+class Teacher:
+    """A trained model whose outputs another one learns (Hinton et al. 2015, without the labels).
+
+    It sees the same inputs as its student, those that masking hides left out, so that the student learns what to predict
+    for new users and items, too.
+    """
+
+    def __init__(self, location: str, schema: Schema, device: torch.device, dtype: torch.dtype) -> None:
+        """Load a checkpoint.
+
+        Args:
+            location: folder or URL of the checkpoint.
+            schema: schema of the student.
+            device: device of the student.
+            dtype: type of its weights.
+
+        Raises:
+            InputError: it is no checkpoint, or one of another data set, in which encoded values mean others.
+        """
+        with Checkpoint(location).as_directory() as folder:
+            loaded = checkpoint.load(Path(folder))
+        if loaded.schema.fingerprint != schema.fingerprint:
+            raise InputError(
+                f"training.distill: expected a model of the data set {schema.fingerprint[:12]}, on which the training "
+                f"goes; {location} is one of {loaded.schema.fingerprint[:12]}"
+            )
+        model = loaded.model.to(device, dtype)
+        self.members: list[nn.Module] = list(model.members) if isinstance(model, Ensemble) else [model]
+        self.weights = model.weights if isinstance(model, Ensemble) else (1,)
+        tasks = loaded.experiment.tasks.items()
+        self.tasks = [name for name, spec in tasks if not isinstance(spec, RankingTaskConfig)]
+        """Tasks that are taught; a ranking task compares the rows of a batch by their labels."""
+
+    @torch.no_grad()
+    def __call__(self, batch: MaskedBatch) -> dict[str, Tensor]:
+        """Return the mean outputs (B, num_outputs) of the members, by task."""
+        sums: dict[str, tuple[Tensor, int]] = {}
+        for member, weight in zip(self.members, self.weights, strict=True):
+            logits = member(batch.columns, batch.hidden).logits
+            for name in self.tasks:
+                if name in logits:
+                    before, count = sums.get(name, (torch.zeros_like(logits[name]), 0))
+                    sums[name] = before + weight * logits[name], count + weight
+        return {name: total / count for name, (total, count) in sums.items()}
