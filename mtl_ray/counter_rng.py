@@ -44,6 +44,8 @@ class Stream(IntEnum):
     """The entries of its item's audience that a training row sees."""
     VALUE = 132
     """The values that a training row reads as unseen ones."""
+    MEMBER = 133
+    """The seed of a member of an ensemble."""
     BALANCER_ROWS = 255
     """Rows on which a balancer measures the effect of a step."""
     HALVES = 256

@@ -150,6 +150,9 @@ class TrainingConfig(Section):
     """True to compile the network above the embeddings by torch.compile. This pays on a GPU, for large networks; the
     first steps wait for it. Without a compiler training continues uncompiled, with a warning. It does not go with
     weightings that compare gradients inside of the network."""
+    ensemble: PositiveInt = 1
+    """Number of members: so many models are trained from different seeds, side by side where the cluster has room, and
+    the mean of their outputs is the prediction. They become one checkpoint and one registered model."""
     average: Rate = 0.0
     """Decay per step of the exponential moving average of the weights that is evaluated and kept; 0 turns it off."""
     early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()

@@ -11,22 +11,29 @@ from mtl_ray.data.loader import Batch, Shard, to_device
 from mtl_ray.distributed import gather_rows, rank, sum_over_ranks, world_size
 from mtl_ray.evaluation.losses import mean_losses
 from mtl_ray.evaluation.segments import evaluate_task, segment_masks
+from mtl_ray.evaluation.spread import spread_of
 from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, label_column, segments
 from mtl_ray.tasks.base import TaskHead
 
 
 @torch.no_grad()
-def evaluated(model: MultiTaskModel, batches: Iterable[Batch]) -> Batch:
+def evaluated(model: MultiTaskModel | Ensemble, batches: Iterable[Batch]) -> Batch:
     """Return the evaluated rows, on the CPU.
 
     These are, by task, predictions `NAME` on the natural scale, labels, and `NAME.loss`, the (2,) sum and count of its
-    losses; and row numbers, user keys and supports.
+    losses; of an ensemble also `NAME.std`, see `evaluation.spread`; and row numbers, user keys and supports.
     """
     columns = (ROW, USER_KEY, USER_SUPPORT, ITEM_SUPPORT, *map(label_column, model.tasks))
     parts = []
     for batch in batches:
-        part = {name: batch[name] for name in columns} | model.evaluation_logits(batch)
+        part = {name: batch[name] for name in columns}
+        if isinstance(model, Ensemble):
+            logits, spread = model.logits_with_spread(batch)
+            part |= logits | {spread_of(name): values for name, values in spread.items()}
+        else:
+            part |= model.evaluation_logits(batch)
         parts.append({name: column.cpu() for name, column in part.items()})
     rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     for name, task in model.tasks.items():
@@ -51,7 +58,7 @@ def by_row(parts: Sequence[Batch]) -> Batch:
     return whole
 
 
-def metrics_of(experiment: Experiment, model: MultiTaskModel, rows: Batch, split: str) -> dict[str, float]:
+def metrics_of(experiment: Experiment, model: MultiTaskModel | Ensemble, rows: Batch, split: str) -> dict[str, float]:
     """Return metrics `split/task/metric[/segment]` and row counts, from the evaluated rows of a whole split."""
     losses = torch.stack([rows[f"{name}.loss"] for name in experiment.tasks], 1).flatten()
     return mean_losses(experiment, model.loss_scales, losses, split) | segment_metrics(
@@ -88,7 +95,7 @@ def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows:
 
 
 def evaluate(
-    experiment: Experiment, model: MultiTaskModel, shard: Shard, device: torch.device, dtype: torch.dtype
+    experiment: Experiment, model: MultiTaskModel | Ensemble, shard: Shard, device: torch.device, dtype: torch.dtype
 ) -> dict[str, float]:
     """Return the metrics of a split, which are the same on every worker.
 

@@ -14,9 +14,11 @@ from mtl_ray.errors import InputError
 from mtl_ray.evaluation.baselines import evaluate_baselines
 from mtl_ray.evaluation.evaluate import by_row, evaluated, metrics_of
 from mtl_ray.evaluation.segments import segment_masks
+from mtl_ray.evaluation.spread import SpreadCheck, spread_checks
 from mtl_ray.evaluation.uncertainty import Bin, calibration, intervals
 from mtl_ray.inference.batch import IN_PROCESS_ROWS
 from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.schema import ITEM_SUPPORT, SEGMENTS, USER_SUPPORT, SplitName, segments
 from mtl_ray.storage import Folder
 
@@ -36,6 +38,8 @@ class Evaluation:
     """95% intervals of each task's first metric, with the same keys (see `mtl_ray.evaluation.uncertainty`)."""
     calibration: dict[str, list[Bin]] = field(default_factory=dict)
     """Calibration by task, for tasks whose prediction estimates the label."""
+    spread: dict[str, SpreadCheck] = field(default_factory=dict)
+    """Stated uncertainty and error by `task[/segment]`, for an ensemble (see `mtl_ray.evaluation.spread`)."""
 
     @property
     def constant(self) -> dict[str, float]:
@@ -43,7 +47,7 @@ class Evaluation:
         return self.baselines["constant"]
 
 
-def _of_file(model: MultiTaskModel, folder: Folder, file: str, batch_size: int) -> Batch:
+def _of_file(model: MultiTaskModel | Ensemble, folder: Folder, file: str, batch_size: int) -> Batch:
     """Return the evaluated rows of one file.
 
     A prediction's last digits depend on the other rows of its batch, so batches never span files.
@@ -60,7 +64,7 @@ class _Predictor:
         import ray
 
         torch.set_num_threads(1)
-        self.model: MultiTaskModel = ray.get(model[0])
+        self.model: MultiTaskModel | Ensemble = ray.get(model[0])
         self.folder, self.batch_size = Folder(location), batch_size
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +72,7 @@ class _Predictor:
         return {**row, "part": pickle.dumps({name: column.numpy() for name, column in part.items()})}
 
 
-def _of_files(model: MultiTaskModel, folder: Folder, files: list[str], batch_size: int) -> list[Batch]:
+def _of_files(model: MultiTaskModel | Ensemble, folder: Folder, files: list[str], batch_size: int) -> list[Batch]:
     """Return the evaluated rows of each file, from processes of Ray Data."""
     import ray
     import ray.data
@@ -115,9 +119,11 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> E
             warnings.warn(f"{folder}: the prediction of {name} is not finite on {broken:,} of the rows", stacklevel=2)
     named = [s for s in segments(experiment.evaluation.support_buckets) if s.name in SEGMENTS]
     masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], named)
+    masks = {"": torch.ones(len(rows[USER_SUPPORT]), dtype=torch.bool), **masks}
     return Evaluation(
         metrics_of(experiment, loaded.model, rows, split),
         evaluate_baselines(experiment, prepared, split),
-        intervals(tasks, rows, {"": torch.ones(len(rows[USER_SUPPORT]), dtype=torch.bool), **masks}, split),
+        intervals(tasks, rows, masks, split),
         calibration(tasks, rows),
+        spread_checks(tasks, rows, masks, loaded.noise),
     )

@@ -96,6 +96,27 @@ def refuse_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) 
             )
 
 
+def refuse_members(experiment: Experiment, members: Mapping[str, Experiment], where: str) -> None:
+    """Raise InputError, which begins with `where`, unless members have the features and tasks of their ensemble.
+
+    Args:
+        experiment: the settings of the ensemble.
+        members: the settings of the members, by folder.
+        where: the folder of the ensemble.
+    """
+    for folder, member in members.items():
+        if unknown := [name for name in member.features if name not in experiment.features]:
+            raise InputError(f"{where}/{folder}: expected features of the ensemble, found {some(unknown)}; {MIX}")
+        for name in member.tasks.keys() & experiment.tasks.keys():
+            found, expected = member.tasks[name].kind, experiment.tasks[name].kind
+            if found != expected:
+                raise InputError(f"{where}/{folder}: expected tasks.{name} of kind {expected}, found {found}; {MIX}")
+    if missing := [name for name in experiment.tasks if not any(name in member.tasks for member in members.values())]:
+        raise InputError(
+            f"{where}: expected a member with each task of experiment.json, found no {some(missing)}; {MIX}"
+        )
+
+
 def _is_finite(tensor: Tensor) -> bool:
     """Return whether a tensor holds neither NaN nor infinity, without a copy of it: a table may fill the memory."""
     if not tensor.numel():

@@ -35,8 +35,12 @@ def training_of(experiment: Experiment, prepare: Callable[[Experiment], Prepared
 
 
 def on_holdout(experiment: Experiment, prepared: Prepared) -> Experiment:
-    """Return the experiment with validation rows that are cut from the training rows as the test rows are from all."""
-    return override(experiment, {"data.holdout": holdout_like_test(experiment, prepared), "tracking.register_as": None})
+    """Return the experiment with validation rows that are cut from the training rows as the test rows are from all.
+
+    Of an ensemble, it is that of a single model.
+    """
+    changes = {"data.holdout": holdout_like_test(experiment, prepared), "training.ensemble": 1}
+    return override(experiment, {**changes, "tracking.register_as": None})
 
 
 def holdout_like_test(experiment: Experiment, prepared: Prepared) -> dict[str, Any]:

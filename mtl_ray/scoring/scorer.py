@@ -1,7 +1,6 @@
 """Score raw rows with a checkpoint, as `predict` and the registered model do. It does not import Ray."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -12,11 +11,12 @@ import torch
 from mtl_ray.data.encoding import Encoder, texts
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.models import checkpoint
+from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT
 from mtl_ray.storage import Folder
 from mtl_ray.values.canonical import from_cells
 from mtl_ray.values.keys import to_keys
-from mtl_ray.values.vocabulary import VOCABULARY, read_vocabularies
+from mtl_ray.values.vocabulary import read_vocabularies
 
 
 class Scorer:
@@ -33,10 +33,8 @@ class Scorer:
     @cached_property
     def digest(self) -> str:
         """Digest of everything that predictions depend on."""
-        whole = hashlib.sha256()
-        for name in ("experiment.json", "schema.json", VOCABULARY, checkpoint.WEIGHTS):
-            whole.update((self.folder / name).read_bytes())
-        return whole.hexdigest()
+        parts, weights = checkpoint.files_of(self.folder)
+        return checkpoint.digest_of(self.folder, [*parts, *weights])
 
     def input_columns(self) -> list[str]:
         """Return the raw columns that are read, the two ids first; histories are lists of item ids."""
@@ -74,6 +72,27 @@ class Scorer:
         """
         return self.predict(self.inputs(table))
 
+    def score_with_spread(self, table: pa.Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return predictions, see `score`, and their standard deviations over the members, in the same shapes.
+
+        Raises:
+            InputError: the model is no ensemble.
+            ValueError: see `score`.
+        """
+        ensemble = self.ensemble
+        parts = [ensemble.predict_with_spread(batch) for batch in self._batches(self.inputs(table))]
+        return self._joined([scores for scores, _ in parts]), self._joined([spread for _, spread in parts])
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The model, if it is an ensemble. Raises InputError if it is not."""
+        if not isinstance(self.model, Ensemble):
+            raise InputError(
+                "uncertainty: expected an ensemble, whose members differ; found a single model: train with "
+                "training.ensemble, for example 5"
+            )
+        return self.model
+
     def check(self, where: str) -> None:
         """Score a row of known ids and one of unknown ids, so that a broken model is found before anybody relies on it.
 
@@ -95,17 +114,29 @@ class Scorer:
 
     def predict(self, inputs: Mapping[str, torch.Tensor], batch_size: int | None = None) -> dict[str, np.ndarray]:
         """Return predictions by task for already encoded rows, see `inputs`; the batches are those of an evaluation."""
-        result: dict[str, list[np.ndarray]] = {name: [] for name in self.experiment.tasks}
+        return self._joined([self.model.predict(batch) for batch in self._batches(inputs, batch_size)])
+
+    def _batches(
+        self, inputs: Mapping[str, torch.Tensor], batch_size: int | None = None
+    ) -> Iterator[dict[str, torch.Tensor]]:
         size = batch_size or self.experiment.evaluation.batch_size
         for start in range(0, max(map(len, inputs.values())), size):
-            batch = {name: column[start : start + size] for name, column in inputs.items()}
-            for name, values in self.model.predict(batch).items():
-                result[name].append(values.double().numpy())
-        return {name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in result.items()}
+            yield {name: column[start : start + size] for name, column in inputs.items()}
+
+    def _joined(self, parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, np.ndarray]:
+        """Return the values of all batches by task."""
+        if not parts:
+            return {name: np.zeros(0) for name in self.experiment.tasks}
+        return {name: torch.cat([part[name] for part in parts]).double().numpy() for name in self.experiment.tasks}
 
 
 as_column = from_cells
 """Python values as a column; the name under which models that were registered earlier find it."""
+
+
+def spread_column(task: str) -> str:
+    """Return the column of a result with the standard deviations of a task's predictions."""
+    return f"{task}_std"
 
 
 def not_finite(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
-from mlflow.types import ColSpec, DataType, TensorSpec
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, TensorSpec
 from mlflow.types.schema import AnyType, Array, Schema
 
 import mtl_ray
@@ -30,6 +30,7 @@ from mtl_ray.data.item_catalog import ITEMS
 from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.models import checkpoint
+from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.schema import SEGMENTS
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder, local_copy
@@ -48,7 +49,10 @@ WEIGHTS = "weights"
 
 
 def signature_of(scorer: Scorer) -> ModelSignature:
-    """Return the signature: raw columns in (text or numbers; only the ids are required), one column per task out."""
+    """Return the signature: raw columns in (text or numbers; only the ids are required), one column per task out.
+
+    An ensemble takes the parameter `uncertainty`.
+    """
     experiment = scorer.experiment
     keys = {experiment.column_of(experiment.user), experiment.column_of(experiment.item)}
     inputs: list[ColSpec | TensorSpec] = [
@@ -58,7 +62,10 @@ def signature_of(scorer: Scorer) -> ModelSignature:
         ColSpec(DataType.double if task.predicts_number else Array(DataType.double), name)
         for name, task in experiment.tasks.items()
     ]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+    params = None
+    if isinstance(scorer.model, Ensemble):
+        params = ParamSchema([ParamSpec("uncertainty", DataType.boolean, default=False)])
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)
 
 
 def example_of(scorer: Scorer, prepared: Prepared) -> pd.DataFrame:
@@ -89,8 +96,7 @@ def register(
     package = Path(mtl_ray.__file__).parent
     needed = ("torch", "numpy", "pandas", "pyarrow", "pydantic", "PyYAML", "safetensors", "torchmetrics", "torchjd")
     uri: list[str] = []
-    with (folder / checkpoint.WEIGHTS).open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    weights = checkpoint.digest_of(folder, checkpoint.files_of(folder)[1])
 
     def log() -> None:
         name, client = experiment.tracking.register_as, run.client

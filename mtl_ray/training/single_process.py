@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,14 @@ from mtl_ray.config import Experiment, parse
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard, read_directly
 from mtl_ray.evaluation.baselines import evaluate_baselines
+from mtl_ray.evaluation.evaluate import evaluate
+from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
+from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.schema import SplitName
 from mtl_ray.training.fit import fit
 from mtl_ray.training.kept_epoch import for_epochs
+from mtl_ray.training.members import members_of, title_of
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.training.warm_start import start_from
 
@@ -51,7 +56,7 @@ def run_single_process(
     threads: int,
     on_holdout: tuple[dict[str, Any], str] | None = None,
 ) -> dict[str, Any]:
-    """Train, and evaluate the epoch of the best score, as `train` does.
+    """Train, and evaluate the epoch of the best score, as `train` does; of an ensemble one member after the other.
 
     Args:
         experiment: plain tree.
@@ -62,17 +67,21 @@ def run_single_process(
         on_holdout: experiment and data set of the training that chooses the number of epochs, if there is one.
 
     Returns:
-        `metrics` of the split, `baselines` by name, `history` with metrics of each epoch, and `seconds`.
+        `metrics` of the split, `baselines` by name, `history` with metrics of each epoch (of the first member), and
+        `seconds`.
     """
     began = time.monotonic()
     settings, prepared = parse(experiment, "experiment"), open_prepared(dataset)
     if on_holdout is not None:
-        _, history, _ = _train(parse(on_holdout[0], "experiment"), open_prepared(on_holdout[1]), title, threads)
+        _, history = _train(parse(on_holdout[0], "experiment"), open_prepared(on_holdout[1]), title, threads)
         best = max(history, key=lambda metrics: (metrics[SCORE], metrics["epoch"]))
         settings = for_epochs(settings, best["epoch"])
-    trainer, history, weights = _train(settings, prepared, title, threads)
-    trainer.evaluated.load_state_dict(weights)
-    metrics = trainer.evaluate(_shard(trainer, prepared, split)) if prepared.schema.num_rows[split] else {}
+    trained = [
+        _train(member, prepared, title_of(title, settings, number), threads)
+        for number, member in enumerate(members_of(settings), 1)
+    ]
+    models, (history, *_) = zip(*trained, strict=True)
+    metrics = _evaluate(settings, models, prepared, split) if prepared.schema.num_rows[split] else {}
     return {
         "metrics": metrics,
         "baselines": evaluate_baselines(settings, prepared, split),
@@ -83,10 +92,10 @@ def run_single_process(
 
 def _train(
     settings: Experiment, prepared: Prepared, title: str | None, threads: int
-) -> tuple[Trainer, list[dict[str, Any]], dict[str, Any]]:
-    """Return the trainer after the last epoch, the metrics of each epoch, and the weights of the best one."""
+) -> tuple[MultiTaskModel, list[dict[str, Any]]]:
+    """Return the model with the weights of the best epoch, and the metrics of each epoch."""
     torch.set_num_threads(settings.training.threads_per_worker or threads)
-    trainer = Trainer(settings, prepared.schema, torch.device("cuda" if settings.training.use_gpu else "cpu"))
+    trainer = Trainer(settings, prepared.schema, _device(settings))
     if settings.training.warm_start is not None:
         start_from(trainer, prepared, settings.training.warm_start)
     history: list[dict[str, Any]] = []
@@ -99,12 +108,26 @@ def _train(
         if not best or metrics[SCORE] >= best[SCORE]:
             best.update({SCORE: metrics[SCORE], "weights": copy.deepcopy(trainer.evaluated.state_dict())})
 
-    train, valid = (_shard(trainer, prepared, split) for split in ("train", "valid"))
+    train, valid = (_shard(settings, prepared, split) for split in ("train", "valid"))
     fit(trainer, train, valid, report, title)
-    return trainer, history, best["weights"]
+    trainer.evaluated.load_state_dict(best["weights"])
+    return trainer.evaluated, history
 
 
-def _shard(trainer: Trainer, prepared: Prepared, split: SplitName) -> Shard:
+def _evaluate(
+    settings: Experiment, models: Sequence[MultiTaskModel], prepared: Prepared, split: SplitName
+) -> dict[str, float]:
+    """Return the metrics of the mean of models."""
+    model = models[0] if len(models) == 1 else Ensemble(models, [1] * len(models), list(settings.tasks))
+    dtype = next(model.parameters()).dtype
+    return evaluate(settings, model, _shard(settings, prepared, split), _device(settings), dtype)
+
+
+def _device(settings: Experiment) -> torch.device:
+    return torch.device("cuda" if settings.training.use_gpu else "cpu")
+
+
+def _shard(settings: Experiment, prepared: Prepared, split: SplitName) -> Shard:
     """Return all rows of a split. Files are read here: tasks of Ray Data would wait for CPUs that the runs hold."""
-    memory = int(trainer.experiment.training.cache_memory)
+    memory = int(settings.training.cache_memory)
     return Shard(prepared.folder, prepared.schema, split, 0, 1, memory, read_directly)

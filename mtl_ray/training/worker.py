@@ -33,8 +33,9 @@ def train_worker(config: dict[str, Any]) -> Exception | None:
 
     Args:
         config: `experiment` (plain tree; `training.warm_start` is a folder), `dataset` (location of the prepared
-            data set), `bars` (whether the driver shows progress bars) and `trace` (the folder that receives a trace of
-            the profiler, or None).
+            data set), `bars` (whether the driver shows progress bars), `trace` (the folder that receives a trace of the
+            profiler, or None), `title` (text before the names of the epochs) and `beside` (the number of trainings
+            that share the cores of a machine).
 
     Returns:
         An error that a restart from the last checkpoint would only repeat, or None on success.
@@ -44,12 +45,12 @@ def train_worker(config: dict[str, Any]) -> Exception | None:
     training = experiment.training
     quiet()
     cores = os.cpu_count() or 1
-    per_worker = max(1, cores // ray.train.get_context().get_local_world_size())
+    per_worker = max(1, cores // (ray.train.get_context().get_local_world_size() * config["beside"]))
     torch.set_num_threads(training.threads_per_worker or per_worker)
     trainer = Trainer(experiment, prepared.schema, ray.train.torch.get_device())
     start = ray.train.get_checkpoint()
     train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
-    bar = "" if config["bars"] else None
+    bar = config["title"] if config["bars"] else None
     trace = Folder(config["trace"]) if config["trace"] else None
     try:
         if start is not None:

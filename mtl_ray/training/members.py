@@ -1,0 +1,35 @@
+"""The members of an ensemble: the settings by which each is trained."""
+
+import numpy as np
+
+from mtl_ray.config import Experiment, override
+from mtl_ray.counter_rng import Stream, mix
+
+
+def members_of(experiment: Experiment) -> list[Experiment]:
+    """Return the settings of each member; those of a single model are the experiment itself.
+
+    All have the experiment's split. The first has its seed, so it is the model that would be trained without others.
+    """
+    number = experiment.training.ensemble
+    if number == 1:
+        return [experiment]
+    common = {"training.ensemble": 1, "data.seed": experiment.data_seed, "tracking.register_as": None}
+    return [override(experiment, {**common, "seed": seed_of(experiment.seed, k)}) for k in range(1, number + 1)]
+
+
+def seed_of(seed: int, member: int) -> int:
+    """Return the seed of a member, counted from 1: that of the experiment for the first, hashes of it for the others.
+
+    So ensembles of neighbouring seeds have no member in common.
+    """
+    if member == 1:
+        return seed
+    place = np.array([(member << 9) + Stream.MEMBER], np.uint64)
+    return int(mix(place, seed)[0] >> np.uint64(33))
+
+
+def title_of(title: str | None, experiment: Experiment, member: int) -> str | None:
+    """Return the title of a member's progress bar; None for no bar."""
+    number = experiment.training.ensemble
+    return title if title is None or number == 1 else f"{title} member {member}/{number}".strip()
