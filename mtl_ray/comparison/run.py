@@ -13,10 +13,10 @@ from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
 from mtl_ray.runs.choose_epochs import training_of
+from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.parallel import train_in_parallel
 from mtl_ray.runs.run_folder import RunFolder
-from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.single_process import Training
 

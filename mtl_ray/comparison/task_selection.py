@@ -15,9 +15,9 @@ from mtl_ray.config import Experiment, override
 from mtl_ray.data.prepare import prepare
 from mtl_ray.errors import InputError
 from mtl_ray.reporting.figures import png
+from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.runs.lifecycle import new_name
 from mtl_ray.runs.run_folder import RunFolder
-from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.training.recipe import completed
 from mtl_ray.training.single_process import Training, start_single_process
 

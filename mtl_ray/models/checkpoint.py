@@ -34,6 +34,8 @@ from mtl_ray.values.vocabulary import VOCABULARY
 
 WEIGHTS, TRAINER = "model.safetensors", "trainer.pt"
 ENSEMBLE = "ensemble.json"
+LAST = (WEIGHTS, ENSEMBLE)
+"""Files that are written last: one of them tells that a checkpoint is complete."""
 SETTINGS, SCHEMA = "experiment.json", "schema.json"
 
 DIGESTS = "digests"

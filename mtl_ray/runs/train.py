@@ -23,12 +23,12 @@ from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.runs.callbacks import EpochLogger
 from mtl_ray.runs.choose_epochs import on_holdout
+from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.ray_trainer import RayTrainer
 from mtl_ray.runs.recovery import delete_orphan_checkpoints, restore_manifest, wait_until_idle
 from mtl_ray.runs.report import write_report
 from mtl_ray.runs.run_folder import RunFolder
-from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.registry import example_of, register, signature_of

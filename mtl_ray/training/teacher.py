@@ -17,8 +17,8 @@ from mtl_ray.schema import Schema
 class Teacher:
     """A trained model whose outputs another one learns (Hinton et al. 2015, without the labels).
 
-    It sees the same inputs as its student, those that masking hides left out, so that the student learns what to predict
-    for new users and items, too.
+    It sees the same inputs as its student, without those that masking hides, so that the student learns what to
+    predict for new users and items, too.
     """
 
     def __init__(self, location: str, schema: Schema, device: torch.device, dtype: torch.dtype) -> None:

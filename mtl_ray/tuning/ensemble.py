@@ -77,7 +77,9 @@ class ValidationRows:
 
     def __init__(self, prepared: Prepared, batch_size: int) -> None:
         folder, every = prepared.folder / "valid", -(-prepared.schema.num_rows["valid"] // ROWS)
-        tables = (table.take(np.arange(0, len(table), every)) for table in read_directly(folder, folder.files(".parquet")))
+        tables = (
+            table.take(np.arange(0, len(table), every)) for table in read_directly(folder, folder.files(".parquet"))
+        )
         self.batches = [
             to_batch(table.slice(first, batch_size)) for table in tables for first in range(0, len(table), batch_size)
         ]
@@ -167,7 +169,7 @@ def join_trials(tuning: Tuning, prepared: Prepared, folder: RunFolder, run: Run)
         joined = Path(place) / "checkpoint"
         parts = [(models[place].experiment, models[place].model, count) for place, count in chosen.counts.items()]
         settings = override(untuned(experiment), {"tracking.register_as": candidate_name(experiment)}, "tune:")
-        save_ensemble(joined, settings, prepared.schema, parts, {})
+        save_ensemble(joined, settings, prepared.schema, parts)
         prepared.folder.copy_to(VOCABULARY, joined / VOCABULARY)
         write_reference(joined, prepared)
         metrics = evaluate_checkpoint(joined, prepared, "test").metrics

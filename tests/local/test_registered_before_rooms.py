@@ -14,8 +14,8 @@ import torch
 from mtl_ray.config import Experiment, override
 from mtl_ray.data.prepare import prepare
 from mtl_ray.models import checkpoint
-from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.runs.earlier_models import stage_models
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.tracking.registry import checkpoint_folder
 from mtl_ray.training.trainer import Trainer

@@ -119,7 +119,7 @@ def test_the_ends_of_a_simplex_are_finite():
         ({"algorithm": "pbt"}, "algorithm `pbt` changes task weights and training.optimizer.lr during training; found"),
         (
             {"space": {"training.warm_start": {"kind": "choice", "values": ["a", "b"]}}},
-            "training.warm_start: the trials",
+            "training.warm_start: the trials of a search know no earlier model",
         ),
         ({"algorithm": "tpe", "scheduler": {"kind": "asha", "grace": 9}}, "tune.scheduler.grace: expected at most"),
         ({"algorithm": "tpee"}, "tune.algorithm.kind: expected one of 'random', 'tpe', 'nsga2', 'pbt', 'pb2'"),
