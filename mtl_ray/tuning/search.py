@@ -61,7 +61,7 @@ def search(
     place = folder.search
     ended = len([t for t in store.trials.values() if t.state != "running"])
     if ended == settings.trials or (seconds is not None and store.trials and (seconds <= 0 or not place.exists())):
-        store.close(set(store.trials))
+        store.close(set(store.trials), timed_out=seconds is not None)
         place.delete()
         return read_trials(folder)
     tree = experiment.model_dump(mode="json", exclude_unset=True)
@@ -118,7 +118,7 @@ def search(
         resume = "AUTO+ERRORED"
     for trial in unstarted:
         store.fail(trial)
-    store.close({trial.trial_id for trial in found})
+    store.close({trial.trial_id for trial in found}, timed_out=seconds is not None)
     place.delete()  # all trials have ended
     return read_trials(folder)
 

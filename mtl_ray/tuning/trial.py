@@ -106,7 +106,7 @@ def _train(
     params: dict[str, Any],
     shared: SharedDataset,
     session: ModuleType,
-    kept: Folder | None,
+    kept: Folder | None = None,
 ) -> None:
     began, state = time.monotonic(), State()
     group = ray.util.get_current_placement_group() if session is ray.train else None

@@ -160,15 +160,19 @@ class TrialStore(ray.tune.Callback):
         known.state, known.failure = "failed", known.failure or _last_line(trial)
         self._later(known, self._finish)
 
-    def close(self, known: set[str]) -> None:
+    def close(self, known: set[str], *, timed_out: bool = False) -> None:
         """Wait until everything is written, and end the MLflow runs of trials that ended when a driver was killed.
 
         Args:
             known: ids of all trials of the search. A running trial that is not among them was started by a driver that
                 was killed before Ray Tune saved its state; it is deleted.
+            timed_out: whether the search is over for its time, which stops running trials.
         """
         for trial in list(self.trials.values()):
-            if trial.id not in known and trial.state == "running":
+            if timed_out and trial.state == "running" and trial.history:
+                trial.state = "stopped"
+                self._later(trial, self._finish)
+            elif trial.id not in known and trial.state == "running":
                 del self.trials[trial.id]
                 self._thread.submit(self._drop, trial).result()
             else:

@@ -22,7 +22,7 @@ from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.fit import fit
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.tuning.results import Tuning
-from mtl_ray.tuning.run import search
+from mtl_ray.tuning.search import search
 from mtl_ray.tuning.space import changes_of, trial_experiment, untuned
 from tests.support import random_draw, small_experiment
 

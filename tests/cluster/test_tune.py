@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pyarrow as pa
 import pytest
 import ray
 from ray.train._internal.session import get_session
@@ -16,12 +17,14 @@ from mtl_ray.config import Experiment, load, override
 from mtl_ray.data.prepare import prepare
 from mtl_ray.data.shared import share_dataset
 from mtl_ray.errors import InputError
+from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.single_process import run_single_process
 from mtl_ray.tuning.resources import max_parallel_trials
 from mtl_ray.tuning.results import Tuning
-from mtl_ray.tuning.run import search, tune
+from mtl_ray.tuning.run import tune
+from mtl_ray.tuning.search import search
 from mtl_ray.tuning.space import untuned
 from mtl_ray.tuning.trial_actor import run_trial
 from mtl_ray.tuning.trial_store import TrialStore
@@ -63,6 +66,23 @@ def tuned(cluster, searched, work):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(work)
         return tune(searched, echo=lambda _: None, num_refits=1)
+
+
+def test_a_search_by_time_needs_no_space_and_registers_one_model(cluster, searched, work, monkeypatch):
+    monkeypatch.chdir(work)
+    tune_section = {"minutes": 5, "trials": 2, "ensemble": 4}
+    experiment = override(searched, {"name": "timed", "tune": tune_section, "tracking.register_as": "timed"})
+    found = tune(experiment, echo=lambda _: None)
+    assert found.joined is not None
+    assert found.joined.model_uri == "models:/timed/1"
+    assert found.joined.value <= found.joined.best
+    assert sum(found.joined.members.values()) <= 4
+    assert found.tuning.to_dict()["trials"][0]["params"]["training.batch_size"] == "256"  # as without a search
+    scorer = Scorer(Path(found.folder.path) / "checkpoint")
+    assert scorer.score(pa.table({"user_id": ["nobody"], "item_id": ["nothing"]}))["rating"].shape == (1,)
+    assert not found.folder.trial_models.exists()
+    report(found.folder.location)  # again, from the files alone
+    assert "without a search" in found.folder.read_text("report.html")
 
 
 @pytest.fixture(scope="module")
