@@ -101,6 +101,8 @@ def check(
         echo(f"compare: {len(grid_runs)} trainings, {', '.join(variants)}")
     if search := settings.tune:
         echo(f"tune: {search.trials} trials over {', '.join(parameters_of(settings))}, by {search.algorithm.kind}")
+        if settings.training.ensemble > 1:
+            echo("each trial trains a single model; `--refit` and `mtl-ray train best.yaml` train the ensemble")
     write_result(json_file, result.to_dict())
 
 

@@ -145,6 +145,11 @@ def check_tune(experiment: Experiment) -> None:
             raise InputError(f"tune.space.{path}: no such entry; {section} are {', '.join(names)}")
     if experiment.training.warm_start is not None or "training.warm_start" in tune.space:
         raise InputError("training.warm_start: the trials of a search train from the beginning; leave it out")
+    if "training.ensemble" in tune.space:
+        raise InputError(
+            "tune.space.training.ensemble: each trial trains a single model; set training.ensemble for what is trained "
+            "after the search, and compare sizes with `mtl-ray compare`"
+        )
     grace = tune.scheduler.first_epochs
     if grace > experiment.training.epochs:
         raise InputError(
