@@ -125,29 +125,31 @@ class _Members:
         return RunFolder((self.folder.members / str(number)).location)
 
     def train(self) -> list[TrainedMember]:
-        """Train side by side, as many at once as there is room for, and return the members in order."""
-        training = self.experiment.training
-        nodes = [n["Resources"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
-        at_once = number_at_once(training, nodes)
+        """Train the members that have not ended, and return all in order."""
         staged = stage_warm_start(self.experiment, self.folder)
         changes = {"training.output": self.folder.members.location}
         members = {n: override(member, changes) for n, member in enumerate(members_of(staged), 1)}
-        left = {n: member for n, member in members.items() if not self.folder_of(n).read_members()}
-        if left:
-            self.echo(f"training {len(left)} of {len(members)} members, {min(at_once, len(left))} at a time")
+        if left := {n: member for n, member in members.items() if not self.folder_of(n).read_members()}:
+            self._train_side_by_side(left)
+        for number in members:
+            self.run.adopt_lost(self.folder_of(number), f"members/{number}")
+        return [member for number in members for member in self.folder_of(number).read_members()]
+
+    def _train_side_by_side(self, members: Mapping[int, Experiment]) -> None:
+        """Train as many members at once as there is room for."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        at_once = min(len(members), number_at_once(self.experiment.training, nodes))
         beside = -(-at_once // max(1, len(nodes)))
+        self.echo(f"training {len(members)} of {self.experiment.training.ensemble} members, {at_once} at a time")
         pool = ThreadPoolExecutor(at_once)
         try:
-            for future in as_completed([pool.submit(self._train, n, member, beside) for n, member in left.items()]):
+            for future in as_completed([pool.submit(self._train, n, member, beside) for n, member in members.items()]):
                 self.echo(future.result())
         except BaseException:  # Ctrl-C reaches this thread alone
             self.under_way.stop()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-        for number in members:
-            self.run.adopt_lost(self.folder_of(number), f"members/{number}")
-        return [member for number in members for member in self.folder_of(number).read_members()]
 
     def _train(self, number: int, member: Experiment, beside: int) -> str:
         """Train a member to its end, and return a line about it."""

@@ -20,15 +20,17 @@ from mtl_ray.evaluation.evaluate import evaluate
 from mtl_ray.inference.batch import read_whole
 from mtl_ray.inference.drift import Limits, drift, write_reference
 from mtl_ray.inference.evaluate import evaluate_checkpoint
-from mtl_ray.inference.export import export
+from mtl_ray.inference.export import Format, export
 from mtl_ray.inference.predict import predict
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.promotion.gate import run_gate
-from mtl_ray.runs.run_folder import RunFolder
+from mtl_ray.runs.members import train_members
+from mtl_ray.runs.run_folder import RunFolder, TrainedMember
 from mtl_ray.runs.warm_start import stage_warm_start
 from mtl_ray.scoring.recommender import Recommender
 from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.fit import fit
 from mtl_ray.training.members import members_of, seed_of
 from mtl_ray.training.single_process import run_single_process
@@ -97,7 +99,7 @@ def saved(experiment: Experiment, prepared: Prepared, tmp_path_factory: pytest.T
     members = []
     for settings in members_of(experiment):
         torch.manual_seed(settings.seed)
-        members.append((settings, MultiTaskModel(settings, prepared.schema), 1))
+        members.append((settings, MultiTaskModel(settings, prepared.schema).double(), 1))
     folder = tmp_path_factory.mktemp("saved") / "ensemble"
     checkpoint.save_ensemble(folder, experiment, prepared.schema, members)
     prepared.folder.copy_to(VOCABULARY, folder / VOCABULARY)
@@ -188,13 +190,14 @@ def test_the_gate_compares_it_with_one_of_its_members(saved: Path, prepared: Pre
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter about its own parts
-def test_it_is_exported_as_one_model(tmp_path: Path):
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_it_is_exported_as_one_model(kind: Format, tmp_path: Path):
     settings = small_experiment(training__precision="float32", training__ensemble=2)
     schema = schema_of(settings)
     members = [(each, MultiTaskModel(each, schema), 1) for each in members_of(settings)]
     checkpoint.save_ensemble(tmp_path / "e", settings, schema, members)
     pq.write_table(vocabulary_table(), tmp_path / "e" / VOCABULARY)
-    assert export(tmp_path / "e", "torch", str(tmp_path / "out")).largest_difference < 1e-5
+    assert export(tmp_path / "e", kind, str(tmp_path / "out")).largest_difference < 1e-5
 
 
 def test_each_member_starts_from_that_of_its_number(experiment: Experiment, saved: Path, prepared: Prepared):
@@ -215,3 +218,29 @@ def test_a_training_of_another_number_of_members_starts_from_one_of_them(saved: 
         stage_warm_start(settings, RunFolder.of(settings, "run"))
     single = small_experiment(training__warm_start=f"{saved}/members/2")
     assert stage_warm_start(single, RunFolder.of(single, "run")).training.warm_start == f"{saved}/members/2"
+
+
+def test_members_that_have_ended_are_joined_without_another_training(
+    experiment: Experiment, saved: Path, prepared: Prepared, tmp_path: Path
+):
+    """As after a kill at that moment, in which nothing but the members' folders is there."""
+    settings = override(experiment, {"training.output": str(tmp_path)})
+    folder = RunFolder.of(settings, "run")
+    for number, member in enumerate(members_of(experiment), 1):
+        own = RunFolder(f"{folder.members}/{number}").create()
+        shutil.copytree(saved / "members" / str(number), Path(own.path) / "checkpoint_7")
+        own.write_history({1: {"train/loss": 1.0}, 2: {"train/loss": 0.5}})
+        own.write_members([TrainedMember(member.seed, 2, 2, "checkpoint_7")])
+    said: list[str] = []
+    run = Run(f"sqlite:///{tmp_path}/mlflow.db", None, folder)
+    for _ in range(2):  # the second time as after a kill at the end
+        joined = train_members(settings, prepared, folder, run, said.append, "again")
+        assert said[-2] == f"kept: epoch 2 of 2 in member 2, of seed {seed_of(experiment.seed, 2)}"
+        assert sorted(folder.entries()) == ["ensemble", "history.json", "members.json"]
+        loaded, before = checkpoint.load(joined), checkpoint.load(saved)
+        assert loaded.experiment == settings
+        expected = before.model.state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in loaded.model.state_dict().items())
+        checks = evaluate_checkpoint(joined, prepared, "valid").spread
+        assert loaded.noise == {"rating": pytest.approx(checks["rating"].error)}
+        assert checkpoint.load(joined / "members/2").experiment == members_of(settings)[1]
