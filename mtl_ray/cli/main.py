@@ -102,6 +102,8 @@ def check(
     if search := settings.tune:
         space = ", ".join(parameters_of(settings)) or "what the file leaves open"
         echo(f"tune: {search.size} over {space}, by {search.algorithm.kind}")
+        if settings.training.ensemble > 1:
+            echo("each trial trains a single model; `--refit` and `mtl-ray train best.yaml` train the ensemble")
     write_result(json_file, result.to_dict())
 
 

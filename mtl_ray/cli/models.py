@@ -46,6 +46,9 @@ def predict(
     rows: Annotated[str, typer.Option("--input", help="Raw rows: Parquet or CSV file, folder or glob.")],
     output: Annotated[str, typer.Option("--output", help="Folder to write predictions to.")],
     keys: Keys = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Of an ensemble: add TASK_std, each prediction's standard deviation.")
+    ] = False,
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
@@ -55,7 +58,7 @@ def predict(
     from mtl_ray.tracking.tracked_run import default_uri
 
     with opened_checkpoint(model, tracking_uri or default_uri()) as folder:
-        done = run(folder, rows, output, names_of(keys), echo)
+        done = run(folder, rows, output, names_of(keys), echo, uncertainty=uncertainty)
     bad = sum(done.quarantined.values())
     echo(f"{done.num_rows:,} rows read, {bad:,} bad, {done.rows_per_second:,.0f} rows/s: {done.folder}")
     for reason, count in done.quarantined.items():

@@ -6,7 +6,8 @@ needed: some callers, such as the start of the command line, must not load it.
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,39 @@ def skip_default_callbacks(trainer: "TorchTrainer", *, resource_cleaner: bool) -
     skipped = (DatasetsCallback, PlacementGroupCleanerCallback) if resource_cleaner else (DatasetsCallback,)
     create = trainer._create_default_callbacks
     trainer._create_default_callbacks = lambda: [each for each in create() if not isinstance(each, skipped)]
+
+
+def tell_controller(trainer: "TorchTrainer", tell: Callable[[Any], None]) -> None:
+    """Let a trainer tell its controller as soon as `fit` has started it. Call this before `fit`.
+
+    `fit` keeps the controller to itself, and only after Ctrl-C in the main thread does it end it. This is
+    `DataParallelTrainer._initialize_and_run_controller` without the handler for that.
+    """
+    import ray  # noqa: PLC0415
+    from ray.train.v2._internal.constants import get_env_vars_to_propagate  # noqa: PLC0415
+    from ray.train.v2._internal.execution.controller import TrainController  # noqa: PLC0415
+
+    def run(**arguments: Any) -> Any:
+        options: dict[str, Any] = {
+            "num_cpus": 0,
+            "label_selector": {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()},
+            "runtime_env": {"env_vars": {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0", **get_env_vars_to_propagate()}},
+        }
+        actor: Any = ray.remote(**options)(TrainController)
+        controller: Any = actor.remote(**arguments)
+        tell(controller)
+        ray.get(controller.run.remote())
+        return ray.get(controller.get_result.remote())
+
+    trainer._initialize_and_run_controller = run
+
+
+def abort_controller(controller: Any) -> None:
+    """End a training and its workers; do nothing if it has ended."""
+    import ray  # noqa: PLC0415
+
+    with suppress(ray.exceptions.RayActorError):  # the controller ends its own process
+        ray.get(controller.abort.remote())
 
 
 def original_error(error: BaseException) -> BaseException | None:

@@ -64,7 +64,7 @@ def select_tasks(experiment: Experiment, target: str, echo: Callable[[str], None
     folder = RunFolder.of(experiment, name)
     folder.create()
     every = experiment.training.affinity_every or EVERY
-    settings = override(experiment, {"training.affinity_every": every, "compare": None})
+    settings = override(experiment, {"training.affinity_every": every, "training.ensemble": 1, "compare": None})
     settings = stage_models(settings, folder)
     connect()
     prepared = prepare(settings, echo)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mtl_ray.errors import InputError
 from mtl_ray.inference.input_spec import input_spec, random_rows
 from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.storage import json_text
 from mtl_ray.values.vocabulary import VOCABULARY
 
@@ -51,7 +52,7 @@ class Exported:
 class _Scoring(nn.Module):
     """Predictions as `MultiTaskModel.predict`, as the forward pass that exporters want."""
 
-    def __init__(self, model: MultiTaskModel) -> None:
+    def __init__(self, model: MultiTaskModel | Ensemble) -> None:
         super().__init__()
         self.model = model
 

@@ -11,22 +11,23 @@ from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError, some
 from mtl_ray.inference.batch import BatchResult, map_rows
-from mtl_ray.scoring.scorer import Scorer
+from mtl_ray.scoring.scorer import Scorer, spread_column
 
 
 class _Score:
     """Scores rows: returns their kept columns and the predictions."""
 
-    def __init__(self, model: Path, keys: Sequence[str]) -> None:
+    def __init__(self, model: Path, keys: Sequence[str], uncertainty: bool) -> None:
         self.scorer = Scorer(model)
-        self.keys = keys
+        self.keys, self.uncertainty = keys, uncertainty
 
     def bad_rows(self, table: pa.Table) -> pa.Array:
         return bad_inputs(self.scorer.experiment, table)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        scores = self.scorer.score(table)
+        scores, spread = self.scorer.score_with_spread(table) if self.uncertainty else (self.scorer.score(table), {})
         columns = {f"predicted_{name}": _column(values) for name, values in scores.items()}
+        columns |= {spread_column(name): _column(values) for name, values in spread.items()}
         return pa.table({**{name: table.column(name) for name in self.keys}, **columns})
 
 
@@ -36,6 +37,8 @@ def predict(
     output: str,
     keys: Sequence[str] | None = None,
     echo: Callable[[str], None] = lambda _: None,
+    *,
+    uncertainty: bool = False,
 ) -> BatchResult:
     """Score a Parquet or CSV file, folder or glob of raw rows; the results are in the order of the rows.
 
@@ -47,19 +50,24 @@ def predict(
         output: folder to make.
         keys: input columns to keep beside `predicted_TASK`; all by default.
         echo: receives lines of text for the user.
+        uncertainty: add `TASK_std`, the standard deviation of each prediction over the members of an ensemble.
 
     Raises:
-        InputError: no such input, an id column or a key is missing, or `output` exists.
+        InputError: no such input, an id column or a key is missing, `output` exists, or `uncertainty` is wanted of a
+            single model.
     """
     scorer = Scorer(model)
     scorer.check(str(model))
+    added = [f"predicted_{task}" for task in scorer.experiment.tasks]
+    if uncertainty:
+        added += map(spread_column, scorer.ensemble.tasks)
     dialect = dialect_of(scorer.experiment.data.source)
     log = open_log(rows, dialect=dialect)
     scorer.check_ids(log.columns, rows)
     kept_columns = list(log.columns if keys is None else keys)
     if absent := [name for name in kept_columns if name not in log.columns]:
         raise InputError(f"--keys: expected columns of {rows} ({some(log.columns)}); found {some(absent)}")
-    if taken := [name for name in kept_columns if name in {f"predicted_{task}" for task in scorer.experiment.tasks}]:
+    if taken := [name for name in kept_columns if name in added]:
         raise InputError(
             f"{rows}: has a column `{taken[0]}`, which is that of a prediction; rename it, or leave it out by --keys"
         )
@@ -67,8 +75,9 @@ def predict(
         None if keys is None else [name for name in log.columns if name in {*kept_columns, *scorer.input_columns()}]
     )
     job = {"command": "predict", "model": scorer.digest, "keys": kept_columns}
+    job |= {"uncertainty": True} if uncertainty else {}  # jobs of before have no such entry
     log = log if needed is None else open_log(rows, columns=needed, dialect=dialect)
-    return map_rows(rows, log, output, _Score, model, (kept_columns,), job, log.num_rows, echo)
+    return map_rows(rows, log, output, _Score, model, (kept_columns, uncertainty), job, log.num_rows, echo)
 
 
 def _column(values: np.ndarray) -> pa.Array:

@@ -34,8 +34,6 @@ from mtl_ray.values.vocabulary import VOCABULARY
 
 WEIGHTS, TRAINER = "model.safetensors", "trainer.pt"
 ENSEMBLE = "ensemble.json"
-LAST = (WEIGHTS, ENSEMBLE)
-"""Files that are written last: one of them tells that a checkpoint is complete."""
 SETTINGS, SCHEMA = "experiment.json", "schema.json"
 
 DIGESTS = "digests"
@@ -128,6 +126,20 @@ def note_noise(folder: Path, noise: Mapping[str, float]) -> None:
     files.write_atomic(ENSEMBLE, content.model_dump_json(indent=2))
 
 
+def member_folder(ensemble: Folder, number: int) -> str:
+    """Return the location of a member, counted from 1."""
+    return (ensemble / f"members/{number}").location
+
+
+def vocabulary_folder(location: str) -> Folder:
+    """Return the folder with the vocabulary of a checkpoint: its own or, of a member, that of the ensemble."""
+    folder = Folder(location)
+    parent, found, number = folder.place.rpartition("/members/")
+    if found and number.isdigit() and not folder.exists(VOCABULARY):
+        return Folder(parent + folder.options)
+    return folder
+
+
 def files_of(folder: Path) -> tuple[list[str], list[str]]:
     """Return the files of a checkpoint that predictions depend on: those beside the weights, and those of weights."""
     if not (folder / ENSEMBLE).is_file():
@@ -159,10 +171,10 @@ def load(folder: Path) -> LoadedCheckpoint:
         InputError: `folder` is not a complete checkpoint, a file of it is damaged, its parts do not belong together, or
             weights are not finite.
     """
-    return _load_ensemble(folder) if (folder / ENSEMBLE).is_file() else _load_model(folder)
+    return _load_ensemble(folder) if (folder / ENSEMBLE).is_file() else LoadedCheckpoint(*_load_model(folder))
 
 
-def _load_model(folder: Path) -> LoadedCheckpoint:
+def _load_model(folder: Path) -> tuple[Experiment, Schema, MultiTaskModel]:
     experiment, schema = _read_parts(folder, WEIGHTS)
     weights, digests = _read_weights(folder / WEIGHTS)
     _refuse_changed(folder, _digests(folder, (SETTINGS, SCHEMA)), digests, WEIGHTS)
@@ -171,7 +183,7 @@ def _load_model(folder: Path) -> LoadedCheckpoint:
         model = MultiTaskModel(experiment, schema)
     refuse_weights(model, weights, str(folder / WEIGHTS))
     model.load_state_dict(weights, strict=True, assign=True)
-    return LoadedCheckpoint(experiment, schema, model.eval())
+    return experiment, schema, model.eval()
 
 
 def _load_ensemble(folder: Path) -> LoadedCheckpoint:
@@ -181,15 +193,13 @@ def _load_ensemble(folder: Path) -> LoadedCheckpoint:
     refuse_parts(experiment, schema, files)
     members = [_load_model(folder / entry.folder) for entry in content.members]
     _refuse_changed(folder, _ensemble_digests(folder, content.members), content.digests, ENSEMBLE)
-    settings = {entry.folder: member.experiment for entry, member in zip(content.members, members, strict=True)}
-    refuse_members(experiment, settings, str(folder))
-    for entry, member in zip(content.members, members, strict=True):
-        if member.schema != schema:
-            raise InputError(
-                f"{folder / entry.folder / SCHEMA}: expected the schema of the ensemble, found another; {MIX}"
-            )
+    places = [entry.folder for entry in content.members]
+    refuse_members(experiment, {place: own for place, (own, *_) in zip(places, members, strict=True)}, str(folder))
+    for place, (_, own, _) in zip(places, members, strict=True):
+        if own != schema:
+            raise InputError(f"{folder / place / SCHEMA}: expected the schema of the ensemble, found another; {MIX}")
     weights = [entry.weight for entry in content.members]
-    model = Ensemble([member.model for member in members], weights, list(experiment.tasks))
+    model = Ensemble([model for *_, model in members], weights, list(experiment.tasks))
     return LoadedCheckpoint(experiment, schema, model.eval(), content.noise)
 
 

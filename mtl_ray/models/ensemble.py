@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
-import torch
 from torch import Tensor, nn
 
 from mtl_ray.models.model import MultiTaskModel
@@ -36,7 +35,6 @@ class Ensemble(nn.Module):
         """Factor of each task's loss before it is weighted."""
         return {name: member.loss_scales[name] for name, member in self._first.items()}
 
-    @torch.no_grad()
     def evaluation_logits(self, batch: Mapping[str, Tensor], tasks: Collection[str] | None = None) -> dict[str, Tensor]:
         """Return the mean of the members' outputs by task, see `MultiTaskModel.evaluation_logits`."""
         return {name: self._mean(logits) for name, logits in self._logits(batch, tasks).items()}
@@ -50,7 +48,6 @@ class Ensemble(nn.Module):
         logits, spread = self.logits_with_spread(batch)
         return self._predicted(logits), spread
 
-    @torch.no_grad()
     def logits_with_spread(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the mean of the members' outputs, and the standard deviation of their predictions, see above."""
         means, spread = {}, {}

@@ -24,8 +24,8 @@ class EpochLogger(ray.train.UserCallback):
     Ray Train calls it in its controller, once per report.
     """
 
-    def __init__(self, experiment: Experiment, run: Run, folder: RunFolder, bars: bool) -> None:
-        self.experiment, self.run, self.folder, self.bars = experiment, run, folder, bars
+    def __init__(self, experiment: Experiment, run: Run, folder: RunFolder, bars: bool, title: str = "") -> None:
+        self.experiment, self.run, self.folder, self.bars, self.title = experiment, run, folder, bars, title
         self.history = folder.read_history()
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:  # noqa: D102
@@ -40,7 +40,7 @@ class EpochLogger(ray.train.UserCallback):
             self.history[int(metrics["epoch"])] = values
             self.folder.write_history(self.history)
             if not self.bars:
-                print(epoch_line(self.experiment, metrics), flush=True)
+                print(f"{self.title} {epoch_line(self.experiment, metrics)}".strip(), flush=True)
 
     def log_lost(self) -> None:
         """Log the epoch whose checkpoint a killed driver wrote without logging it."""

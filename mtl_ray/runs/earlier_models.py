@@ -1,5 +1,7 @@
 """Put the earlier models that a training uses where every worker can read them."""
 
+import pyarrow.fs as pafs
+
 from mtl_ray.config import Experiment
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
@@ -20,7 +22,7 @@ def stage_models(experiment: Experiment, folder: RunFolder) -> Experiment:
         folder: the run's folder, on storage that all workers share; a registered model is copied into it.
 
     Raises:
-        InputError: there is no such model or folder.
+        InputError: there is no such model or folder, or training starts from an ensemble of another size.
     """
     given = {setting: getattr(experiment.training, setting) for setting in SETTINGS}
     staged = {setting: _staged(experiment, folder, setting, model) for setting, model in given.items() if model}
@@ -31,19 +33,23 @@ def stage_models(experiment: Experiment, folder: RunFolder) -> Experiment:
 
 def _staged(experiment: Experiment, folder: RunFolder, setting: str, model: str) -> str:
     place = folder.earlier_model(setting, model) if is_model_uri(model) else Folder(model)
-    if is_model_uri(model) and not _is_whole(place):
+    if is_model_uri(model) and not place.exists(checkpoint.SETTINGS):
         aside = place.suffixed(".partial").create()
         with opened_checkpoint(model, tracking_uri(experiment)) as own:
-            files = [path.relative_to(own).as_posix() for path in own.rglob("*") if path.is_file()]
-            for name in files:
-                if name != checkpoint.TRAINER:
-                    inside, _, file = name.rpartition("/")
-                    (aside / inside if inside else aside).write_bytes(file, (own / name).read_bytes())
-        aside.rename(place, last=next(name for name in checkpoint.LAST if name in files))
-    if not _is_whole(place):
+            pafs.copy_files(str(own), aside.path, destination_filesystem=aside.fs)
+        aside.rename(place, last=checkpoint.SETTINGS)
+    if place.exists(checkpoint.ENSEMBLE):
+        if setting == "warm_start":
+            _refuse_other_members(place, experiment.training.ensemble)
+    elif not place.exists(checkpoint.WEIGHTS):
         raise InputError(f"training.{setting}: expected a checkpoint folder or a model URI; found {model}")
     return place.location
 
 
-def _is_whole(folder: Folder) -> bool:
-    return any(folder.exists(name) for name in checkpoint.LAST)
+def _refuse_other_members(start: Folder, wanted: int) -> None:
+    found = len(start.read_model(checkpoint.ENSEMBLE, checkpoint.EnsembleFile).members)
+    if found != wanted:
+        raise InputError(
+            f"training.warm_start: {start} is an ensemble of {found} members, each of which starts a member; expected "
+            f"as many as training.ensemble, {wanted}; or name one of them, such as {start / 'members/1'}"
+        )

@@ -1,6 +1,6 @@
 """The report of a training: its result in a sentence, then what that rests on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import first_metric, is_higher_better, metric_names
@@ -11,8 +11,9 @@ from mtl_ray.evaluation.metrics import metric_of
 from mtl_ray.inference.evaluate import Evaluation
 from mtl_ray.reporting.html import HtmlReport
 from mtl_ray.runs.balancing_figures import balance_plot, conflict_map, expert_map
+from mtl_ray.runs.ensemble_report import add_ensemble
 from mtl_ray.runs.figures import calibration_plot, learning_curves, segment_bars
-from mtl_ray.runs.run_folder import RunFolder
+from mtl_ray.runs.run_folder import RunFolder, TrainedMember
 from mtl_ray.schema import SEGMENTS, segment_key
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.kept_epoch import describe_kept, kept_epoch, stopping_metric
@@ -31,6 +32,7 @@ def train_report(
     prepared: Prepared,
     history: Mapping[int, Mapping[str, float]],
     facts: Mapping[str, str],
+    members: Sequence[TrainedMember] = (),
 ) -> HtmlReport:
     """Return the report of a finished training.
 
@@ -38,8 +40,9 @@ def train_report(
         experiment: the experiment of the run.
         evaluation: the metrics of its test rows.
         prepared: its data set.
-        history: metrics by epoch.
+        history: metrics by epoch, of an ensemble those of its first member.
         facts: names and locations of the run, its model and its data set.
+        members: members of the ensemble; none for a single model.
     """
     report = HtmlReport(experiment.name)
     report.text(summary(experiment, evaluation))
@@ -57,9 +60,12 @@ def train_report(
     kept = kept_epoch(history, stopping_metric(experiment, prepared.schema))
     report.figure(
         learning_curves(history, list(experiment.tasks), kept),
-        f"Loss of each task by epoch. Epoch {kept} is in the model: {describe_kept(experiment, prepared.schema)}.",
+        f"Loss of each task by epoch{' of the first member' if members else ''}. Epoch {kept} is in the model: "
+        f"{describe_kept(experiment, prepared.schema)}.",
         "learning_curves",
     )
+    if members:
+        add_ensemble(report, members, evaluation.spread)
     if figure := calibration_plot(evaluation):
         report.heading("Calibration")
         report.figure(
@@ -235,5 +241,6 @@ def write_report(folder: RunFolder, run: Run) -> None:
         "data set": prepared.folder.location,
         "content of the data set": prepared.schema.content_hash,
     }
-    report = train_report(record.parse_experiment(), evaluation, prepared, folder.read_history(), facts)
+    history, members = folder.read_history(), folder.read_members()
+    report = train_report(record.parse_experiment(), evaluation, prepared, history, facts, members)
     folder.keep_report(report, run)

@@ -5,6 +5,8 @@ Every run has `run.json`. Beside it lie
 - of a training: `history.json`, `evaluation.json`, the checkpoints with Ray Train's manifest (see `runs.recovery`), a
   trace of the profiler, a copy of the registered model that it starts from, `daily.json` if `daily` started it, and the
   folder `holdout/` while it chooses the number of epochs, then `epochs.json`;
+- of a training of an ensemble: `members/1/` and so on while its members train, each a training with `members.json` at
+  its end; then `ensemble/`, the common checkpoint, and `members.json`;
 - of a comparison: `cells/`, `comparison.md` and `comparison.json`;
 - of a search: `references/`, `trials/`, `refit/`, Ray Tune's `search/`, `tuning.json`, `best.yaml` and `compare.yaml`,
   the trials' `models/` while it lasts, then `checkpoint/`, the ensemble of trials, and `ensemble.json`;
@@ -17,7 +19,7 @@ Files that a resumed run depends on are written aside and renamed, so they are w
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from mtl_ray.reporting.html import HtmlReport
 
 RUN_FILE, HISTORY, EVALUATION, DAILY_STEPS = "run.json", "history.json", "evaluation.json", "daily.json"
-EPOCHS, JOINED = "epochs.json", "ensemble.json"
+EPOCHS, MEMBERS, JOINED = "epochs.json", "members.json", "ensemble.json"
 
 Command = Literal["train", "compare", "tune"]
 History = dict[int, dict[str, float]]
@@ -63,6 +65,19 @@ class RunRecord:
     def tracked_run(self, folder: Folder) -> Run:
         """Return the MLflow run of a folder's record."""
         return Run(self.tracking_uri, self.run_id, folder)
+
+
+@dataclass(frozen=True)
+class TrainedMember:
+    """A member of an ensemble whose training has ended."""
+
+    seed: int
+    kept: int
+    """The epoch that is kept."""
+    epochs: int
+    """Epochs that were trained."""
+    checkpoint: str
+    """Name of the checkpoint of that epoch in the member's folder."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +172,24 @@ class RunFolder(Folder):
         self.write_atomic(EPOCHS, json_text({"epochs": epochs}) + "\n")
 
     @property
+    def members(self) -> Folder:
+        """The folder of the trainings of an ensemble's members, while they are needed."""
+        return self / "members"
+
+    @property
+    def joined(self) -> Folder:
+        """The checkpoint of an ensemble."""
+        return self / "ensemble"
+
+    def read_members(self) -> list[TrainedMember]:
+        """Return the members of a run's ensemble, or the one of a member's folder; none before they have ended."""
+        return [TrainedMember(**found) for found in self.read_json(MEMBERS)] if self.exists(MEMBERS) else []
+
+    def write_members(self, members: Sequence[TrainedMember]) -> None:
+        """Write `members.json`."""
+        self.write_atomic(MEMBERS, json_text([asdict(member) for member in members]) + "\n")
+
+    @property
     def has_evaluation(self) -> bool:
         """True if this is the folder of a training that has ended."""
         return self.exists(EVALUATION)
@@ -168,6 +201,7 @@ class RunFolder(Folder):
     def read_evaluation(self) -> "tuple[Evaluation, str | None]":
         """Return the evaluation on the test rows, and the URI of the registered model."""
         # Ray Train's controller loads this module before it starts a worker, and needs no evaluation.
+        from mtl_ray.evaluation.spread import SpreadCheck  # noqa: PLC0415
         from mtl_ray.evaluation.uncertainty import Bin  # noqa: PLC0415
         from mtl_ray.inference.evaluate import Evaluation  # noqa: PLC0415
 
@@ -175,7 +209,8 @@ class RunFolder(Folder):
         saved["metrics"] = without_null(saved["metrics"])
         model_uri = saved.pop("model_uri")
         calibration = {task: [Bin(*values) for values in bins] for task, bins in saved.pop("calibration").items()}
-        return Evaluation(**saved, calibration=calibration), model_uri
+        spread = {key: SpreadCheck(*values) for key, values in saved.pop("spread", {}).items()}
+        return Evaluation(**saved, calibration=calibration, spread=spread), model_uri
 
     @property
     def trace(self) -> str:

@@ -1,17 +1,10 @@
 """Train as the driver does: prepare the data, run Ray Train, evaluate the best checkpoint, register the model."""
 
-import signal
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import ray.train
-from pyarrow.fs import LocalFileSystem
-from ray.train.torch import TorchConfig
-
-from mtl_ray.cluster.session import connect, shows_bars
+from mtl_ray.cluster.session import connect
 from mtl_ray.cluster.storage_check import check_storage
 from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared, open_prepared
@@ -19,23 +12,21 @@ from mtl_ray.data.preparation.findings import findings
 from mtl_ray.data.prepare import prepare
 from mtl_ray.inference.drift import write_reference
 from mtl_ray.inference.evaluate import Evaluation, evaluate_checkpoint
-from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.runs.callbacks import EpochLogger
 from mtl_ray.runs.choose_epochs import on_holdout
 from mtl_ray.runs.earlier_models import stage_models
+from mtl_ray.runs.fit import best_checkpoint, child_run, fit, local_folder
 from mtl_ray.runs.lifecycle import finish_on_exit, new_name
-from mtl_ray.runs.ray_trainer import RayTrainer
+from mtl_ray.runs.members import train_members
 from mtl_ray.runs.recovery import delete_orphan_checkpoints, restore_manifest, wait_until_idle
 from mtl_ray.runs.report import write_report
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.scoring.scorer import Scorer
-from mtl_ray.storage import Folder
 from mtl_ray.tracking.registry import example_of, register, signature_of
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.kept_epoch import chooses_epochs, describe_kept, for_epochs, kept_epoch, stopping_metric
 from mtl_ray.training.recipe import completed
-from mtl_ray.training.worker import train_worker, workers_of
 
 
 @dataclass(frozen=True)
@@ -167,13 +158,9 @@ class _Training:
                 experiment = for_epochs(experiment, self._choose_epochs(prepared, run))
                 self.echo(f"training on all rows for {experiment.training.last_epoch} epochs")
             with run.system_metrics():
-                result = self._fit(experiment, prepared, folder, run)
+                checkpoint = self._checkpoint(experiment, prepared, run)
             if self.profile:
                 self.echo(f"trace of some steps: {folder.trace}, for https://ui.perfetto.dev or chrome://tracing")
-            checkpoint = _local(_best(result))
-            history = folder.read_history()
-            kept = kept_epoch(history, stopping_metric(experiment, prepared.schema))
-            self.echo(f"kept: epoch {kept} of {max(history)}; {describe_kept(experiment, prepared.schema)}")
             evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
             run.log_metrics(evaluation.metrics, experiment.training.epochs)
             write_reference(checkpoint, prepared)
@@ -183,6 +170,17 @@ class _Training:
             folder.write_evaluation(evaluation, model_uri)
             write_report(folder, run)
         return Trained(folder.name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
+
+    def _checkpoint(self, experiment: Experiment, prepared: Prepared, run: Run) -> Path:
+        """Train, and return the folder of the checkpoint that is kept."""
+        folder, trace = self.folder, self.folder.location if self.profile else None
+        if experiment.training.ensemble > 1:
+            return train_members(experiment, prepared, folder, run, self.echo, self.resume_command, trace)
+        best = best_checkpoint(fit(experiment, prepared, folder, run, trace=trace))
+        history = folder.read_history()
+        kept = kept_epoch(history, stopping_metric(experiment, prepared.schema))
+        self.echo(f"kept: epoch {kept} of {max(history)}; {describe_kept(experiment, prepared.schema)}")
+        return local_folder(best)
 
     def _choose_epochs(self, prepared: Prepared, run: Run) -> int:
         """Train on a part of the training rows, and return the epoch that is best on the others.
@@ -196,76 +194,10 @@ class _Training:
         rows = held_out.schema.num_rows
         self.echo(f"choosing the number of epochs on {rows['valid']:,} of {prepared.schema.num_rows['train']:,} rows")
         folder = RunFolder.of(experiment, "holdout")
-        child = Run.start(experiment, f"{self.folder.name}-holdout", folder.create(), run.run_id)
-        wait_until_idle(folder)
-        restore_manifest(folder)
-        EpochLogger(experiment, child, folder, bars=True).log_lost()
-        with finish_on_exit(child, lambda _: None, self.resume_command):
-            self._fit(experiment, held_out, folder, child)
+        with child_run(experiment, f"{self.folder.name}-holdout", folder, run, self.resume_command) as child:
+            fit(experiment, held_out, folder, child)
         chosen = kept_epoch(folder.read_history(), stopping_metric(experiment, held_out.schema))
         run.adopt_lost(folder, "holdout")
         self.folder.write_epochs(chosen)
         folder.delete()
         return chosen
-
-    def _fit(self, experiment: Experiment, prepared: Prepared, folder: RunFolder, run: Run) -> ray.train.Result:
-        """Run Ray Train to the end, from the last checkpoint of the folder if there is one."""
-        config = {
-            "experiment": stage_models(experiment, folder).model_dump(mode="json", exclude_unset=True),
-            "dataset": prepared.folder.location,
-            "bars": shows_bars(),
-            "trace": folder.location if self.profile else None,
-        }
-        result = _fit(_trainer(experiment, config, folder, run))
-        delete_orphan_checkpoints(folder)
-        if result.return_value is not None:
-            raise result.return_value
-        return result
-
-
-def _trainer(experiment: Experiment, config: dict[str, Any], folder: RunFolder, run: Run) -> RayTrainer:
-    return RayTrainer(
-        train_worker,
-        train_loop_config=config,
-        scaling_config=workers_of(experiment.training),
-        torch_config=TorchConfig(timeout_s=experiment.training.timeout),
-        run_config=ray.train.RunConfig(
-            name=folder.name,
-            storage_path=Folder(experiment.training.output).location,
-            failure_config=ray.train.FailureConfig(max_failures=experiment.training.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(
-                num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
-            ),
-            callbacks=[EpochLogger(experiment, run, folder, config["bars"])],
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-        ),
-    )
-
-
-def _fit(trainer: RayTrainer) -> ray.train.Result:
-    """Return the trainer's result, or raise KeyboardInterrupt after Ctrl-C once its workers have ended.
-
-    In the main thread Ray handles Ctrl-C itself: it ends the workers in order, but then exits the process, and its
-    handler would stay for the rest of the process.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        return trainer.fit()
-    except SystemExit:
-        raise KeyboardInterrupt from None
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
-
-
-def _best(result: Any) -> Any:
-    """Return the checkpoint with the best score, the later one of equals."""
-    kept = [(metrics[SCORE], metrics["epoch"], checkpoint) for checkpoint, metrics in result.best_checkpoints]
-    return max(kept, key=lambda entry: entry[:2])[2]
-
-
-def _local(checkpoint: ray.train.Checkpoint) -> Path:
-    """Return the checkpoint's folder, or a local copy if it lies on another filesystem."""
-    if isinstance(checkpoint.filesystem, LocalFileSystem):
-        return Path(checkpoint.path)
-    return Path(checkpoint.to_directory())

@@ -62,7 +62,7 @@ def signature_of(scorer: Scorer) -> ModelSignature:
         ColSpec(DataType.double if task.predicts_number else Array(DataType.double), name)
         for name, task in experiment.tasks.items()
     ]
-    params = None
+    params: Any = None
     if isinstance(scorer.model, Ensemble):
         params = ParamSchema([ParamSpec("uncertainty", DataType.boolean, default=False)])
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs), params=params)

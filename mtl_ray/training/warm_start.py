@@ -35,12 +35,18 @@ def start_from(trainer: Trainer, prepared: Prepared, location: str) -> None:
     """
     vocabularies = read_vocabularies(prepared.folder, list(trainer.experiment.features), texts(trainer.experiment))
     with Checkpoint(location).as_directory() as folder:
-        copy_weights(trainer.model, trainer.schema, vocabularies, Path(folder))
+        copy_weights(trainer.model, trainer.schema, vocabularies, Path(folder), checkpoint.vocabulary_folder(location))
     if trainer.average is not None:
         trainer.average.module.load_state_dict(trainer.model.state_dict())
 
 
-def copy_weights(model: MultiTaskModel, schema: Schema, vocabularies: dict[str, Vocabulary], folder: Path) -> None:
+def copy_weights(
+    model: MultiTaskModel,
+    schema: Schema,
+    vocabularies: dict[str, Vocabulary],
+    folder: Path,
+    vocabulary: Folder | None = None,
+) -> None:
     """Give `model` the weights of a checkpoint.
 
     A value in both vocabularies keeps its embedding; a new one gets the embedding of values not seen in training. A
@@ -54,13 +60,14 @@ def copy_weights(model: MultiTaskModel, schema: Schema, vocabularies: dict[str, 
         schema: schema of the new data set.
         vocabularies: vocabularies of the new data set, by feature.
         folder: folder of the checkpoint.
+        vocabulary: folder with its vocabulary; the same by default.
 
     Raises:
         InputError: `folder` is no checkpoint, or its model has other parts or sizes.
     """
     old = checkpoint.load(folder)
     names = [name for name in vocabularies if name in old.experiment.features]
-    known = read_vocabularies(Folder(str(folder)), names, texts(old.experiment))
+    known = read_vocabularies(vocabulary or Folder(str(folder)), names, texts(old.experiment))
     state = old.model.state_dict()
     found = {key: value.cpu() for key, value in model.state_dict().items()}  # as what was loaded is
     tables, outputs = _tables_and_outputs(model)

@@ -103,7 +103,8 @@ def _space(experiment: Experiment, complete: Experiment) -> Iterator[tuple[str, 
     """Yield the entry of each path of the portfolio that the file leaves open and that has a value."""
     given, tree = (each.model_dump(mode="json", exclude_unset=True) for each in (experiment, complete))
     known = complete.model_dump(mode="json")
-    for path, rule in _portfolio()["space"].items():
+    rules: dict[str, dict[str, Any]] = _portfolio()["space"]
+    for path, rule in rules.items():
         value = _value(known, path)
         if is_given(given, path) or value is None or (rule.get("several_tasks") and len(tree["tasks"]) == 1):
             continue

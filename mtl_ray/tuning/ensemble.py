@@ -161,13 +161,13 @@ def join_trials(tuning: Tuning, prepared: Prepared, folder: RunFolder, run: Run)
     experiment, (key, higher) = tuning.experiment, next(iter(tuning.objectives.items()))
     trials = sorted(tuning.candidates, key=lambda trial: trial.best_metrics[key] * (-1 if higher else 1))[:CANDIDATES]
     with tempfile.TemporaryDirectory(prefix="mtl_ray-") as place:
-        models = [load(_model_of(trial, folder, Path(place))) for trial in trials]
+        models = [_loaded(_model_of(trial, folder, Path(place))) for trial in trials]
         rows, task = ValidationRows(prepared, experiment.evaluation.batch_size), key.split("/")[1]
-        outputs = [rows.outputs(each.model, task) for each in models]
-        value = rows.value_of(experiment, models[0].model.tasks[task], key)
+        outputs = [rows.outputs(model, task) for _, model in models]
+        value = rows.value_of(experiment, models[0][1].tasks[task], key)
         chosen = select_greedily(outputs, value, tune_of(experiment).ensemble, higher=higher)
         joined = Path(place) / "checkpoint"
-        parts = [(models[place].experiment, models[place].model, count) for place, count in chosen.counts.items()]
+        parts = [(*models[number], count) for number, count in chosen.counts.items()]
         settings = override(untuned(experiment), {"tracking.register_as": candidate_name(experiment)}, "tune:")
         save_ensemble(joined, settings, prepared.schema, parts)
         prepared.folder.copy_to(VOCABULARY, joined / VOCABULARY)
@@ -181,11 +181,17 @@ def join_trials(tuning: Tuning, prepared: Prepared, folder: RunFolder, run: Run)
         (folder / "checkpoint").delete()
         copy_files(str(joined), (folder / "checkpoint").create().path, destination_filesystem=folder.fs)
     run.log_metrics(metrics, 0)
-    members = {trials[place].name: count for place, count in chosen.counts.items()}
+    members = {trials[number].name: count for number, count in chosen.counts.items()}
     found = Joined(members, key, chosen.value, trials[0].best_metrics[key], metrics, before, uri)
     folder.write_joined(asdict(found))
     folder.trial_models.delete()
     return found
+
+
+def _loaded(folder: Path) -> tuple[Experiment, MultiTaskModel]:
+    loaded = load(folder)
+    assert isinstance(loaded.model, MultiTaskModel)
+    return loaded.experiment, loaded.model
 
 
 def _model_of(trial: Trial, folder: RunFolder, place: Path) -> Path:

@@ -28,8 +28,11 @@ Metrics = Mapping[str, float]
 
 
 def reference_experiments(experiment: Experiment) -> dict[str, Experiment]:
-    """Return the trainings that trials are measured by: the file as it stands, and each objective's task alone."""
-    base = override(untuned(experiment), {"training.num_workers": 1})
+    """Return the trainings that trials are measured by: the file as it stands, and each objective's task alone.
+
+    As the trials, they train single models.
+    """
+    base = override(untuned(experiment), {"training.num_workers": 1, "training.ensemble": 1})
     found = {INCUMBENT: base}
     for key in tune_of(experiment).objectives if len(base.tasks) > 1 else ():
         task, stopping = key.split("/")[1], base.stopping_metric

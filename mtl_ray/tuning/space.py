@@ -151,6 +151,11 @@ def check_tune(experiment: Experiment) -> None:
     for setting in ("warm_start", "distill"):
         if getattr(experiment.training, setting) is not None or f"training.{setting}" in tune.space:
             raise InputError(f"training.{setting}: the trials of a search know no earlier model; leave it out")
+    if "training.ensemble" in tune.space:
+        raise InputError(
+            "tune.space.training.ensemble: each trial trains a single model; set training.ensemble for what is trained "
+            "after the search, and compare sizes with `mtl-ray compare`"
+        )
     grace = tune.scheduler.first_epochs
     if grace > experiment.training.epochs:
         raise InputError(

@@ -71,6 +71,7 @@ class Plan:
             "rows": self.schema.num_rows,
             "steps_per_epoch": steps,
             "steps": steps * self.experiment.training.epochs,
+            "trainings": self.experiment.training.ensemble,
             "inputs": {name: self.inputs(name) for name in self.experiment.tasks},
         }
 
@@ -134,6 +135,13 @@ class Plan:
             f"steps: {numbers['steps']:,} = {training.epochs} epochs x {numbers['steps_per_epoch']:,} global batches "
             f"of {training.batch_size:,} rows on {workers} worker(s)"
         )
+        if (members := training.ensemble) > 1:
+            size = members * self.complexity.memory_bytes / 2**20
+            yield (
+                f"ensemble: {members} members, so {members} such trainings, {members * numbers['parameters']:,} "
+                f"parameters, and {size:,.1f} MiB of memory on as many workers if all are trained at once; a "
+                f"prediction takes {members} forward passes"
+            )
         if self.choices:
             yield "chosen for these data, as the file leaves them out (`defaults: fixed` does not):"
             yield from (f"  {choice}" for choice in self.choices)

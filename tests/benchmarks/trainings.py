@@ -184,6 +184,7 @@ class RayTraining:
         folder, name = self.place.parent, f"run-{self.place.name}"
         tree = experiment.model_dump(mode="json", exclude_unset=True)
         plain = {"experiment": tree, "dataset": prepared.folder.location, "bars": False, "trace": None}
+        plain |= {"title": "", "beside": 1}
         try:
             RayTrainer(
                 _train_in_turns,

@@ -50,11 +50,14 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
         ["unit/evaluation", "local/test_baselines.py"],
     ),
     "significance": (
-        ["evaluation/significance.py", "evaluation/uncertainty.py", "comparison/results.py"],
+        ["evaluation/significance.py", "evaluation/uncertainty.py", "evaluation/spread.py", "comparison/results.py"],
         ["unit/evaluation", "unit/comparison"],
     ),
     "gate": (["promotion/gate.py", "promotion/findings.py", "promotion/decision.py"], ["unit/promotion"]),
-    "checkpoints": (["models/checkpoint*.py"], ["unit/models/test_checkpoint.py", "local/test_resume.py"]),
+    "checkpoints": (
+        ["models/checkpoint*.py", "models/ensemble.py"],
+        ["unit/models/test_checkpoint.py", "unit/models/test_ensemble.py", "local/test_resume.py"],
+    ),
     "balancing": (
         ["balancing/*.py"],
         ["unit/balancing", "local/test_balancing_parallel.py", "local/test_balancing.py"],

@@ -121,6 +121,10 @@ def test_the_ends_of_a_simplex_are_finite():
             {"space": {"training.warm_start": {"kind": "choice", "values": ["a", "b"]}}},
             "training.warm_start: the trials of a search know no earlier model",
         ),
+        (
+            {"space": {"training.ensemble": {"kind": "choice", "values": [1, 3]}}},
+            "tune.space.training.ensemble: each trial trains a single model",
+        ),
         ({"algorithm": "tpe", "scheduler": {"kind": "asha", "grace": 9}}, "tune.scheduler.grace: expected at most"),
         ({"algorithm": "tpee"}, "tune.algorithm.kind: expected one of 'random', 'tpe', 'nsga2', 'pbt', 'pb2'"),
     ],

@@ -1,6 +1,7 @@
 """What `check` says of a model that no machine holds, and where its cost is kept."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.support import small_experiment
 from tests.unit.conftest import schema_of
 
 
-def plan(table: int) -> Plan:
+def plan(table: int, **changes: Any) -> Plan:
     size = 4 * table
     cost = Complexity(
         parameters={"table user_id": table, "network": 10},
@@ -22,7 +23,7 @@ def plan(table: int) -> Plan:
         optimizer_bytes=2 * size,
         activation_bytes=0,
     )
-    experiment = small_experiment()
+    experiment = small_experiment(**changes)
     return Plan(experiment, schema_of(experiment), exact=True, complexity=cost, findings=[])
 
 
@@ -31,6 +32,14 @@ def test_a_model_beyond_the_memory_of_the_machine_is_told_with_its_largest_part(
     assert "74,506 GiB of optimizer alone" in line
     assert "the largest part of the model is table user_id, with 10,000,000,000,000 numbers" in line
     assert plan(10**13).to_dict()["is_too_large_for_this_machine"]
+
+
+def test_an_ensemble_costs_as_many_trainings_as_it_has_members():
+    whole = plan(2**18, training__ensemble=3)
+    (line,) = [line for line in whole.lines() if line.startswith("ensemble")]
+    assert "3 members, so 3 such trainings, 786,462 parameters, and 12.0 MiB of memory" in line
+    assert whole.to_dict()["trainings"] == 3
+    assert not any(line.startswith("ensemble") for line in plan(2**18).lines())
 
 
 def test_a_model_that_fits_is_not_called_too_large():
