@@ -25,6 +25,8 @@ class DataSet:
     """Metrics `TASK/METRIC[/SEGMENT]` of the table."""
     folds: Mapping[str, Tree] = field(default_factory=lambda: {"": {}})
     """Changes to the tree by dotted path."""
+    with_ensemble: bool = False
+    """Whether an ensemble of five is measured, too."""
 
 
 def _kind(kind: str, entity: str, *names: str) -> Tree:
@@ -57,7 +59,8 @@ def movielens(raw: Path, protocol: str) -> DataSet:
         tasks = {"gender": {"kind": "binary", "positive": "F"}, "age": {"kind": "regression"}}
         metrics = ("gender/auc", "age/mae")
     data = {"source": source, "raw": str(raw), "time": "timestamp", "split": split}
-    return DataSet(f"ml-100k {protocol}", {"data": data, "features": features, "tasks": tasks}, metrics, folds)
+    tree = {"data": data, "features": features, "tasks": tasks}
+    return DataSet(f"ml-100k {protocol}", tree, metrics, folds, with_ensemble=protocol in ("u1", "cv5"))
 
 
 def kuairand(raw: Path) -> DataSet:

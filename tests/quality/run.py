@@ -33,7 +33,7 @@ from tests.quality.references import biases, factorisation_machine, rows_of, tre
 
 ROOT = Path(__file__).parents[2]
 BUILD, RESULT = ROOT / "build/quality", ROOT / "docs/results/quality.md"
-MODEL, ALONE, REFERENCES = "model", "one task", ("constant", "bias", "lightgbm", "factorisation machine")
+MODEL, ENSEMBLE, ALONE, REFERENCES = "model", "ensemble of 5", "one task", ("constant", "bias", "lightgbm", "factorisation machine")
 Metrics = dict[str, float]
 
 
@@ -48,6 +48,11 @@ def trained(experiment: Experiment) -> Metrics:
 def plain(training: Training) -> tuple[dict[str, Any], str]:
     """Return a training as `run_single_process` takes it."""
     return training.experiment.model_dump(mode="json", exclude_unset=True), training.prepared.folder.location
+
+
+def ensemble(experiment: Experiment) -> Metrics:
+    """Train five members with the default recipe; return the metrics of the test rows."""
+    return trained(override(experiment, {"training.ensemble": 5}))
 
 
 def one_task(experiment: Experiment) -> Metrics:
@@ -94,7 +99,7 @@ def cell(name: str, tree: dict[str, Any], method: str, file: str) -> str:
     """Do one training, or one reference, in a process of its own; returns a line."""
     torch.set_num_threads(1)
     began, experiment = time.monotonic(), parse(tree, name)
-    work = {MODEL: trained, ALONE: one_task}.get(method, lambda own: references(own, method))
+    work = {MODEL: trained, ENSEMBLE: ensemble, ALONE: one_task}.get(method, lambda own: references(own, method))
     try:
         metrics = work(experiment)
     except ImportError as error:
@@ -107,6 +112,7 @@ def cell(name: str, tree: dict[str, Any], method: str, file: str) -> str:
 def cells(data_set: DataSet, num_folds: int) -> Iterator[tuple[str, dict[str, Any], str, Path]]:
     """Yield the title, the settings, the method and the file of everything that is measured on a data set."""
     methods = [MODEL, *REFERENCES, *([ALONE] if len(data_set.tree["tasks"]) > 1 else [])]
+    methods += [ENSEMBLE] if data_set.with_ensemble else []
     for fold, changes in list(data_set.folds.items())[:num_folds]:
         tree = {"name": "quality", **data_set.tree}
         experiment = override(parse(tree, data_set.name), {**changes, "data.output": str(BUILD / "datasets")})
@@ -118,8 +124,8 @@ def cells(data_set: DataSet, num_folds: int) -> Iterator[tuple[str, dict[str, An
 def table(sets: Mapping[str, DataSet]) -> str:
     """Return the results that are there, as Markdown: a row for each data set and metric."""
     lines = [
-        f"| data | metric | {MODEL} | {ALONE} | {' | '.join(REFERENCES)} | folds or seeds |",
-        f"|---|---|{'---|' * (3 + len(REFERENCES))}",
+        f"| data | metric | {MODEL} | {ENSEMBLE} | {ALONE} | {' | '.join(REFERENCES)} | folds or seeds |",
+        f"|---|---|{'---|' * (4 + len(REFERENCES))}",
     ]
     for name, data_set in sets.items():
         found: dict[str, dict[str, Metrics]] = {}
@@ -127,7 +133,7 @@ def table(sets: Mapping[str, DataSet]) -> str:
             if file.exists():
                 found.setdefault(method, {})[title] = json.loads(file.read_text())["metrics"]
         for metric in data_set.metrics:
-            columns = [_value(found.get(method, {}), metric) for method in (MODEL, ALONE, *REFERENCES)]
+            columns = [_value(found.get(method, {}), metric) for method in (MODEL, ENSEMBLE, ALONE, *REFERENCES)]
             if columns[0] != "-":
                 better = "higher" if is_higher_better(f"test/{metric}") else "lower"
                 row = [name, f"{metric}, {better} is better", *columns, str(len(found[MODEL]))]
