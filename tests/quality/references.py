@@ -3,6 +3,11 @@
 Each reads the rows that the model reads, as `prepare` encoded them, and returns predictions of the test rows.
 """
 
+import sys
+from importlib import metadata
+from types import ModuleType, SimpleNamespace
+from typing import cast
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -88,6 +93,9 @@ def _append(parts: dict[str, list[np.ndarray]], columns: dict[str, np.ndarray]) 
         parts[split].append(column.astype(np.float32))
 
 
+PKG_RESOURCES = {"DistributionNotFound": metadata.PackageNotFoundError, "get_distribution": metadata.distribution}
+
+
 def _counts(lists: np.ndarray, size: int) -> sp.csr_matrix:
     rows, places = np.nonzero((lists > 0) & (lists < size))
     return sp.csr_matrix((np.ones(len(rows)), (rows, lists[rows, places])), (len(lists), size))
@@ -109,7 +117,9 @@ def target_means(codes: np.ndarray, label: np.ndarray, test: np.ndarray, seed: i
 
 def factorisation_machine(experiment: Experiment, task: str, train: Batch, test: Batch, seed: int) -> np.ndarray:
     """Return the predictions of a Bayesian factorisation machine over ids, implicit sets and attributes (myfm)."""
-    import myfm  # of the extra `bench`
+    # myfm, of the extra `bench`, asks for its version in a way that newer setuptools have dropped.
+    sys.modules.setdefault("pkg_resources", cast(ModuleType, SimpleNamespace(**PKG_RESOURCES)))
+    import myfm
 
     label = train[label_column(task)].double().numpy()
     blocks = {"train": [], "test": []}

@@ -33,7 +33,12 @@ from tests.quality.references import biases, factorisation_machine, rows_of, tre
 
 ROOT = Path(__file__).parents[2]
 BUILD, RESULT = ROOT / "build/quality", ROOT / "docs/results/quality.md"
-MODEL, ENSEMBLE, ALONE, REFERENCES = "model", "ensemble of 5", "one task", ("constant", "bias", "lightgbm", "factorisation machine")
+MODEL, ENSEMBLE, ALONE, REFERENCES = (
+    "model",
+    "ensemble of 5",
+    "one task",
+    ("constant", "bias", "lightgbm", "factorisation machine"),
+)
 Metrics = dict[str, float]
 
 
