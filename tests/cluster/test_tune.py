@@ -77,7 +77,7 @@ def test_a_search_by_time_needs_no_space_and_registers_one_model(cluster, search
     assert found.joined.model_uri == "models:/timed/1"
     assert found.joined.value <= found.joined.best
     assert sum(found.joined.members.values()) <= 4
-    assert found.tuning.to_dict()["trials"][0]["params"]["training.batch_size"] == "256"  # as without a search
+    assert found.tuning.trials[0].params["model.embedding_dropout"] == 0.0  # as without a search
     scorer = Scorer(Path(found.folder.path) / "checkpoint")
     assert scorer.score(pa.table({"user_id": ["nobody"], "item_id": ["nothing"]}))["rating"].shape == (1,)
     assert not found.folder.trial_models.exists()
