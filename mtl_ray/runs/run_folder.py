@@ -57,10 +57,16 @@ class RunRecord:
     """MLflow server, without credentials."""
     run_id: str | None
     """MLflow run; None if MLflow did not answer when the run began."""
+    search: dict[str, Any] | None = None
+    """Section `tune` of a search, with what was chosen for it."""
 
     def parse_experiment(self) -> Experiment:
         """Return the settings as an experiment."""
         return parse(self.experiment, RUN_FILE)
+
+    def parse_searched(self) -> Experiment:
+        """Return the settings as an experiment, with all that a search was given."""
+        return parse(self.experiment | {"tune": self.search or self.experiment["tune"]}, RUN_FILE)
 
     def tracked_run(self, folder: Folder) -> Run:
         """Return the MLflow run of a folder's record."""
@@ -122,10 +128,26 @@ class RunFolder(Folder):
         """True if this is the folder of a run that has begun."""
         return self.exists(RUN_FILE)
 
-    def write_record(self, command: Command, experiment: Experiment, run: Run, dataset: str | None = None) -> None:
-        """Write `run.json` and make the folder if need be."""
+    def write_record(
+        self,
+        command: Command,
+        experiment: Experiment,
+        run: Run,
+        dataset: str | None = None,
+        searched: Experiment | None = None,
+    ) -> None:
+        """Write `run.json` and make the folder if need be.
+
+        Args:
+            command: command of the run.
+            experiment: what the file says.
+            run: MLflow run.
+            dataset: location of the prepared data set.
+            searched: of a search, the experiment with all that was chosen for it.
+        """
         tree, uri = experiment.model_dump(mode="json"), without_credentials(run.uri)
-        record = RunRecord(command, tree, dataset, uri, run.run_id)
+        search = searched and searched.model_dump(mode="json")["tune"]
+        record = RunRecord(command, tree, dataset, uri, run.run_id, search)
         self.create()
         self.write_atomic(RUN_FILE, json_text(asdict(record)) + "\n")
 

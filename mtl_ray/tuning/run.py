@@ -122,7 +122,7 @@ def tune(
         echo(f"resuming run {name}: {Tuning(experiment, read_trials(folder), {}).progress()}")
     else:
         run = Run.start(experiment, name, folder.create())
-        folder.write_record("tune", given, run, prepared.folder.location)
+        folder.write_record("tune", given, run, prepared.folder.location, experiment)
         run.log_experiment(experiment, prepared)
         echo(f"run {name}: {tune_of(experiment).size}; if it is interrupted, continue with: {resume_command}")
     with finish_on_exit(run, echo, resume_command):

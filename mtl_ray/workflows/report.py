@@ -1,13 +1,10 @@
 """Write the report of a run again, from the files in its folder."""
 
 from mtl_ray.comparison import report as compare_report
-from mtl_ray.data.dataset import open_prepared
 from mtl_ray.errors import InputError
 from mtl_ray.runs import report as train_report
 from mtl_ray.runs.run_folder import RUN_FILE, RunFolder
 from mtl_ray.tuning import report as tuning_report
-from mtl_ray.tuning.automatic import searched
-from mtl_ray.tuning.space import tune_of
 
 
 def report(location: str) -> RunFolder:
@@ -25,9 +22,7 @@ def report(location: str) -> RunFolder:
         case "compare":
             compare_report.write_report(experiment, folder, run)
         case "tune":
-            if tune_of(experiment).minutes is not None:  # the file leaves the search open
-                experiment = searched(experiment, open_prepared(str(record.dataset)).schema)
-            tuning_report.write_report(experiment, folder, run)
+            tuning_report.write_report(record.parse_searched(), folder, run)
         case _:
             train_report.write_report(folder, run)
     return folder
