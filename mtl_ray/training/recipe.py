@@ -5,7 +5,7 @@ Each rule reads the schema of the prepared data set and gives its reason. A sett
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,12 @@ def completed(experiment: Experiment, schema: Schema) -> Experiment:
         experiment: what the file says.
         schema: of its prepared data set.
     """
-    return override(experiment, {choice.path: choice.value for choice in choices(experiment, schema)}, "recipe:")
+    return with_choices(experiment, choices(experiment, schema))
+
+
+def with_choices(experiment: Experiment, chosen: Iterable[Choice]) -> Experiment:
+    """Return the experiment with settings of the recipe."""
+    return override(experiment, {choice.path: choice.value for choice in chosen}, "recipe:")
 
 
 def is_given(tree: Any, path: str) -> bool:

@@ -33,7 +33,7 @@ from mtl_ray.features.base import feature_kinds
 from mtl_ray.schema import Schema, num_steps
 from mtl_ray.storage import Folder
 from mtl_ray.training.kept_epoch import describe_kept, stopping_metric
-from mtl_ray.training.recipe import Choice, choices, completed
+from mtl_ray.training.recipe import Choice, choices, with_choices
 
 SAMPLE_ROWS = 100_000
 """Rows of the log's beginning that are read, at least, for an estimate while the data set is not prepared."""
@@ -165,7 +165,8 @@ def plan(experiment: Experiment) -> Plan:
     if prepared:
         refuse_lost_join(experiment, quality)
         stopping_metric(experiment, schema)
-    chosen, experiment = choices(experiment, schema), completed(experiment, schema)
+    chosen = choices(experiment, schema)
+    experiment = with_choices(experiment, chosen)
     return Plan(experiment, schema, prepared is not None, _cost(experiment, schema), found, chosen)
 
 
