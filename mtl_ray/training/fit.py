@@ -74,8 +74,9 @@ def fit(
 def _score(experiment: Experiment, trainer: Trainer, metrics: dict[str, float]) -> float:
     """Record an improvement of the early-stopping metric; returns the score of the epoch."""
     progress, stopping = trainer.progress, stopping_metric(experiment, trainer.schema)
-    if stopping is None:
-        return float(progress.epoch)
+    given = experiment.training.early_stopping
+    if stopping is None or (stopping not in metrics and given is not None and given.metric is None):
+        return float(progress.epoch)  # no validation row has a label that training knows: the last epoch is kept
     if stopping not in metrics:
         known = ", ".join(sorted(k for k in metrics if k.startswith("valid/")))
         raise InputError(f"training.early_stopping.metric: no metric `{stopping}`; there are {known or 'none'}")

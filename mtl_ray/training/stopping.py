@@ -13,15 +13,17 @@ from mtl_ray.training.kept_epoch import stopping_metric
 
 
 def check_stopping_metric(experiment: Experiment, schema: Schema, valid: Folder) -> None:
-    """Raise InputError if the early-stopping metric has no value for any model, such as an AUC of one class.
+    """Raise InputError if an early-stopping metric that the file names has no value for any model.
+
+    An AUC of one class is an example. Where it is not named, the last epoch is kept.
 
     Args:
         experiment: its settings.
         schema: the schema of the data set.
         valid: folder of the validation rows.
     """
-    stopping = stopping_metric(experiment, schema)
-    if stopping is None:
+    stopping, settings = stopping_metric(experiment, schema), experiment.training.early_stopping
+    if stopping is None or settings is None or settings.metric is None:
         return
     _, task, *named = stopping.split("/")
     if task not in experiment.tasks or named == ["loss"]:

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pytest
 from mtl_ray.errors import InputError
 from mtl_ray.schema import ITEM_SUPPORT, USER_KEY, USER_SUPPORT, FittedTask, Schema, label_column
 from mtl_ray.storage import Folder
+from mtl_ray.training.fit import _score
+from mtl_ray.training.progress import Progress
 from mtl_ray.training.stopping import check_stopping_metric
 from tests.support import small_experiment
 
@@ -68,3 +71,18 @@ def test_one_that_some_model_has_is_not(tmp_path: Path, metric: str, labels: dic
     if "tags" in labels:
         labels = {"tags": pa.FixedSizeListArray.from_arrays(pa.array(sum(labels["tags"], []), pa.int8()), 2)}  # noqa: RUF017
     check(tmp_path, metric, labels)
+
+
+def test_without_a_name_a_metric_that_has_no_value_keeps_the_last_epoch():
+    """Validation rows whose classes training has not seen have labels, but none that it knows."""
+    experiment = small_experiment(main="occupation", training__early_stopping={})
+    fixed = {"train_offsets": (0, 10), "num_lanes": 1, "fingerprint": "", "content_hash": ""}
+    tasks = {name: FittedTask(num_labels={"valid": 3}) for name in experiment.tasks}
+    schema = Schema.model_validate({"features": {}, "tasks": tasks, "num_rows": {"valid": 3}, **fixed})
+    trainer: Any = SimpleNamespace(progress=Progress(epoch=2), schema=schema)
+    assert _score(experiment, trainer, {"valid/click/loss": 0.5}) == 2.0
+    assert trainer.progress.best is None
+    assert _score(experiment, trainer, {"valid/occupation/loss": 0.5}) == -0.5
+    named = small_experiment(training__early_stopping={"metric": "valid/occupation/loss"})
+    with pytest.raises(InputError, match="no metric `valid/occupation/loss`"):
+        _score(named, trainer, {"valid/click/loss": 0.5})
