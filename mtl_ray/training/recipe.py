@@ -84,7 +84,7 @@ def _of_numbers(experiment: Experiment, schema: Schema) -> Iterator[Choice]:
 
 def _of_attributes() -> Iterator[Choice]:
     reason = "users or items are known by their attributes alone"
-    yield Choice("model.embedding_dim", 32, reason)
+    yield Choice("model.embedding_dim", 64, reason)
     yield Choice("model.encoder.hidden", [256, 128], f"{reason}: what these say together is in the layers")
     yield Choice("model.encoder.dropout", 0.2, "layers do not learn rows by heart")
     yield Choice("model.embedding_dropout", 0.1, "layers do not rely on one attribute")
@@ -96,7 +96,7 @@ def _of_model(experiment: Experiment) -> Iterator[Choice]:
         yield Choice("model.id_bias", True, "users and items differ in their level, which a network would have to find")
     if _fits_dot(experiment):
         yield Choice("model.interaction", "dot", "the product of user and item is a term of its own")
-    yield Choice("model.encoder.hidden", [64, 32], "vectors of ids hold most of what is learned")
+    yield Choice("model.encoder.hidden", [256, 128], "vectors of ids and attributes say more together")
     yield Choice("model.encoder.dropout", 0.2, "layers do not learn rows by heart")
     yield Choice("model.embedding_dropout", 0.3, "ids with few rows are not learned by heart")
 
