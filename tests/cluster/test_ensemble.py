@@ -161,3 +161,15 @@ def test_the_error_of_a_member_ends_the_run(experiment: Experiment, trained: Tra
     with pytest.raises(FloatingPointError):
         train(diverging, echo=lambda _: None)
     wait_for(lambda: ray.available_resources().get("CPU") == 2, 30)
+
+
+def test_the_number_of_epochs_is_chosen_once_for_all(experiment: Experiment):
+    without = {"kind": "random", "valid": 0.0}
+    changes = {"data.split": without, "training.ensemble": 2, "training.epochs": 4, "tracking.register_as": None}
+    trained = train(override(experiment, changes), echo=lambda _: None)
+    epochs = trained.folder.read_epochs()
+    assert {(member.kept, member.epochs) for member in trained.folder.read_members()} == {(epochs, epochs)}
+    names = {name.removeprefix(trained.name) for name in children(experiment, trained.run_id)}
+    assert names == {"-holdout", "-member1", "-member2"}
+    assert checkpoint.load(trained.checkpoint).noise == {}
+    assert "There is no interval to check" in trained.folder.read_text("report.html")
