@@ -38,7 +38,8 @@ def evaluate(
     console.print(table(settings, evaluation, prepared.schema, split))
     numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
     numbers["intervals"] = evaluation.intervals
-    write_result(json_file, {**numbers, "dataset": dataset})
+    spread = {key: check._asdict() for key, check in evaluation.spread.items()}
+    write_result(json_file, {**numbers, "spread": spread, "dataset": dataset})
 
 
 def predict(

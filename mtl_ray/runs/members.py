@@ -138,9 +138,9 @@ class _Members:
     def _train_side_by_side(self, members: Mapping[int, Experiment]) -> None:
         """Train as many members at once as there is room for."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-        at_once = min(len(members), number_at_once(self.experiment.training, nodes))
-        beside = -(-at_once // max(1, len(nodes)))
-        self.echo(f"training {len(members)} of {self.experiment.training.ensemble} members, {at_once} at a time")
+        number, at_once = self.experiment.training.ensemble, number_at_once(self.experiment.training, nodes)
+        beside = -(-at_once // max(1, len(nodes)))  # however few are left: other threads would sum in another order
+        self.echo(f"training {len(members)} of {number} members, {min(len(members), at_once)} at a time")
         pool = ThreadPoolExecutor(at_once)
         try:
             for future in as_completed([pool.submit(self._train, n, member, beside) for n, member in members.items()]):

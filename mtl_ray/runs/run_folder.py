@@ -79,9 +79,8 @@ class TrainedMember:
 
     seed: int
     kept: int
-    """The epoch that is kept."""
+    """The epoch that is kept, of all that were trained, `epochs`."""
     epochs: int
-    """Epochs that were trained."""
     checkpoint: str
     """Name of the checkpoint of that epoch in the member's folder."""
 
@@ -218,7 +217,9 @@ class RunFolder(Folder):
 
     def write_evaluation(self, evaluation: "Evaluation", model_uri: str | None) -> None:
         """Write `evaluation.json`."""
-        self.write_atomic(EVALUATION, json_text({"model_uri": model_uri, **asdict(evaluation)}))
+        # That of a single model, which has no spread, is as it has always been.
+        content = {name: value for name, value in asdict(evaluation).items() if value or name != "spread"}
+        self.write_atomic(EVALUATION, json_text({"model_uri": model_uri, **content}))
 
     def read_evaluation(self) -> "tuple[Evaluation, str | None]":
         """Return the evaluation on the test rows, and the URI of the registered model."""

@@ -14,7 +14,8 @@ COMPAT = PACKAGE / "cluster/ray_compat.py"
 PRIVATE_PATH = re.compile(
     r"\bray\.(\w+\.)*(_\w+|experimental|dashboard)\b|\bv2/_internal\b|checkpoint_manager_snapshot"
 )
-INHERITED = {"_create_default_callbacks", "_completed_trials", "_ot_trials", "_ot_study", "_base_exc"}
+INHERITED = {"_create_default_callbacks", "_initialize_and_run_controller", "_completed_trials", "_ot_trials"}
+INHERITED |= {"_ot_study", "_base_exc"}
 """Private attributes of Ray's classes, which look like our own."""
 
 

@@ -53,8 +53,7 @@ def test_the_report_tells_members_and_spread_by_segment(noise: dict[str, float])
     report = HtmlReport("ensemble")
     members = [TrainedMember(3, 4, 6, "a"), TrainedMember(99, 5, 5, "b")]
     add_ensemble(report, members, spread_checks(TASKS, ROWS, SEGMENTS, noise))
-    text = report.files()["report.html"]
-    text = text if isinstance(text, str) else text.decode()
+    text = str(report.files()["report.html"])
     assert "mean over 2 members" in text
     assert ("labels inside 90%" in text) == bool(noise)
     assert ("no interval to check" in text) != bool(noise)

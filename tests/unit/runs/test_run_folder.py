@@ -1,16 +1,18 @@
 """The files of a run are those that earlier versions wrote, so that their runs can be resumed and reported on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from mtl_ray.errors import InputError
+from mtl_ray.evaluation.spread import SpreadCheck
 from mtl_ray.evaluation.uncertainty import Bin
 from mtl_ray.inference.evaluate import Evaluation
 from mtl_ray.reporting.html import REPORT_FILE, HtmlReport
-from mtl_ray.runs.run_folder import RunFolder
+from mtl_ray.runs.run_folder import RunFolder, TrainedMember
 from mtl_ray.tracking.tracked_run import LOST, UNLOGGED, Run
 from mtl_ray.tuning.trial_store import Trial, read_trials
 from tests.support import small_experiment
@@ -102,8 +104,14 @@ def test_what_was_written_is_read_again(folder: RunFolder):
     assert record.parse_experiment() == small_experiment()
     assert record.tracked_run(folder).run_id is None
     evaluation = Evaluation({"a": 1.0}, {"constant": {"a": 2.0}}, calibration={"rating": [Bin(1.0, 2.0, 0.1, 7)]})
-    folder.write_evaluation(evaluation, None)
-    assert folder.read_evaluation() == (evaluation, None)
+    spread = {"rating/warm": SpreadCheck(7, 0.1, 0.9, None)}
+    for written in (evaluation, replace(evaluation, spread=spread)):
+        folder.write_evaluation(written, None)
+        assert folder.read_evaluation() == (written, None)
+    members = [TrainedMember(3, 1, 2, "checkpoint_1"), TrainedMember(99, 2, 2, "checkpoint_2")]
+    assert folder.read_members() == []
+    folder.write_members(members)
+    assert folder.read_members() == members
     folder.write_history({2: {"a": 1.0}})
     assert folder.read_history() == {2: {"a": 1.0}}
 
