@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import first_metric, is_higher_better, metric_names
 from mtl_ray.data.dataset import Prepared, open_prepared
+from mtl_ray.data.preparation.findings import findings
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.baselines import BASELINES
 from mtl_ray.evaluation.metrics import metric_of
@@ -164,6 +165,8 @@ def _trained(report: HtmlReport, experiment: Experiment, prepared: Prepared, fac
         f"training, {rows['test']:,} to test; split: {experiment.data.split.kind}. The model is "
         f"{experiment.model.kind}, its tasks weighted by {experiment.balancing.kind}, seed {experiment.seed}."
     )
+    if found := findings(quality):
+        report.text(f"Found in the data: {'; '.join(found)}.")
     report.text(f"Inputs: {', '.join(f'{name} ({feature.kind})' for name, feature in experiment.features.items())}.")
     weights = experiment.weights()
     report.table(
