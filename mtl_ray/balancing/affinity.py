@@ -1,6 +1,7 @@
 """Lookahead affinity, the effect of a step on one task on the loss of another; and the tasks that help a target."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +46,15 @@ class Lookahead:
         if for_monitor:
             self.monitor.observe_affinity(lookahead_affinity(train, train, self.optimizer))
         if for_balancer:
-            self.balancer.reward(lookahead_affinity(train, validation, self.optimizer))
+            self.balancer.reward(self._effects(train, validation))
         self.model.train()
+
+    def _effects(self, train: Losses, validation: Losses) -> Tensor:
+        """Return the effects of tasks on tasks that the balancer learns from."""
+        balancer = self.balancer
+        if balancer.left_out is None:
+            return lookahead_affinity(train, validation, self.optimizer)
+        return leave_one_out(train, validation, self.optimizer, balancer.weights, balancer.left_out)
 
 
 def lookahead_affinity(train: Losses, probe: Losses, optimizer: torch.optim.Optimizer) -> Tensor:
@@ -79,7 +87,8 @@ def lookahead_affinity(train: Losses, probe: Losses, optimizer: torch.optim.Opti
         gradient = step.gradient(step.losses[task], parameters)
         # `data`, since autograd would refuse the next gradient of a graph whose parameters were changed and put back.
         for parameter, own, move in zip(parameters, gradient, moves, strict=True):
-            parameter.data -= move(sum_over_ranks(own))
+            whole = sum_over_ranks(own)
+            parameter.data -= move.now * move.rate(whole) * whole
         with torch.no_grad():
             after = probe().values
         for parameter, value in zip(parameters, kept, strict=True):
@@ -88,27 +97,85 @@ def lookahead_affinity(train: Losses, probe: Losses, optimizer: torch.optim.Opti
     return affinity
 
 
-Move = Callable[[Tensor], Tensor]
+def leave_one_out(
+    train: Losses,
+    probe: Losses,
+    optimizer: torch.optim.Optimizer,
+    weights: Callable[[TaskLosses], Tensor],
+    left_out: Sequence[int],
+) -> Tensor:
+    """Return what each task adds to a step on the weighted sum of all, over the whole global batch.
+
+    G_ij = 1 - L_j(after the step) / L_j(after the step without task i): above 0 if task i helps task j. The step is
+    all that the gradient will have moved the shared parameters by once the optimizer's momentum is spent; the running
+    mean square of Adam stays that of all tasks. The parameters are restored.
+
+    Args:
+        train: returns the losses whose gradients are followed.
+        probe: returns the losses that are compared.
+        optimizer: optimizer of the model.
+        weights: returns the (T,) weights of a step.
+        left_out: the tasks i that are left out, one at a time.
+
+    Returns:
+        (T, T) float64 G; NaN in the rows of other tasks, and where task i has no label in `train` or j none in `probe`.
+    """
+    step = train()
+    values, parameters = step.values, step.shared_parameters
+    weight = torch.where(step.present, weights(step), 0.0).to(step.losses[0].dtype)
+    gain = torch.full((len(step.losses),) * 2, torch.nan, dtype=torch.float64, device=values.device)
+    kept = [parameter.detach().clone() for parameter in parameters]
+    total = [sum_over_ranks(own) for own in step.gradient(weight @ torch.stack(tuple(step.losses)), parameters)]
+    rates = [move.rate(own) for move, own in zip(_moves(optimizer, parameters), total, strict=True)]
+
+    def after(gradients: Sequence[Tensor]) -> TaskLosses:
+        # `data`, see above. Gradients are taken where the parameters are as they were.
+        for parameter, own, rate in zip(parameters, gradients, rates, strict=True):
+            parameter.data -= rate * own
+        with torch.no_grad():
+            found = probe()
+        for parameter, value in zip(parameters, kept, strict=True):
+            parameter.data.copy_(value)
+        return found
+
+    together = after(total)
+    for task in left_out:
+        if step.present[task]:
+            own = [sum_over_ranks(g) for g in step.gradient(weight[task] * step.losses[task], parameters)]
+            without = after([whole - part for whole, part in zip(total, own, strict=True)])
+            is_known = without.present & (without.values > 0)
+            gain[task] = torch.where(is_known, 1 - together.values / without.values, torch.nan)
+    return gain
 
 
-def _moves(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> list[Move]:
-    """Return, by parameter, the optimizer's step for a gradient if its running mean of gradients were 0 before."""
+class _Move(NamedTuple):
+    """What the optimizer makes of a parameter's gradient."""
+
+    rate: Callable[[Tensor], Tensor | float]
+    """Returns, for the gradient of a step, the learning rate of each number: what it will have moved by over all steps
+    in which the momentum lasts, as a factor of the gradient."""
+    now: float
+    """The share of it that moves the parameter in the gradient's own step."""
+
+
+def _moves(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> list[_Move]:
+    """Return the moves by parameter, if its running mean of gradients were 0 before."""
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     return [_move(groups[id(p)], optimizer.state.get(p, {})) for p in parameters]
 
 
-def _move(group: Mapping, state: Mapping) -> Move:
+def _move(group: Mapping, state: Mapping) -> _Move:
     lr = group["lr"]
     if "betas" not in group:
-        return lambda gradient: lr * gradient
+        now = 1 - group.get("momentum", 0.0)
+        return _Move(lambda _: lr / now, now)
     (beta1, beta2), step = group["betas"], float(state.get("step", 0.0)) + 1
 
-    def adam(gradient: Tensor) -> Tensor:
+    def rate(gradient: Tensor) -> Tensor:
         square = beta2 * state.get("exp_avg_sq", 0.0) + (1 - beta2) * gradient**2
-        mean = (1 - beta1) / (1 - beta1**step) * gradient
-        return lr * mean / ((square / (1 - beta2**step)).sqrt() + group["eps"])
+        return lr / ((square / (1 - beta2**step)).sqrt() + group["eps"])
 
-    return adam
+    return _Move(rate, (1 - beta1) / (1 - beta1**step))
 
 
 def helpful_tasks(affinity: Mapping[str, Mapping[str, float]], target: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from mtl_ray.balancing.guarded import describe_guard
 from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import first_metric, is_higher_better, metric_names
 from mtl_ray.data.dataset import Prepared, open_prepared
@@ -69,7 +70,7 @@ def train_report(
             "prediction. On the dashed line predictions can be taken at their word.",
             "calibration",
         )
-    _balance(report, history)
+    _balance(report, experiment, history, kept)
     report.heading("All metrics of the test rows")
     report.text(
         "Predictions without a model: the mean training label (constant), the shrunken mean of the item's or the "
@@ -185,10 +186,14 @@ def _trained(report: HtmlReport, experiment: Experiment, prepared: Prepared, fac
     report.table(["", "where"], [[what, where] for what, where in facts.items()])
 
 
-def _balance(report: HtmlReport, history: Mapping[int, Mapping[str, float]]) -> None:
+def _balance(report: HtmlReport, experiment: Experiment, history: Mapping[int, Mapping[str, float]], kept: int) -> None:
     lines, conflicts, experts = balance_plot(history), conflict_map(history), expert_map(history)
-    if lines:
+    guarded = describe_guard(history[kept], experiment.main_task)
+    if lines or guarded:
         report.heading("How the tasks shared the training")
+    for line in guarded:
+        report.text(f"{line}.")
+    if lines:
         report.figure(lines, "Means over the looked-at steps of each epoch.", "balance")
     if conflicts:
         report.figure(

@@ -151,9 +151,13 @@ class RunFolder(Folder):
         """Return the number of epochs that was chosen on held-out rows, if it was."""
         return self.read_json(EPOCHS)["epochs"] if self.exists(EPOCHS) else None
 
-    def write_epochs(self, epochs: int) -> None:
-        """Write `epochs.json`."""
-        self.write_atomic(EPOCHS, json_text({"epochs": epochs}) + "\n")
+    def read_factors(self) -> dict[str, float]:
+        """Return the shares of their weights that tasks keep, as the guard found them on held-out rows, by task."""
+        return self.read_json(EPOCHS).get("factors", {})
+
+    def write_epochs(self, epochs: int, factors: Mapping[str, float]) -> None:
+        """Write `epochs.json`: the number of epochs, and what `read_factors` returns."""
+        self.write_atomic(EPOCHS, json_text({"epochs": epochs, "factors": factors}) + "\n")
 
     @property
     def has_evaluation(self) -> bool:

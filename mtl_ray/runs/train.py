@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import ray.train
 from pyarrow.fs import LocalFileSystem
 from ray.train.torch import TorchConfig
 
+from mtl_ray.balancing.guarded import describe_guard, guard_factors
 from mtl_ray.cluster.session import connect, shows_bars
 from mtl_ray.cluster.storage_check import check_storage
 from mtl_ray.config import Experiment, override
@@ -164,7 +165,8 @@ class _Training:
         with finish_on_exit(run, self.echo, self.resume_command):
             experiment = self.experiment
             if chooses_epochs(experiment):
-                experiment = for_epochs(experiment, self._choose_epochs(prepared, run))
+                epochs = self._choose_epochs(prepared, run)
+                experiment = for_epochs(experiment, epochs, folder.read_factors())
                 self.echo(f"training on all rows for {experiment.training.last_epoch} epochs")
             with run.system_metrics():
                 result = self._fit(experiment, prepared, folder, run)
@@ -174,6 +176,7 @@ class _Training:
             history = folder.read_history()
             kept = kept_epoch(history, stopping_metric(experiment, prepared.schema))
             self.echo(f"kept: epoch {kept} of {max(history)}; {describe_kept(experiment, prepared.schema)}")
+            self._tell_guard(history[kept])
             evaluation = evaluate_checkpoint(checkpoint, prepared, "test")
             run.log_metrics(evaluation.metrics, experiment.training.epochs)
             write_reference(checkpoint, prepared)
@@ -183,6 +186,11 @@ class _Training:
             folder.write_evaluation(evaluation, model_uri)
             write_report(folder, run)
         return Trained(folder.name, folder, run.run_id, model_uri, checkpoint, prepared, evaluation)
+
+    def _tell_guard(self, metrics: Mapping[str, float]) -> None:
+        """Print which auxiliary tasks were found to help or harm the main one, from the metrics of an epoch."""
+        for line in describe_guard(metrics, self.experiment.main_task):
+            self.echo(f"guard: {line}")
 
     def _choose_epochs(self, prepared: Prepared, run: Run) -> int:
         """Train on a part of the training rows, and return the epoch that is best on the others.
@@ -202,9 +210,11 @@ class _Training:
         EpochLogger(experiment, child, folder, bars=True).log_lost()
         with finish_on_exit(child, lambda _: None, self.resume_command):
             self._fit(experiment, held_out, folder, child)
-        chosen = kept_epoch(folder.read_history(), stopping_metric(experiment, held_out.schema))
+        history = folder.read_history()
+        chosen = kept_epoch(history, stopping_metric(experiment, held_out.schema))
+        self._tell_guard(history[chosen])
         run.adopt_lost(folder, "holdout")
-        self.folder.write_epochs(chosen)
+        self.folder.write_epochs(chosen, guard_factors(history[chosen]))
         folder.delete()
         return chosen
 

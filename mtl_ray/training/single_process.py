@@ -8,6 +8,7 @@ from typing import Any
 import ray
 import torch
 
+from mtl_ray.balancing.guarded import guard_factors
 from mtl_ray.config import Experiment, parse
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard, read_directly
@@ -69,7 +70,7 @@ def run_single_process(
     if on_holdout is not None:
         _, history, _ = _train(parse(on_holdout[0], "experiment"), open_prepared(on_holdout[1]), title, threads)
         best = max(history, key=lambda metrics: (metrics[SCORE], metrics["epoch"]))
-        settings = for_epochs(settings, best["epoch"])
+        settings = for_epochs(settings, best["epoch"], guard_factors(best))
     trainer, history, weights = _train(settings, prepared, title, threads)
     trainer.evaluated.load_state_dict(weights)
     metrics = trainer.evaluate(_shard(trainer, prepared, split)) if prepared.schema.num_rows[split] else {}
