@@ -78,7 +78,7 @@ class GuardedBalancer(Balancer):
         return {
             f"guard/{what}/{self.names[number]}": float(values[number])
             for what, values in numbers.items()
-            for number in self.left_out
+            for number in self.left_out or ()
         }
 
 
