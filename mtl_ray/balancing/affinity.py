@@ -1,7 +1,6 @@
 """Lookahead affinity, the effect of a step on one task on the loss of another; and the tasks that help a target."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +51,9 @@ class Lookahead:
     def _effects(self, train: Losses, validation: Losses) -> Tensor:
         """Return the effects of tasks on tasks that the balancer learns from."""
         balancer = self.balancer
-        if balancer.left_out is None:
+        if balancer.guarded is None:
             return lookahead_affinity(train, validation, self.optimizer)
-        return leave_one_out(train, validation, self.optimizer, balancer.weights, balancer.left_out)
+        return turns(train, validation, self.optimizer, balancer.weights, balancer.guarded)
 
 
 def lookahead_affinity(train: Losses, probe: Losses, optimizer: torch.optim.Optimizer) -> Tensor:
@@ -88,7 +87,7 @@ def lookahead_affinity(train: Losses, probe: Losses, optimizer: torch.optim.Opti
         # `data`, since autograd would refuse the next gradient of a graph whose parameters were changed and put back.
         for parameter, own, move in zip(parameters, gradient, moves, strict=True):
             whole = sum_over_ranks(own)
-            parameter.data -= move.now * move.rate(whole) * whole
+            parameter.data -= move(whole) * whole
         with torch.no_grad():
             after = probe().values
         for parameter, value in zip(parameters, kept, strict=True):
@@ -97,85 +96,84 @@ def lookahead_affinity(train: Losses, probe: Losses, optimizer: torch.optim.Opti
     return affinity
 
 
-def leave_one_out(
+def turns(
     train: Losses,
     probe: Losses,
     optimizer: torch.optim.Optimizer,
     weights: Callable[[TaskLosses], Tensor],
-    left_out: Sequence[int],
+    target: int,
 ) -> Tensor:
-    """Return what each task adds to a step on the weighted sum of all, over the whole global batch.
+    """Return how far each task turns a step on all of them towards lower losses of one, over the whole global batch.
 
-    G_ij = 1 - L_j(after the step) / L_j(after the step without task i): above 0 if task i helps task j. The step is
-    all that the gradient will have moved the shared parameters by once the optimizer's momentum is spent; the running
-    mean square of Adam stays that of all tasks. The parameters are restored.
+    With the step s of the shared parameters on the weighted sum, the part s_i that task i has in it, and the gradient h
+    of the target's loss on the probe:
+
+        C_i = cos(s, h) - cos(s - s_i, h)
+
+    It is below 0 if the target would learn faster without task i, by a step of the same length: also of a task that
+    does not work against the target, but takes up the step. Adam does make steps of about the same length, whatever the
+    gradient. As in `lookahead_affinity`, s is the optimizer's step without momentum and weight decay.
 
     Args:
         train: returns the losses whose gradients are followed.
-        probe: returns the losses that are compared.
+        probe: returns the losses of which the target's is to fall.
         optimizer: optimizer of the model.
         weights: returns the (T,) weights of a step.
-        left_out: the tasks i that are left out, one at a time.
+        target: number of a task.
 
     Returns:
-        (T, T) float64 G; NaN in the rows of other tasks, and where task i has no label in `train` or j none in `probe`.
+        (T, T) float64 with C in the column of the target; NaN elsewhere, in its own row, and without labels.
     """
-    step = train()
-    values, parameters = step.values, step.shared_parameters
+    step, goal = train(), probe()
+    parameters, present = step.shared_parameters, step.present & goal.present[target]
     weight = torch.where(step.present, weights(step), 0.0).to(step.losses[0].dtype)
-    gain = torch.full((len(step.losses),) * 2, torch.nan, dtype=torch.float64, device=values.device)
-    kept = [parameter.detach().clone() for parameter in parameters]
-    total = [sum_over_ranks(own) for own in step.gradient(weight @ torch.stack(tuple(step.losses)), parameters)]
-    rates = [move.rate(own) for move, own in zip(_moves(optimizer, parameters), total, strict=True)]
-
-    def after(gradients: Sequence[Tensor]) -> TaskLosses:
-        # `data`, see above. Gradients are taken where the parameters are as they were.
-        for parameter, own, rate in zip(parameters, gradients, rates, strict=True):
-            parameter.data -= rate * own
-        with torch.no_grad():
-            found = probe()
-        for parameter, value in zip(parameters, kept, strict=True):
-            parameter.data.copy_(value)
-        return found
-
-    together = after(total)
-    for task in left_out:
-        if step.present[task]:
-            own = [sum_over_ranks(g) for g in step.gradient(weight[task] * step.losses[task], parameters)]
-            without = after([whole - part for whole, part in zip(total, own, strict=True)])
-            is_known = without.present & (without.values > 0)
-            gain[task] = torch.where(is_known, 1 - together.values / without.values, torch.nan)
-    return gain
+    found = torch.full((len(step.losses),) * 2, torch.nan, dtype=torch.float64, device=step.values.device)
+    fall = [sum_over_ranks(own) for own in goal.gradient(goal.losses[target], parameters)]
+    whole = [sum_over_ranks(own) for own in step.gradient(weight @ torch.stack(tuple(step.losses)), parameters)]
+    rates = [move(gradient) for move, gradient in zip(_moves(optimizer, parameters), whole, strict=True)]
+    whole = [rate * gradient for rate, gradient in zip(rates, whole, strict=True)]
+    for task in range(len(step.losses)):
+        if task == target or not present[task]:
+            continue
+        gradients = step.gradient(weight[task] * step.losses[task], parameters)
+        parts = (rate * sum_over_ranks(own) for rate, own in zip(rates, gradients, strict=True))
+        rest = [all_tasks - part for all_tasks, part in zip(whole, parts, strict=True)]
+        found[task, target] = _cosine(whole, fall) - _cosine(rest, fall)
+    return found
 
 
-class _Move(NamedTuple):
-    """What the optimizer makes of a parameter's gradient."""
+def _cosine(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """Return the () float64 cosine of two lists of tensors as one vector each; NaN if one is 0."""
+    pairs = ((first, second), (first, first), (second, second))
+    product, *squares = (
+        torch.stack([(x.double() * y.double()).sum() for x, y in zip(*pair, strict=True)]).sum() for pair in pairs
+    )
+    return product / (squares[0] * squares[1]).sqrt()
 
-    rate: Callable[[Tensor], Tensor | float]
-    """Returns, for the gradient of a step, the learning rate of each number: what it will have moved by over all steps
-    in which the momentum lasts, as a factor of the gradient."""
-    now: float
-    """The share of it that moves the parameter in the gradient's own step."""
+
+Move = Callable[[Tensor], Tensor]
 
 
-def _moves(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> list[_Move]:
-    """Return the moves by parameter, if its running mean of gradients were 0 before."""
+def _moves(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> list[Move]:
+    """Return, by parameter, the learning rates of its numbers for a gradient, as factors of it.
+
+    They are those of the optimizer if its running mean of gradients were 0 before.
+    """
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     return [_move(groups[id(p)], optimizer.state.get(p, {})) for p in parameters]
 
 
-def _move(group: Mapping, state: Mapping) -> _Move:
+def _move(group: Mapping, state: Mapping) -> Move:
     lr = group["lr"]
     if "betas" not in group:
-        now = 1 - group.get("momentum", 0.0)
-        return _Move(lambda _: lr / now, now)
+        return lambda gradient: torch.full_like(gradient, lr)
     (beta1, beta2), step = group["betas"], float(state.get("step", 0.0)) + 1
 
-    def rate(gradient: Tensor) -> Tensor:
+    def adam(gradient: Tensor) -> Tensor:
         square = beta2 * state.get("exp_avg_sq", 0.0) + (1 - beta2) * gradient**2
-        return lr / ((square / (1 - beta2**step)).sqrt() + group["eps"])
+        return lr * (1 - beta1) / (1 - beta1**step) / ((square / (1 - beta2**step)).sqrt() + group["eps"])
 
-    return _Move(rate, (1 - beta1) / (1 - beta1**step))
+    return adam
 
 
 def helpful_tasks(affinity: Mapping[str, Mapping[str, float]], target: str) -> list[str]:

@@ -49,8 +49,8 @@ class Balancer(nn.Module, ABC):
     """Validation rows that `reward` needs."""
     probe_every = 0
     """Steps between two calls of `reward`."""
-    left_out: tuple[int, ...] | None = None
-    """Tasks of which `reward` gets the effect of leaving each out of a step; None for that of steps on single tasks."""
+    guarded: int | None = None
+    """The task for which `reward` gets what `affinity.turns` returns; None for lookahead affinities."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Balancer(nn.Module, ABC):
         """Learn from the losses on the sample of the same global batch before and after the step."""
 
     def reward(self, affinity: Tensor) -> None:
-        """Learn from (T, T) effects of tasks on tasks on validation rows: lookahead affinities, or see `left_out`."""
+        """Learn from (T, T) effects of tasks on tasks on validation rows: lookahead affinities, or see `guarded`."""
 
     def metrics(self) -> dict[str, float]:
         """Return what is to be kept of each epoch, by name."""

@@ -13,21 +13,21 @@ COST = 1 / 8
 """Share of the time of the steps that measurements may take, by default."""
 MEMORY, FEWEST = 40, 10
 """Measurements over which the evidence is averaged, and fewest that count."""
-HARM, RELIEF = -3.0, 0.0
-"""The t-statistic below which a task loses weight, and the one above which it gets some back. It is looked at again and
-again, so that 3 deviations are not too many; a task without any effect is above 0 as often as not, and recovers."""
-CUT = 0.8
+HARM, RELIEF = -2.0, 0.0
+"""The t-statistic below which a task loses weight, and the one above which it gets some back: a task without any effect
+is above 0 as often as not, and recovers from a cut by chance."""
+CUT = 0.75
 """What one measurement leaves of a weight that falls."""
 
 
 class GuardedBalancer(Balancer):
     """w_t = a_t g_t with the declared weights a and, for each auxiliary task, a factor g_t from `floor` to 1.
 
-    Now and then each auxiliary task is left out of a step on the side. G_t is the share by which the main task's loss
-    on validation rows is lower with it, over g_t; see `leave_one_out`. With the mean m_t and variance v_t of the last
-    n = 40 measurements (exponentially weighted once there are more), t_t = m_t / sqrt(v_t / n). While t_t < -3, each
-    measurement takes a fifth of g_t; above 0 it gives as much back. The main task keeps its weight, and what the others
-    lose goes to none.
+    Now and then it is measured how far each auxiliary task turns a step on the weighted sum towards lower losses of the
+    main task on validation rows, or away from them: C_t of `affinity.turns`, over g_t. With the mean m_t and variance
+    v_t of the last n = 40 measurements (exponentially weighted once there are more), t_t = m_t / sqrt(v_t / n). While
+    t_t < -2, each measurement takes a quarter of g_t; above 0 it gives as much back. The main task keeps its weight,
+    and what the others lose goes to none.
     """
 
     declared: Tensor
@@ -38,7 +38,7 @@ class GuardedBalancer(Balancer):
 
     def __init__(self, settings: GuardedBalancingConfig, tasks: WeightedTasks) -> None:
         super().__init__()
-        self.names, self.target, self.floor = tasks.names, tasks.names.index(tasks.main), settings.floor
+        self.names, self.main, self.floor = tasks.names, tasks.names.index(tasks.main), settings.floor
         self.register_buffer("declared", tasks.relative, persistent=False)
         kept = {**settings.factors, tasks.main: 1.0}
         self.register_buffer(
@@ -46,20 +46,19 @@ class GuardedBalancer(Balancer):
         )
         for name in ("means", "variances", "counts"):
             self.register_buffer(name, torch.zeros(len(tasks.names)))
-        self.left_out = tuple(number for number in range(len(tasks.names)) if number != self.target)
-        if self.left_out and not settings.factors:
-            self.probe_rows = settings.rows
+        if len(tasks.names) > 1 and not settings.factors:
+            self.guarded, self.probe_rows = self.main, settings.rows
             self.probe_every = settings.every or round(steps_of(tasks, settings.rows) / COST)
 
     def weights(self, step: TaskLosses) -> Tensor:  # noqa: D102
         return self.declared * self.factors
 
     def reward(self, affinity: Tensor) -> None:  # noqa: D102
-        gains = affinity[:, self.target] / self.factors
-        is_known = gains.isfinite()
-        is_known[self.target] = False
+        turned = affinity[:, self.main] / self.factors
+        is_known = turned.isfinite()
+        is_known[self.main] = False
         self.counts = torch.where(is_known, (self.counts + 1).clamp(max=MEMORY), self.counts)
-        share, away = 1 / self.counts.clamp(min=1), gains - self.means
+        share, away = 1 / self.counts.clamp(min=1), turned - self.means
         self.means = torch.where(is_known, self.means + share * away, self.means)
         self.variances = torch.where(is_known, (1 - share) * (self.variances + share * away**2), self.variances)
         statistic, is_sure = self.statistic, is_known & (self.counts >= FEWEST)
@@ -78,18 +77,18 @@ class GuardedBalancer(Balancer):
         return {
             f"guard/{what}/{self.names[number]}": float(values[number])
             for what, values in numbers.items()
-            for number in self.left_out or ()
+            for number in range(len(self.names))
+            if number != self.main
         }
 
 
 def steps_of(tasks: WeightedTasks, rows: int) -> float:
     """Return about how many steps take as long as a measurement on so many validation rows.
 
-    A step passes forward through the model once and backward, at twice the cost. A measurement passes forward once and
-    backward once for all tasks and for each but the main one, then forward through the validation rows as often.
+    A step passes forward through the model once and backward, at twice the cost. So does a measurement through the
+    validation rows; through the batch it passes forward once, and backward for each task.
     """
-    num_tasks = len(tasks.names)
-    return (1 + 2 * num_tasks + num_tasks * rows / tasks.batch_size) / 3
+    return (1 + 2 * len(tasks.names)) / 3 + rows / tasks.batch_size
 
 
 def guard_factors(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -110,9 +109,9 @@ def describe_guard(metrics: Mapping[str, float], main: str) -> list[str]:
         t, number = metrics[f"guard/t/{task}"], int(metrics[f"guard/measurements/{task}"])
         if not number:
             continue
-        effect = "raises" if t < HARM else "lowers" if t > -HARM else "has no clear effect on"
+        effect = "turn steps away from" if t < HARM else "turn steps towards" if t > -HARM else "hardly matter to"
         lines.append(
-            f"{task}: its part of a step {effect} {main}'s validation loss (t = {t:+.1f} over the last {number} "
+            f"{task}: its gradients {effect} lower validation losses of {main} (t = {t:+.1f} over the last {number} "
             f"measurements); it keeps {'its weight' if factor == 1 else f'{factor:.0%} of its weight'}"
         )
     return lines

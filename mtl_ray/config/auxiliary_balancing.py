@@ -50,7 +50,7 @@ class GuardedBalancingConfig(BalancingSection):
     every: PositiveInt | None = None
     """Steps between two measurements; by default as many as let them take about an eighth of the time."""
     rows: PositiveInt = 2048
-    """Validation rows, of all workers, on which the main task's loss is compared."""
+    """Validation rows, of all workers, that say in which direction the main task's loss falls."""
     floor: Annotated[float, Field(gt=0, le=1)] = 0.05
     """The smallest share of its weight that a task keeps. It is above 0, so that a task that no longer harms shows."""
     factors: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default={})

@@ -103,8 +103,8 @@ def test_it_says_what_harms_and_what_helps_with_numbers():
     measured(balancer, 100)
     lines = {line.split(":")[0]: line for line in describe_guard(balancer.metrics(), "rating")}
     assert set(lines) == {"tags", "click", "gender"}  # of the others nothing was measured
-    assert "raises rating's validation loss (t = -" in lines["tags"]
+    assert "turn steps away from lower validation losses of rating (t = -" in lines["tags"]
     assert "over the last 40 measurements); it keeps 5% of its weight" in lines["tags"]
-    assert "lowers" in lines["click"]
+    assert "turn steps towards" in lines["click"]
     assert lines["click"].endswith("it keeps its weight")
-    assert "has no clear effect on" in lines["gender"]
+    assert "hardly matter to" in lines["gender"]
