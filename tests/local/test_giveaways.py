@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from mtl_ray.config import parse
+from mtl_ray.data.preparation import giveaways
 from mtl_ray.data.preparation.findings import findings
 from mtl_ray.data.prepare import prepare
 from tests.support import small_experiment
@@ -91,6 +92,11 @@ def test_a_number_that_follows_from_another_is_found_and_one_that_is_about_it_is
     pairs = found(tmp_path, features, {"spent": {"kind": "regression"}})
     assert set(pairs) == {("with_tax", "spent")}
     assert 0.99 < pairs["with_tax", "spent"]["explained"] < 1
+
+
+def test_too_many_pairs_for_a_sample_are_not_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(giveaways, "CELLS", 2 * giveaways.FEWEST - 1)  # a cell for each of two inputs
+    assert found(tmp_path, {"receipt": "categorical"}, {"bought": "binary"}) == {}
 
 
 def test_the_sample_does_not_depend_on_the_partitions(tmp_path: Path):
