@@ -11,13 +11,10 @@ from mtl_ray.config.auxiliary_balancing import GuardedBalancingConfig
 
 COST = 1 / 8
 """Share of the time of the steps that measurements may take, by default."""
-MEMORY, FEWEST = 40, 10
+MEMORY, FEWEST = 40, 5
 """Measurements over which the evidence is averaged, and fewest that count."""
-HARM, RELIEF = -2.0, 0.0
-"""The t-statistic below which a task loses weight, and the one above which it gets some back: a task without any effect
-is above 0 as often as not, and recovers from a cut by chance."""
-CUT = 0.75
-"""What one measurement leaves of a weight that falls."""
+CLEAR = 2.0
+"""The t-statistic from which on an effect is called one."""
 
 
 class GuardedBalancer(Balancer):
@@ -25,9 +22,12 @@ class GuardedBalancer(Balancer):
 
     Now and then it is measured how far each auxiliary task turns a step on the weighted sum towards lower losses of the
     main task on validation rows, or away from them: C_t of `affinity.turns`, over g_t. With the mean m_t and variance
-    v_t of the last n = 40 measurements (exponentially weighted once there are more), t_t = m_t / sqrt(v_t / n). While
-    t_t < -2, each measurement takes a quarter of g_t; above 0 it gives as much back. The main task keeps its weight,
-    and what the others lose goes to none.
+    v_t of the last n = 40 measurements (exponentially weighted once there are more) and t_t = m_t / sqrt(v_t / n),
+
+        g_t = 2 Phi(t_t), from `floor` to 1
+
+    is the two-sided p-value of a harm, and 1 while there is none. The main task keeps its weight, and what the others
+    lose goes to none.
     """
 
     declared: Tensor
@@ -61,10 +61,8 @@ class GuardedBalancer(Balancer):
         share, away = 1 / self.counts.clamp(min=1), turned - self.means
         self.means = torch.where(is_known, self.means + share * away, self.means)
         self.variances = torch.where(is_known, (1 - share) * (self.variances + share * away**2), self.variances)
-        statistic, is_sure = self.statistic, is_known & (self.counts >= FEWEST)
-        falling, rising = is_sure & (statistic < HARM), is_sure & (statistic > RELIEF)
-        factors = torch.where(falling, self.factors * CUT, torch.where(rising, self.factors / CUT, self.factors))
-        self.factors = factors.clamp(self.floor, 1)
+        factors = (2 * torch.special.ndtr(self.statistic)).clamp(self.floor, 1)
+        self.factors = torch.where(is_known & (self.counts >= FEWEST), factors, self.factors)
 
     @property
     def statistic(self) -> Tensor:
@@ -109,7 +107,7 @@ def describe_guard(metrics: Mapping[str, float], main: str) -> list[str]:
         t, number = metrics[f"guard/t/{task}"], int(metrics[f"guard/measurements/{task}"])
         if not number:
             continue
-        effect = "turn steps away from" if t < HARM else "turn steps towards" if t > -HARM else "hardly matter to"
+        effect = "turn steps away from" if t < -CLEAR else "turn steps towards" if t > CLEAR else "hardly matter to"
         lines.append(
             f"{task}: its gradients {effect} lower validation losses of {main} (t = {t:+.1f} over the last {number} "
             f"measurements); it keeps {'its weight' if factor == 1 else f'{factor:.0%} of its weight'}"

@@ -36,7 +36,7 @@ def test_a_harmful_task_loses_weight_and_no_other_does():
     measured(balancer, 100)
     assert balancer.factors[HARMFUL].item() == pytest.approx(0.05)
     assert balancer.factors[[HELPFUL, MAIN]].tolist() == [1, 1]
-    assert balancer.factors[IDLE] > 0.6
+    assert balancer.factors[IDLE] > 0.2
 
 
 def test_what_a_task_loses_goes_to_none():
@@ -60,6 +60,16 @@ def test_a_few_measurements_are_no_evidence():
     balancer = guard()
     measured(balancer, FEWEST - 1, harm=-1.0)
     assert balancer.factors.tolist() == [1] * NUM_TASKS
+
+
+@pytest.mark.parametrize(("harm", "factor"), [(1e-3, 1.0), (0.0, 1.0), (-1e-3, 0.3173), (-2e-3, 0.0455), (-1.0, 0.02)])
+def test_a_weight_is_cut_to_the_p_value_of_the_harm(harm: float, factor: float):
+    balancer = guard(floor=0.02)
+    for deviation in (2, -2) * 5:  # a mean of `harm` with a standard error of 0.001, per share of the weight
+        gains = torch.full((NUM_TASKS, NUM_TASKS), torch.nan).double()
+        gains[HARMFUL, MAIN] = (harm + deviation * 1e-3 * 10**0.5 / 2) * balancer.factors[HARMFUL]
+        balancer.reward(gains)
+    assert balancer.factors[HARMFUL].item() == pytest.approx(factor, abs=1e-4)
 
 
 def test_the_statistic_is_that_of_the_measurements_until_they_are_many():
