@@ -34,6 +34,8 @@ class Stream(IntEnum):
     """The fold of a row whose statistics come from the other folds, in `prepare`."""
     HOLDOUT = 6
     """The row, user (6) or item (7) whose training rows become validation rows, in `prepare`."""
+    SAMPLE = 8
+    """The training rows in which `prepare` looks for inputs that tell a label, and their halves."""
     HISTORY_SHARE = 128
     """The share of its history that a training row sees."""
     HISTORY_ENTRY = 129

@@ -76,6 +76,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "scheduled": {"weights": {"click": {0: 1.0, 1: 0.2}}},
     "gradient_to_target": {"target": "rating"},
     "bandit": {"targets": ["rating", "click"], "every": 2, "rows": 200},
+    "guarded": {"every": 1, "rows": 200},
 }
 
 

@@ -45,8 +45,15 @@ class Lookahead:
         if for_monitor:
             self.monitor.observe_affinity(lookahead_affinity(train, train, self.optimizer))
         if for_balancer:
-            self.balancer.reward(lookahead_affinity(train, validation, self.optimizer))
+            self.balancer.reward(self._effects(train, validation))
         self.model.train()
+
+    def _effects(self, train: Losses, validation: Losses) -> Tensor:
+        """Return the effects of tasks on tasks that the balancer learns from."""
+        balancer = self.balancer
+        if balancer.guarded is None:
+            return lookahead_affinity(train, validation, self.optimizer)
+        return turns(train, validation, self.optimizer, balancer.weights, balancer.guarded)
 
 
 def lookahead_affinity(train: Losses, probe: Losses, optimizer: torch.optim.Optimizer) -> Tensor:
@@ -79,7 +86,8 @@ def lookahead_affinity(train: Losses, probe: Losses, optimizer: torch.optim.Opti
         gradient = step.gradient(step.losses[task], parameters)
         # `data`, since autograd would refuse the next gradient of a graph whose parameters were changed and put back.
         for parameter, own, move in zip(parameters, gradient, moves, strict=True):
-            parameter.data -= move(sum_over_ranks(own))
+            whole = sum_over_ranks(own)
+            parameter.data -= move(whole) * whole
         with torch.no_grad():
             after = probe().values
         for parameter, value in zip(parameters, kept, strict=True):
@@ -88,11 +96,69 @@ def lookahead_affinity(train: Losses, probe: Losses, optimizer: torch.optim.Opti
     return affinity
 
 
+def turns(
+    train: Losses,
+    probe: Losses,
+    optimizer: torch.optim.Optimizer,
+    weights: Callable[[TaskLosses], Tensor],
+    target: int,
+) -> Tensor:
+    """Return how far each task turns a step on all of them towards lower losses of one, over the whole global batch.
+
+    With the step s of the shared parameters on the weighted sum, the part s_i that task i has in it, and the gradient h
+    of the target's loss on the probe:
+
+        C_i = cos(s, h) - cos(s - s_i, h)
+
+    It is below 0 if the target would learn faster without task i, by a step of the same length: also of a task that
+    does not work against the target, but takes up the step. Adam does make steps of about the same length, whatever the
+    gradient. As in `lookahead_affinity`, s is the optimizer's step without momentum and weight decay.
+
+    Args:
+        train: returns the losses whose gradients are followed.
+        probe: returns the losses of which the target's is to fall.
+        optimizer: optimizer of the model.
+        weights: returns the (T,) weights of a step.
+        target: number of a task.
+
+    Returns:
+        (T, T) float64 with C in the column of the target; NaN elsewhere, in its own row, and without labels.
+    """
+    step, goal = train(), probe()
+    parameters, present = step.shared_parameters, step.present & goal.present[target]
+    weight = torch.where(step.present, weights(step), 0.0).to(step.losses[0].dtype)
+    found = torch.full((len(step.losses),) * 2, torch.nan, dtype=torch.float64, device=step.values.device)
+    fall = [sum_over_ranks(own) for own in goal.gradient(goal.losses[target], parameters)]
+    whole = [sum_over_ranks(own) for own in step.gradient(weight @ torch.stack(tuple(step.losses)), parameters)]
+    rates = [move(gradient) for move, gradient in zip(_moves(optimizer, parameters), whole, strict=True)]
+    whole = [rate * gradient for rate, gradient in zip(rates, whole, strict=True)]
+    for task in range(len(step.losses)):
+        if task == target or not present[task]:
+            continue
+        gradients = step.gradient(weight[task] * step.losses[task], parameters)
+        parts = (rate * sum_over_ranks(own) for rate, own in zip(rates, gradients, strict=True))
+        rest = [all_tasks - part for all_tasks, part in zip(whole, parts, strict=True)]
+        found[task, target] = _cosine(whole, fall) - _cosine(rest, fall)
+    return found
+
+
+def _cosine(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """Return the () float64 cosine of two lists of tensors as one vector each; NaN if one is 0."""
+    pairs = ((first, second), (first, first), (second, second))
+    product, *squares = (
+        torch.stack([(x.double() * y.double()).sum() for x, y in zip(*pair, strict=True)]).sum() for pair in pairs
+    )
+    return product / (squares[0] * squares[1]).sqrt()
+
+
 Move = Callable[[Tensor], Tensor]
 
 
 def _moves(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> list[Move]:
-    """Return, by parameter, the optimizer's step for a gradient if its running mean of gradients were 0 before."""
+    """Return, by parameter, the learning rates of its numbers for a gradient, as factors of it.
+
+    They are those of the optimizer if its running mean of gradients were 0 before.
+    """
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     return [_move(groups[id(p)], optimizer.state.get(p, {})) for p in parameters]
 
@@ -100,13 +166,12 @@ def _moves(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> list[M
 def _move(group: Mapping, state: Mapping) -> Move:
     lr = group["lr"]
     if "betas" not in group:
-        return lambda gradient: lr * gradient
+        return lambda gradient: torch.full_like(gradient, lr)
     (beta1, beta2), step = group["betas"], float(state.get("step", 0.0)) + 1
 
     def adam(gradient: Tensor) -> Tensor:
         square = beta2 * state.get("exp_avg_sq", 0.0) + (1 - beta2) * gradient**2
-        mean = (1 - beta1) / (1 - beta1**step) * gradient
-        return lr * mean / ((square / (1 - beta2**step)).sqrt() + group["eps"])
+        return lr * (1 - beta1) / (1 - beta1**step) / ((square / (1 - beta2**step)).sqrt() + group["eps"])
 
     return adam
 

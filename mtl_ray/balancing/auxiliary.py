@@ -6,7 +6,7 @@ from torch import Tensor
 from mtl_ray.balancing.base import Balancer, WeightedTasks
 from mtl_ray.balancing.gramian import GradientBalancer
 from mtl_ray.balancing.task_losses import TaskLosses, cosines
-from mtl_ray.config.balancing import BanditBalancingConfig, GradientToTargetBalancingConfig
+from mtl_ray.config.auxiliary_balancing import BanditBalancingConfig, GradientToTargetBalancingConfig
 
 
 class GradientToTargetBalancer(GradientBalancer):

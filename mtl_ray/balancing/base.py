@@ -19,6 +19,9 @@ class WeightedTasks(NamedTuple):
     """(T,) float64 weights that the tasks declare, relative to each other."""
     lr: float
     """Learning rate of the model's optimizer."""
+    main: str
+    """The main task."""
+    batch_size: int
 
     @property
     def relative(self) -> Tensor:
@@ -46,6 +49,8 @@ class Balancer(nn.Module, ABC):
     """Validation rows that `reward` needs."""
     probe_every = 0
     """Steps between two calls of `reward`."""
+    guarded: int | None = None
+    """The task for which `reward` gets what `affinity.turns` returns; None for lookahead affinities."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +78,11 @@ class Balancer(nn.Module, ABC):
         """Learn from the losses on the sample of the same global batch before and after the step."""
 
     def reward(self, affinity: Tensor) -> None:
-        """Learn from (T, T) lookahead affinities on validation rows."""
+        """Learn from (T, T) effects of tasks on tasks on validation rows: lookahead affinities, or see `guarded`."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return what is to be kept of each epoch, by name."""
+        return {}
 
     def end_epoch(self, means: Tensor) -> None:
         """Learn from the (T,) mean losses of the epoch; NaN for a task without any label."""
@@ -91,5 +100,6 @@ class Balancer(nn.Module, ABC):
 def build_balancer(experiment: Experiment) -> Balancer:
     """Build the balancer that the experiment names, in float64."""
     declared = torch.tensor(list(experiment.declared_weights().values()), dtype=torch.float64)
-    tasks = WeightedTasks(list(experiment.tasks), declared, experiment.training.optimizer.lr)
+    lr, batch_size = experiment.training.optimizer.lr, experiment.training.batch_size
+    tasks = WeightedTasks(list(experiment.tasks), declared, lr, experiment.main_task, batch_size)
     return implementation_of(experiment.balancing)(experiment.balancing, tasks).double()

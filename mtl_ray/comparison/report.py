@@ -6,6 +6,7 @@ from typing import Any
 from mtl_ray.comparison.figures import comparison_plot, variant_curves
 from mtl_ray.comparison.grid import GridRun, grid
 from mtl_ray.comparison.results import HEADER, Comparison, comparison_of, describe_changes
+from mtl_ray.comparison.single_task import against_single_task
 from mtl_ray.config import Experiment
 from mtl_ray.errors import InputError
 from mtl_ray.reporting.html import HtmlReport
@@ -25,7 +26,7 @@ def compare_report(
     """
     settings = comparison.settings
     report = HtmlReport(f"{comparison.experiment.name}: comparison")
-    for line in summary(comparison):
+    for line in (*against_single_task(comparison, grid_runs), *summary(comparison)):
         report.text(line)
     report.heading("Curves" if settings.curve else "By segment")
     report.figure(

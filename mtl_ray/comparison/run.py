@@ -9,6 +9,7 @@ from mtl_ray.cluster.storage_check import check_storage
 from mtl_ray.comparison.grid import GridRun, grid
 from mtl_ray.comparison.report import read_results, write_report
 from mtl_ray.comparison.results import Comparison, comparison_of
+from mtl_ray.comparison.single_task import against_single_task
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
@@ -76,6 +77,8 @@ def compare(
         comparison = comparison_of(experiment, grid_runs, finished)
         folder.keep_comparison(comparison.markdown(command), comparison.to_dict(), run)
         write_report(experiment, folder, run)
+        for line in against_single_task(comparison, grid_runs):
+            echo(line)
     return Compared(name, folder, run.run_id, comparison)
 
 

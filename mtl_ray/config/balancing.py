@@ -7,6 +7,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from mtl_ray.config.auxiliary_balancing import (
+    BanditBalancingConfig,
+    GradientToTargetBalancingConfig,
+    GuardedBalancingConfig,
+)
 from mtl_ray.config.balancing_base import BalancingSection, GradientBalancingConfig, Space
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -231,39 +236,6 @@ class DBMTLBalancingConfig(BalancingSection):
         return "parameters"
 
 
-class GradientToTargetBalancingConfig(GradientBalancingConfig):
-    """Weights of auxiliary tasks by the agreement of their gradient with that of the target (Du et al. 2018)."""
-
-    kind: Literal["gradient_to_target"] = "gradient_to_target"
-    keys_of_tasks: ClassVar[tuple[str, ...]] = ("target",)
-    implementation: ClassVar[str] = "mtl_ray.balancing.auxiliary:GradientToTargetBalancer"
-    target: str
-    """The task that matters."""
-    gate: Literal["weighted", "unweighted"] = "weighted"
-    """`weighted`: by the cosine, where it is positive. `unweighted`: fully, where it is not negative."""
-
-
-class BanditBalancingConfig(BalancingSection):
-    """A learned policy over the tasks, rewarded by what each task does to the targets on validation rows."""
-
-    kind: Literal["bandit"] = "bandit"
-    keys_of_tasks: ClassVar[tuple[str, ...]] = ("targets",)
-    implementation: ClassVar[str] = "mtl_ray.balancing.auxiliary:BanditBalancer"
-    looks_ahead: ClassVar[bool] = True
-    targets: tuple[str, ...] = Field(min_length=1)
-    """The tasks whose validation loss is the reward."""
-    every: PositiveInt = 20
-    """Steps between two rounds."""
-    eta: PositiveFloat = 0.5
-    """Learning rate of the policy."""
-    rows: PositiveInt = 4096
-    """Validation rows, of all workers, on which a round is rewarded."""
-
-    @property
-    def rewarding_tasks(self) -> tuple[str, ...]:
-        return self.targets
-
-
 BalancingConfig = Annotated[
     StaticBalancingConfig
     | EqualBalancingConfig
@@ -289,7 +261,8 @@ BalancingConfig = Annotated[
     | GradDropBalancingConfig
     | DBMTLBalancingConfig
     | GradientToTargetBalancingConfig
-    | BanditBalancingConfig,
+    | BanditBalancingConfig
+    | GuardedBalancingConfig,
     Field(discriminator="kind"),
 ]
 """Union of all task weightings, discriminated by `kind`."""

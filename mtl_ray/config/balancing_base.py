@@ -39,9 +39,8 @@ class BalancingSection(Section):
         """Share of the batch's rows on which losses are measured again after the step."""
         return 1.0
 
-    @property
-    def rewarding_tasks(self) -> tuple[str, ...]:
-        """Tasks whose loss on validation rows is read."""
+    def rewarding_tasks(self, main: str) -> tuple[str, ...]:
+        """Return the tasks whose loss on validation rows is read, where `main` is the main task."""
         return ()
 
     @property

@@ -190,8 +190,9 @@ def check_ranking(experiment: "Experiment") -> None:
             f"tasks.{first} (ranking) share embedding tables alone, under `stem` none; expected a method by loss "
             "values, or balancing.space `parameters` under another architecture"
         )
-    if set(ranking) & set(balancing.rewarding_tasks):
-        raise ValueError("balancing.targets: a ranking task has no loss on validation rows; name other tasks")
+    if set(ranking) & set(balancing.rewarding_tasks(experiment.main_task)):
+        where = "balancing.targets" if "targets" in balancing.keys_of_tasks else "main"
+        raise ValueError(f"{where}: a ranking task has no loss on validation rows; name other tasks")
     if balancing.sampled_share < 1:
         raise ValueError(
             f"balancing.sample: the loss of tasks.{first} (ranking) depends on all rows of the batch; expected 1, "

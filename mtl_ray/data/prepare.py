@@ -33,6 +33,7 @@ from mtl_ray.data.preparation.fit import (
     supports,
     vocabularies,
 )
+from mtl_ray.data.preparation.giveaways import Sampler, giveaways
 from mtl_ray.data.preparation.leakage import leakage_report
 from mtl_ray.data.preparation.parallel import MapPieces, map_pieces_of
 from mtl_ray.data.preparation.partition import SideTable
@@ -143,12 +144,14 @@ def _write_dataset(
         list(map_pieces(MakeAudiences(encoder, aside), range(num_partitions)))
     echo(f"encoding {schema.num_rows['train']:,} training rows")
     statistics = {name: total.features[name] for name, kind in encoder.kinds.items() if kind.out_of_fold}
-    writer = Writer(encoder, supports(experiment, total), aside, statistics, offsets)
-    digests = list(map_pieces(WritePartition(load, writer, partitions), range(len(partitions))))
-    schema = schema.model_copy(update={"content_hash": hashlib.sha256("".join(digests).encode()).hexdigest()})
+    writer = Writer(encoder, supports(experiment, total), aside, statistics, offsets, Sampler.of(encoder))
+    written = list(map_pieces(WritePartition(load, writer, partitions), range(len(partitions))))
+    digests = "".join(part.digest for part in written)
+    schema = schema.model_copy(update={"content_hash": hashlib.sha256(digests.encode()).hexdigest()})
     write_vocabularies(aside, known)
     if (candidates := items_of(experiment, items, known[experiment.item], audiences_of_items(aside))) is not None:
         aside.write_table(ITEMS, candidates)
+    quality["giveaways"] = giveaways(encoder, (part.sample for part in written))
     quality["leakage"] = leakage_report(experiment, aside, map_pieces)
     aside.write_json("quality.json", quality)
     (aside / "staging").delete()

@@ -214,7 +214,6 @@ class MultiTaskModel(nn.Module):
             counts.append(count.to(loss.dtype))
         return sums, counts
 
-    @torch.no_grad()
     def evaluation_logits(self, batch: Mapping[str, Tensor], tasks: Collection[str] | None = None) -> dict[str, Tensor]:
         """Return outputs by task for evaluation: a masked-input task sees neither its label nor the entity's id.
 
@@ -233,6 +232,7 @@ class MultiTaskModel(nn.Module):
             outputs |= {task: logits[task] for task, hidden in self.hidden_by.items() if hidden == names}
         return {task: outputs[task] for task in wanted}
 
+    @torch.no_grad()
     def predict(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return predictions on the natural scale by task: (B,), or (B, C) probabilities."""
         logits = self.evaluation_logits(batch)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mtl_ray.evaluation.spread import SpreadCheck
 from mtl_ray.reporting.html import HtmlReport
-from mtl_ray.runs.run_folder import TrainedMember
+from mtl_ray.runs.records import TrainedMember
 from mtl_ray.schema import SEGMENTS
 
 EXPLAINED = (

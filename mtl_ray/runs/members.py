@@ -25,7 +25,8 @@ from mtl_ray.inference.evaluate import evaluate_checkpoint
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.runs.fit import best_checkpoint, child_run, fit, local_folder
-from mtl_ray.runs.run_folder import RunFolder, TrainedMember
+from mtl_ray.runs.records import TrainedMember
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.kept_epoch import describe_kept, kept_epoch, stopping_metric
@@ -190,18 +191,30 @@ class _Members:
                 loaded.append((settings, model, 1))
             schema = self.prepared.schema
             checkpoint.save_ensemble(made, self.experiment, schema, loaded)
-            self.prepared.folder.copy_to(VOCABULARY, made / VOCABULARY)
-            if schema.num_rows["valid"]:
-                checkpoint.note_noise(made, self._noise(made))
-            aside = Folder(target.location).suffixed(".partial")
-            aside.delete()
-            aside.create()
-            pafs.copy_files(str(made), aside.path, destination_filesystem=aside.fs)
-        target.delete()  # half a copy, on storage that cannot rename folders
-        aside.rename(target, last=checkpoint.ENSEMBLE)
+            complete(made, self.prepared, target)
 
-    def _noise(self, ensemble: Path) -> dict[str, float]:
-        """Return the root mean squared error of the ensemble on validation rows, by task whose label is a number."""
-        checks = evaluate_checkpoint(ensemble, self.prepared, "valid").spread
-        numbers = [name for name, task in checkpoint.load(ensemble).model.tasks.items() if is_number(task)]
-        return {name: checks[name].error for name in numbers if name in checks}
+
+def complete(made: Path, prepared: Prepared, target: Folder) -> None:
+    """Add to an ensemble's members what its checkpoint has beside them, and copy it to its place, `ensemble.json` last.
+
+    Args:
+        made: local folder of a checkpoint, see `save_ensemble`.
+        prepared: the data set of its members.
+        target: its place.
+    """
+    prepared.folder.copy_to(VOCABULARY, made / VOCABULARY)
+    if prepared.schema.num_rows["valid"]:
+        checkpoint.note_noise(made, _noise(made, prepared))
+    aside = Folder(target.location).suffixed(".partial")
+    aside.delete()
+    aside.create()
+    pafs.copy_files(str(made), aside.path, destination_filesystem=aside.fs)
+    target.delete()  # half a copy, on storage that cannot rename folders
+    aside.rename(target, last=checkpoint.ENSEMBLE)
+
+
+def _noise(ensemble: Path, prepared: Prepared) -> dict[str, float]:
+    """Return the root mean squared error of an ensemble on validation rows, by task whose label is a number."""
+    checks = evaluate_checkpoint(ensemble, prepared, "valid").spread
+    numbers = [name for name, task in checkpoint.load(ensemble).model.tasks.items() if is_number(task)]
+    return {name: checks[name].error for name in numbers if name in checks}

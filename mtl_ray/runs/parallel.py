@@ -10,7 +10,7 @@ from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.runs.callbacks import log_report
-from mtl_ray.runs.run_folder import JsonFiles
+from mtl_ray.runs.records import JsonFiles
 from mtl_ray.schema import SplitName
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.single_process import Training, start_single_process

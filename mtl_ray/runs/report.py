@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from mtl_ray.balancing.guarded import describe_guard
 from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import first_metric, is_higher_better, metric_names
 from mtl_ray.data.dataset import Prepared, open_prepared
+from mtl_ray.data.preparation.findings import findings
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.baselines import BASELINES
 from mtl_ray.evaluation.metrics import metric_of
@@ -13,7 +15,8 @@ from mtl_ray.reporting.html import HtmlReport
 from mtl_ray.runs.balancing_figures import balance_plot, conflict_map, expert_map
 from mtl_ray.runs.ensemble_report import add_ensemble
 from mtl_ray.runs.figures import calibration_plot, learning_curves, segment_bars
-from mtl_ray.runs.run_folder import RunFolder, TrainedMember
+from mtl_ray.runs.records import TrainedMember
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.schema import SEGMENTS, segment_key
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.kept_epoch import describe_kept, kept_epoch, stopping_metric
@@ -74,7 +77,7 @@ def train_report(
             "prediction. On the dashed line predictions can be taken at their word.",
             "calibration",
         )
-    _balance(report, history)
+    _balance(report, experiment, history, kept)
     report.heading("All metrics of the test rows")
     report.text(
         "Predictions without a model: the mean training label (constant), the shrunken mean of the item's or the "
@@ -170,6 +173,8 @@ def _trained(report: HtmlReport, experiment: Experiment, prepared: Prepared, fac
         f"training, {rows['test']:,} to test; split: {experiment.data.split.kind}. The model is "
         f"{experiment.model.kind}, its tasks weighted by {experiment.balancing.kind}, seed {experiment.seed}."
     )
+    if found := findings(quality):
+        report.text(f"Found in the data: {'; '.join(found)}.")
     report.text(f"Inputs: {', '.join(f'{name} ({feature.kind})' for name, feature in experiment.features.items())}.")
     weights = experiment.weights()
     report.table(
@@ -188,10 +193,14 @@ def _trained(report: HtmlReport, experiment: Experiment, prepared: Prepared, fac
     report.table(["", "where"], [[what, where] for what, where in facts.items()])
 
 
-def _balance(report: HtmlReport, history: Mapping[int, Mapping[str, float]]) -> None:
+def _balance(report: HtmlReport, experiment: Experiment, history: Mapping[int, Mapping[str, float]], kept: int) -> None:
     lines, conflicts, experts = balance_plot(history), conflict_map(history), expert_map(history)
-    if lines:
+    guarded = describe_guard(history[kept], experiment.main_task)
+    if lines or guarded:
         report.heading("How the tasks shared the training")
+    for line in guarded:
+        report.text(f"{line}.")
+    if lines:
         report.figure(lines, "Means over the looked-at steps of each epoch.", "balance")
     if conflicts:
         report.figure(

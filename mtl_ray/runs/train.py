@@ -1,9 +1,10 @@
 """Train as the driver does: prepare the data, run Ray Train, evaluate the best checkpoint, register the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mtl_ray.balancing.guarded import describe_guard, guard_factors
 from mtl_ray.cluster.session import connect
 from mtl_ray.cluster.storage_check import check_storage
 from mtl_ray.config import Experiment, override
@@ -155,7 +156,8 @@ class _Training:
         with finish_on_exit(run, self.echo, self.resume_command):
             experiment = self.experiment
             if chooses_epochs(experiment):
-                experiment = for_epochs(experiment, self._choose_epochs(prepared, run))
+                epochs = self._choose_epochs(prepared, run)
+                experiment = for_epochs(experiment, epochs, folder.read_factors())
                 self.echo(f"training on all rows for {experiment.training.last_epoch} epochs")
             with run.system_metrics():
                 checkpoint = self._checkpoint(experiment, prepared, run)
@@ -180,7 +182,13 @@ class _Training:
         history = folder.read_history()
         kept = kept_epoch(history, stopping_metric(experiment, prepared.schema))
         self.echo(f"kept: epoch {kept} of {max(history)}; {describe_kept(experiment, prepared.schema)}")
+        self._tell_guard(history[kept])
         return local_folder(best)
+
+    def _tell_guard(self, metrics: Mapping[str, float]) -> None:
+        """Print which auxiliary tasks were found to help or harm the main one, from the metrics of an epoch."""
+        for line in describe_guard(metrics, self.experiment.main_task):
+            self.echo(f"guard: {line}")
 
     def _choose_epochs(self, prepared: Prepared, run: Run) -> int:
         """Train on a part of the training rows, and return the epoch that is best on the others.
@@ -196,8 +204,10 @@ class _Training:
         folder = RunFolder.of(experiment, "holdout")
         with child_run(experiment, f"{self.folder.name}-holdout", folder, run, self.resume_command) as child:
             fit(experiment, held_out, folder, child)
-        chosen = kept_epoch(folder.read_history(), stopping_metric(experiment, held_out.schema))
+        history = folder.read_history()
+        chosen = kept_epoch(history, stopping_metric(experiment, held_out.schema))
+        self._tell_guard(history[chosen])
         run.adopt_lost(folder, "holdout")
-        self.folder.write_epochs(chosen)
+        self.folder.write_epochs(chosen, guard_factors(history[chosen]))
         folder.delete()
         return chosen

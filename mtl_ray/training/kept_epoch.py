@@ -38,9 +38,16 @@ def chooses_epochs(experiment: Experiment) -> bool:
     return wanted and most > 1 and data.holdout is None and not data.split.has_valid
 
 
-def for_epochs(experiment: Experiment, epochs: int) -> Experiment:
-    """Return the experiment whose training ends after so many epochs, of those that its schedule plans."""
-    return override(experiment, {"training.last_epoch": epochs})
+def for_epochs(experiment: Experiment, epochs: int, factors: Mapping[str, float]) -> Experiment:
+    """Return the experiment of a training on all rows as one with held-out rows has chosen it.
+
+    Args:
+        experiment: what is to be trained.
+        epochs: the epochs after which the training ends, of those that its schedule plans.
+        factors: shares of their weights that tasks keep under `balancing: guarded`, by task; empty under others.
+    """
+    guard = {"balancing.factors": dict(factors)} if factors else {}
+    return override(experiment, {"training.last_epoch": epochs, **guard})
 
 
 def kept_epoch(history: Mapping[int, Mapping[str, float]], metric: str | None) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 import torch
 
+from mtl_ray.balancing.guarded import guard_factors
 from mtl_ray.config import Experiment, parse
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard, read_directly
@@ -75,7 +76,7 @@ def run_single_process(
     if on_holdout is not None:
         _, history = _train(parse(on_holdout[0], "experiment"), open_prepared(on_holdout[1]), title, threads)
         best = max(history, key=lambda metrics: (metrics[SCORE], metrics["epoch"]))
-        settings = for_epochs(settings, best["epoch"])
+        settings = for_epochs(settings, best["epoch"], guard_factors(best))
     trained = [
         _train(member, prepared, title_of(title, settings, number), threads)
         for number, member in enumerate(members_of(settings), 1)

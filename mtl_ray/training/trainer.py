@@ -156,7 +156,8 @@ class Trainer:
         check_finite(self.model, totals, progress.epoch)
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, []
         self.balancer.end_epoch(totals[:num_tasks] / totals[num_tasks:])  # 0 / 0 is NaN: no label in the epoch
-        return mean_losses(self.experiment, self.model.loss_scales, totals, "train") | self.monitor.end_epoch()
+        means = mean_losses(self.experiment, self.model.loss_scales, totals, "train")
+        return means | self.monitor.end_epoch() | self.balancer.metrics()
 
     def evaluate(self, shard: Shard) -> dict[str, float]:
         """Evaluate the rows of a split, see `mtl_ray.evaluation.evaluate.evaluate`."""

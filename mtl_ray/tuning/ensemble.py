@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pyarrow.fs import copy_files
 from torch import Tensor
 
 from mtl_ray.config import Experiment, override
@@ -18,6 +17,7 @@ from mtl_ray.inference.drift import write_reference
 from mtl_ray.inference.evaluate import evaluate_checkpoint
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.checkpoint import load, save_ensemble
+from mtl_ray.runs.members import complete
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.schema import ITEM_SUPPORT, USER_KEY, USER_SUPPORT, label_column
 from mtl_ray.scoring.scorer import Scorer
@@ -28,7 +28,6 @@ from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.tuning.results import Tuning
 from mtl_ray.tuning.space import candidate_name, tune_of, untuned
 from mtl_ray.tuning.trial_store import Trial
-from mtl_ray.values.vocabulary import VOCABULARY
 
 CANDIDATES = 20
 """Most trials, the best ones, that may become members."""
@@ -170,16 +169,14 @@ def join_trials(tuning: Tuning, prepared: Prepared, folder: RunFolder, run: Run)
         parts = [(*models[number], count) for number, count in chosen.counts.items()]
         settings = override(untuned(experiment), {"tracking.register_as": candidate_name(experiment)}, "tune:")
         save_ensemble(joined, settings, prepared.schema, parts)
-        prepared.folder.copy_to(VOCABULARY, joined / VOCABULARY)
         write_reference(joined, prepared)
+        complete(joined, prepared, folder / "checkpoint")
         metrics = evaluate_checkpoint(joined, prepared, "test").metrics
         first = next((trial for trial in tuning.candidates if trial.number == 0), None)
         before = evaluate_checkpoint(_model_of(first, folder, Path(place)), prepared, "test").metrics if first else {}
         scorer = Scorer(joined)
         signature, example = signature_of(scorer), example_of(scorer, prepared)
         uri = register(settings, run, joined, prepared, signature, example, metrics)
-        (folder / "checkpoint").delete()
-        copy_files(str(joined), (folder / "checkpoint").create().path, destination_filesystem=folder.fs)
     run.log_metrics(metrics, 0)
     members = {trials[number].name: count for number, count in chosen.counts.items()}
     found = Joined(members, key, chosen.value, trials[0].best_metrics[key], metrics, before, uri)

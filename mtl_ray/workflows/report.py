@@ -3,7 +3,8 @@
 from mtl_ray.comparison import report as compare_report
 from mtl_ray.errors import InputError
 from mtl_ray.runs import report as train_report
-from mtl_ray.runs.run_folder import RUN_FILE, RunFolder
+from mtl_ray.runs.records import RUN_FILE
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.tuning import report as tuning_report
 
 

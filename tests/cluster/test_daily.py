@@ -24,7 +24,7 @@ from mtl_ray.config import Experiment, load, override, parse
 from mtl_ray.data.dataset import open_prepared
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
-from mtl_ray.runs.run_folder import RUN_FILE
+from mtl_ray.runs.records import RUN_FILE
 from mtl_ray.schema import FIRST, UNKNOWN
 from mtl_ray.storage import Folder
 from mtl_ray.training.trainer import Trainer

@@ -61,7 +61,7 @@ def train(rank: int, world_size: int, prepared: Prepared, num_parts: int, name: 
             sums, counts = totals.chunk(2)
             trainer.balancer.end_epoch(sums / counts)
             trainer.progress.epoch, trainer.progress.step, totals = trainer.progress.epoch + 1, 0, 0
-            metrics.append(trainer.monitor.end_epoch())
+            metrics.append(trainer.monitor.end_epoch() | trainer.balancer.metrics())
     return {
         "weights": torch.stack(weights),
         "parameters": parameters(trainer),

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from mtl_ray.balancing.guarded import guard_factors
 from mtl_ray.config import Experiment
 from mtl_ray.data.prepare import prepare
+from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.runs.choose_epochs import holdout_like_test, on_holdout
 from mtl_ray.training.kept_epoch import chooses_epochs, kept_epoch
 from mtl_ray.training.single_process import run_single_process
@@ -57,6 +59,20 @@ def test_the_training_on_all_rows_ends_after_the_epoch_that_is_best_on_held_out_
     whole = run_single_process(trees[0], prepared.folder.location, "test", None, 1, held_out)
     assert len(whole["history"]) == best
     assert not any(key.startswith("valid/") for key in whole["history"][-1])
+
+
+def test_the_training_on_all_rows_keeps_the_weights_that_the_guard_found(tmp_path: Path):
+    guard = {"kind": "guarded", "every": 1, "rows": 200}
+    drowned = {"training__epochs": 3, "tasks__occupation__weight": 50.0}
+    settings = experiment(tmp_path, SPLITS["rows"][0], balancing=guard, **drowned)
+    prepared, inner = prepare(settings), on_holdout(settings, prepare(settings))
+    trees = [each.model_dump(mode="json", exclude_unset=True) for each in (settings, inner)]
+    held_out = (trees[1], prepare(inner).folder.location)
+    alone = run_single_process(*held_out, "test", None, 1)
+    best = max(alone["history"], key=lambda metrics: (metrics[SCORE], metrics["epoch"]))
+    whole = run_single_process(trees[0], prepared.folder.location, "test", None, 1, held_out)
+    assert guard_factors(best)["occupation"] < 1
+    assert all(guard_factors(metrics) == guard_factors(best) for metrics in whole["history"])
 
 
 @pytest.mark.parametrize(

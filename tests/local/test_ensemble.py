@@ -27,7 +27,8 @@ from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.promotion.gate import run_gate
 from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.runs.members import train_members
-from mtl_ray.runs.run_folder import RunFolder, TrainedMember
+from mtl_ray.runs.records import TrainedMember
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.scoring.recommender import Recommender
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.tracking.tracked_run import Run

@@ -42,6 +42,7 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
             "local/test_joined_tables.py",
             "local/test_statistic.py",
             "local/test_audience.py",
+            "local/test_giveaways.py",
         ],
     ),
     "values": (["values/*.py"], ["unit/values", "unit/data/test_encoding.py", "local/test_values.py"]),

@@ -33,6 +33,7 @@ def _findings(quality: dict[str, Any], whole: bool) -> Iterator[str]:
     for task, shares in quality["label_share"].items():
         if not shares["train"]:
             yield f"tasks.{task}: no training row has a label"
+    yield from map(_giveaway, quality.get("giveaways", ()))  # data sets of before have none
     for split, name in (("valid", "validation"), ("test", "test")):
         if whole and not splits[split]:
             yield f"no row is a {name} row"
@@ -80,6 +81,17 @@ def refuse_lost_join(
                 f"{entity} in the table; expected {wanted:.0%} (data.min_joined_share){ids}; write the ids alike in "
                 "both, or allow a smaller share"
             )
+
+
+def _giveaway(pair: dict[str, Any]) -> str:
+    """Name an input that nearly tells a label, with what shows it and what to do, see `giveaways`."""
+    subject, task = f"features.{pair['feature']} alone", f"tasks.{pair['task']}"
+    if "accuracy" in pair:
+        told = f"tells the label of {task} in {pair['accuracy']:.2%} of training rows (always the most frequent one: "
+        told += f"{pair['constant']:.2%})"
+    else:
+        told = f"explains {pair['explained']:.2%} of the variance of the label of {task}"
+    return f"{subject} {told}: leave it out, unless it is known wherever the label is asked for"
 
 
 def _share(count: int, rows: int, what: str) -> str:

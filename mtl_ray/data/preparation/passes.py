@@ -28,7 +28,7 @@ from mtl_ray.data.preparation.split import (
     num_first_of_items,
 )
 from mtl_ray.data.preparation.stage import Stage, describe
-from mtl_ray.data.preparation.write import Writer
+from mtl_ray.data.preparation.write import Writer, Written
 from mtl_ray.data.sources import Raw
 from mtl_ray.features.base import feature_kinds
 from mtl_ray.features.target_statistics import slice_borders
@@ -104,13 +104,13 @@ class FitPartition:
 
 @dataclass(frozen=True)
 class WritePartition:
-    """A function that encodes and writes one of the partitions and returns the digest of its rows."""
+    """A function that encodes and writes one of the partitions."""
 
     load: Loader
     writer: Writer
     partitions: Sequence[int]
 
-    def __call__(self, number: int) -> str:  # noqa: D102
+    def __call__(self, number: int) -> Written:  # noqa: D102
         partition = self.partitions[number]
         audiences = read_audiences(self.load.experiment, self.load.folder, partition)
         return self.writer(number, self.load(partition), audiences)

@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from mtl_ray.data.encoding import Encoder
 from mtl_ray.data.preparation.audiences import Audiences
+from mtl_ray.data.preparation.giveaways import Rows, Sampler
 from mtl_ray.schema import ITEM_SUPPORT, ROW, SPLITS, USER_KEY, USER_SUPPORT, label_column
 from mtl_ray.storage import Folder
 from mtl_ray.values.keys import decoded, flat, hash_keys
@@ -20,6 +21,15 @@ from mtl_ray.values.vocabulary import Vocabulary
 RAW_TEST = "raw_test"
 """Folder with the test rows as a caller of the registered model would send them: raw values, histories and audiences
 as lists of ids."""
+
+
+class Written(NamedTuple):
+    """What `prepare` wants to know of a partition that was written."""
+
+    digest: str
+    """Digest of its encoded rows."""
+    sample: Rows
+    """Some of its training rows, see `Sampler`."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +43,10 @@ class Writer:
     """The statistics that encoding training rows needs, by feature; see `FeatureKind.out_of_fold`."""
     offsets: Mapping[str, np.ndarray]
     """The number of the first row of each partition, by split."""
+    sampler: Sampler
 
-    def __call__(self, number: int, rows: Partition, audiences: Audiences) -> str:
-        """Write partition `number`; return the digest of its encoded rows."""
+    def __call__(self, number: int, rows: Partition, audiences: Audiences) -> Written:
+        """Write partition `number`."""
         experiment = self.encoder.experiment
         encoded, raw_histories = self._encoded(rows, audiences)
         digest = hashlib.sha256()
@@ -54,7 +65,7 @@ class Writer:
             self._write_lanes(split, number, columns)
             if split == "test":
                 self._write_raw(number, rows.table.take(pa.array(positions)), raw_histories)
-        return digest.hexdigest()
+        return Written(digest.hexdigest(), self.sampler(encoded, rows.draw, np.flatnonzero(rows.split == TRAIN)))
 
     def _encoded(self, rows: Partition, audiences: Audiences) -> tuple[dict[str, np.ndarray], dict[str, pa.Array]]:
         """Encode every row of the partition; return all columns but `ROW`, and raw histories of its test rows."""

@@ -200,6 +200,8 @@ def test_orthogonal_gradients_do_not_conflict():
 class Probed:
     """A balancer and a monitor that keep what they are given."""
 
+    guarded = None
+
     def __init__(self, every: int) -> None:
         self.probe_every, self.rewards, self.affinities = every, [], []
 

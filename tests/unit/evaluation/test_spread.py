@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from mtl_ray.runs.ensemble_report import add_ensemble
 
 from mtl_ray.evaluation.spread import CENTRAL, spread_checks
 from mtl_ray.reporting.html import HtmlReport
-from mtl_ray.runs.run_folder import TrainedMember
+from mtl_ray.runs.ensemble_report import add_ensemble
+from mtl_ray.runs.records import TrainedMember
 from mtl_ray.schema import FittedTask
 from mtl_ray.tasks.base import build_task
 from tests.support import small_experiment

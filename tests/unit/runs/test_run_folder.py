@@ -12,7 +12,8 @@ from mtl_ray.evaluation.spread import SpreadCheck
 from mtl_ray.evaluation.uncertainty import Bin
 from mtl_ray.inference.evaluate import Evaluation
 from mtl_ray.reporting.html import REPORT_FILE, HtmlReport
-from mtl_ray.runs.run_folder import RunFolder, TrainedMember
+from mtl_ray.runs.records import TrainedMember
+from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.tracking.tracked_run import LOST, UNLOGGED, Run
 from mtl_ray.tuning.trial_store import Trial, read_trials
 from tests.support import small_experiment

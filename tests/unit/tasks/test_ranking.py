@@ -194,6 +194,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "graddrop": ({"balancing": {"kind": "graddrop"}}, r"balancing\.kind.*graddrop"),
     "own tables": ({"balancing": {"kind": "db_mtl"}, "model": "stem"}, r"balancing\.kind.*db_mtl"),
     "bandit": ({"balancing": {"kind": "bandit", "targets": ["taken"]}}, r"balancing\.targets"),
+    "guarded": ({"main": "taken", "balancing": {"kind": "guarded"}}, r"main: a ranking task has no loss"),
     "famo": ({"balancing": {"kind": "famo", "sample": 0.5}}, r"balancing\.sample.*expected 1"),
     "stopping": ({"training": STOPPING}, r"training\.early_stopping\.metric"),
 }

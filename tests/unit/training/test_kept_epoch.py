@@ -4,7 +4,7 @@ import pytest
 
 from mtl_ray.errors import InputError
 from mtl_ray.schema import FittedTask, Schema
-from mtl_ray.training.kept_epoch import describe_kept, kept_epoch, stopping_metric
+from mtl_ray.training.kept_epoch import describe_kept, for_epochs, kept_epoch, stopping_metric
 from tests.support import small_experiment
 
 HISTORY = {
@@ -50,3 +50,15 @@ def test_so_is_one_of_a_task_without_labels_in_them():
     experiment = small_experiment(training__early_stopping={"metric": "valid/rating/rmse"})
     with pytest.raises(InputError, match="no validation row has a label of rating"):
         stopping_metric(experiment, schema(5, rating=0))
+
+
+def test_a_training_on_all_rows_takes_over_what_held_out_rows_have_chosen():
+    plain = for_epochs(small_experiment(), 2, {})
+    assert (plain.training.last_epoch, plain.balancing) == (2, small_experiment().balancing)
+    guarded = for_epochs(small_experiment(balancing={"kind": "guarded", "floor": 0.2}), 3, {"tags": 0.5})
+    assert guarded.training.last_epoch == 3
+    assert guarded.balancing.model_dump(exclude_unset=True) == {
+        "kind": "guarded",
+        "floor": 0.2,
+        "factors": {"tags": 0.5},
+    }
