@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from mtl_ray.models.model import MultiTaskModel
@@ -39,6 +40,7 @@ class Ensemble(nn.Module):
         """Return the mean of the members' outputs by task, see `MultiTaskModel.evaluation_logits`."""
         return {name: self._mean(logits) for name, logits in self._logits(batch, tasks).items()}
 
+    @torch.no_grad()
     def predict(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return predictions on the natural scale by task: (B,), or (B, C) probabilities."""
         return self._predicted(self.evaluation_logits(batch))
@@ -48,6 +50,7 @@ class Ensemble(nn.Module):
         logits, spread = self.logits_with_spread(batch)
         return self._predicted(logits), spread
 
+    @torch.no_grad()
     def logits_with_spread(self, batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the mean of the members' outputs, and the standard deviation of their predictions, see above."""
         means, spread = {}, {}

@@ -76,9 +76,10 @@ class RunFolder(Folder):
         """
         tree, uri = experiment.model_dump(mode="json"), without_credentials(run.uri)
         search = searched and searched.model_dump(mode="json")["tune"]
-        record = RunRecord(command, tree, dataset, uri, run.run_id, search)
+        record = asdict(RunRecord(command, tree, dataset, uri, run.run_id))
+        record |= {"search": search} if search else {}
         self.create()
-        self.write_atomic(RUN_FILE, json_text(asdict(record)) + "\n")
+        self.write_atomic(RUN_FILE, json_text(record) + "\n")
 
     def read_record(self) -> RunRecord:
         """Read `run.json`."""

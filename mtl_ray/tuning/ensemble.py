@@ -87,6 +87,7 @@ class ValidationRows:
         """Return a column of all rows."""
         return torch.cat([batch[name] for batch in self.batches])
 
+    @torch.no_grad()
     def outputs(self, model: MultiTaskModel, task: str) -> Tensor:
         """Return (N, outputs) of a task on all rows."""
         return torch.cat([model.evaluation_logits(batch, [task])[task] for batch in self.batches])

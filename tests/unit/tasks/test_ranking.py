@@ -174,7 +174,7 @@ def test_hidden_ids_reach_the_towers():
 
 
 def test_the_signature_says_a_number():
-    scorer = SimpleNamespace(experiment=experiment_of(), input_columns=lambda: ["user_id", "item_id"])
+    scorer = SimpleNamespace(experiment=experiment_of(), model=None, input_columns=lambda: ["user_id", "item_id"])
     outputs = {column.name: column.type for column in signature_of(cast(Any, scorer)).outputs.inputs}
     assert outputs["taken"] == DataType.double
 
