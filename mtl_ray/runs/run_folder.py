@@ -76,8 +76,9 @@ class RunFolder(Folder):
         """
         tree, uri = experiment.model_dump(mode="json"), without_credentials(run.uri)
         search = searched and searched.model_dump(mode="json")["tune"]
-        record = asdict(RunRecord(command, tree, dataset, uri, run.run_id))
-        record |= {"search": search} if search else {}
+        record = asdict(RunRecord(command, tree, dataset, uri, run.run_id, search))
+        if not search:
+            del record["search"]
         self.create()
         self.write_atomic(RUN_FILE, json_text(record) + "\n")
 

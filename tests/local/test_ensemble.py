@@ -120,7 +120,7 @@ def test_raw_rows_are_scored_ids_never_seen_included(saved: Path, prepared: Prep
     inputs = scorer.inputs(rows)
     loaded = checkpoint.load(saved).model
     assert isinstance(loaded, Ensemble)
-    own = [member.evaluation_logits(inputs)["click"] for member in loaded.members]  # pyright: ignore
+    own = [member.evaluation_logits(inputs)["click"].detach() for member in loaded.members]  # pyright: ignore
     np.testing.assert_allclose(scorer.score(rows)["click"], torch.sigmoid((own[0] + own[1]) / 2)[:, 0], atol=1e-12)
     unseen = pa.table({"user_id": ["nobody"], "item_id": ["nothing"]})
     assert all(np.isfinite(values).all() for values in scorer.score(unseen).values())
