@@ -90,11 +90,13 @@ def test_members_are_child_runs_and_leave_nothing_else(experiment: Experiment, t
     assert "Members of the ensemble" in trained.folder.read_text("report.html")
 
 
+@pytest.mark.long
 def test_the_first_member_is_the_model_without_the_others(experiment: Experiment, trained: Trained):
     alone = override(experiment, {"training.ensemble": 1, "tracking.register_as": None})
     assert_close(train(alone, echo=lambda _: None).checkpoint, trained.checkpoint / "members/1")
 
 
+@pytest.mark.long
 def test_on_two_workers_it_is_the_same(experiment: Experiment, trained: Trained):
     two = override(experiment, {"training.num_workers": 2, "tracking.register_as": None})
     other = train(two, echo=lambda _: None)
@@ -107,6 +109,7 @@ def new_run(runs: str, before: set[str]) -> str:
     return name
 
 
+@pytest.mark.long
 def test_one_that_is_stopped_goes_on_and_trains_no_member_twice(experiment: Experiment, trained: Trained):
     before = {path.name for path in Path(experiment.training.output).iterdir()}
 
@@ -134,6 +137,7 @@ def test_one_that_is_stopped_goes_on_and_trains_no_member_twice(experiment: Expe
         assert len(steps) == len(set(steps))
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_all_members(experiment: Experiment, trained: Trained):
     slow = override(experiment, {"training.epochs": 300, "training.early_stopping": None})
     before = {path.name for path in Path(experiment.training.output).iterdir()}
@@ -163,6 +167,7 @@ def test_the_error_of_a_member_ends_the_run(experiment: Experiment, trained: Tra
     wait_for(lambda: ray.available_resources().get("CPU") == 2, 30)
 
 
+@pytest.mark.long
 def test_the_number_of_epochs_is_chosen_once_for_all(experiment: Experiment):
     without = {"kind": "random", "valid": 0.0}
     changes = {"data.split": without, "training.ensemble": 2, "training.epochs": 4, "tracking.register_as": None}
