@@ -51,7 +51,7 @@ def stop_in_the_second_epoch(config: dict) -> None:
 def test_it_trains_resumes_registers_and_predicts(cluster, settings, work, tmp_path, monkeypatch, kind: str):
     monkeypatch.chdir(work)
     experiment, said = experiment_of(settings, kind), []
-    with mock.patch("mtl_ray.runs.train.train_worker", stop_in_the_second_epoch), pytest.raises(TrainingFailedError):
+    with mock.patch("mtl_ray.runs.fit.train_worker", stop_in_the_second_epoch), pytest.raises(TrainingFailedError):
         train(experiment, echo=said.append)
     name = next(line.removeprefix("run ").partition(";")[0] for line in said if line.startswith("run "))
     trained = train(experiment, resume=name, echo=said.append)

@@ -195,7 +195,7 @@ def begins_with_another(params: dict[str, Any], common: dict[str, Any]) -> None:
 def test_the_schedule_of_a_population_gives_the_same_metric_when_replayed(
     algorithm, searched, shared, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("mtl_ray.tuning.run.run_trial", begins_with_another)
+    monkeypatch.setattr("mtl_ray.tuning.search.run_trial", begins_with_another)
     changes = {
         "tune.space": {**WEIGHTS, "training.optimizer.lr": {"kind": "loguniform", "low": 1e-4, "high": 1e-2}},
         "tune.algorithm": {"kind": algorithm, "quantile": 0.5},
@@ -255,7 +255,7 @@ def dies_as_it_takes_up_a_second_trial(params: dict[str, Any], common: dict[str,
 
 
 def test_a_trial_whose_process_died_before_it_began_is_begun_again(searched, shared, tmp_path, monkeypatch):
-    monkeypatch.setattr("mtl_ray.tuning.run.run_trial", dies_as_it_takes_up_a_second_trial)
+    monkeypatch.setattr("mtl_ray.tuning.search.run_trial", dies_as_it_takes_up_a_second_trial)
     changes = {"tune.objectives": RMSE, "tune.constraints": [], "tune.trials": 4}
     trials = found(override(searched, changes), shared, tmp_path)
     assert [(trial.state, len(trial.history)) for trial in trials] == [("finished", 2)] * 4
