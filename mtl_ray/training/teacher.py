@@ -1,9 +1,9 @@
 """Distillation: a model learns the outputs of another one, such as an ensemble, in place of labels."""
 
+import tempfile
 from pathlib import Path
 
 import torch
-from ray.train import Checkpoint
 from torch import Tensor, nn
 
 from mtl_ray.config.tasks import RankingTaskConfig
@@ -12,6 +12,7 @@ from mtl_ray.models import checkpoint
 from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.models.masking import MaskedBatch
 from mtl_ray.schema import Schema
+from mtl_ray.storage import Folder, local_copy
 
 
 class Teacher:
@@ -33,8 +34,8 @@ class Teacher:
         Raises:
             InputError: it is no checkpoint, or one of another data set, in which encoded values mean others.
         """
-        with Checkpoint(location).as_directory() as folder:
-            loaded = checkpoint.load(Path(folder))
+        with tempfile.TemporaryDirectory(prefix="mtl_ray-") as place:
+            loaded = checkpoint.load(local_copy(Folder(location), Path(place)))
         if loaded.schema.fingerprint != schema.fingerprint:
             raise InputError(
                 f"training.distill: expected a model of the data set {schema.fingerprint[:12]}, on which the training "
