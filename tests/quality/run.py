@@ -195,8 +195,8 @@ Command: `make quality` (some hours), `make quality QUICK=1` (a part of it). The
 
 """
 
-QUICK = """These are the numbers of `make quality QUICK=1`: one fold or seed each, so differences of some thousandths may be
-chance.
+QUICK = """These are the numbers of `make quality QUICK=1`: one fold or seed each, so differences of some
+thousandths may be chance.
 
 """
 
