@@ -1,4 +1,4 @@
-"""Whether training several tasks together helps or harms the main one: the rows of a comparison that say so."""
+"""Rows of a comparison that say whether training several tasks together helps or harms the main one."""
 
 from collections.abc import Iterator, Sequence
 

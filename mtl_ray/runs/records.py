@@ -1,4 +1,4 @@
-"""What files in the folder of a run hold."""
+"""Contents of the files in the folder of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a search does that is given nothing but time: a portfolio of settings first, then a search around the recipe.
+"""Settings of a search that is given nothing but time: a portfolio first, then a search around the recipe.
 
 An experiment file, or `--minutes`, with no more than `tune: {minutes: 20}` gets a space, an objective, a scheduler, the
 settings of the first trials, and an ensemble of the best trials. Each of these that the file has stays as it is, and

@@ -125,11 +125,11 @@ class Joined:
     value: float
     """Value of the objective on the validation rows, which chose the members."""
     best: float
-    """The same of the best single trial."""
+    """Value of the best single trial on the same rows."""
     metrics: dict[str, float]
     """Metrics of the test rows, if there are any."""
     first: dict[str, float]
-    """The same of the first trial, whose settings are those without a search; empty if it has no model."""
+    """Test metrics of the first trial, whose settings are those without a search; empty if it has no model."""
     model_uri: str | None
 
     def lines(self) -> Iterator[str]:

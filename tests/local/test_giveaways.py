@@ -44,7 +44,7 @@ def log() -> pd.DataFrame:
 
 
 def found(folder: Path, features: dict[str, Any], tasks: dict[str, Any], **data: Any) -> dict[tuple[str, str], dict]:
-    """What is found in the log, by feature and task; the item's id is an input, the user's is not."""
+    """Findings in the log, by feature and task; the item's id is an input, the user's is not."""
     log().to_csv(folder / "log.csv", index=False)
     tree = {
         "name": "shop",

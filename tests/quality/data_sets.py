@@ -26,7 +26,7 @@ class DataSet:
     folds: Mapping[str, Tree] = field(default_factory=lambda: {"": {}})
     """Changes to the tree by dotted path."""
     with_ensemble: bool = False
-    """Whether an ensemble of five is measured, too."""
+    """True if an ensemble of five is measured, too."""
 
 
 def _kind(kind: str, entity: str, *names: str) -> Tree:

@@ -24,7 +24,7 @@ as lists of ids."""
 
 
 class Written(NamedTuple):
-    """What `prepare` wants to know of a partition that was written."""
+    """Numbers that `prepare` keeps of a partition that was written."""
 
     digest: str
     """Digest of its encoded rows."""
