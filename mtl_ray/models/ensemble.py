@@ -36,6 +36,13 @@ class Ensemble(nn.Module):
         """Factor of each task's loss before it is weighted."""
         return {name: member.loss_scales[name] for name, member in self._first.items()}
 
+    def forward(self, batch: Mapping[str, Tensor], hidden: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the mean of the members' outputs by task, with inputs hidden as in `MultiTaskModel.forward`."""
+        own = [
+            (member(batch, hidden).logits, weight) for member, weight in zip(self.members, self.weights, strict=True)
+        ]
+        return {n: self._mean([(logits[n], w) for logits, w in own if n in logits]) for n in self.tasks}
+
     def evaluation_logits(self, batch: Mapping[str, Tensor], tasks: Collection[str] | None = None) -> dict[str, Tensor]:
         """Return the mean of the members' outputs by task, see `MultiTaskModel.evaluation_logits`."""
         return {name: self._mean(logits) for name, logits in self._logits(batch, tasks).items()}

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtl_ray.config.tasks import RankingTaskConfig
 from mtl_ray.errors import InputError
@@ -41,21 +41,14 @@ class Teacher:
                 f"training.distill: expected a model of the data set {schema.fingerprint[:12]}, on which the training "
                 f"goes; {location} is one of {loaded.schema.fingerprint[:12]}"
             )
-        model = loaded.model.to(device, dtype)
-        self.members: list[nn.Module] = list(model.members) if isinstance(model, Ensemble) else [model]
-        self.weights = model.weights if isinstance(model, Ensemble) else (1,)
-        tasks = loaded.experiment.tasks.items()
-        self.tasks = [name for name, spec in tasks if not isinstance(spec, RankingTaskConfig)]
+        tasks, model = loaded.experiment.tasks, loaded.model
+        whole = model if isinstance(model, Ensemble) else Ensemble([model], [1], list(tasks))
+        self.model = whole.to(device, dtype)
+        self.tasks = [name for name, spec in tasks.items() if not isinstance(spec, RankingTaskConfig)]
         """Tasks that are taught; a ranking task compares the rows of a batch by their labels."""
 
     @torch.no_grad()
     def __call__(self, batch: MaskedBatch) -> dict[str, Tensor]:
         """Return the mean outputs (B, num_outputs) of the members, by task."""
-        sums: dict[str, tuple[Tensor, int]] = {}
-        for member, weight in zip(self.members, self.weights, strict=True):
-            logits = member(batch.columns, batch.hidden).logits
-            for name in self.tasks:
-                if name in logits:
-                    before, count = sums.get(name, (torch.zeros_like(logits[name]), 0))
-                    sums[name] = before + weight * logits[name], count + weight
-        return {name: total / count for name, (total, count) in sums.items()}
+        logits = self.model(batch.columns, batch.hidden)
+        return {name: logits[name] for name in self.tasks}

@@ -72,7 +72,7 @@ def test_the_loss_is_least_at_the_outputs_of_the_teacher(config, fitted: FittedT
 def test_a_teacher_gives_the_mean_outputs_of_its_members(experiment: Experiment, schema: Schema, tmp_path: Path):
     teacher = teacher_at(tmp_path / "e", experiment, schema, (1, 3))
     batch = MaskedBatch.draw(experiment, rows_of(experiment), epoch=0)
-    own = [member(batch.columns, batch.hidden).logits for member in teacher.members]
+    own = [member(batch.columns, batch.hidden).logits for member in teacher.model.members]
     for task, found in teacher(batch).items():
         torch.testing.assert_close(found, (own[0][task] + 3 * own[1][task]) / 4)
         assert not found.requires_grad
@@ -92,7 +92,7 @@ def test_a_student_learns_on_rows_without_a_label(experiment: Experiment, schema
 
 def test_a_student_that_is_its_teacher_has_no_loss_of_a_number(experiment: Experiment, schema: Schema, tmp_path: Path):
     teacher = teacher_at(tmp_path / "e", experiment, schema)
-    student: Any = teacher.members[0]
+    student: Any = teacher.model.members[0]
     batch, losses = MaskedBatch.draw(experiment, rows_of(experiment), epoch=0), losses_of(experiment, student, teacher)
     found = losses.of_outputs(losses.forward(student, batch), batch)[0]
     assert found.values[list(student.tasks).index("rating")] == 0
