@@ -222,10 +222,11 @@ SplitConfig = Annotated[
 class HoldoutConfig(Section):
     """Validation rows that are cut from the training rows of a split without any."""
 
-    kind: Literal["rows", "users", "items", "both", "time"] = "rows"
-    """Rows at random; all rows of some users or of some items; rows of such users with such items; the last rows."""
+    kind: Literal["rows", "users", "items", "either", "both", "time"] = "rows"
+    """Rows at random; all rows of some users or of some items, or of either; rows of such users with such items; the
+    last rows."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the rows, users or items (with `both`: of the users, and of the items) that are held out."""
+    """Share of the rows, users or items (with `either` and `both`: of the users, and of the items) held out."""
     kept: Share = 0.0
     """Few-shot: share of the rows of a held-out user or item that are training rows all the same."""
 

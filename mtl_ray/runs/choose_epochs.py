@@ -16,7 +16,9 @@ from mtl_ray.training.recipe import completed
 from mtl_ray.training.single_process import Training
 
 COLD = 0.3
-"""Share of the rows of the tested users, or items, below which they are held out as wholes."""
+"""Share of a user's or an item's rows in training below which its test rows are cold."""
+ALMOST_ALL = 0.9
+"""Share of the cold test rows from which on they are said to be those of users, or of items, alone."""
 
 
 def training_of(experiment: Experiment, prepare: Callable[[Experiment], Prepared]) -> Training:
@@ -46,33 +48,39 @@ def on_holdout(experiment: Experiment, prepared: Prepared) -> Experiment:
 def holdout_like_test(experiment: Experiment, prepared: Prepared) -> dict[str, Any]:
     """Return the settings `data.holdout` by which validation rows are to training rows what test rows are to all.
 
-    Under the time split they are the last rows. If most rows of the users (items, or both) of the test rows are test
-    rows, they are rows of whole users (items), of which the same share stays in training. Else they are any rows.
+    Under the time split they are the last rows. If most test rows are those of users (items, or of either, or of both)
+    that training hardly knows, they are rows of whole users (items), of which the same share stays in training. Else
+    they are any rows.
     """
     if isinstance(experiment.data.split, TimeSplitConfig):
         return {"kind": "time"}
-    kept = {
-        entity: _share_in_training(prepared, key, support)
-        for entity, key, support in (
-            ("users", experiment.user, USER_SUPPORT),
-            ("items", experiment.item, ITEM_SUPPORT),
-        )
-    }
-    cold = [entity for entity, share in kept.items() if share < COLD]
-    if not cold:
+    users = _known(prepared, experiment.user, USER_SUPPORT)
+    items = _known(prepared, experiment.item, ITEM_SUPPORT)
+    cold_users, cold_items = users < COLD, items < COLD
+    share = float(np.mean(cold_users | cold_items)) if len(users) else 0.0
+    if share < 0.5:
         return {"kind": "rows"}
-    if len(cold) == 2:
+    if np.mean(cold_users & cold_items) > 0.5:
         return {"kind": "both", "share": 0.2}
-    return {"kind": cold[0], "kept": round(kept[cold[0]], 3)}
+    for kind, known, cold in (("users", users, cold_users), ("items", items, cold_items)):
+        if np.mean(cold) > ALMOST_ALL * share:
+            return {"kind": kind, "kept": _kept(known)}
+    return {"kind": "either", "kept": _kept(np.minimum(users, items))}
 
 
-def _share_in_training(prepared: Prepared, key: str, support: str) -> float:
-    """Return the share of training rows among those of the users (items) of the test rows."""
+def _known(prepared: Prepared, key: str, support: str) -> np.ndarray:
+    """Return (n,) for each test row: the share of the rows of its user (item) that are training rows."""
     folder = prepared.folder / "test"
     parts = [to_batch(table) for table in read_directly(folder, folder.files(".parquet"), [key, support])]
     if not parts:
-        return 1.0
+        return np.empty(0)
     ids, supports = (torch.cat([part[name] for part in parts]).numpy() for name in (key, support))
-    first = np.unique(ids, return_index=True)[1]
-    in_training = float(supports[first].sum())
-    return in_training / (in_training + len(ids))
+    _, place, tested = np.unique(ids, return_inverse=True, return_counts=True)
+    return supports / (supports + tested[place])
+
+
+def _kept(known: np.ndarray) -> float:
+    """Return the share of the rows of cold users (items) that are training rows."""
+    known = known[known < COLD]
+    in_training = float((known / (1 - known)).sum())
+    return round(in_training / (in_training + len(known)), 3)

@@ -19,6 +19,7 @@ SPLITS: dict[str, tuple[dict[str, Any], str]] = {
     "rows": ({"kind": "random", "valid": 0.0, "test": 0.2}, "rows"),
     "users": ({"kind": "cold", "valid_users": 0.0, "test_users": 0.2}, "users"),
     "items": ({"kind": "cold", "valid_users": 0.0, "test_users": 0.0, "test_items": 0.2}, "items"),
+    "either": ({"kind": "cold", "valid_users": 0.0, "test_users": 0.2, "test_items": 0.2}, "either"),
     "few-shot": (
         {"kind": "cold", "valid_users": 0.0, "test_users": 0.2, "shown_users": 3, "shown_to": "training"},
         "users",

@@ -32,7 +32,8 @@ def hold_out(experiment: Experiment, table: pa.Table, draw: np.ndarray, split: n
     new = [
         uniform_keys(mix(hash_keys(to_keys(table.column(key))), Stream.HOLDOUT + code), seed) < holdout.share
         for code, (key, kind) in enumerate(((USER, "users"), (ITEM, "items")))
-        if holdout.kind in (kind, "both")
+        if holdout.kind in (kind, "either", "both")
     ]
-    held, evaluated = np.any(new, 0) & (rows >= holdout.kept), np.all(new, 0)
+    held = np.any(new, 0) & (rows >= holdout.kept)
+    evaluated = np.all(new, 0) if holdout.kind == "both" else held
     return np.where(train & held, np.where(evaluated, VALID, NONE), split).astype(np.int8)

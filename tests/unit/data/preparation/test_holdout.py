@@ -24,7 +24,7 @@ def held_out(**settings: Any) -> np.ndarray:
     return hold_out(experiment, TABLE, DRAW, SPLIT, Cuts(holdout=15_000.0))
 
 
-@pytest.mark.parametrize("kind", ["rows", "users", "items", "both", "time"])
+@pytest.mark.parametrize("kind", ["rows", "users", "items", "either", "both", "time"])
 def test_test_rows_stay_and_nothing_else_changes_by_chance(kind: str):
     found = held_out(kind=kind)
     assert (found[SPLIT == TEST] == TEST).all()
@@ -58,6 +58,16 @@ def test_of_both_only_rows_of_new_users_with_new_items_are_evaluated_and_the_oth
     for keys in (USERS, ITEMS):
         assert not set(keys[found == VALID]) & set(keys[train])
     assert (found[SPLIT == TRAIN] == NONE).mean() == pytest.approx(2 * 0.3 * 0.7, abs=0.1)
+
+
+def test_of_either_rows_of_new_users_and_rows_of_new_items_are_evaluated_and_none_is_left_out():
+    found = held_out(kind="either", share=0.1)
+    train, valid = found == TRAIN, found == VALID
+    assert not (np.isin(USERS[valid], USERS[train]) & np.isin(ITEMS[valid], ITEMS[train])).any()
+    assert np.isin(USERS[valid], USERS[train]).any()
+    assert np.isin(ITEMS[valid], ITEMS[train]).any()
+    assert NONE not in found
+    assert valid[SPLIT == TRAIN].mean() == pytest.approx(1 - 0.9**2, abs=0.05)
 
 
 def test_the_last_rows_are_those_after_the_cut():
