@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mtl_ray.config.balancing import BalancingConfig, StaticBalancingConfig
-from mtl_ray.config.base import Section, name_alone
+from mtl_ray.config.base import Section, name_alone, texts_of
 from mtl_ray.config.comparison import CompareConfig
 from mtl_ray.config.data import DataConfig
 from mtl_ray.config.features import FeatureConfig, IdFeatureConfig
@@ -15,6 +15,7 @@ from mtl_ray.config.tasks import TaskConfig, first_metric
 from mtl_ray.config.training import EvaluationConfig, TrackingConfig, TrainingConfig
 from mtl_ray.config.tuning import TuneConfig
 from mtl_ray.config.validation import check_experiment
+from mtl_ray.errors import refuse_credentials
 
 
 class Experiment(Section):
@@ -42,6 +43,13 @@ class Experiment(Section):
     promotion: PromotionConfig = PromotionConfig()
     tune: TuneConfig | None = None
     """The search of `mtl-ray tune`; other commands do not read it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_credentials(cls, settings: Any) -> Any:
+        for path, text in texts_of(settings):
+            refuse_credentials(text, path)
+        return settings
 
     @field_validator("model", mode="before")
     @classmethod
