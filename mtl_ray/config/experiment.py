@@ -19,7 +19,23 @@ from mtl_ray.errors import refuse_credentials
 
 
 class Experiment(Section):
-    """One experiment: data, inputs, tasks, model, training and tracking."""
+    """One experiment: data, inputs, tasks, model, training and tracking.
+
+    Values are the section classes of `mtl_ray.config`, or what a file would say in their place.
+
+    Raises:
+        InputError: the settings are not valid; one line names the dotted path.
+
+    Example:
+        >>> shop = Experiment(
+        ...     name="shop",
+        ...     data={"source": "synthetic", "time": "timestamp", "split": "time"},
+        ...     features={"user_id": IdFeatureConfig(entity="user"), "item_id": IdFeatureConfig(entity="item")},
+        ...     tasks={"click": "binary", "rating": {"kind": "regression", "weight": 0.5}},
+        ... )
+        >>> shop.weights()
+        {'click': 0.6666666666666666, 'rating': 0.3333333333333333}
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Name of the experiment; run folders and MLflow runs start with it."""

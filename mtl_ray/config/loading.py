@@ -14,10 +14,18 @@ from mtl_ray.errors import InputError, first_line
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read `path` (YAML) and apply `overrides`, each `dotted.path=value` with the value in YAML.
+    """Read an experiment file and apply overrides.
+
+    Args:
+        path: YAML file.
+        overrides: each `dotted.path=value`, with the value in YAML.
 
     Raises:
         InputError: a missing or malformed file, an unknown key, or an invalid value; the message names the dotted path.
+
+    Example:
+        >>> load("jobs/synthetic.yaml", ["training.epochs=3"]).training.epochs
+        3
     """
     path = Path(path)
     if not path.is_file():
@@ -36,12 +44,20 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def override(experiment: Experiment, changes: Mapping[str, Any], where: str = "override:") -> Experiment:
-    """Return a copy of `experiment` with the values at the dotted paths of `changes` replaced.
+    """Return a copy of an experiment with other values at some dotted paths.
 
-    A `features.NAME` or `tasks.NAME` whose value is None is removed. Errors begin with `where`.
+    Args:
+        experiment: what is changed; it stays as it is.
+        changes: values by dotted path; a `features.NAME` or `tasks.NAME` whose value is None is removed.
+        where: begins the message of an error.
 
     Raises:
         InputError: the changed settings are not a valid experiment.
+
+    Example:
+        >>> experiment = load("jobs/synthetic.yaml")
+        >>> list(override(experiment, {"tasks.rating": None, "main": "click"}).tasks)
+        ['click', 'purchase']
     """
     tree = _apply(experiment.model_dump(mode="json", exclude_unset=True), changes, where)
     return parse(tree, where.removesuffix(":"))

@@ -71,7 +71,7 @@ def test_plain_values_do_where_classes_do():
         ({"tasks": {"click": "binari"}}, "tasks.click.kind: expected one of"),
         ({"tasks": {}}, "tasks: dictionary should have at least 1 item"),
         ({"trainin": {}}, "trainin: unknown key; did you mean `training`?"),
-        ({"features": {"user_id": {"kind": "id", "entity": "user"}}}, "id feature"),
+        ({"features": {"user_id": {"kind": "id", "entity": "user"}}}, "`id` feature"),
         (
             {"data": {"source": "synthetic", "raw": "s3://me:secret@bucket/log"}},
             "data.raw: expected a URL without",
