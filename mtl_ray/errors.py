@@ -10,6 +10,10 @@ class InputError(ValueError):
     """Bad input from the user, in one line: what was expected, what was found and what to do.
 
     The command line prints it without a traceback and exits with code 2. Credentials in URLs are removed from it.
+
+    Example:
+        >>> str(InputError("data.raw: nothing at s3://me:secret@bucket/log"))
+        'data.raw: nothing at s3://bucket/log'
     """
 
     def __init__(self, message: str) -> None:

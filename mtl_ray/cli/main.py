@@ -115,18 +115,18 @@ def prepare(experiment: File, changes: Set = [], json_file: Json = None) -> None
     settings = load(experiment, changes)
     from mtl_ray.data.prepare import prepare as run
 
-    prepared = run(settings, echo)
+    prepared = run(settings, echo=echo)
     quality = prepared.quality
-    echo(f"rows: {quality['rows']:,} read, {quality['bad']:,} bad, splits {quality['splits']}")
-    for reason, count in quality["reasons"].items():
-        echo(f"  {count:,} x {reason}")
+    *counts, place = prepared.lines()
+    for line in counts:
+        echo(line)
     for example in quality["examples"]:
         echo(f"  e.g. {example}")
     for entity, counts in quality["leakage"].items():
         seen = ", ".join(f"{number:,} {where}" for where, number in counts.items() if where != "tested")
         echo(f"{counts['tested']:,} tested {entity}s: {seen}")
     tell_findings(quality)
-    echo(f"data set: {prepared.folder}")
+    echo(place)
     write_result(json_file, {"dataset": prepared.folder.location, "quality": quality, "reused": prepared.reused})
 
 
@@ -142,14 +142,12 @@ def train(
     from mtl_ray.config import load
 
     settings = load(experiment, changes)
-    from mtl_ray.cli.tables import table
     from mtl_ray.runs.train import train as run
 
-    trained = run(settings, resume, echo, profile=profile)
-    console.print(table(settings, trained.evaluation, trained.prepared.schema))
-    echo(f"MLflow run: {trained.run_id}")
-    echo(f"model: {trained.model_uri or trained.checkpoint}")
-    echo(f"report: {trained.folder}/report.html")
+    trained = run(settings, resume=resume, profile=profile, echo=echo)
+    console.print(trained.table())
+    for line in trained.lines():
+        echo(line)
     write_result(
         json_file,
         {
@@ -231,10 +229,10 @@ def compare(
     command = shlex.join(
         ["mtl-ray", "compare", experiment, *(word for change in changes for word in ("--set", change))]
     )
-    compared = run(settings, resume, echo, command)
-    console.print(compared.comparison.table())
-    echo(f"MLflow run: {compared.run_id}")
-    echo(f"report: {compared.folder}/report.html, comparison.md, comparison.json")
+    compared = run(settings, resume=resume, command=command, echo=echo)
+    console.print(compared.table())
+    for line in compared.lines():
+        echo(line)
     result = {"run": compared.name, "run_id": compared.run_id, "folder": compared.folder.location}
     write_result(json_file, {**result, **compared.comparison.to_dict()})
     tell_lost(compared.folder)
@@ -277,9 +275,9 @@ def tune(
     with Live(console=console, auto_refresh=False) as live:
         shown = sys.stdout.isatty()
         show = (lambda now: live.update(now.table(20), refresh=True)) if shown else (lambda _: None)
-        tuned = run(settings, resume, echo, show, num_refits)
+        tuned = run(settings, num_refits=num_refits, resume=resume, show=show, echo=echo)
         live.update("")
-    console.print(tuned.tuning.table())
+    console.print(tuned.table())
     for line in tuned.lines():
         echo(line)
     write_result(json_file, tuned.to_dict())

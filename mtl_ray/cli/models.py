@@ -22,20 +22,12 @@ def evaluate(
     json_file: Json = None,
 ) -> None:
     """Evaluate a model on a prepared data set, per task and per segment."""
-    from mtl_ray.cli.tables import table
     from mtl_ray.data.dataset import open_prepared
-    from mtl_ray.inference.evaluate import evaluate_checkpoint
-    from mtl_ray.models import checkpoint
-    from mtl_ray.tracking.registry import opened_checkpoint
-    from mtl_ray.tracking.tracked_run import default_uri
+    from mtl_ray.inference.evaluate import evaluate as run
 
-    if split not in ("train", "valid", "test"):
-        raise InputError(f"--split: expected train, valid or test; found {split}")
     prepared = open_prepared(dataset)
-    with opened_checkpoint(model, tracking_uri or default_uri()) as folder:
-        evaluation = evaluate_checkpoint(folder, prepared, split)
-        settings = checkpoint.load(folder).experiment
-    console.print(table(settings, evaluation, prepared.schema, split))
+    evaluation = run(model, prepared, split, tracking_uri=tracking_uri)  # pyright: ignore[reportArgumentType] - checked
+    console.print(evaluation.table(noise_floor=prepared.schema.noise_floor))
     numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
     numbers["intervals"] = evaluation.intervals
     spread = {key: check._asdict() for key, check in evaluation.spread.items()}
@@ -55,15 +47,10 @@ def predict(
 ) -> None:
     """Score raw rows, unseen users and items included. Repeated, it continues where it stopped."""
     from mtl_ray.inference.predict import predict as run
-    from mtl_ray.tracking.registry import opened_checkpoint
-    from mtl_ray.tracking.tracked_run import default_uri
 
-    with opened_checkpoint(model, tracking_uri or default_uri()) as folder:
-        done = run(folder, rows, output, names_of(keys), echo, uncertainty=uncertainty)
-    bad = sum(done.quarantined.values())
-    echo(f"{done.num_rows:,} rows read, {bad:,} bad, {done.rows_per_second:,.0f} rows/s: {done.folder}")
-    for reason, count in done.quarantined.items():
-        echo(f"  {count:,} x {reason} (in {done.folder}/_quarantine)")
+    done = run(model, rows, output, names_of(keys), echo, uncertainty=uncertainty, tracking_uri=tracking_uri)
+    for line in done.lines():
+        echo(line)
     result = {"output": done.folder.location, "rows": done.num_rows, "quarantined": done.quarantined}
     write_result(json_file, {**result, "rows_per_second": done.rows_per_second})
 
@@ -189,12 +176,15 @@ def promote(
     from mtl_ray.promotion.promote import PromotionError, raw_test_rows
     from mtl_ray.promotion.promote import promote as run
     from mtl_ray.promotion.promote import rollback as run_back
-    from mtl_ray.tracking.tracked_run import default_uri
 
-    uri = tracking_uri or default_uri()
     place = raw_test_rows(dataset) if dataset else rows
     try:
-        decision = run_back(name, uri, dry_run) if rollback else run(name, uri, version, place, force, dry_run, echo)
+        if rollback:
+            decision = run_back(name, dry_run=dry_run, tracking_uri=tracking_uri)
+        else:
+            decision = run(
+                name, version, rows=place, force=force, dry_run=dry_run, tracking_uri=tracking_uri, echo=echo
+            )
     except PromotionError as error:
         echo(f"error: {error}")
         raise typer.Exit(1) from None

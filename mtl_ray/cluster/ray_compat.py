@@ -31,6 +31,11 @@ def checkpoint_names(manifest: dict[str, Any]) -> set[str]:
     return {result["checkpoint_dir_name"] for result in results if result}
 
 
+def checkpoint_metrics(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the metrics that were reported with each checkpoint that a manifest keeps, by name of its folder."""
+    return {result["checkpoint_dir_name"]: result["metrics"] for result in manifest["checkpoint_results"]}
+
+
 def latest_reported_metrics(manifest: dict[str, Any]) -> dict[str, Any] | None:
     """Return the metrics reported with the latest checkpoint of a manifest, or None without any checkpoint."""
     latest = manifest.get("latest_checkpoint_result")

@@ -1,18 +1,22 @@
 """`compare`: train a grid of variants, folds and seeds side by side through Ray; finished trainings survive a stop."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from mtl_ray.cluster.session import connect
 from mtl_ray.cluster.storage_check import check_storage
-from mtl_ray.comparison.grid import GridRun, grid
+from mtl_ray.comparison.grid import GridRun, at_point, grid
 from mtl_ray.comparison.report import read_results, write_report
 from mtl_ray.comparison.results import Comparison, comparison_of
 from mtl_ray.comparison.single_task import against_single_task
 from mtl_ray.config import Experiment
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
+from mtl_ray.reporting.results import Shown, metrics_frame
 from mtl_ray.runs.choose_epochs import training_of
 from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.runs.lifecycle import finish_on_exit, new_name
@@ -21,19 +25,61 @@ from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.single_process import Training
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
-class Compared:
-    """A finished comparison, and where its files are."""
+
+@dataclass(frozen=True, repr=False)
+class Compared(Shown):
+    """A finished comparison, and where its files are.
+
+    Example:
+        >>> compare(shop).to_frame().pivot_table("value", "metric", "variant")  # doctest: +SKIP
+    """
 
     name: str
     folder: RunFolder
     run_id: str | None
     comparison: Comparison
+    """The variants on each metric and segment, with tests against the baseline."""
+    trainings: Sequence[tuple[GridRun, Mapping[str, float]]]
+    """Each training of the grid with its metrics."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The mean of each compared metric: `VARIANT/split/task/metric[/segment]`."""
+        return self.comparison.to_dict()["metrics"]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return all metrics of all trainings as a tidy frame: variant, fold and seed, then the columns of one
+        training's."""
+        import pandas as pd  # noqa: PLC0415 - slow to load
+
+        parts = []
+        for run, metrics in self.trainings:
+            part = metrics_frame(metrics)
+            named = {"variant": at_point(run.variant, run.point), "fold": run.fold, "seed": run.seed}
+            for place, (name, value) in enumerate(named.items()):
+                part.insert(place, name, pd.Series([value] * len(part), dtype="int64" if name == "seed" else "object"))
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def table(self) -> Table:
+        """Return the variants side by side as a table."""
+        return self.comparison.table()
+
+    def lines(self) -> Iterator[str]:
+        """Yield where the run and its files are."""
+        yield f"MLflow run: {self.run_id}"
+        yield f"report: {self.folder}/report.html, comparison.md, comparison.json"
 
 
 def compare(
-    experiment: Experiment, resume: str | None = None, echo: Callable[[str], None] = print, command: str = ""
+    experiment: Experiment,
+    *,
+    resume: str | None = None,
+    command: str = "",
+    echo: Callable[[str], None] = print,
 ) -> Compared:
     """Train every run of the grid `experiment.compare` that has not finished, and compare the variants.
 
@@ -43,11 +89,15 @@ def compare(
     Args:
         experiment: has a section `compare`.
         resume: name of an unfinished comparison of the same experiment.
+        command: what asks for it, for the report.
         echo: receives lines of text for the user.
-        command: the command line that asks for it, for the report.
 
     Raises:
         InputError: a variant is no valid experiment, its data are bad, or `resume` names no run of this experiment.
+
+    Example:
+        >>> from mtl_ray.config import load
+        >>> compare(load("shop.yaml")).to_frame().groupby("variant")["value"].mean()  # doctest: +SKIP
     """
     grid_runs = grid(experiment)
     settings = experiment.compare
@@ -79,7 +129,8 @@ def compare(
         write_report(experiment, folder, run)
         for line in against_single_task(comparison, grid_runs):
             echo(line)
-    return Compared(name, folder, run.run_id, comparison)
+    trained = [(each, finished[each.name]["metrics"]) for each in grid_runs]
+    return Compared(name, folder, run.run_id, comparison, trained)
 
 
 def _resume_command(name: str) -> str:
@@ -94,7 +145,7 @@ def _prepare(grid_runs: list[GridRun], echo: Callable[[str], None]) -> dict[str,
         settings = experiment.model_dump(mode="json", include={"data", "features", "tasks"})
         key = json.dumps([experiment.data_seed, settings])
         if key not in made:
-            made[key] = prepare(experiment, echo)
+            made[key] = prepare(experiment, echo=echo)
         return made[key]
 
     return {each.name: training_of(each.experiment, prepared) for each in grid_runs}

@@ -67,7 +67,7 @@ def select_tasks(experiment: Experiment, target: str, echo: Callable[[str], None
     settings = override(experiment, {"training.affinity_every": every, "training.ensemble": 1, "compare": None})
     settings = stage_models(settings, folder)
     connect()
-    prepared = prepare(settings, echo)
+    prepared = prepare(settings, echo=echo)
     settings = completed(settings, prepared.schema)
     result = ray.get(start_single_process(Training(settings, prepared), "valid", name))
     epochs = [affinity_of(metrics) for metrics in result["history"]]

@@ -1,16 +1,37 @@
 """The base of every section of the experiment file."""
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from functools import cache
-from typing import Annotated, Any, ClassVar, Union
+from typing import Annotated, Any, ClassVar, TypeVar, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
+from mtl_ray.config.explanations import explained
+from mtl_ray.errors import InputError
 
-class Section(BaseModel):
+SectionT = TypeVar("SectionT", bound="Section")
+
+
+class _SectionType(type(BaseModel)):
+    """The type of sections: what a person makes of one in Python is as if a file had said it.
+
+    Pydantic makes the sections of a file without this call, so that it knows where in the file an error is.
+    """
+
+    def __call__(cls: type[SectionT], *args: Any, **values: Any) -> SectionT:  # pyright: ignore[reportGeneralTypeIssues]
+        try:
+            made = super().__call__(*args, **values)  # pyright: ignore[reportAttributeAccessIssue]
+        except ValidationError as error:
+            raise InputError(f"{cls.__name__}: {explained(error, values, cls)}") from None
+        if "kind" in cls.model_fields:
+            made.model_fields_set.add("kind")  # the class has named it; without it the section cannot be read again
+        return made
+
+
+class Section(BaseModel, metaclass=_SectionType):
     """A frozen section of settings. An unknown key is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -42,6 +63,16 @@ ENCODED_UNLESS_DEFAULT = _Mark()
 def iso_date(value: Any) -> Any:
     """Return the text of a date or a time, as which YAML reads one without quotes; other values as they are."""
     return str(value) if isinstance(value, date) else value
+
+
+def texts_of(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts in a tree of settings, plain or of sections, with their dotted paths."""
+    if isinstance(node, str):
+        yield path, node
+    elif isinstance(node, Mapping | Sequence | Section):
+        entries = node.items() if isinstance(node, Mapping) else node if isinstance(node, Section) else enumerate(node)
+        for key, child in entries:
+            yield from texts_of(child, f"{path}.{key}" if path else str(key))
 
 
 Scalar = Annotated[bool | int | float | str, BeforeValidator(iso_date)]

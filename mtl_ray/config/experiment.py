@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mtl_ray.config.balancing import BalancingConfig, StaticBalancingConfig
-from mtl_ray.config.base import Section, name_alone
+from mtl_ray.config.base import Section, name_alone, texts_of
 from mtl_ray.config.comparison import CompareConfig
 from mtl_ray.config.data import DataConfig
 from mtl_ray.config.features import FeatureConfig, IdFeatureConfig
@@ -15,10 +15,27 @@ from mtl_ray.config.tasks import TaskConfig, first_metric
 from mtl_ray.config.training import EvaluationConfig, TrackingConfig, TrainingConfig
 from mtl_ray.config.tuning import TuneConfig
 from mtl_ray.config.validation import check_experiment
+from mtl_ray.errors import refuse_credentials
 
 
 class Experiment(Section):
-    """One experiment: data, inputs, tasks, model, training and tracking."""
+    """One experiment: data, inputs, tasks, model, training and tracking.
+
+    Values are the section classes of `mtl_ray.config`, or what a file would say in their place.
+
+    Raises:
+        InputError: the settings are not valid; one line names the dotted path.
+
+    Example:
+        >>> shop = Experiment(
+        ...     name="shop",
+        ...     data={"source": "synthetic", "time": "timestamp", "split": "time"},
+        ...     features={"user_id": IdFeatureConfig(entity="user"), "item_id": IdFeatureConfig(entity="item")},
+        ...     tasks={"click": "binary", "rating": {"kind": "regression", "weight": 0.5}},
+        ... )
+        >>> shop.weights()
+        {'click': 0.6666666666666666, 'rating': 0.3333333333333333}
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Name of the experiment; run folders and MLflow runs start with it."""
@@ -42,6 +59,13 @@ class Experiment(Section):
     promotion: PromotionConfig = PromotionConfig()
     tune: TuneConfig | None = None
     """The search of `mtl-ray tune`; other commands do not read it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_credentials(cls, settings: Any) -> Any:
+        for path, text in texts_of(settings):
+            refuse_credentials(text, path)
+        return settings
 
     @field_validator("model", mode="before")
     @classmethod

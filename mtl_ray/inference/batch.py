@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +23,7 @@ from mtl_ray.data.sources.csv_dialect import Dialect
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.data.sources.files import Log, find_files, open_log
 from mtl_ray.errors import InputError
+from mtl_ray.inference.batch_result import QUARANTINE, BatchResult
 from mtl_ray.inference.output_lock import locked
 from mtl_ray.models import checkpoint
 from mtl_ray.storage import Folder
@@ -34,9 +34,8 @@ from mtl_ray.storage import Folder
 IN_PROCESS_ROWS = 100_000
 """Rows that a model scores where it is asked: to start processes for them takes longer."""
 
-JOB, DONE, QUARANTINE = "_job.json", "_done", "_quarantine"
-"""Names in the output: the job's arguments and result, the finished chunks (until the end), and bad rows with reasons.
-Readers of Parquet folders skip names that begin with an underscore."""
+JOB, DONE = "_job.json", "_done"
+"""Names in the output: the job's arguments and result, and the finished chunks (until the end)."""
 
 
 class Function(Protocol):
@@ -49,19 +48,6 @@ class Function(Protocol):
     def __call__(self, table: pa.Table, /) -> pa.Table:
         """Return the result for good rows."""
         ...
-
-
-@dataclass(frozen=True)
-class BatchResult:
-    """The result of a job over raw rows."""
-
-    folder: Folder
-    num_rows: int
-    """Rows read."""
-    quarantined: dict[str, int]
-    """Rows set aside, by reason."""
-    rows_per_second: float
-    """Speed of this call, which may have continued an earlier one."""
 
 
 class _Apply:

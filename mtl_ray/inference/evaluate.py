@@ -1,14 +1,16 @@
-"""Evaluate a checkpoint on a split of a prepared data set, through Ray Data if it has many rows."""
+"""Evaluate a model on a split of a prepared data set, through Ray Data if it has many rows."""
 
 import pickle
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.table import Table
 
-from mtl_ray.data.dataset import Prepared
+from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Batch, read_directly, to_batch
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.baselines import evaluate_baselines
@@ -19,16 +21,27 @@ from mtl_ray.evaluation.uncertainty import Bin, calibration, intervals
 from mtl_ray.inference.batch import IN_PROCESS_ROWS
 from mtl_ray.models import MultiTaskModel, checkpoint
 from mtl_ray.models.ensemble import Ensemble
-from mtl_ray.schema import ITEM_SUPPORT, SEGMENTS, USER_SUPPORT, SplitName, segments
+from mtl_ray.reporting.results import Shown, metrics_frame, metrics_table
+from mtl_ray.schema import ITEM_SUPPORT, SEGMENTS, SPLITS, USER_SUPPORT, SplitName, segments
 from mtl_ray.storage import Folder
 
-# Few rows are evaluated without Ray, which is slow to load.
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Few rows are evaluated without Ray, which is slow to load; so is MLflow, which not every model needs.
 # ruff: noqa: PLC0415
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Metrics of a split, and those of predictions without a model."""
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
+    """Metrics of a split, and those of predictions without a model.
+
+    Example:
+        >>> found = Evaluation({"test/click/count": 80.0, "test/click/auc": 0.75}, {"constant": {}})
+        >>> found.to_frame()
+          split   task metric segment  value  rows
+        0  test  click    auc     all   0.75    80
+    """
 
     metrics: dict[str, float]
     """`split/task/metric[/segment]` and row counts `split/task/count[/segment]`."""
@@ -45,6 +58,23 @@ class Evaluation:
     def constant(self) -> dict[str, float]:
         """Metrics of a model that always predicts the mean training label, with the same keys."""
         return self.baselines["constant"]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return `metrics` as a tidy frame: split, task, metric, segment, value, rows."""
+        return metrics_frame(self.metrics)
+
+    def table(self, name: str = "", noise_floor: Mapping[str, float] | None = None) -> Table:
+        """Return the metrics by segment as a table, beside those of the constant prediction.
+
+        Args:
+            name: stands first in the title.
+            noise_floor: best reachable values by `task/metric`, for a column of its own.
+        """
+        split = next((key.partition("/")[0] for key in self.metrics), "no")
+        beside = {"constant": self.constant}
+        if noise_floor is not None:
+            beside["noise floor"] = {f"{split}/{key}": value for key, value in noise_floor.items()}
+        return metrics_table(self.metrics, f"{name}: {split} rows, by segment".removeprefix(": "), beside)
 
 
 def _of_file(model: MultiTaskModel | Ensemble, folder: Folder, file: str, batch_size: int) -> Batch:
@@ -89,6 +119,34 @@ def _of_files(model: MultiTaskModel | Ensemble, folder: Folder, files: list[str]
     found = sorted(dataset.iter_rows(), key=lambda row: row["file"])
     parts = [pickle.loads(row["part"]) for row in found]  # noqa: S301 - written a few lines above
     return [{name: torch.from_numpy(column) for name, column in part.items()} for part in parts]
+
+
+def evaluate(
+    model: str | Path, dataset: str | Path | Prepared, split: SplitName = "test", *, tracking_uri: str | None = None
+) -> Evaluation:
+    """Evaluate a model on all rows of a split of the data set that it was trained on.
+
+    Args:
+        model: checkpoint folder, or model URI such as `models:/shop@champion`.
+        dataset: what `prepare` returned, or the location of the data set.
+        split: `train`, `valid` or `test`.
+        tracking_uri: MLflow server of a model URI; by default that of the environment.
+
+    Raises:
+        InputError: no such model or data set, the split has no rows, or the data set was encoded for another model.
+
+    Example:
+        >>> evaluate("models:/shop@champion", "datasets/shop-0123456789ab").metrics["test/click/auc"]  # doctest: +SKIP
+        0.803
+    """
+    from mtl_ray.tracking.registry import opened_checkpoint
+    from mtl_ray.tracking.tracked_run import default_uri
+
+    if split not in SPLITS:
+        raise InputError(f"split: expected train, valid or test; found {split}")
+    prepared = dataset if isinstance(dataset, Prepared) else open_prepared(str(dataset))
+    with opened_checkpoint(str(model), tracking_uri or default_uri()) as folder:
+        return evaluate_checkpoint(folder, prepared, split)
 
 
 def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> Evaluation:

@@ -10,7 +10,8 @@ from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError, some
-from mtl_ray.inference.batch import BatchResult, map_rows
+from mtl_ray.inference.batch import map_rows
+from mtl_ray.inference.batch_result import BatchResult
 from mtl_ray.scoring.scorer import Scorer, spread_column
 
 
@@ -32,32 +33,57 @@ class _Score:
 
 
 def predict(
-    model: Path,
+    model: str | Path,
     rows: str,
     output: str,
     keys: Sequence[str] | None = None,
     echo: Callable[[str], None] = lambda _: None,
     *,
     uncertainty: bool = False,
+    tracking_uri: str | None = None,
 ) -> BatchResult:
     """Score a Parquet or CSV file, folder or glob of raw rows; the results are in the order of the rows.
 
     A row that cannot be scored is set aside, see `inference.batch`. Repeated after an interruption, the call continues.
+    Many rows are scored in parallel through Ray. For rows in a frame there is `load_model(...).predict`.
 
     Args:
-        model: checkpoint folder.
+        model: checkpoint folder, or model URI such as `models:/shop@champion`.
         rows: location of the raw rows.
         output: folder to make.
         keys: input columns to keep beside `predicted_TASK`; all by default.
         echo: receives lines of text for the user.
         uncertainty: add `TASK_std`, the standard deviation of each prediction over the members of an ensemble.
+        tracking_uri: MLflow server of a model URI; by default that of the environment.
 
     Raises:
-        InputError: no such input, an id column or a key is missing, `output` exists, or `uncertainty` is wanted of a
-            single model.
+        InputError: no such model or input, an id column or a key is missing, `output` exists, or `uncertainty` is
+            wanted of a single model.
+
+    Example:
+        >>> predict("models:/shop/1", "new_rows.parquet", "predictions").to_frame()  # doctest: +SKIP
+          user_id item_id  predicted_click
+        0      u1      i7         0.183402
     """
-    scorer = Scorer(model)
-    scorer.check(str(model))
+    # The actors that score load this module, too, and need no MLflow.
+    from mtl_ray.tracking.registry import opened_checkpoint  # noqa: PLC0415
+    from mtl_ray.tracking.tracked_run import default_uri  # noqa: PLC0415
+
+    with opened_checkpoint(str(model), tracking_uri or default_uri()) as folder:
+        return _predict(folder, str(model), rows, output, keys, echo, uncertainty)
+
+
+def _predict(
+    folder: Path,
+    model: str,
+    rows: str,
+    output: str,
+    keys: Sequence[str] | None,
+    echo: Callable[[str], None],
+    uncertainty: bool,
+) -> BatchResult:
+    scorer = Scorer(folder)
+    scorer.check(model)
     added = [f"predicted_{task}" for task in scorer.experiment.tasks]
     if uncertainty:
         added += map(spread_column, scorer.ensemble.tasks)
@@ -77,7 +103,7 @@ def predict(
     job = {"command": "predict", "model": scorer.digest, "keys": kept_columns}
     job |= {"uncertainty": True} if uncertainty else {}  # jobs of before have no such entry
     log = log if needed is None else open_log(rows, columns=needed, dialect=dialect)
-    return map_rows(rows, log, output, _Score, model, (kept_columns, uncertainty), job, log.num_rows, echo)
+    return map_rows(rows, log, output, _Score, folder, (kept_columns, uncertainty), job, log.num_rows, echo)
 
 
 def _column(values: np.ndarray) -> pa.Array:

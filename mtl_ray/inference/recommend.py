@@ -10,7 +10,8 @@ from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError, some
-from mtl_ray.inference.batch import BatchResult, map_rows, read_whole
+from mtl_ray.inference.batch import map_rows, read_whole
+from mtl_ray.inference.batch_result import BatchResult
 from mtl_ray.models import checkpoint
 from mtl_ray.scoring.recommender import Recommender
 from mtl_ray.values.keys import flat, to_keys

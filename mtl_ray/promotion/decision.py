@@ -1,15 +1,30 @@
 """The decision on a version, as a note in Markdown and in a form for JSON."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mtl_ray.promotion.findings import GateResult
+from rich.table import Table
+
+from mtl_ray.promotion.findings import Finding, GateResult
+from mtl_ray.reporting.results import Shown, metrics_frame
+from mtl_ray.schema import segment_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HEADER = ("metric", "rows", "users", "champion", "candidate", "improvement", "bound", "needed", "verdict")
 
 
-@dataclass(frozen=True)
-class Decision:
-    """The decision on a version, and its reasons."""
+@dataclass(frozen=True, repr=False)
+class Decision(Shown):
+    """The decision on a version, and its reasons.
+
+    Example:
+        >>> Decision("shop", "2", "rolled back", "3")
+        Version 2 is champion again, before it was version 3.
+    """
 
     name: str
     version: str
@@ -26,6 +41,49 @@ class Decision:
     def live(self) -> bool:
         """True if the version is the champion now."""
         return self.outcome != "refused"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The candidate's metrics `test/task/metric[/segment]` on the rows of the gate, with the numbers of rows."""
+        found: dict[str, float] = {}
+        for key, finding in self._findings().items():
+            required = finding.requirement
+            found[segment_key("test", required.task, "count", required.segment or "all")] = finding.rows
+            found[key] = finding.candidate
+        return found
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return `metrics` as a tidy frame, with the champion's value, the improvement, its lower bound and the verdict
+        beside each."""
+        findings = self._findings().values()
+        return metrics_frame(self.metrics).assign(
+            champion=[finding.champion for finding in findings],
+            improvement=[finding.improvement for finding in findings],
+            bound=[finding.low for finding in findings],
+            verdict=[finding.outcome for finding in findings],
+        )
+
+    def _findings(self) -> dict[str, Finding]:
+        """Return the findings by key of the metric."""
+        found = self.gate_result.findings if self.gate_result else []
+        required = [(finding, finding.requirement) for finding in found]
+        return {segment_key("test", r.task, r.metric, r.segment or "all"): finding for finding, r in required}
+
+    def table(self) -> Table:
+        """Return what the gate found as a table."""
+        table = Table(title=f"{self.name}: {self.outcome}")
+        header, *rows = _cells(self.gate_result) if self.gate_result else [HEADER]
+        for name in header:
+            table.add_column(name)
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    def lines(self) -> Iterator[str]:
+        """Yield the decision in one line, and the reasons to refuse."""
+        yield self.summary()
+        yield from self.gate_result.refusals if self.gate_result else []
+        yield from self.caveats
 
     def markdown(self) -> str:
         """Return the note that is kept with the version."""
@@ -75,11 +133,11 @@ class Decision:
         }
 
 
-def _table(result: GateResult) -> list[str]:
-    header = ("metric", "rows", "users", "champion", "candidate", "improvement", "bound", "needed", "verdict")
+def _cells(result: GateResult, mark: str = "") -> list[tuple[str, ...]]:
+    """Return header and rows of the table of findings; `mark` stands on both sides of the word `target`."""
     rows = [
         (
-            f"{'**target** ' if f.requirement.margin is None else ''}{f.requirement}",
+            f"{f'{mark}target{mark} ' if f.requirement.margin is None else ''}{f.requirement}",
             f"{f.rows:,}",
             f"{f.users:,}",
             *(f"{value:.4f}" for value in (f.champion, f.candidate)),
@@ -88,4 +146,9 @@ def _table(result: GateResult) -> list[str]:
         )
         for f in result.findings
     ]
+    return [HEADER, *rows]
+
+
+def _table(result: GateResult) -> list[str]:
+    header, *rows = _cells(result, "**")
     return [f"| {' | '.join(row)} |" for row in (header, ("---",) * len(header), *rows)]

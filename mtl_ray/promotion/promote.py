@@ -29,6 +29,7 @@ from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.database import client_of
 from mtl_ray.tracking.registry import CANDIDATE, DATASET_FOLDER, opened_checkpoint
+from mtl_ray.tracking.tracked_run import default_uri
 
 CHAMPION, PREVIOUS = "champion", "previous"
 """Aliases of the live version and of the one before it."""
@@ -46,31 +47,37 @@ class PromotionError(RuntimeError):
 
 def promote(
     name: str,
-    uri: str,
     version: str | None = None,
+    *,
     rows: str | None = None,
     force: str | None = None,
     dry_run: bool = False,
-    echo: Callable[[str], None] = print,
+    tracking_uri: str | None = None,
     holder: str | None = None,
+    echo: Callable[[str], None] = print,
 ) -> Decision:
     """Make a version the champion if it passes the gate of its experiment file (`promotion`).
 
     Args:
         name: name of the registered model.
-        uri: MLflow server.
         version: version to promote, by default the one with the alias `candidate`.
         rows: raw rows with labels to compare on; by default the test rows of the candidate's data set.
         force: a reason to promote whatever the gate finds.
         dry_run: decide without changing anything.
-        echo: receives lines of text for the user.
+        tracking_uri: MLflow server; by default that of the environment.
         holder: name of the work that this is part of. If an earlier attempt was killed, the rest is done, and nothing
             twice.
+        echo: receives lines of text for the user.
 
     Raises:
         InputError: there is no such model or version, it is the champion already, or the rows cannot be read.
         PromotionError: another promotion of this model is under way.
+
+    Example:
+        >>> promote("shop").outcome  # doctest: +SKIP
+        'promoted'
     """
+    uri = tracking_uri or default_uri()
     client = client_of(uri)
     if dry_run:
         return _decide(client, name, uri, version, rows, force, echo, holder)
@@ -82,14 +89,23 @@ def promote(
     return decision
 
 
-def rollback(name: str, uri: str, dry_run: bool = False) -> Decision:
+def rollback(name: str, *, dry_run: bool = False, tracking_uri: str | None = None) -> Decision:
     """Swap the champion and the previous champion.
+
+    Args:
+        name: name of the registered model.
+        dry_run: decide without changing anything.
+        tracking_uri: MLflow server; by default that of the environment.
 
     Raises:
         InputError: there is no such model, or no previous champion.
         PromotionError: another promotion of this model is under way.
+
+    Example:
+        >>> rollback("shop").summary()  # doctest: +SKIP
+        'Version 2 is champion again, before it was version 3.'
     """
-    client = client_of(uri)
+    client = client_of(tracking_uri or default_uri())
     aliases = _aliases(client, name)
     if PREVIOUS not in aliases or CHAMPION not in aliases:
         raise InputError(f"--rollback: {name} has no previous champion; its aliases are {aliases or 'none'}")

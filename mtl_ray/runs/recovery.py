@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from mtl_ray.cluster.ray_compat import MANIFEST, checkpoint_names, latest_reported_metrics
+from mtl_ray.cluster.ray_compat import MANIFEST, checkpoint_metrics, checkpoint_names, latest_reported_metrics
 from mtl_ray.errors import InputError
+from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.storage import Folder
 
 COPY = "checkpoints.json"
@@ -71,6 +72,13 @@ def last_metrics(folder: Folder) -> dict[str, Any] | None:
     """Return the metrics reported with the latest checkpoint, or None if there is none."""
     manifest = _read(folder, MANIFEST)
     return latest_reported_metrics(manifest) if manifest else None
+
+
+def best_checkpoint_name(folder: Folder) -> str | None:
+    """Return the name of the checkpoint with the best score, the later one of equals; None if there is none."""
+    manifest = _read(folder, MANIFEST) or _read(folder, COPY)
+    scores = checkpoint_metrics(manifest) if manifest else {}
+    return max(scores, key=lambda name: (scores[name][SCORE], scores[name]["epoch"])) if scores else None
 
 
 def _read(folder: Folder, name: str) -> dict[str, Any] | None:

@@ -138,6 +138,11 @@ class RunFolder(Folder):
         """The checkpoint of an ensemble."""
         return self / "ensemble"
 
+    @property
+    def joined_trials(self) -> Folder:
+        """The checkpoint of the ensemble of a search's trials."""
+        return self / "checkpoint"
+
     def read_members(self) -> list[TrainedMember]:
         """Return the members of a run's ensemble, or the one of a member's folder; none before they have ended."""
         return [TrainedMember(**found) for found in self.read_json(MEMBERS)] if self.exists(MEMBERS) else []

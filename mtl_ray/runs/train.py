@@ -1,8 +1,11 @@
 """Train as the driver does: prepare the data, run Ray Train, evaluate the best checkpoint, register the model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from mtl_ray.balancing.guarded import describe_guard, guard_factors
 from mtl_ray.cluster.session import connect
@@ -14,6 +17,7 @@ from mtl_ray.data.prepare import prepare
 from mtl_ray.inference.drift import write_reference
 from mtl_ray.inference.evaluate import Evaluation, evaluate_checkpoint
 from mtl_ray.models.complexity import complexity_of
+from mtl_ray.reporting.results import Shown
 from mtl_ray.runs.callbacks import EpochLogger
 from mtl_ray.runs.choose_epochs import on_holdout
 from mtl_ray.runs.earlier_models import stage_models
@@ -29,38 +33,74 @@ from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.kept_epoch import chooses_epochs, describe_kept, for_epochs, kept_epoch, stopping_metric
 from mtl_ray.training.recipe import completed
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
-class Trained:
-    """A finished training run."""
+
+@dataclass(frozen=True, repr=False)
+class Trained(Shown):
+    """A finished training run.
+
+    Example:
+        >>> trained = train(shop, interactions=log)  # doctest: +SKIP
+        >>> trained.to_frame().query("segment == 'new_user'")  # doctest: +SKIP
+    """
 
     name: str
     folder: RunFolder
     run_id: str | None
+    """MLflow run; None if MLflow did not answer."""
     model_uri: str | None
+    """URI of the model in MLflow, for `load_model`; None if MLflow did not answer."""
     checkpoint: Path
     prepared: Prepared
     evaluation: Evaluation
+    """Metrics of the test rows."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the test rows: `test/task/metric[/segment]`."""
+        return self.evaluation.metrics
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return `metrics` as a tidy frame: split, task, metric, segment, value, rows."""
+        return self.evaluation.to_frame()
+
+    def table(self) -> Table:
+        """Return the metrics of the test rows by segment as a table."""
+        return self.evaluation.table(self.name, self.prepared.schema.noise_floor)
+
+    def lines(self) -> Iterator[str]:
+        """Yield where the run, the model and the report are."""
+        yield f"MLflow run: {self.run_id}"
+        yield f"model: {self.model_uri or self.checkpoint}"
+        yield f"report: {self.folder}/report.html"
 
 
 def train(
     experiment: Experiment,
+    *,
     resume: str | None = None,
-    echo: Callable[[str], None] = print,
-    parent: str | None = None,
     profile: bool = False,
+    parent: str | None = None,
+    echo: Callable[[str], None] = print,
 ) -> Trained:
     """Train, evaluate the best checkpoint on the test rows, register the model and log it all.
 
     Args:
         experiment: what to train.
         resume: name of an unfinished run of the same experiment, which continues from its last checkpoint.
-        echo: receives lines of text for the user.
-        parent: MLflow run that becomes the parent of this one.
         profile: write a trace of some steps of rank 0, by PyTorch's profiler, into the run's folder.
+        parent: MLflow run that becomes the parent of this one.
+        echo: receives lines of text for the user.
 
     Raises:
         InputError: bad data, or `resume` names no run of this experiment.
+
+    Example:
+        >>> from mtl_ray.config import load
+        >>> train(load("shop.yaml")).metrics["test/click/auc"]  # doctest: +SKIP
+        0.803
     """
     name = resume or new_name(experiment)
     folder, resume_command = RunFolder.of(experiment, name), f"mtl-ray train EXPERIMENT --resume {name}"
@@ -70,7 +110,7 @@ def train(
     stage_models(experiment, folder)  # report a mistake before the work of `prepare`
     connect()
     check_storage(experiment)
-    prepared = prepare(experiment, echo)
+    prepared = prepare(experiment, echo=echo)
     for line in findings(prepared.quality):
         echo(f"data: {line}")
     training = replace(training, experiment=completed(experiment, prepared.schema))
@@ -198,7 +238,7 @@ class _Training:
         if (chosen := self.folder.read_epochs()) is not None:
             return chosen
         experiment = override(on_holdout(self.experiment, prepared), {"training.output": self.folder.location})
-        held_out = prepare(experiment, self.echo)
+        held_out = prepare(experiment, echo=self.echo)
         rows = held_out.schema.num_rows
         self.echo(f"choosing the number of epochs on {rows['valid']:,} of {prepared.schema.num_rows['train']:,} rows")
         folder = RunFolder.of(experiment, "holdout")

@@ -29,11 +29,11 @@ RANK, SCORE, ITEM_NAME = "rank", "score", "name"
 class Recommender:
     """A ranking of a fixed set of candidates, which are encoded once, by a task's prediction."""
 
-    def __init__(self, folder: Path, items: pa.Table | None = None, task: str | None = None) -> None:
+    def __init__(self, model: Path | Scorer, items: pa.Table | None = None, task: str | None = None) -> None:
         """Load a model and encode the candidates.
 
         Args:
-            folder: checkpoint folder, see `registry.checkpoint_folder`.
+            model: checkpoint folder, see `registry.checkpoint_folder`, or what was loaded from one.
             items: raw rows of the candidates; by default those that the registered model carries.
             task: what to rank by, a task whose prediction is one number; by default the first that is not about a
                 profile.
@@ -41,12 +41,12 @@ class Recommender:
         Raises:
             InputError: no such model or task, no candidates, or their id column is missing.
         """
-        self.scorer = Scorer(folder)
+        self.scorer = model if isinstance(model, Scorer) else Scorer(model)
         experiment = self.scorer.experiment
         self.user_column = experiment.column_of(experiment.user)
         self.item_column = experiment.column_of(experiment.item)
         self.task = self._task(task)
-        candidates = self._carried(folder) if items is None else items
+        candidates = self._carried(self.scorer.folder) if items is None else items
         if self.item_column not in candidates.column_names:
             raise InputError(
                 f"items: expected a column `{self.item_column}`, the id of the item; "

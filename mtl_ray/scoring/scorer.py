@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import torch
 
@@ -79,8 +80,14 @@ class Scorer:
             InputError: the model is no ensemble.
             ValueError: see `score`.
         """
+        return self.predict_with_spread(self.inputs(table))
+
+    def predict_with_spread(
+        self, inputs: Mapping[str, torch.Tensor]
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return what `score_with_spread` does, for already encoded rows, see `inputs`."""
         ensemble = self.ensemble
-        parts = [ensemble.predict_with_spread(batch) for batch in self._batches(self.inputs(table))]
+        parts = [ensemble.predict_with_spread(batch) for batch in self._batches(inputs)]
         return self._joined([scores for scores, _ in parts]), self._joined([spread for _, spread in parts])
 
     @property
@@ -137,6 +144,20 @@ as_column = from_cells
 def spread_column(task: str) -> str:
     """Return the column of a result with the standard deviations of a task's predictions."""
     return f"{task}_std"
+
+
+def frame_of(
+    scores: Mapping[str, np.ndarray], spread: Mapping[str, np.ndarray] | None = None, index: pd.Index | None = None
+) -> pd.DataFrame:
+    """Return predictions as a frame with a column per task, and a column `TASK_std` per task of `spread`.
+
+    Args:
+        scores: by task, (n,) or (n, num_classes), whose rows become lists.
+        spread: standard deviations in the same shapes, see `Scorer.score_with_spread`.
+        index: of the n rows.
+    """
+    columns = {**scores, **{spread_column(name): values for name, values in (spread or {}).items()}}
+    return pd.DataFrame({n: v if v.ndim == 1 else v.tolist() for n, v in columns.items()}, index=index)
 
 
 def not_finite(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

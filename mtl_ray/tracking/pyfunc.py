@@ -7,12 +7,11 @@ the parameter `uncertainty`: true adds a column `TASK_std` with the standard dev
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from mtl_ray.scoring.scorer import Scorer, as_column, spread_column
+from mtl_ray.scoring.scorer import Scorer, frame_of
+from mtl_ray.values.frames import to_arrow
 
 
 class RegisteredModel(PythonModel):
@@ -25,19 +24,9 @@ class RegisteredModel(PythonModel):
     # No type hints: MLflow reads them as a schema, and the logged signature is more precise.
     def predict(self, context, model_input, params=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return predictions on each task's natural scale, for a frame of raw rows."""
-        columns = {name: _column(model_input[name]) for name in model_input.columns}
-        if (params or {}).get("uncertainty"):
-            scores, spread = self.scorer.score_with_spread(pa.table(columns))
-            scores |= {spread_column(name): values for name, values in spread.items()}
-        else:
-            scores = self.scorer.score(pa.table(columns))
-        return pd.DataFrame({n: v if v.ndim == 1 else v.tolist() for n, v in scores.items()}, index=model_input.index)
-
-
-def _column(values: pd.Series) -> pa.Array:
-    if values.dtype != object:
-        return pa.array(values, from_pandas=True)
-    return as_column([value.tolist() if hasattr(value, "tolist") else value for value in values])
+        rows, wants_spread = to_arrow(model_input, "rows"), (params or {}).get("uncertainty")
+        scores, spread = self.scorer.score_with_spread(rows) if wants_spread else (self.scorer.score(rows), None)
+        return frame_of(scores, spread, model_input.index)
 
 
 set_model(RegisteredModel())

@@ -25,16 +25,17 @@ from mlflow.types.schema import AnyType, Array, Schema
 
 import mtl_ray
 from mtl_ray.config import Experiment
+from mtl_ray.config.tasks import metric_names
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.item_catalog import ITEMS
 from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.models import checkpoint
 from mtl_ray.models.ensemble import Ensemble
-from mtl_ray.schema import SEGMENTS
+from mtl_ray.schema import SEGMENTS, segments
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder, local_copy
-from mtl_ray.tracking.database import use_server
+from mtl_ray.tracking.database import client_of, use_server
 from mtl_ray.tracking.entries import metric_key
 from mtl_ray.tracking.tracked_run import Run, git_commit
 
@@ -172,6 +173,38 @@ def version_tags(experiment: Experiment, prepared: Prepared, metrics: Mapping[st
 def is_model_uri(model: str) -> bool:
     """Return whether it names a model in MLflow rather than a folder."""
     return model.startswith(("models:/", "runs:/", "mlflow-artifacts:/"))
+
+
+def run_id_of(model: str, uri: str) -> str | None:
+    """Return the MLflow run that made the model of a URI; None if it has none.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    client, (kind, _, place) = client_of(uri), model.partition(":/")
+    name, _, alias = place.partition("@")
+    try:
+        if kind == "runs":
+            return place.lstrip("/").partition("/")[0]
+        if alias:
+            return client.get_model_version_by_alias(name, alias).run_id
+        if "/" in place:
+            name, _, version = place.partition("/")
+            return client.get_model_version(name, version).run_id
+        return client.get_logged_model(place).source_run_id if kind == "models" else None
+    except MlflowException as error:
+        raise InputError(f"{model}: expected a model URI such as models:/NAME/1; {first_line(error)}") from None
+
+
+def logged_metrics(model: str, uri: str, experiment: Experiment) -> dict[str, float]:
+    """Return the metrics of the test rows that the run of a model has in MLflow, with the keys that they had here."""
+    run_id = run_id_of(model, uri)
+    logged = client_of(uri).get_run(run_id).data.metrics if run_id else {}
+    named = [s.name for s in segments(experiment.evaluation.support_buckets)]
+    metrics = [*{name for task in experiment.tasks.values() for name in metric_names(task)}]
+    known = {metric_key(name): name for name in (*named, *metrics)}
+    tests = ((key.split("/"), value) for key, value in logged.items() if key.startswith("test/"))
+    return {"/".join([*parts[:2], *(known.get(part, part) for part in parts[2:])]): value for parts, value in tests}
 
 
 @contextmanager

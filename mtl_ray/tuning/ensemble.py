@@ -171,7 +171,7 @@ def join_trials(tuning: Tuning, prepared: Prepared, folder: RunFolder, run: Run)
         settings = override(untuned(experiment), {"tracking.register_as": candidate_name(experiment)}, "tune:")
         save_ensemble(joined, settings, prepared.schema, parts)
         write_reference(joined, prepared)
-        complete(joined, prepared, folder / "checkpoint")
+        complete(joined, prepared, folder.joined_trials)
         metrics = evaluate_checkpoint(joined, prepared, "test").metrics
         first = next((trial for trial in tuning.candidates if trial.number == 0), None)
         before = evaluate_checkpoint(_model_of(first, folder, Path(place)), prepared, "test").metrics if first else {}

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
 
 from mtl_ray.cluster.session import connect
 from mtl_ray.cluster.storage_check import check_storage
@@ -13,6 +15,7 @@ from mtl_ray.data.prepare import prepare
 from mtl_ray.data.shared import SharedDataset, share_dataset
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.segments import segment_masks
+from mtl_ray.reporting.results import Shown
 from mtl_ray.runs.lifecycle import finish_on_exit, new_name
 from mtl_ray.runs.parallel import train_in_parallel
 from mtl_ray.runs.run_folder import RunFolder
@@ -31,10 +34,17 @@ from mtl_ray.tuning.space import check_tune, tune_of, untuned
 from mtl_ray.tuning.trial import searched_metrics
 from mtl_ray.tuning.trial_store import read_trials
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
-class Tuned:
-    """A finished search, and where its files are."""
+
+@dataclass(frozen=True, repr=False)
+class Tuned(Shown):
+    """A finished search, and where its files are.
+
+    Example:
+        >>> tune(shop).to_frame().nlargest(3, "valid/click/auc")  # doctest: +SKIP
+    """
 
     name: str
     folder: RunFolder
@@ -45,8 +55,28 @@ class Tuned:
     joined: Joined | None
     """The ensemble of trials, if it was asked for."""
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The searched metrics of the best trial, on validation rows: `valid/task/metric[/segment]`; empty without any
+        trial within the constraints."""
+        return dict(self.tuning.best.best_metrics) if self.tuning.best else {}
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a frame with a row per trial: its name, state, best epoch and seconds, a column per searched metric,
+        and one per setting that the search changes."""
+        import pandas as pd  # noqa: PLC0415 - slow to load
+
+        return pd.DataFrame(
+            {"trial": t.name, "state": t.state, "epoch": t.best_epoch, "seconds": t.seconds} | t.best_metrics | t.params
+            for t in self.tuning.trials
+        )
+
+    def table(self) -> Table:
+        """Return the trials as a table."""
+        return self.tuning.table()
+
     def lines(self) -> Iterator[str]:
-        """Yield lines for the terminal that say where the results are."""
+        """Yield lines that say where the results are."""
         yield f"MLflow run: {self.run_id}"
         yield f"report: {self.folder}/report.html; trials: {self.folder}/tuning.json"
         if self.tuning.keeps_file:
@@ -79,10 +109,11 @@ class Tuned:
 
 def tune(
     experiment: Experiment,
-    resume: str | None = None,
-    echo: Callable[[str], None] = print,
-    show: Callable[[Tuning], None] = lambda _: None,
+    *,
     num_refits: int = 0,
+    resume: str | None = None,
+    show: Callable[[Tuning], None] = lambda _: None,
+    echo: Callable[[str], None] = print,
 ) -> Tuned:
     """Search what `experiment.tune` declares.
 
@@ -91,14 +122,19 @@ def tune(
 
     Args:
         experiment: has a section `tune`.
-        resume: name of an unfinished search of the same experiment.
-        echo: receives lines of text for the user.
-        show: receives the results so far whenever a trial changes.
         num_refits: number of seeds over which the winner is trained on training and validation rows.
+        resume: name of an unfinished search of the same experiment.
+        show: receives the results so far whenever a trial changes.
+        echo: receives lines of text for the user.
 
     Raises:
         InputError: the search cannot be done (see `check_tune`), the cluster has no room for a trial, an objective has
             no validation rows, or `resume` names no search of this experiment.
+
+    Example:
+        >>> from mtl_ray.config import load
+        >>> tune(load("shop.yaml", ["tune.minutes=20"])).metrics  # doctest: +SKIP
+        {'valid/click/auc': 0.81}
     """
     began = time.monotonic()
     check_tune(experiment)
@@ -111,7 +147,7 @@ def tune(
     check_resources(experiment)
     check_storage(experiment)
     given = experiment
-    experiment, prepared = with_validation_rows(given, lambda each: prepare(untuned(each), echo))
+    experiment, prepared = with_validation_rows(given, lambda each: prepare(untuned(each), echo=echo))
     shared = share_dataset(prepared, ("train", "valid"), int(experiment.training.cache_memory))
     experiment = searched(experiment, prepared.schema)
     check_tune(experiment)

@@ -17,14 +17,15 @@ from mtl_ray.data.prepare import prepare
 from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError, some
-from mtl_ray.inference.batch import BatchResult, check_output
+from mtl_ray.inference.batch import check_output
+from mtl_ray.inference.batch_result import BatchResult
 from mtl_ray.inference.predict import predict
 from mtl_ray.promotion.promote import CHAMPION, promote
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.runs.train import train_once
 from mtl_ray.storage import Folder
 from mtl_ray.tracking.database import client_of
-from mtl_ray.tracking.registry import digest_of, opened_checkpoint
+from mtl_ray.tracking.registry import digest_of
 from mtl_ray.tracking.tracked_run import tracking_uri
 
 
@@ -120,7 +121,7 @@ def daily(
     check_output(output)
     connect()
     check_storage(experiment)
-    prepared = prepare(experiment, echo)
+    prepared = prepare(experiment, echo=echo)
     name = f"{experiment.name}-{prepared.schema.fingerprint[:12]}-{digest_of(experiment)[:12]}"
     folder = RunFolder.of(experiment, name)
     steps = _Steps(folder)
@@ -129,8 +130,7 @@ def daily(
     trained = steps.once("trained", lambda: _train(name, experiment, prepared, start, echo, resume_command))
     decision = steps.once("decision", lambda: _gate(name, model, uri, trained["version"], echo))
     champion = steps.once(f"scorer of {Folder(output)}", lambda: champion_of(model, uri))
-    with opened_checkpoint(f"models:/{model}/{champion}", uri) as scorer:
-        scored = predict(scorer, rows, output, keys, echo)
+    scored = predict(f"models:/{model}/{champion}", rows, output, keys, echo, tracking_uri=uri)
     return Day(
         name, folder, prepared.folder.location, start, **trained, decision=decision, champion=champion, scored=scored
     )
@@ -165,5 +165,5 @@ def _train(
 
 
 def _gate(name: str, model: str, uri: str, version: str, echo: Callable[[str], None]) -> dict[str, Any]:
-    decision = promote(model, uri, version, echo=echo, holder=name)
+    decision = promote(model, version, tracking_uri=uri, echo=echo, holder=name)
     return {**decision.to_dict(), "note": decision.markdown()}

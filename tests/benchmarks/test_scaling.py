@@ -335,7 +335,7 @@ def test_ray_train_and_ray_data(tmp_path: Path, no_ray_remains, monkeypatch):
         for rows in (10_000, ROWS // 4, ROWS):  # the first one loads what the processes need
             changes = {"data.source.num_interactions": rows, "data.output": str(tmp_path / f"{cpus}-{rows}")}
             start = time.perf_counter()
-            prepared = prepare(override(experiment, changes), lambda _: None)
+            prepared = prepare(override(experiment, changes), echo=lambda _: None)
             seconds[cpus, rows] = time.perf_counter() - start
         fixed, row = line([(float(rows), seconds[cpus, rows]) for rows in (ROWS // 4, ROWS)])
         print(f"\nprepare, {cpus} CPUs: {ROWS:,} rows in {seconds[cpus, ROWS]:.1f} s, {ROWS // 4:,} rows in ", end="")
@@ -346,7 +346,7 @@ def test_ray_train_and_ray_data(tmp_path: Path, no_ray_remains, monkeypatch):
         start, shard = time.perf_counter(), Shard(prepared.folder, prepared.schema, "train", 0, 1, 0)
         num_rows = sum(len(batch["row"]) for batch in shard.training_batches(0, 0, 4096))
         print(f"\none worker streams {num_rows / (time.perf_counter() - start):,.0f} rows/s from the data set", end="")
-    prepared = prepare(override(experiment, {"data.output": str(tmp_path / "trained")}), lambda _: None)
+    prepared = prepare(override(experiment, {"data.output": str(tmp_path / "trained")}), echo=lambda _: None)
     trainings = {n: RayTraining(override(experiment, {"training.num_workers": n}), prepared, tmp_path) for n in (1, 2)}
     ratios, rates = [], []
     for _ in range(EPOCHS):

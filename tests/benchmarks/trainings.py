@@ -65,7 +65,7 @@ def experiment_of(folder: Path, **changes: Any) -> Experiment:
 
 def prepared_rows(experiment: Experiment) -> Prepared:
     connect()
-    return prepare(experiment, lambda _: None)
+    return prepare(experiment, echo=lambda _: None)
 
 
 def widened(prepared: Prepared, size: int, folder: Path) -> Prepared:

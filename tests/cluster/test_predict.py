@@ -13,7 +13,8 @@ import ray.data
 from mtl_ray.cli.main import main
 from mtl_ray.errors import InputError
 from mtl_ray.inference import batch
-from mtl_ray.inference.batch import DONE, JOB, QUARANTINE
+from mtl_ray.inference.batch import DONE, JOB
+from mtl_ray.inference.batch_result import QUARANTINE
 from mtl_ray.inference.predict import predict
 
 NUM_FILES, NUM_ROWS = 3, 40

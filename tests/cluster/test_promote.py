@@ -58,7 +58,7 @@ def first(uri, client) -> Decision:
     """Version 1 as the only champion there has been."""
     for alias in client.get_registered_model("gated").aliases:
         client.delete_registered_model_alias("gated", alias)
-    return promote("gated", uri, WORSE, echo=lambda _: None)
+    return promote("gated", WORSE, tracking_uri=uri, echo=lambda _: None)
 
 
 def aliases(client: MlflowClient) -> dict[str, str]:
@@ -83,7 +83,7 @@ def test_the_first_champion_is_promoted_without_a_comparison_and_called_so(first
 
 def test_a_better_candidate_becomes_champion_and_rollback_restores(first, uri, client):
     client.set_registered_model_alias("gated", "candidate", GOOD)
-    decision = promote("gated", uri, echo=lambda _: None)
+    decision = promote("gated", tracking_uri=uri, echo=lambda _: None)
     assert decision.outcome == "promoted", decision.markdown()
     assert aliases(client) == {"champion": GOOD, "previous": WORSE}
     note = client.get_model_version("gated", GOOD).description
@@ -91,13 +91,13 @@ def test_a_better_candidate_becomes_champion_and_rollback_restores(first, uri, c
     assert "| **target** rating/rmse |" in note
     assert decision.gate_result is not None
     assert f"{decision.gate_result.findings[0].low:+.4f}" in note
-    assert rollback("gated", uri).outcome == "rolled back"
+    assert rollback("gated", tracking_uri=uri).outcome == "rolled back"
     assert aliases(client) == {"champion": WORSE, "previous": GOOD}
     assert "## Rolled back" in (client.get_model_version("gated", WORSE).description or "")
 
 
 def test_a_worse_candidate_is_refused_with_the_number_and_force_needs_a_reason(first, uri, client, capsys, tmp_path):
-    promote("gated", uri, GOOD, echo=lambda _: None)
+    promote("gated", GOOD, tracking_uri=uri, echo=lambda _: None)
     arguments = ["promote", "gated", "--version", WORSE_AGAIN, "--tracking-uri", uri]
     with pytest.raises(SystemExit) as stopped:
         main([*arguments, "--json", str(tmp_path / "decision.json")])
@@ -126,7 +126,7 @@ def test_a_dry_run_changes_nothing(first, uri, client, capsys):
 def test_of_two_promotions_at_once_one_wins_and_the_other_gets_an_error(first, uri, client):
     def attempt(version: str) -> str:
         try:
-            return promote("gated", uri, version, force="whoever is first", echo=lambda _: None).version
+            return promote("gated", version, tracking_uri=uri, force="whoever is first", echo=lambda _: None).version
         except PromotionError as error:
             return str(error)
 
@@ -147,12 +147,12 @@ def test_who_was_killed_within_a_promotion_finishes_it_and_nothing_twice(first, 
         patch.setattr(MlflowClient, "set_model_version_tag", killed)
         patch.setattr(MlflowClient, "delete_registered_model", lambda *_: None)
         with pytest.raises(KeyboardInterrupt):
-            promote("gated", uri, GOOD, echo=lambda _: None, holder="today")
+            promote("gated", GOOD, tracking_uri=uri, echo=lambda _: None, holder="today")
     assert aliases(client) == {"champion": GOOD, "previous": WORSE}
     with pytest.raises(PromotionError, match="is under way"):
-        promote("gated", uri, WORSE_AGAIN, echo=lambda _: None, holder="tomorrow")
+        promote("gated", WORSE_AGAIN, tracking_uri=uri, echo=lambda _: None, holder="tomorrow")
     notes = (client.get_model_version("gated", GOOD).description or "").count("| **target** rating/rmse |")
-    decision = promote("gated", uri, GOOD, echo=lambda _: None, holder="today")
+    decision = promote("gated", GOOD, tracking_uri=uri, echo=lambda _: None, holder="today")
     assert (decision.outcome, decision.against) == ("promoted", WORSE)
     assert aliases(client) == {"champion": GOOD, "previous": WORSE}
     assert (client.get_model_version("gated", GOOD).description or "").count("| **target** rating/rmse |") == notes
@@ -161,12 +161,12 @@ def test_who_was_killed_within_a_promotion_finishes_it_and_nothing_twice(first, 
 
 def test_what_cannot_be_promoted_is_told_in_one_line(first, uri):
     with pytest.raises(InputError, match="version 1 is the champion already"):
-        promote("gated", uri, WORSE)
+        promote("gated", WORSE, tracking_uri=uri)
     with pytest.raises(InputError, match="--version 9: "):
-        promote("gated", uri, "9")
+        promote("gated", "9", tracking_uri=uri)
     with pytest.raises(InputError, match="nothing: expected the name of a registered model"):
-        promote("nothing", uri)
+        promote("nothing", tracking_uri=uri)
     with pytest.raises(InputError, match="has no previous champion"):
-        rollback("gated", uri)
+        rollback("gated", tracking_uri=uri)
     with pytest.raises(InputError, match="no version has the alias `candidate`"):
-        promote("gated", uri)
+        promote("gated", tracking_uri=uri)

@@ -77,7 +77,7 @@ def test_prepare_train_evaluate_and_resume_on_an_object_store(options, trained, 
         tracking__uri=settings.tracking.uri,
     )
     said: list[str] = []
-    prepared = prepare(experiment, said.append)
+    prepared = prepare(experiment, echo=said.append)
     assert prepared.schema.content_hash == trained.prepared.schema.content_hash
     result = train(experiment, echo=said.append)
     assert any("is already prepared" in line for line in said)

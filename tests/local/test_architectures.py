@@ -106,7 +106,7 @@ def test_two_workers_make_the_steps_of_one(prepared: Prepared, name: str):
 def test_encoders_and_task_kinds_too(tmp_path: Path, name: str):
     source = {"kind": "synthetic", "num_users": 100, "num_items": 50, "num_interactions": 2500}
     changes = cases()[name] | {"data.output": str(tmp_path / "data"), "data.source": source}
-    assert_two_workers_equal_one(prepare(experiment_of(changes), lambda _: None), name)
+    assert_two_workers_equal_one(prepare(experiment_of(changes), echo=lambda _: None), name)
 
 
 RESUMED = (

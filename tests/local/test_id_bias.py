@@ -68,6 +68,6 @@ def rmse(experiment: Experiment, prepared: Prepared) -> list[float]:
 
 def test_a_model_with_biases_predicts_held_out_rows_of_rare_ids_better(tmp_path: Path):
     experiment = experiment_of(tmp_path)
-    prepared = prepare(experiment, lambda _: None)
+    prepared = prepare(experiment, echo=lambda _: None)
     without, with_biases = (rmse(override(experiment, {"model.id_bias": flag}), prepared) for flag in (False, True))
     assert min(with_biases) < min(without) - 0.05

@@ -81,7 +81,7 @@ def test_a_training_starts_from_it(registry: str, local_ray: None, tmp_path: Pat
         "tracking.uri": registry,
         "training.warm_start": MODEL,
     }
-    prepared = prepare(override(before, changes), lambda _: None)
+    prepared = prepare(override(before, changes), echo=lambda _: None)
     experiment = stage_models(override(before, changes), RunFolder(str(tmp_path / "run")))
     assert experiment.training.warm_start is not None
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))

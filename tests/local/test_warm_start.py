@@ -46,7 +46,7 @@ def trained(experiment: Experiment, prepared: Prepared, folder: Path) -> Path:
 def old(tmp_path_factory) -> tuple[Prepared, Path]:
     folder = tmp_path_factory.mktemp("old")
     experiment = experiment_of(folder)
-    prepared = prepare(experiment, lambda _: None)
+    prepared = prepare(experiment, echo=lambda _: None)
     return prepared, trained(experiment, prepared, folder / "checkpoint")
 
 
@@ -54,7 +54,7 @@ def old(tmp_path_factory) -> tuple[Prepared, Path]:
 def grown(tmp_path_factory) -> tuple[Experiment, Prepared]:
     source = {"data.source": {"kind": "synthetic", "num_users": 260, "num_items": 100, "num_interactions": 9000}}
     experiment = experiment_of(tmp_path_factory.mktemp("grown"), **source)
-    return experiment, prepare(experiment, lambda _: None)
+    return experiment, prepare(experiment, echo=lambda _: None)
 
 
 def test_the_same_data_give_the_same_predictions(old):
