@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.loader import Batch, read_directly, to_batch
 from mtl_ray.errors import InputError
@@ -91,13 +92,19 @@ def _of_files(model: MultiTaskModel | Ensemble, folder: Folder, files: list[str]
     return [{name: torch.from_numpy(column) for name, column in part.items()} for part in parts]
 
 
-def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> Evaluation:
+def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName, trust: Trust = False) -> Evaluation:
     """Evaluate a checkpoint folder on all rows of a split.
+
+    Args:
+        folder: checkpoint folder.
+        prepared: its data set.
+        split: the rows.
+        trust: the `custom` classes that the model may import, see `checkpoint.load`.
 
     Raises:
         InputError: the split has no rows, or the data set was encoded for another model.
     """
-    loaded = checkpoint.load(folder)
+    loaded = checkpoint.load(folder, trust)
     if loaded.schema.fingerprint != prepared.schema.fingerprint:
         raise InputError(
             f"{folder}: the model was trained on data set {loaded.schema.fingerprint[:12]}, whose numbers mean other "

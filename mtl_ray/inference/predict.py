@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
@@ -17,8 +18,8 @@ from mtl_ray.scoring.scorer import Scorer, spread_column
 class _Score:
     """Scores rows: returns their kept columns and the predictions."""
 
-    def __init__(self, model: Path, keys: Sequence[str], uncertainty: bool) -> None:
-        self.scorer = Scorer(model)
+    def __init__(self, model: Path, keys: Sequence[str], uncertainty: bool, trust: Trust) -> None:
+        self.scorer = Scorer(model, trust)
         self.keys, self.uncertainty = keys, uncertainty
 
     def bad_rows(self, table: pa.Table) -> pa.Array:
@@ -39,6 +40,7 @@ def predict(
     echo: Callable[[str], None] = lambda _: None,
     *,
     uncertainty: bool = False,
+    trust: Trust = False,
 ) -> BatchResult:
     """Score a Parquet or CSV file, folder or glob of raw rows; the results are in the order of the rows.
 
@@ -51,12 +53,13 @@ def predict(
         keys: input columns to keep beside `predicted_TASK`; all by default.
         echo: receives lines of text for the user.
         uncertainty: add `TASK_std`, the standard deviation of each prediction over the members of an ensemble.
+        trust: the `custom` classes that the model may import, see `checkpoint.load`.
 
     Raises:
         InputError: no such input, an id column or a key is missing, `output` exists, or `uncertainty` is wanted of a
             single model.
     """
-    scorer = Scorer(model)
+    scorer = Scorer(model, trust)
     scorer.check(str(model))
     added = [f"predicted_{task}" for task in scorer.experiment.tasks]
     if uncertainty:
@@ -77,7 +80,7 @@ def predict(
     job = {"command": "predict", "model": scorer.digest, "keys": kept_columns}
     job |= {"uncertainty": True} if uncertainty else {}  # jobs of before have no such entry
     log = log if needed is None else open_log(rows, columns=needed, dialect=dialect)
-    return map_rows(rows, log, output, _Score, model, (kept_columns, uncertainty), job, log.num_rows, echo)
+    return map_rows(rows, log, output, _Score, model, (kept_columns, uncertainty, trust), job, log.num_rows, echo)
 
 
 def _column(values: np.ndarray) -> pa.Array:
