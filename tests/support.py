@@ -73,6 +73,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 240) -> Any:
 
 
 REQUIRED: dict[str, dict[str, Any]] = {
+    "custom": {"class": "tests.custom_parts:Cautious", "settings": {"power": 0.5}},
     "scheduled": {"weights": {"click": {0: 1.0, 1: 0.2}}},
     "gradient_to_target": {"target": "rating"},
     "bandit": {"targets": ["rating", "click"], "every": 2, "rows": 200},
@@ -80,11 +81,15 @@ REQUIRED: dict[str, dict[str, Any]] = {
 }
 
 
+WIDE = {"class": "tests.custom_parts:Wide", "settings": {"width": 16}}
+"""Settings of the architecture `custom` beside those of all."""
+
+
 def architectures() -> dict[str, dict[str, Any]]:
     """By kind, small settings of every member of the architecture union."""
     small = {"embedding_dim": 8, "encoder": {"hidden": [8, 8]}, "tower": {"hidden": [4]}}
     kinds = [member.model_fields["kind"].default for member in get_args(get_args(ArchitectureConfig)[0])]
-    return {kind: {"kind": kind, **small} for kind in kinds}
+    return {kind: {"kind": kind, **small, **(WIDE if kind == "custom" else {})} for kind in kinds}
 
 
 def cold_starts() -> dict[str, dict[str, Any]]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mtl_ray.balancing.task_losses import TaskLosses
 from mtl_ray.config import Experiment
-from mtl_ray.config.base import implementation_of
+from mtl_ray.config.balancing_base import Space
+from mtl_ray.config.base import implementation_of, settings_of
 
 
 class WeightedTasks(NamedTuple):
@@ -39,8 +40,14 @@ class Balancer(nn.Module, ABC):
 
     A scalarization s(L_1, ..., L_T) has the weights ds/dL_t, since its gradient is sum_t ds/dL_t grad L_t. Weights
     carry no gradient. Parameters and buffers are float64, equal on all workers, and unknown to the model's optimizer.
+
+    A class of the user's own is made of its settings and the `WeightedTasks`. It declares `gradient_space`, and
+    `sample`, `probe_rows` and `probe_every` if it needs them, on the class, since settings are checked against them.
     """
 
+    gradient_space: Space | None = None
+    """Tensors on which a class of the user's own compares gradients: `representation`, as by `TaskLosses.gramian`, or
+    `parameters`; None if it reads loss values alone."""
     needs_label = True
     """True if weights are computed only when some task has a label; to find out takes a number from the device."""
     sample = 0.0
@@ -102,4 +109,4 @@ def build_balancer(experiment: Experiment) -> Balancer:
     declared = torch.tensor(list(experiment.declared_weights().values()), dtype=torch.float64)
     lr, batch_size = experiment.training.optimizer.lr, experiment.training.batch_size
     tasks = WeightedTasks(list(experiment.tasks), declared, lr, experiment.main_task, batch_size)
-    return implementation_of(experiment.balancing)(experiment.balancing, tasks).double()
+    return implementation_of(experiment.balancing)(settings_of(experiment.balancing), tasks).double()

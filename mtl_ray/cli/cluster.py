@@ -53,7 +53,7 @@ def submit(
     name = new_name(f"{settings.name}-{verb}")
     environment = forwarded_environment(env, name)
     packed, inside = pack(folder, experiment, settings, int(max_megabytes * 2**20))
-    echo(f"packed: {len(packed.files):,} files, {packed.num_bytes / 2**20:.1f} MB")
+    echo(f"packed: {len(packed.files) + len(packed.beside):,} files, {packed.num_bytes / 2**20:.1f} MB")
     if environment.names:
         echo(f"environment: {', '.join(environment.names)}")
     if environment.withheld:

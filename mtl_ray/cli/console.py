@@ -12,6 +12,9 @@ console = Console(width=None if sys.stdout.isatty() else 140)
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file.")]
 Model = Annotated[str, typer.Argument(help="Checkpoint folder or model URI.", metavar="MODEL")]
 TrackingUri = Annotated[str | None, typer.Option(help="MLflow server; that of the environment by default.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Import the classes of its own that the model names; files run no code else.")
+]
 Keys = Annotated[
     str | None, typer.Option(help="Input columns to keep, with commas between; all by default.", metavar="A,B")
 ]

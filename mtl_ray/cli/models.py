@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mtl_ray.cli.console import Json, Keys, Model, TrackingUri, console, echo, names_of, write_result
+from mtl_ray.cli.console import Json, Keys, Model, TrackingUri, Trust, console, echo, names_of, write_result
 from mtl_ray.errors import InputError
 
 # Libraries are slow to load, and `mtl-ray --help` needs none.
@@ -18,6 +18,7 @@ def evaluate(
     model: Model,
     dataset: Annotated[str, typer.Argument(help="Prepared data set.", metavar="DATASET")],
     split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
+    trust: Trust = False,
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
@@ -26,7 +27,7 @@ def evaluate(
     from mtl_ray.inference.evaluate import evaluate as run
 
     prepared = open_prepared(dataset)
-    evaluation = run(model, prepared, split, tracking_uri=tracking_uri)  # pyright: ignore[reportArgumentType] - checked
+    evaluation = run(model, prepared, split, tracking_uri=tracking_uri, trust=trust)  # pyright: ignore[reportArgumentType] - checked
     console.print(evaluation.table(noise_floor=prepared.schema.noise_floor))
     numbers = {"metrics": evaluation.metrics, "constant": evaluation.constant, "baselines": evaluation.baselines}
     numbers["intervals"] = evaluation.intervals
@@ -42,13 +43,15 @@ def predict(
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Of an ensemble: add TASK_std, each prediction's standard deviation.")
     ] = False,
+    trust: Trust = False,
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
     """Score raw rows, unseen users and items included. Repeated, it continues where it stopped."""
     from mtl_ray.inference.predict import predict as run
 
-    done = run(model, rows, output, names_of(keys), echo, uncertainty=uncertainty, tracking_uri=tracking_uri)
+    kept = names_of(keys)
+    done = run(model, rows, output, kept, echo, uncertainty=uncertainty, tracking_uri=tracking_uri, trust=trust)
     for line in done.lines():
         echo(line)
     result = {"output": done.folder.location, "rows": done.num_rows, "quarantined": done.quarantined}
@@ -66,6 +69,7 @@ def recommend(
     k: Annotated[int, typer.Option("--k", help="Items for a user.", min=1)] = 10,
     task: Annotated[str | None, typer.Option(help="What to rank by; the first task by default.")] = None,
     output: Annotated[str | None, typer.Option(help="Folder for the items of many users.")] = None,
+    trust: Trust = False,
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
@@ -87,11 +91,11 @@ def recommend(
     torch.set_num_threads(1)
     with opened_checkpoint(model, tracking_uri or default_uri()) as folder:
         if users and output:
-            done = run(folder, users, output, items, task, k, seen)
+            done = run(folder, users, output, items, task, k, seen, trust)
             echo(f"{k} items each for {done.num_rows:,} users: {done.folder}")
             write_result(json_file, {"output": done.folder.location, "users": done.num_rows})
             return
-        recommender = load_recommender(folder, items, task)
+        recommender = load_recommender(folder, items, task, trust)
     assert described is not None
     known = read_seen(seen, recommender).of_one(described.get(recommender.user_column)) if seen else []
     began = time.monotonic()
@@ -110,6 +114,7 @@ def drift(
     max_unknown_rise: Annotated[
         float, typer.Option(help="Largest rise of an input's share of unseen values.", min=0)
     ] = 0.05,
+    trust: Trust = False,
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
@@ -121,7 +126,7 @@ def drift(
 
     limits = Limits(max_psi, max_null_change, max_unknown_rise)
     with opened_checkpoint(model, tracking_uri or default_uri()) as folder:
-        found = run(folder, rows, limits)
+        found = run(folder, rows, limits, trust)
     console.print(found.table())
     write_result(json_file, found.to_dict())
     if found.drifted:
@@ -133,6 +138,7 @@ def export(
     model: Model,
     kind: Annotated[str, typer.Option("--format", help="onnx or torch")],
     output: Annotated[str, typer.Option("--output", help="Folder to write the model to.")],
+    trust: Trust = False,
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
@@ -144,7 +150,7 @@ def export(
     if kind not in ("onnx", "torch"):
         raise InputError(f"--format: expected onnx or torch; found {kind}")
     with opened_checkpoint(model, tracking_uri or default_uri()) as folder:
-        exported = run(folder, kind, output)
+        exported = run(folder, kind, output, trust)
     echo(f"{exported.folder}/{exported.file}: encoded rows in (see encoding.json), predictions out")
     echo(f"largest difference from the original: {exported.largest_difference:.2g} over {exported.rows:,} random rows")
     numbers = {"largest_difference": exported.largest_difference, "rows": exported.rows}
@@ -161,6 +167,7 @@ def promote(
     force: Annotated[str | None, typer.Option(help="Promote whatever the gate finds.", metavar="REASON")] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Back to the previous champion instead.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide, and change nothing.")] = False,
+    trust: Trust = False,
     tracking_uri: TrackingUri = None,
     json_file: Json = None,
 ) -> None:
@@ -183,7 +190,14 @@ def promote(
             decision = run_back(name, dry_run=dry_run, tracking_uri=tracking_uri)
         else:
             decision = run(
-                name, version, rows=place, force=force, dry_run=dry_run, tracking_uri=tracking_uri, echo=echo
+                name,
+                version,
+                rows=place,
+                force=force,
+                dry_run=dry_run,
+                tracking_uri=tracking_uri,
+                trust=trust,
+                echo=echo,
             )
     except PromotionError as error:
         echo(f"error: {error}")
@@ -207,6 +221,7 @@ def serve(
     max_rows: Annotated[int, typer.Option(help="Most rows of a request.", min=1)] = 100_000,
     body_timeout: Annotated[float, typer.Option(help="Seconds within which a request must arrive.", min=0.1)] = 10.0,
     poll: Annotated[float, typer.Option(help="Seconds between two looks at the alias.", min=0.1)] = 5.0,
+    trust: Trust = False,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Answer requests over HTTP through Ray Serve, with the version that the alias names at the time."""
@@ -217,7 +232,7 @@ def serve(
     from mtl_ray.tracking.tracked_run import default_uri
 
     uri, wait = tracking_uri or default_uri(), batch_wait / 1000
-    settings = Settings(model, uri, max_batch, wait, max_megabytes, poll, max_rows, body_timeout)
+    settings = Settings(model, uri, max_batch, wait, max_megabytes, poll, max_rows, body_timeout, trust)
     serve_forever(settings, host, port, replicas, echo)
 
 

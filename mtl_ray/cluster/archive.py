@@ -2,8 +2,8 @@
 
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
@@ -43,15 +43,34 @@ class Package:
     """Paths below `root`, sorted."""
     num_bytes: int
     """Size of the files before compression."""
+    beside: Mapping[str, Path] = field(default_factory=dict)
+    """Files from outside of `root`, by their paths in the package."""
 
     def write(self, target: Path) -> None:
         """Write the zip. Equal files give equal bytes, so a cluster that has it is not sent it again."""
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in self.files:
+            for name, file in sorted(({name: self.root / name for name in self.files} | dict(self.beside)).items()):
                 entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-                entry.external_attr = (self.root / name).stat().st_mode << 16
+                entry.external_attr = file.stat().st_mode << 16
                 entry.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(entry, (self.root / name).read_bytes())
+                archive.writestr(entry, file.read_bytes())
+
+    def with_code(self, code: Mapping[str, Path]) -> "Package":
+        """Return it with the folder or file of each Python package at the top, where jobs import it from.
+
+        Args:
+            code: by name of the package; see `config.custom.code_of`.
+        """
+        beside = {}
+        for name, place in code.items():
+            if place.is_file():
+                beside[place.name] = place
+            else:
+                beside |= {f"{name}/{file}": place / file for file in package(place).files}
+        packed = {name: (self.root / name).resolve() for name in self.files}
+        beside = {name: file for name, file in beside.items() if packed.get(name) != file.resolve()}
+        more = sum(file.stat().st_size for file in beside.values())
+        return replace(self, beside=beside, num_bytes=self.num_bytes + more)
 
 
 def package(root: Path, without: Collection[Path] = (), max_bytes: int | None = None) -> Package:

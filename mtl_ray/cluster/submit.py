@@ -22,6 +22,7 @@ from mtl_ray.cluster.archive import Package, package
 from mtl_ray.cluster.environment import SETUP_HOOK, ForwardedEnvironment
 from mtl_ray.cluster.ray_compat import quiet_job_client
 from mtl_ray.config import Experiment, load
+from mtl_ray.config.custom import code_of
 from mtl_ray.config.data import TableSourceConfig
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError, first_line
@@ -83,6 +84,8 @@ def check_locations(experiment: Experiment, options: Mapping[str, str | None]) -
 def pack(folder: Path, file: str, experiment: Experiment, max_bytes: int) -> tuple[Package, str]:
     """Return the files of the working folder without the experiment's data, and the path of its file among them.
 
+    The packages of `custom` classes are packed too, wherever they are.
+
     Raises:
         InputError: the experiment file is not packed, or the files are too big.
     """
@@ -93,6 +96,13 @@ def pack(folder: Path, file: str, experiment: Experiment, max_bytes: int) -> tup
     with suppress(InputError):  # the file may be incomplete without --set
         places += locations(load(file)).values()
     packed = package(root, [Path(absolute(place)) for place in places if "://" not in place], max_bytes)
+    code = code_of(experiment)
+    packed = packed.with_code(code)
+    if packed.num_bytes > max_bytes:
+        raise InputError(
+            f"{root}: expected at most {max_bytes / 2**20:.1f} MB to pack; with {', '.join(map(str, code.values()))} "
+            f"found {packed.num_bytes / 2**20:.1f} MB; allow more with --max-megabytes"
+        )
     inside = path.relative_to(root).as_posix()
     if inside not in packed.files:
         raise InputError(f"{file}: expected an experiment file that the ignore files of {root} let through")

@@ -13,6 +13,7 @@ from mtl_ray.config.auxiliary_balancing import (
     GuardedBalancingConfig,
 )
 from mtl_ray.config.balancing_base import BalancingSection, GradientBalancingConfig, Space
+from mtl_ray.config.custom import CustomConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -236,6 +237,27 @@ class DBMTLBalancingConfig(BalancingSection):
         return "parameters"
 
 
+class CustomBalancingConfig(CustomConfig, BalancingSection):
+    """A task weighting of your own: a `Balancer` that is built from its settings and the `WeightedTasks`."""
+
+    base: ClassVar[str] = "mtl_ray.balancing.base:Balancer"
+
+    @property
+    def looks_ahead(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.fact("probe_every", 0) > 0
+
+    @property
+    def gradient_space(self) -> Space | None:
+        return self.fact("gradient_space")
+
+    @property
+    def sampled_share(self) -> float:
+        return self.fact("sample") or 1.0
+
+    def rewarding_tasks(self, main: str) -> tuple[str, ...]:
+        return (main,) if self.looks_ahead else ()
+
+
 BalancingConfig = Annotated[
     StaticBalancingConfig
     | EqualBalancingConfig
@@ -262,7 +284,8 @@ BalancingConfig = Annotated[
     | DBMTLBalancingConfig
     | GradientToTargetBalancingConfig
     | BanditBalancingConfig
-    | GuardedBalancingConfig,
+    | GuardedBalancingConfig
+    | CustomBalancingConfig,
     Field(discriminator="kind"),
 ]
 """Union of all task weightings, discriminated by `kind`."""

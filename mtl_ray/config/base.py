@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, Union
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from mtl_ray.config.explanations import explained
+from mtl_ray.config.explain import explained
 from mtl_ray.errors import InputError
 
 SectionT = TypeVar("SectionT", bound="Section")
@@ -39,10 +39,19 @@ class Section(BaseModel, metaclass=_SectionType):
     implementation: ClassVar[str] = ""
     """`module:Class` of what the section describes, if that is a class of its own; see `implementation_of`."""
 
+    def _implemented(self) -> "tuple[Any, Section]":
+        """Return the class or function that it describes, and the settings that this takes."""
+        return _imported(self.implementation), self
+
 
 def implementation_of(section: Section) -> Any:
     """Import the class or function that a section describes; the settings themselves import nothing of it."""
-    return _imported(section.implementation)
+    return section._implemented()[0]
+
+
+def settings_of(section: Section) -> Any:
+    """Return the settings that the implementation takes: the section itself, or those of a `custom` class."""
+    return section._implemented()[1]
 
 
 _imported = cache(pkgutil.resolve_name)  # it is asked for in every step and every request

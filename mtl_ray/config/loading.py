@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from mtl_ray.config.custom import MODEL_ALONE, TRUST, Trust, is_trusted
 from mtl_ray.config.experiment import Experiment
-from mtl_ray.config.explanations import LONGEST, common_keys, explained, shown
+from mtl_ray.config.explain import LONGEST, common_keys, explained, shown
 from mtl_ray.config.yaml_text import read_yaml
 from mtl_ray.errors import InputError, first_line
 
@@ -60,13 +61,24 @@ def override(experiment: Experiment, changes: Mapping[str, Any], where: str = "o
         ['click', 'purchase']
     """
     tree = _apply(experiment.model_dump(mode="json", exclude_unset=True), changes, where)
-    return parse(tree, where.removesuffix(":"))
+    return parse(tree, where.removesuffix(":"), trust=is_trusted(experiment))
 
 
-def parse(tree: Mapping[str, Any], where: str) -> Experiment:
-    """Make an experiment of a plain tree. Raises InputError, which begins with `where`, if it is not valid."""
+def parse(tree: Mapping[str, Any], where: str, *, trust: Trust = True, model_alone: bool = False) -> Experiment:
+    """Make an experiment of a plain tree.
+
+    Args:
+        tree: the settings.
+        where: their place, for errors.
+        trust: the `custom` classes that are imported: all by default, since the settings are the caller's own; False,
+            or the names of some, for a file that comes from elsewhere.
+        model_alone: whether those that no model is built from may be missing.
+
+    Raises:
+        InputError: the settings are not valid; the message begins with `where`.
+    """
     try:
-        return Experiment.model_validate(tree)
+        return Experiment.model_validate(tree, context={TRUST: trust, MODEL_ALONE: model_alone})
     except ValidationError as error:
         raise InputError(f"{where}: {explained(error, tree, Experiment)}") from None
 

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from mtl_ray.config.base import Section, name_alone
+from mtl_ray.config.custom import CustomConfig
 from mtl_ray.config.interactions import ConcatConfig, InteractionConfig
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -167,6 +168,22 @@ class AITMConfig(_ArchitectureConfig):
     """Weight of the penalty on a conversion more probable than the step before it."""
 
 
+class CustomArchitectureConfig(CustomConfig, _ArchitectureConfig):
+    """An architecture of your own: a `Network` that is built from a `NetworkSpec` and its settings."""
+
+    base: ClassVar[str] = "mtl_ray.models.architectures.base:Network"
+    is_part_of_model: ClassVar[bool] = True
+
+    @property
+    def needs_dense_tables(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.fact("needs_dense_tables", default=False)
+
+    @property
+    def has_private_and_shared_tables(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        sets = self.fact("sets")
+        return sets is not None and len(sets(["task"])) > 1
+
+
 ArchitectureConfig = Annotated[
     SingleTaskConfig
     | SharedBottomConfig
@@ -180,7 +197,8 @@ ArchitectureConfig = Annotated[
     | PEPNetConfig
     | POSOConfig
     | ESMMConfig
-    | AITMConfig,
+    | AITMConfig
+    | CustomArchitectureConfig,
     Field(discriminator="kind"),
 ]
 """Union of all architectures, discriminated by `kind`."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.loader import Shard, draw_rows, read_directly, select
 from mtl_ray.data.preparation.row_checks import bad_inputs
@@ -99,13 +100,13 @@ class Drift:
         }
 
 
-def write_reference(folder: Path, prepared: Prepared) -> None:
+def write_reference(folder: Path, prepared: Prepared, trust: Trust = False) -> None:
     """Write the reference of a trained checkpoint into its folder.
 
     It is made from rows that were not trained on, if there are any: training rows have no unknown ids, and the model is
     too sure of them.
     """
-    loaded, schema = checkpoint.load(folder), prepared.schema
+    loaded, schema = checkpoint.load(folder, trust), prepared.schema
     experiment = loaded.experiment
     split: SplitName = next(name for name in reversed(SPLITS) if schema.num_rows[name])
     batch = draw_rows(Shard(prepared.folder, schema, split, 0, 1, 0, read_directly), REFERENCE_ROWS, experiment.seed)
@@ -116,18 +117,19 @@ def write_reference(folder: Path, prepared: Prepared) -> None:
     (folder / REFERENCE).write_text(reference.model_dump_json(indent=2) + "\n")
 
 
-def drift(model: Path, rows: str, limits: Limits) -> Drift:
+def drift(model: Path, rows: str, limits: Limits, trust: Trust = False) -> Drift:
     """Compare raw rows, read chunk by chunk, with the reference of a model.
 
     Args:
         model: checkpoint folder.
         rows: Parquet or CSV file, folder or glob with rows as `predict` takes them.
         limits: the largest differences that are not a drift.
+        trust: the `custom` classes that the model may import, see `checkpoint.load`.
 
     Raises:
         InputError: the model has no reference, or the rows cannot be read.
     """
-    scorer = Scorer(model)
+    scorer = Scorer(model, trust)
     scorer.check(str(model))
     if not (model / REFERENCE).is_file():
         raise InputError(f"{model}: expected {REFERENCE}, which `train` writes; train the model again")

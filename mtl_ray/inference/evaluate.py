@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.table import Table
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Batch, read_directly, to_batch
 from mtl_ray.errors import InputError
@@ -122,7 +123,12 @@ def _of_files(model: MultiTaskModel | Ensemble, folder: Folder, files: list[str]
 
 
 def evaluate(
-    model: str | Path, dataset: str | Path | Prepared, split: SplitName = "test", *, tracking_uri: str | None = None
+    model: str | Path,
+    dataset: str | Path | Prepared,
+    split: SplitName = "test",
+    *,
+    tracking_uri: str | None = None,
+    trust: Trust = False,
 ) -> Evaluation:
     """Evaluate a model on all rows of a split of the data set that it was trained on.
 
@@ -131,6 +137,7 @@ def evaluate(
         dataset: what `prepare` returned, or the location of the data set.
         split: `train`, `valid` or `test`.
         tracking_uri: MLflow server of a model URI; by default that of the environment.
+        trust: the `custom` classes that the model may import: all (True), none (False) or those of these names.
 
     Raises:
         InputError: no such model or data set, the split has no rows, or the data set was encoded for another model.
@@ -146,16 +153,22 @@ def evaluate(
         raise InputError(f"split: expected train, valid or test; found {split}")
     prepared = dataset if isinstance(dataset, Prepared) else open_prepared(str(dataset))
     with opened_checkpoint(str(model), tracking_uri or default_uri()) as folder:
-        return evaluate_checkpoint(folder, prepared, split)
+        return evaluate_checkpoint(folder, prepared, split, trust)
 
 
-def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName) -> Evaluation:
+def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName, trust: Trust = False) -> Evaluation:
     """Evaluate a checkpoint folder on all rows of a split.
+
+    Args:
+        folder: checkpoint folder.
+        prepared: its data set.
+        split: the rows.
+        trust: the `custom` classes that the model may import, see `checkpoint.load`.
 
     Raises:
         InputError: the split has no rows, or the data set was encoded for another model.
     """
-    loaded = checkpoint.load(folder)
+    loaded = checkpoint.load(folder, trust)
     if loaded.schema.fingerprint != prepared.schema.fingerprint:
         raise InputError(
             f"{folder}: the model was trained on data set {loaded.schema.fingerprint[:12]}, whose numbers mean other "

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.errors import InputError
 from mtl_ray.inference.input_spec import input_spec, random_rows
 from mtl_ray.models import MultiTaskModel, checkpoint
@@ -63,13 +64,14 @@ class _Scoring(nn.Module):
         return {f"predicted_{task}": values for task, values in self.model.predict(rows).items()}
 
 
-def export(model: Path, kind: Format, output: str) -> Exported:
+def export(model: Path, kind: Format, output: str, trust: Trust = False) -> Exported:
     """Write a model for another runtime, `encoding.json` and `vocabulary.parquet`, and check its predictions.
 
     Args:
         model: checkpoint folder.
         kind: `onnx`, for ONNX Runtime and others, or `torch`, for `torch.export.load`.
         output: folder to make; written aside and renamed when the check passed.
+        trust: the `custom` classes that the model may import, see `checkpoint.load`.
 
     Raises:
         InputError: the model cannot be exported so, the package for it is missing, or `output` is not empty.
@@ -80,7 +82,7 @@ def export(model: Path, kind: Format, output: str) -> Exported:
         raise InputError(f"--output {output}: expected a new or empty folder; name another")
     if kind == "onnx" and not all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
         raise InputError("--format onnx: expected the packages of the extra `export`: pip install 'mtl_ray[export]'")
-    loaded = checkpoint.load(model)
+    loaded = checkpoint.load(model, trust)
     experiment, schema = loaded.experiment, loaded.schema
     scoring = _Scoring(loaded.model).eval()
     aside = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.tmp")

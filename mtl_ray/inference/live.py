@@ -5,6 +5,7 @@ import re
 import time
 from dataclasses import dataclass
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.tracking.database import client_of
@@ -36,12 +37,12 @@ def version_of(model: str, tracking_uri: str) -> str:
         raise InputError(f"{model}: {first_line(error)}") from error
 
 
-def load(model: str, tracking_uri: str, version: str) -> Live:
+def load(model: str, tracking_uri: str, version: str, trust: Trust = False) -> Live:
     """Load a version of the model that a URI names. Raises InputError if it is missing or cannot score a row."""
     name, at, _ = model.partition("@")
     uri = f"{name}/{version}" if at and model.startswith("models:/") else model
     with opened_checkpoint(uri, tracking_uri) as folder:
-        scorer = Scorer(folder)
+        scorer = Scorer(folder, trust)
     scorer.check(uri)
     return Live(scorer, version)
 
@@ -52,10 +53,10 @@ class Follower:
     A version that cannot be loaded is tried again, each time after twice as long; until then it costs nothing.
     """
 
-    def __init__(self, model: str, tracking_uri: str, poll: float) -> None:
+    def __init__(self, model: str, tracking_uri: str, poll: float, trust: Trust = False) -> None:
         """Load the version that the URI names now. Raises InputError if that is not possible."""
-        self.model, self.tracking_uri, self.poll = model, tracking_uri, poll
-        self.live = load(model, tracking_uri, version_of(model, tracking_uri))
+        self.model, self.tracking_uri, self.poll, self.trust = model, tracking_uri, poll, trust
+        self.live = load(model, tracking_uri, version_of(model, tracking_uri), trust)
         self._failed, self._wait, self._again = "", 0.0, 0.0
 
     def look(self) -> None:
@@ -73,7 +74,7 @@ class Follower:
         if version == self.live.version or (self._failed and time.monotonic() < self._again):
             return
         try:
-            self.live = load(self.model, self.tracking_uri, version)
+            self.live = load(self.model, self.tracking_uri, version, self.trust)
         except Exception:
             self._failed, self._wait = version, min(2 * self._wait, max(self.poll, LONGEST_WAIT))
             self._again = time.monotonic() + self._wait

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
@@ -18,8 +19,8 @@ from mtl_ray.scoring.scorer import Scorer, spread_column
 class _Score:
     """Scores rows: returns their kept columns and the predictions."""
 
-    def __init__(self, model: Path, keys: Sequence[str], uncertainty: bool) -> None:
-        self.scorer = Scorer(model)
+    def __init__(self, model: Path, keys: Sequence[str], uncertainty: bool, trust: Trust) -> None:
+        self.scorer = Scorer(model, trust)
         self.keys, self.uncertainty = keys, uncertainty
 
     def bad_rows(self, table: pa.Table) -> pa.Array:
@@ -41,6 +42,7 @@ def predict(
     *,
     uncertainty: bool = False,
     tracking_uri: str | None = None,
+    trust: Trust = False,
 ) -> BatchResult:
     """Score a Parquet or CSV file, folder or glob of raw rows; the results are in the order of the rows.
 
@@ -55,6 +57,7 @@ def predict(
         echo: receives lines of text for the user.
         uncertainty: add `TASK_std`, the standard deviation of each prediction over the members of an ensemble.
         tracking_uri: MLflow server of a model URI; by default that of the environment.
+        trust: the `custom` classes that the model may import: all (True), none (False) or those of these names.
 
     Raises:
         InputError: no such model or input, an id column or a key is missing, `output` exists, or `uncertainty` is
@@ -70,20 +73,20 @@ def predict(
     from mtl_ray.tracking.tracked_run import default_uri  # noqa: PLC0415
 
     with opened_checkpoint(str(model), tracking_uri or default_uri()) as folder:
-        return _predict(folder, str(model), rows, output, keys, echo, uncertainty)
+        scorer = Scorer(folder, trust)
+        scorer.check(str(model))
+        return _predict(scorer, trust, rows, output, keys, echo, uncertainty)
 
 
 def _predict(
-    folder: Path,
-    model: str,
+    scorer: Scorer,
+    trust: Trust,
     rows: str,
     output: str,
     keys: Sequence[str] | None,
     echo: Callable[[str], None],
     uncertainty: bool,
 ) -> BatchResult:
-    scorer = Scorer(folder)
-    scorer.check(model)
     added = [f"predicted_{task}" for task in scorer.experiment.tasks]
     if uncertainty:
         added += map(spread_column, scorer.ensemble.tasks)
@@ -103,7 +106,8 @@ def _predict(
     job = {"command": "predict", "model": scorer.digest, "keys": kept_columns}
     job |= {"uncertainty": True} if uncertainty else {}  # jobs of before have no such entry
     log = log if needed is None else open_log(rows, columns=needed, dialect=dialect)
-    return map_rows(rows, log, output, _Score, folder, (kept_columns, uncertainty), job, log.num_rows, echo)
+    settings = (kept_columns, uncertainty, trust)
+    return map_rows(rows, log, output, _Score, scorer.folder, settings, job, log.num_rows, echo)
 
 
 def _column(values: np.ndarray) -> pa.Array:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.data.sources.csv_dialect import dialect_of
 from mtl_ray.data.sources.files import open_log
@@ -43,10 +44,10 @@ class Seen:
         return self._items.slice(int(start), int(size))
 
 
-def load_recommender(model: Path, items: str | None, task: str | None) -> Recommender:
+def load_recommender(model: Path, items: str | None, task: str | None, trust: Trust = False) -> Recommender:
     """Load a recommender whose candidates are in a file, folder or glob, or else those that the model carries."""
     candidates = read_whole(items, dialect_of(checkpoint.load_settings(model).data.source)) if items else None
-    return Recommender(model, candidates, task)
+    return Recommender(model, candidates, task, trust)
 
 
 def read_seen(location: str, recommender: Recommender) -> Seen:
@@ -57,8 +58,10 @@ def read_seen(location: str, recommender: Recommender) -> Seen:
 class _Recommend:
     """Maps rows of users to rows of their best items."""
 
-    def __init__(self, model: Path, items: str | None, task: str | None, k: int, seen: str | None) -> None:
-        self.recommender = load_recommender(model, items, task)
+    def __init__(
+        self, model: Path, items: str | None, task: str | None, k: int, seen: str | None, trust: Trust
+    ) -> None:
+        self.recommender = load_recommender(model, items, task, trust)
         self.seen = read_seen(seen, self.recommender) if seen else None
         self.k = k
 
@@ -80,6 +83,7 @@ def recommend(
     task: str | None = None,
     k: int = 10,
     seen: str | None = None,
+    trust: Trust = False,
 ) -> BatchResult:
     """Write the best k items of every user of a Parquet or CSV file, folder or glob, as Parquet.
 
@@ -91,11 +95,12 @@ def recommend(
         task: what to rank by, see `Recommender`.
         k: items for a user.
         seen: interactions (user id, item id) that are not to be recommended; read whole by every process.
+        trust: the `custom` classes that the model may import, see `checkpoint.load`.
 
     Raises:
         InputError: an input is missing or lacks its id column, or `output` is not empty.
     """
-    recommender = load_recommender(model, items, task)
+    recommender = load_recommender(model, items, task, trust)
     recommender.scorer.check(str(model))
     log = open_log(users, dialect=dialect_of(recommender.scorer.experiment.data.source))
     if recommender.user_column not in log.columns:
@@ -107,4 +112,4 @@ def recommend(
     chosen = {"items": items, "task": task, "k": k, "seen": seen}
     job = {"command": "recommend", "model": recommender.scorer.digest, **chosen}
     num_rows = log.num_rows * len(recommender.keys)  # of pairs, each of which gets a score
-    return map_rows(users, log, output, _Recommend, model, tuple(chosen.values()), job, num_rows)
+    return map_rows(users, log, output, _Recommend, model, (*chosen.values(), trust), job, num_rows)

@@ -68,6 +68,8 @@ class Settings:
     """The most rows of a request."""
     body_timeout: float = 10.0
     """Seconds within which a request body must arrive."""
+    trust: bool = False
+    """True if the model may import its `custom` classes."""
 
 
 Waiting = tuple[Live, Mapping[str, torch.Tensor]]
@@ -121,7 +123,7 @@ class Answers:
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(1)
         self.settings = settings
-        self.follower = Follower(settings.model, settings.tracking_uri, settings.poll)
+        self.follower = Follower(settings.model, settings.tracking_uri, settings.poll, settings.trust)
         self.bodies = Bodies(*_limits(settings))
         self.readers, self.scoring = ThreadPoolExecutor(READERS), ThreadPoolExecutor(1)
         self._together.set_max_batch_size(settings.max_batch)
@@ -174,7 +176,7 @@ def start(settings: Settings, host: str, port: int, replicas: int = 1) -> None:
         InputError: there is no such model.
     """
     # Report a mistake here, not in a replica that Ray restarts again and again.
-    load(settings.model, settings.tracking_uri, version_of(settings.model, settings.tracking_uri))
+    load(settings.model, settings.tracking_uri, version_of(settings.model, settings.tracking_uri), settings.trust)
     if not ray.is_initialized():  # the processes of a Ray that is started here take the environment over
         os.environ |= ENVIRONMENT | os.environ | {LIMITS: json.dumps(_limits(settings))}
     connect()

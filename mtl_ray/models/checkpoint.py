@@ -23,9 +23,10 @@ from torch import Tensor
 
 from mtl_ray.config import Experiment, parse
 from mtl_ray.config.base import Section
+from mtl_ray.config.custom import Trust
 from mtl_ray.errors import InputError
 from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.checkpoint_parts import MIX, refuse_members, refuse_parts, refuse_weights
+from mtl_ray.models.checkpoint_parts import MIX, refuse_members, refuse_parts, refuse_untrusted, refuse_weights
 from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.parquet import damaged
 from mtl_ray.schema import Schema
@@ -159,26 +160,42 @@ def digest_of(folder: Path, names: Sequence[str]) -> str:
     return whole.hexdigest()
 
 
-def load_settings(folder: Path) -> Experiment:
-    """Return the settings of a checkpoint. Raises InputError if they cannot be read."""
-    return parse(Folder(str(folder)).read_json(SETTINGS), str(folder / SETTINGS))
+def load_settings(folder: Path, trust: Trust = False) -> Experiment:
+    """Return the settings of a checkpoint.
 
-
-def load(folder: Path) -> LoadedCheckpoint:
-    """Rebuild the model.
+    Args:
+        folder: folder of the checkpoint.
+        trust: the `custom` classes that are imported: none by default, since the files may come from elsewhere.
 
     Raises:
-        InputError: `folder` is not a complete checkpoint, a file of it is damaged, its parts do not belong together, or
-            weights are not finite.
+        InputError: the settings cannot be read, or a trusted class is not there.
     """
-    return _load_ensemble(folder) if (folder / ENSEMBLE).is_file() else LoadedCheckpoint(*_load_model(folder))
+    tree = Folder(str(folder)).read_json(SETTINGS)
+    return parse(tree, str(folder / SETTINGS), trust=trust, model_alone=True)
 
 
-def _load_model(folder: Path) -> tuple[Experiment, Schema, MultiTaskModel]:
-    experiment, schema = _read_parts(folder, WEIGHTS)
+def load(folder: Path, trust: Trust = False) -> LoadedCheckpoint:
+    """Rebuild the model.
+
+    Args:
+        folder: folder of the checkpoint.
+        trust: see `load_settings`.
+
+    Raises:
+        InputError: `folder` is not a complete checkpoint, a file of it is damaged, its parts do not belong together,
+            weights are not finite, or the model needs a class that is not trusted or not there.
+    """
+    if (folder / ENSEMBLE).is_file():
+        return _load_ensemble(folder, trust)
+    return LoadedCheckpoint(*_load_model(folder, trust))
+
+
+def _load_model(folder: Path, trust: Trust) -> tuple[Experiment, Schema, MultiTaskModel]:
+    experiment, schema = _read_parts(folder, WEIGHTS, trust)
     weights, digests = _read_weights(folder / WEIGHTS)
     _refuse_changed(folder, _digests(folder, (SETTINGS, SCHEMA)), digests, WEIGHTS)
     refuse_parts(experiment, schema, Folder(str(folder)))
+    refuse_untrusted(experiment, folder)
     with torch.device("meta"):
         model = MultiTaskModel(experiment, schema)
     refuse_weights(model, weights, str(folder / WEIGHTS))
@@ -186,12 +203,12 @@ def _load_model(folder: Path) -> tuple[Experiment, Schema, MultiTaskModel]:
     return experiment, schema, model.eval()
 
 
-def _load_ensemble(folder: Path) -> LoadedCheckpoint:
-    experiment, schema = _read_parts(folder, ENSEMBLE)
+def _load_ensemble(folder: Path, trust: Trust) -> LoadedCheckpoint:
+    experiment, schema = _read_parts(folder, ENSEMBLE, trust)
     files = Folder(str(folder))
     content = files.read_model(ENSEMBLE, EnsembleFile)
     refuse_parts(experiment, schema, files)
-    members = [_load_model(folder / entry.folder) for entry in content.members]
+    members = [_load_model(folder / entry.folder, trust) for entry in content.members]
     _refuse_changed(folder, _ensemble_digests(folder, content.members), content.digests, ENSEMBLE)
     places = [entry.folder for entry in content.members]
     refuse_members(experiment, {place: own for place, (own, *_) in zip(places, members, strict=True)}, str(folder))
@@ -222,12 +239,12 @@ def _write_parts(folder: Path, experiment: Experiment, schema: Schema) -> None:
     (folder / SCHEMA).write_text(schema.model_dump_json(indent=2))
 
 
-def _read_parts(folder: Path, last: str) -> tuple[Experiment, Schema]:
+def _read_parts(folder: Path, last: str, trust: Trust) -> tuple[Experiment, Schema]:
     """Return settings and schema. Raises InputError if they cannot be read, or if the file written last is missing."""
     for name in (SETTINGS, SCHEMA, last):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: expected a checkpoint folder; {name} is missing")
-    return load_settings(folder), Folder(str(folder)).read_model(SCHEMA, Schema)
+    return load_settings(folder, trust), Folder(str(folder)).read_model(SCHEMA, Schema)
 
 
 def _digests(folder: Path, names: Sequence[str]) -> dict[str, str]:

@@ -3,12 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
 from mtl_ray.config import Experiment
+from mtl_ray.config.custom import custom_parts, untrusted
 from mtl_ray.config.features import NumericFeatureConfig, SequenceFeatureConfig
 from mtl_ray.errors import InputError, some
 from mtl_ray.schema import FIRST, Schema
@@ -68,6 +70,18 @@ def _refuse_vocabulary(experiment: Experiment, schema: Schema, folder: Folder) -
                 f"{folder.path}/{VOCABULARY}: expected {feature.num_embeddings - FIRST:,} values of `{words}`, as "
                 f"schema.json has for `{name}`, found {counts[words]:,}; {MIX}"
             )
+
+
+def refuse_untrusted(experiment: Experiment, folder: Path) -> None:
+    """Raise InputError, which names the classes, if a model needs `custom` ones that were not imported.
+
+    Args:
+        experiment: the settings of the model.
+        folder: its checkpoint.
+    """
+    needed = {at: part for at, part in custom_parts(experiment) if part.is_part_of_model and not part.is_imported}
+    if needed:
+        raise InputError(f"{folder}: the model {untrusted(needed)}")
 
 
 def refuse_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.base import implementation_of
+from mtl_ray.config.base import implementation_of, settings_of
 from mtl_ray.config.tasks import RankingTaskConfig
 from mtl_ray.config.visibility import hidden_by
-from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec
+from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
 from mtl_ray.models.cold_start.base import ReadIdVector
 from mtl_ray.models.dot_path import DotPath
 from mtl_ray.models.embedding import EmbeddedFeatures, FeatureEmbeddings
@@ -61,11 +61,14 @@ class MultiTaskModel(nn.Module):
                 profile_features=self.profile.width,
                 outputs=outputs,
                 after={name: task.after for name, task in experiment.tasks.items() if task.after},
+                encoder=experiment.model.encoder,
+                tower=experiment.model.tower,
             )
-            self.network = network(spec, experiment.model)  # pyright: ignore[reportCallIssue]
-            for name, tower in self.network.towers.towers.items():  # pyright: ignore
+            self.network = network(spec, settings_of(experiment.model))  # pyright: ignore[reportCallIssue]
+            towers = getattr(self.network, "towers", None)
+            for name, tower in towers.towers.items() if isinstance(towers, Towers) else ():
                 with torch.no_grad():
-                    tower[-1].bias += self.tasks[name].initial_bias
+                    tower[-1].bias += self.tasks[name].initial_bias  # pyright: ignore
         self.dots = ModuleDict()
         if settings.adds_dot_product:
             dots = {name: DotPath(experiment, first, name, sets) for name in sets}

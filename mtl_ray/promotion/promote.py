@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.tracking import MlflowClient
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.data.dataset import open_prepared
 from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.data.sources.csv_dialect import dialect_of
@@ -54,6 +55,7 @@ def promote(
     dry_run: bool = False,
     tracking_uri: str | None = None,
     holder: str | None = None,
+    trust: Trust = False,
     echo: Callable[[str], None] = print,
 ) -> Decision:
     """Make a version the champion if it passes the gate of its experiment file (`promotion`).
@@ -67,6 +69,7 @@ def promote(
         tracking_uri: MLflow server; by default that of the environment.
         holder: name of the work that this is part of. If an earlier attempt was killed, the rest is done, and nothing
             twice.
+        trust: the `custom` classes that the models may import: all (True), none (False) or those of these names.
         echo: receives lines of text for the user.
 
     Raises:
@@ -80,9 +83,9 @@ def promote(
     uri = tracking_uri or default_uri()
     client = client_of(uri)
     if dry_run:
-        return _decide(client, name, uri, version, rows, force, echo, holder)
+        return _decide(client, name, uri, version, rows, force, echo, holder, trust)
     with _lock(client, name, holder):
-        decision = _decide(client, name, uri, version, rows, force, echo, holder)
+        decision = _decide(client, name, uri, version, rows, force, echo, holder, trust)
         if decision.live:
             _move(client, decision)
         _note(client, decision, holder)
@@ -126,6 +129,7 @@ def _decide(
     force: str | None,
     echo: Callable[[str], None],
     holder: str | None,
+    trust: Trust,
 ) -> Decision:
     aliases = _aliases(client, name)
     version = version or aliases.get(CANDIDATE)
@@ -136,11 +140,11 @@ def _decide(
         raise InputError(f"{name}: version {version} is the champion already")
     if champion == version:  # the earlier attempt got that far
         champion = aliases.get(PREVIOUS)
-    candidate = _scorer(name, version, uri)
+    candidate = _scorer(name, version, uri, trust)
     if champion is None:
         return Decision(name, version, "forced" if force else "promoted", None, force or "")
     try:
-        live = _scorer(name, champion, uri)
+        live = _scorer(name, champion, uri, trust)
     except InputError as error:
         if not force:
             raise InputError(f"the champion, version {champion}, is broken: {error}; replace it with --force") from None
@@ -159,10 +163,10 @@ def _decide(
     return Decision(name, version, outcome, champion, force or "", result, place, caveats)
 
 
-def _scorer(name: str, version: str, uri: str) -> Scorer:
+def _scorer(name: str, version: str, uri: str, trust: Trust) -> Scorer:
     """Load a version. Raises InputError if it cannot score a row."""
     with opened_checkpoint(f"models:/{name}/{version}", uri) as folder:
-        scorer = Scorer(folder)
+        scorer = Scorer(folder, trust)
     scorer.check(f"models:/{name}/{version}")
     return scorer
 

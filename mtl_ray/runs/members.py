@@ -186,7 +186,7 @@ class _Members:
             for number, (settings, member) in enumerate(zip(members_of(self.experiment), members, strict=True), 1):
                 kept = self.folder_of(number) / member.checkpoint
                 with Checkpoint(kept.location).as_directory() as own:
-                    model = checkpoint.load(Path(own)).model
+                    model = checkpoint.load(Path(own), trust=True).model
                 assert isinstance(model, MultiTaskModel)
                 loaded.append((settings, model, 1))
             schema = self.prepared.schema
@@ -215,6 +215,6 @@ def complete(made: Path, prepared: Prepared, target: Folder) -> None:
 
 def _noise(ensemble: Path, prepared: Prepared) -> dict[str, float]:
     """Return the root mean squared error of an ensemble on validation rows, by task whose label is a number."""
-    checks = evaluate_checkpoint(ensemble, prepared, "valid").spread
-    numbers = [name for name, task in checkpoint.load(ensemble).model.tasks.items() if is_number(task)]
+    checks = evaluate_checkpoint(ensemble, prepared, "valid", trust=True).spread
+    numbers = [name for name, task in checkpoint.load(ensemble, trust=True).model.tasks.items() if is_number(task)]
     return {name: checks[name].error for name in numbers if name in checks}

@@ -10,6 +10,7 @@ import pyarrow as pa
 from rich.table import Table
 
 from mtl_ray.config import Experiment
+from mtl_ray.config.custom import Trust
 from mtl_ray.data.dataset import open_prepared
 from mtl_ray.data.item_catalog import ITEMS
 from mtl_ray.errors import InputError
@@ -134,16 +135,17 @@ class Model(Shown):
         yield f"reads: {', '.join(self.input_columns)}"
 
 
-def load_model(uri: str | Path, *, tracking_uri: str | None = None) -> Model:
+def load_model(uri: str | Path, *, tracking_uri: str | None = None, trust: Trust = False) -> Model:
     """Load a trained model. It needs neither Ray nor the data set; what is downloaded for it is removed again.
 
     Args:
         uri: a registered model (`models:/shop@champion`, `models:/shop/3`), the URI of a run's model, the folder of a
             run (`runs/NAME`) or of a checkpoint.
         tracking_uri: MLflow server of a model URI; by default that of the environment.
+        trust: the `custom` classes that the model may import: all (True), none (False) or those of these names.
 
     Raises:
-        InputError: there is no such model, or it is damaged.
+        InputError: there is no such model, it is damaged, or it needs classes that are not trusted.
 
     Example:
         >>> load_model("models:/shop@champion").metrics["test/click/auc"]  # doctest: +SKIP
@@ -154,7 +156,7 @@ def load_model(uri: str | Path, *, tracking_uri: str | None = None) -> Model:
     if run is not None and Folder(place).location == run.location:
         place = _kept_by(run).location
     with opened_checkpoint(place, server) as folder:
-        scorer = Scorer(folder)
+        scorer = Scorer(folder, trust)
         items = Folder(str(folder)).read_table(ITEMS) if (folder / ITEMS).is_file() else None
     if is_model_uri(place):
         return Model(place, scorer, items, logged_metrics(place, server, scorer.experiment))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.data.item_catalog import ITEMS
 from mtl_ray.data.preparation.row_checks import bad_inputs
 from mtl_ray.errors import InputError
@@ -29,7 +30,9 @@ RANK, SCORE, ITEM_NAME = "rank", "score", "name"
 class Recommender:
     """A ranking of a fixed set of candidates, which are encoded once, by a task's prediction."""
 
-    def __init__(self, model: Path | Scorer, items: pa.Table | None = None, task: str | None = None) -> None:
+    def __init__(
+        self, model: Path | Scorer, items: pa.Table | None = None, task: str | None = None, trust: Trust = False
+    ) -> None:
         """Load a model and encode the candidates.
 
         Args:
@@ -37,11 +40,12 @@ class Recommender:
             items: raw rows of the candidates; by default those that the registered model carries.
             task: what to rank by, a task whose prediction is one number; by default the first that is not about a
                 profile.
+            trust: the `custom` classes that the model may import, see `checkpoint.load`.
 
         Raises:
             InputError: no such model or task, no candidates, or their id column is missing.
         """
-        self.scorer = model if isinstance(model, Scorer) else Scorer(model)
+        self.scorer = model if isinstance(model, Scorer) else Scorer(model, trust)
         experiment = self.scorer.experiment
         self.user_column = experiment.column_of(experiment.user)
         self.item_column = experiment.column_of(experiment.item)

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.data.encoding import Encoder, texts
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.models import checkpoint
@@ -23,9 +24,17 @@ from mtl_ray.values.vocabulary import read_vocabularies
 class Scorer:
     """A model that scores raw rows: strings or numbers, with unseen ids, nulls and missing columns."""
 
-    def __init__(self, folder: Path) -> None:
-        """Load a checkpoint folder. Raises InputError if `folder` is not one."""
-        loaded = checkpoint.load(folder)
+    def __init__(self, folder: Path, trust: Trust = False) -> None:
+        """Load a checkpoint folder.
+
+        Args:
+            folder: checkpoint folder.
+            trust: the `custom` classes that the model may import, see `checkpoint.load`.
+
+        Raises:
+            InputError: `folder` is no checkpoint, or needs a class that is not trusted or not there.
+        """
+        loaded = checkpoint.load(folder, trust)
         self.folder = folder
         self.experiment, self.schema, self.model = loaded.experiment, loaded.schema, loaded.model
         vocabularies = read_vocabularies(Folder(str(folder)), list(self.experiment.features), texts(self.experiment))

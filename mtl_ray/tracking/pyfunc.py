@@ -18,8 +18,11 @@ class RegisteredModel(PythonModel):
     """A checkpoint with MLflow's interface."""
 
     def load_context(self, context: Any) -> None:
-        """Load the checkpoint that was logged with the model."""
-        self.scorer = Scorer(Path(context.artifacts["checkpoint"]))
+        """Load the checkpoint that was logged with the model.
+
+        This file runs code of the model already, and the code of its `custom` classes lies beside it.
+        """
+        self.scorer = Scorer(Path(context.artifacts["checkpoint"]), trust=True)
 
     # No type hints: MLflow reads them as a schema, and the logged signature is more precise.
     def predict(self, context, model_input, params=None):  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -25,6 +25,7 @@ from mlflow.types.schema import AnyType, Array, Schema
 
 import mtl_ray
 from mtl_ray.config import Experiment
+from mtl_ray.config.custom import code_of
 from mtl_ray.config.tasks import metric_names
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.item_catalog import ITEMS
@@ -120,7 +121,7 @@ def register(
                 name="model",
                 python_model=str(code),
                 artifacts={"checkpoint": str(scored)},
-                code_paths=[str(package)],
+                code_paths=[str(package), *map(str, _code_of(folder))],
                 signature=signature,
                 input_example=example,
                 pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in needed],
@@ -135,6 +136,15 @@ def register(
 
     run.attempt("log the model", log)
     return uri[0] if uri else None
+
+
+def _code_of(folder: Path) -> list[Path]:
+    """Return the folders and files with the `custom` classes that a checkpoint names, its members' included."""
+    places = [
+        (folder / file).parent for file in checkpoint.files_of(folder)[0] if Path(file).name == checkpoint.SETTINGS
+    ]
+    found = [code_of(checkpoint.load_settings(place)) for place in places]
+    return list(dict.fromkeys(place for code in found for place in code.values()))
 
 
 def _registered(client: MlflowClient, name: str, run_id: str, weights: str) -> ModelVersion | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mtl_ray.config.custom import classes_of
 from mtl_ray.models import checkpoint
 from mtl_ray.training.progress import Progress
 from mtl_ray.training.trainer import Trainer
@@ -29,7 +30,7 @@ def save_checkpoint(trainer: Trainer, folder: Path) -> None:
 def resume(trainer: Trainer, folder: Path) -> None:
     """Continue from a checkpoint folder as if never interrupted."""
     state = checkpoint.load_trainer(folder)
-    trainer.evaluated.load_state_dict(checkpoint.load(folder).model.state_dict())
+    trainer.evaluated.load_state_dict(checkpoint.load(folder, classes_of(trainer.experiment)).model.state_dict())
     if trainer.average is not None:
         trainer.model.load_state_dict(state["model"])
         trainer.average.n_averaged.copy_(state["num_averaged"])

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mtl_ray.config.custom import Trust
 from mtl_ray.config.tasks import RankingTaskConfig
 from mtl_ray.errors import InputError
 from mtl_ray.models import checkpoint
@@ -22,7 +23,9 @@ class Teacher:
     predict for new users and items, too.
     """
 
-    def __init__(self, location: str, schema: Schema, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, location: str, schema: Schema, device: torch.device, dtype: torch.dtype, trust: Trust = False
+    ) -> None:
         """Load a checkpoint.
 
         Args:
@@ -30,12 +33,13 @@ class Teacher:
             schema: schema of the student.
             device: device of the student.
             dtype: type of its weights.
+            trust: the `custom` classes that the model may import, see `checkpoint.load`.
 
         Raises:
             InputError: it is no checkpoint, or one of another data set, in which encoded values mean others.
         """
         with tempfile.TemporaryDirectory(prefix="mtl_ray-") as place:
-            loaded = checkpoint.load(local_copy(Folder(location), Path(place)))
+            loaded = checkpoint.load(local_copy(Folder(location), Path(place)), trust)
         if loaded.schema.fingerprint != schema.fingerprint:
             raise InputError(
                 f"training.distill: expected a model of the data set {schema.fingerprint[:12]}, on which the training "

@@ -16,6 +16,7 @@ from mtl_ray.balancing import build_balancer
 from mtl_ray.balancing.affinity import Lookahead
 from mtl_ray.balancing.diagnostics import Monitor
 from mtl_ray.config import Experiment
+from mtl_ray.config.custom import classes_of
 from mtl_ray.data.loader import Batch, Shard, on_device, trimmed
 from mtl_ray.data.prefetch import prefetch
 from mtl_ray.distributed import rank, world_size
@@ -55,7 +56,8 @@ class Trainer:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(training.average))
         teacher = None
         if training.distill is not None:
-            teacher = Teacher(training.distill, schema, device, self.precision.dtype)
+            own = classes_of(experiment)
+            teacher = Teacher(training.distill, schema, device, self.precision.dtype, own)
         self.losses = LossComputer(experiment, self.model, self.precision, device, teacher)
         self.meta_losses = meta_losses(self.model)
         self.balancer, self.monitor = build_balancer(experiment).to(device), Monitor(list(experiment.tasks))

@@ -9,6 +9,7 @@ import torch
 from ray.train import Checkpoint
 from torch import Tensor, nn
 
+from mtl_ray.config.custom import Trust, classes_of
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.encoding import texts
 from mtl_ray.errors import InputError
@@ -35,7 +36,8 @@ def start_from(trainer: Trainer, prepared: Prepared, location: str) -> None:
     """
     vocabularies = read_vocabularies(prepared.folder, list(trainer.experiment.features), texts(trainer.experiment))
     with Checkpoint(location).as_directory() as folder:
-        copy_weights(trainer.model, trainer.schema, vocabularies, Path(folder), checkpoint.vocabulary_folder(location))
+        words, own = checkpoint.vocabulary_folder(location), classes_of(trainer.experiment)
+        copy_weights(trainer.model, trainer.schema, vocabularies, Path(folder), words, own)
     if trainer.average is not None:
         trainer.average.module.load_state_dict(trainer.model.state_dict())
 
@@ -46,6 +48,7 @@ def copy_weights(
     vocabularies: dict[str, Vocabulary],
     folder: Path,
     vocabulary: Folder | None = None,
+    trust: Trust = False,
 ) -> None:
     """Give `model` the weights of a checkpoint.
 
@@ -61,11 +64,12 @@ def copy_weights(
         vocabularies: vocabularies of the new data set, by feature.
         folder: folder of the checkpoint.
         vocabulary: folder with its vocabulary; the same by default.
+        trust: the `custom` classes that the model may import, see `checkpoint.load`.
 
     Raises:
         InputError: `folder` is no checkpoint, or its model has other parts or sizes.
     """
-    old = checkpoint.load(folder)
+    old = checkpoint.load(folder, trust)
     names = [name for name in vocabularies if name in old.experiment.features]
     known = read_vocabularies(vocabulary or Folder(str(folder)), names, texts(old.experiment))
     state = old.model.state_dict()

@@ -170,12 +170,14 @@ def join_trials(tuning: Tuning, prepared: Prepared, folder: RunFolder, run: Run)
         parts = [(*models[number], count) for number, count in chosen.counts.items()]
         settings = override(untuned(experiment), {"tracking.register_as": candidate_name(experiment)}, "tune:")
         save_ensemble(joined, settings, prepared.schema, parts)
-        write_reference(joined, prepared)
+        write_reference(joined, prepared, trust=True)
         complete(joined, prepared, folder.joined_trials)
-        metrics = evaluate_checkpoint(joined, prepared, "test").metrics
+        metrics = evaluate_checkpoint(joined, prepared, "test", trust=True).metrics
         first = next((trial for trial in tuning.candidates if trial.number == 0), None)
-        before = evaluate_checkpoint(_model_of(first, folder, Path(place)), prepared, "test").metrics if first else {}
-        scorer = Scorer(joined)
+        before = {}
+        if first:
+            before = evaluate_checkpoint(_model_of(first, folder, Path(place)), prepared, "test", trust=True).metrics
+        scorer = Scorer(joined, trust=True)
         signature, example = signature_of(scorer), example_of(scorer, prepared)
         uri = register(settings, run, joined, prepared, signature, example, metrics)
     run.log_metrics(metrics, 0)
@@ -187,7 +189,7 @@ def join_trials(tuning: Tuning, prepared: Prepared, folder: RunFolder, run: Run)
 
 
 def _loaded(folder: Path) -> tuple[Experiment, MultiTaskModel]:
-    loaded = load(folder)
+    loaded = load(folder, trust=True)
     assert isinstance(loaded.model, MultiTaskModel)
     return loaded.experiment, loaded.model
 

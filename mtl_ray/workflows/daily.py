@@ -12,6 +12,7 @@ from typing import Any
 from mtl_ray.cluster.session import connect
 from mtl_ray.cluster.storage_check import check_storage
 from mtl_ray.config import Experiment
+from mtl_ray.config.custom import Trust, classes_of
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.prepare import prepare
 from mtl_ray.data.sources.csv_dialect import dialect_of
@@ -128,9 +129,10 @@ def daily(
     start = steps.once("start", lambda: champion_of(model, uri))
     echo(f"beginning with {f'the champion, version {start}' if start else 'no champion, there is none yet'}")
     trained = steps.once("trained", lambda: _train(name, experiment, prepared, start, echo, resume_command))
-    decision = steps.once("decision", lambda: _gate(name, model, uri, trained["version"], echo))
+    decision = steps.once("decision", lambda: _gate(name, model, uri, trained["version"], echo, classes_of(experiment)))
     champion = steps.once(f"scorer of {Folder(output)}", lambda: champion_of(model, uri))
-    scored = predict(f"models:/{model}/{champion}", rows, output, keys, echo, tracking_uri=uri)
+    model_uri, trust = f"models:/{model}/{champion}", classes_of(experiment)
+    scored = predict(model_uri, rows, output, keys, echo, tracking_uri=uri, trust=trust)
     return Day(
         name, folder, prepared.folder.location, start, **trained, decision=decision, champion=champion, scored=scored
     )
@@ -164,6 +166,6 @@ def _train(
     return {"run_id": trained.run_id, "version": version, "metrics": trained.evaluation.metrics}
 
 
-def _gate(name: str, model: str, uri: str, version: str, echo: Callable[[str], None]) -> dict[str, Any]:
-    decision = promote(model, version, tracking_uri=uri, echo=echo, holder=name)
+def _gate(name: str, model: str, uri: str, version: str, echo: Callable[[str], None], trust: Trust) -> dict[str, Any]:
+    decision = promote(model, version, tracking_uri=uri, echo=echo, holder=name, trust=trust)
     return {**decision.to_dict(), "note": decision.markdown()}

@@ -13,7 +13,9 @@ import torch
 from mtl_ray.config import load, parse
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError
-from mtl_ray.models import checkpoint
+from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.schema import Schema
+from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
 from mtl_ray.values.vocabulary import VOCABULARY, read_vocabularies
 from tests.support import TREE
@@ -96,3 +98,32 @@ def test_an_experiment_file_and_set_build_no_python_objects(tag: str, tmp_path: 
 def test_a_name_cannot_lead_out_of_its_folder():
     with pytest.raises(InputError, match="name"):
         parse(TREE | {"name": "../../etc"}, "e.yaml")
+
+
+def save_with_class(folder: Path, name: str, schema: Schema) -> None:
+    """Save a checkpoint whose architecture is a class of that name."""
+    model = {**TREE["model"], "kind": "custom", "class": "tests.custom_parts:Wide"}
+    made = MultiTaskModel(parse({**TREE, "model": model}, "e.yaml"), schema)
+    experiment = parse({**TREE, "model": {**model, "class": name}}, "e.yaml", trust=False)
+    checkpoint.save(folder, experiment, schema, made, {})
+
+
+def test_a_checkpoint_that_names_a_class_imports_nothing_and_says_what_it_needs(
+    schema, tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "planted.py").write_text(f"import os\nos.system('touch {mark}')\nfrom tests.custom_parts import Wide\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    save_with_class(tmp_path / "c", "planted:Wide", schema)
+    for read in (checkpoint.load, Scorer, lambda folder: checkpoint.load(folder, trust={"planted:Other"})):
+        with pytest.raises(InputError, match=r"the model needs planted:Wide \(model\), and .*; if you trust `planted`"):
+            read(tmp_path / "c")
+    assert checkpoint.load_settings(tmp_path / "c").model.kind == "custom"
+    assert not mark.exists()
+    assert checkpoint.load(tmp_path / "c", trust=True).experiment.model.kind == "custom"
+    assert mark.exists()
+
+
+def test_a_trusted_class_that_is_not_there_is_named(schema, tmp_path: Path):
+    save_with_class(tmp_path / "c", "stall.nets:Wide", schema)
+    with pytest.raises(InputError, match=r"model.class: `stall.nets:Wide` needs the module `stall`, .*; install its"):
+        checkpoint.load(tmp_path / "c", trust=True)

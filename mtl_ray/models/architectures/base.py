@@ -85,6 +85,10 @@ class NetworkSpec(NamedTuple):
     """Width of each task's output."""
     after: dict[str, str]
     """The task that precedes another in a chain, by the name of the latter."""
+    encoder: MLPConfig = MLPConfig(hidden=(128, 64))
+    """The layers of `model.encoder`, for a network whose own settings do not say."""
+    tower: MLPConfig = MLPConfig(hidden=(32,))
+    """Those of `model.tower`."""
 
 
 class Towers(nn.Module):
@@ -107,10 +111,16 @@ class Towers(nn.Module):
 
 
 class Network(nn.Module, ABC):
-    """An architecture: a network from the inputs to each task's outputs."""
+    """An architecture: a network from the inputs to each task's outputs.
+
+    It is made of a `NetworkSpec` and its settings. In `towers` it has the output layers, a `Towers`, so that each task
+    can start from a suitable output; without them all start from 0.
+    """
 
     reads_profile = False
     """True if it reads `NetworkInput.profile_features`."""
+    needs_dense_tables = False
+    """True if `penalty` has a gradient on every row of the embedding tables."""
 
     @staticmethod
     def sets(tasks: Sequence[str]) -> tuple[str, ...]:

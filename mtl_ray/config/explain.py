@@ -1,4 +1,4 @@
-"""Pydantic's errors about a section in one clear line: the dotted path, what was expected and what was found."""
+"""Pydantic's errors as lines that name the dotted path in the file, what was expected and what was found."""
 
 import difflib
 import typing
@@ -12,39 +12,60 @@ LONGEST = 200
 """Characters of a wrong value that an error shows."""
 
 
+class SettingError(ValueError):
+    """What is wrong below a section, where the section's own validator has found it."""
+
+    def __init__(self, found: Sequence[tuple[str, str]]) -> None:
+        """Take the dotted path within the section and the text of each mistake."""
+        super().__init__("; ".join(map(line_of, found)))
+        self.found = found
+
+
+def line_of(explained: tuple[str, str]) -> str:
+    """Return a path and a text as one line; the text alone if the path is empty."""
+    path, text = explained
+    return f"{path}: {text}" if path else text
+
+
+def explain(error: ValidationError, tree: Any, root: type[BaseModel]) -> list[tuple[str, str]]:
+    """Return the dotted path and the text of each mistake in a plain tree that is no valid `root`."""
+    return [found for each in error.errors() for found in _explain(dict(each), tree, root)]
+
+
 def explained(error: ValidationError, tree: Any, root: type[BaseModel]) -> str:
-    """Return what is wrong with a tree of settings, in one line.
-
-    Args:
-        error: pydantic's, of the tree as a `root`.
-        tree: the settings, as a plain tree that may have sections in it.
-        root: the section that the tree should have been.
-    """
-    return "; ".join(_explain(dict(each), tree, root) for each in error.errors())
+    """Return all mistakes in a plain tree that is no valid `root` as one line."""
+    return "; ".join(map(line_of, explain(error, tree, root)))
 
 
-def _explain(error: dict[str, Any], tree: Any, root: type[BaseModel]) -> str:
+def _explain(error: dict[str, Any], tree: Any, root: type[BaseModel]) -> list[tuple[str, str]]:
     location = _without_tags(error["loc"], tree)
     path = ".".join(str(part) for part in location)
+    if error["type"] in ("value_error", "assertion_error"):
+        cause = error["ctx"]["error"]
+        if isinstance(cause, SettingError):
+            return [(".".join(filter(None, (path, within))), text) for within, text in cause.found]
+        return [(path, str(cause))]
+    if error["type"] == "union_tag_invalid":
+        return [(f"{path}.kind", _unknown_kind(error["ctx"]["expected_tags"], error["ctx"]["tag"]))]
+    return [(path, _text(error, location, tree, root))]
+
+
+def _text(error: dict[str, Any], location: list[int | str], tree: Any, root: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1], tree, root)
+        known = known_keys(location[:-1], tree, root)
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
-        return f"{path}: unknown key; {hint}"
-    if error["type"] in ("value_error", "assertion_error"):
-        message = str(error["ctx"]["error"])
-        return f"{path}: {message}" if path else message
+        return f"unknown key; {hint}"
     if error["type"] == "missing":
-        return f"{path}: required key is missing"
-    if error["type"] == "union_tag_invalid":
-        expected, found = error["ctx"]["expected_tags"], error["ctx"]["tag"]
-        near = difflib.get_close_matches(found, [tag.strip("'") for tag in expected.split(", ")], n=1, cutoff=0.5)
-        return f"{path}.kind: expected one of {expected}; found '{found}'" + (
-            f"; did you mean '{near[0]}'?" if near else ""
-        )
+        return "required key is missing"
     if error["type"] == "union_tag_not_found":
-        return f"{path}: expected a `kind`; found {shown(error['input'])}"
-    return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}; found {shown(error['input'])}"
+        return f"expected a `kind`; found {shown(error['input'])}"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}; found {shown(error['input'])}"
+
+
+def _unknown_kind(expected: str, found: str) -> str:
+    near = difflib.get_close_matches(found, [tag.strip("'") for tag in expected.split(", ")], n=1, cutoff=0.5)
+    return f"expected one of {expected}; found '{found}'" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
 def shown(value: Any) -> str:
@@ -71,12 +92,17 @@ def _without_tags(location: tuple[Any, ...], tree: Any) -> list[int | str]:
 def common_keys(location: Sequence[str], tree: Any, root: type[BaseModel]) -> set[str]:
     """Return the keys that all kinds of the section at `location` know."""
     members = _sections(location, tree, root, with_kind=False)
-    return set.intersection(*(set(member.model_fields) for member in members)) if members else set()
+    return set.intersection(*(set(_keys(member)) for member in members)) if members else set()
 
 
-def _known_keys(location: Sequence[Any], tree: Any, root: type[BaseModel]) -> list[str]:
+def known_keys(location: Sequence[Any], tree: Any, root: type[BaseModel]) -> list[str]:
     """Return the keys that the section at `location` knows."""
-    return sorted({key for model in _sections(location, tree, root) for key in model.model_fields})
+    return sorted({key for model in _sections(location, tree, root) for key in _keys(model)})
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    """Return the names of the fields as files have them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _sections(
