@@ -24,9 +24,10 @@ from torch import Tensor
 from mtl_ray.config import Experiment, parse
 from mtl_ray.config.base import Section
 from mtl_ray.errors import InputError
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.build import build_model
 from mtl_ray.models.checkpoint_parts import MIX, refuse_members, refuse_parts, refuse_weights
 from mtl_ray.models.ensemble import Ensemble
+from mtl_ray.models.model import MultiTaskModel
 from mtl_ray.parquet import damaged
 from mtl_ray.schema import Schema
 from mtl_ray.storage import Folder
@@ -180,7 +181,7 @@ def _load_model(folder: Path) -> tuple[Experiment, Schema, MultiTaskModel]:
     _refuse_changed(folder, _digests(folder, (SETTINGS, SCHEMA)), digests, WEIGHTS)
     refuse_parts(experiment, schema, Folder(str(folder)))
     with torch.device("meta"):
-        model = MultiTaskModel(experiment, schema)
+        model = build_model(experiment, schema)
     refuse_weights(model, weights, str(folder / WEIGHTS))
     model.load_state_dict(weights, strict=True, assign=True)
     return experiment, schema, model.eval()
