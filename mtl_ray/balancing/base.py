@@ -1,15 +1,18 @@
 """The base of every task weighting: a function from numbers that all workers share to one weight per task."""
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from mtl_ray.balancing.task_losses import TaskLosses
 from mtl_ray.config import Experiment
+from mtl_ray.config.balancing import BalancingConfig
 from mtl_ray.config.balancing_base import Space
-from mtl_ray.config.base import implementation_of, settings_of
+from mtl_ray.config.base import implementation_of, name_alone, settings_of
 
 
 class WeightedTasks(NamedTuple):
@@ -73,13 +76,19 @@ class Balancer(nn.Module, ABC):
         return None
 
     def forward(self, step: TaskLosses) -> tuple[Tensor, Tensor]:
-        """Return this worker's part of the training loss, and the (T,) weights."""
+        """Return this worker's part of the training loss, penalty included, and the (T,) weights.
+
+        The parts of all workers add up to the loss of the global batch. DDP averages gradients, so its users multiply
+        their part by the number of workers.
+        """
         if self.needs_label and not step.present.any():
-            return sum(step.losses, torch.zeros_like(step.losses[0])), torch.zeros_like(step.values)
+            loss, weights = sum(step.losses, torch.zeros_like(step.losses[0])), torch.zeros_like(step.values)
+            return loss if step.penalty is None else loss + step.penalty, weights
         weights = torch.where(step.present, self.weights(step), 0.0).detach()
         loss = step.weighted_loss(weights.to(step.losses[0].dtype))
-        correction = self.correction(step)
-        return loss if correction is None else loss + correction, weights
+        for term in (self.correction(step), step.penalty):
+            loss = loss if term is None else loss + term
+        return loss, weights
 
     def after(self, before: TaskLosses, after: TaskLosses) -> None:
         """Learn from the losses on the sample of the same global batch before and after the step."""
@@ -104,9 +113,46 @@ class Balancer(nn.Module, ABC):
             self.optimizer.load_state_dict(state)
 
 
+def build(
+    balancing: BalancingConfig | Mapping[str, Any] | str,
+    tasks: Mapping[str, float] | Collection[str],
+    *,
+    lr: float = 1e-3,
+    main: str | None = None,
+    batch_size: int = 1024,
+) -> Balancer:
+    """Build a task weighting, in float64 on the CPU.
+
+    Args:
+        balancing: its kind, its settings as the experiment file has them, or its section.
+        tasks: names of the tasks, or by name the weights that they declare, relative to each other.
+        lr: learning rate of the model's optimizer; learned weights have it, too, unless their settings say otherwise.
+        main: the main task; the first one by default.
+        batch_size: rows of a global batch.
+
+    Raises:
+        ValueError: there is no such kind or setting, or a setting names no task.
+
+    Example:
+        >>> balancer = build({"kind": "scheduled", "weights": {"like": {0: 3.0}}}, ["click", "like"])
+        >>> click, like = torch.tensor([2.0, 4.0], requires_grad=True)
+        >>> loss, weights = balancer(TaskLosses.of([click, like], [1, 1]))
+        >>> loss.item(), weights.tolist()
+        (3.5, [0.25, 0.75])
+    """
+    settings = TypeAdapter(Annotated[BalancingConfig, name_alone(BalancingConfig)]).validate_python(balancing)
+    declared = dict(tasks) if isinstance(tasks, Mapping) else dict.fromkeys(tasks, 1.0)
+    weights = torch.tensor(list(declared.values()), dtype=torch.float64)
+    weighted = WeightedTasks(list(declared), weights, lr, main or next(iter(declared)), batch_size)
+    return implementation_of(settings)(settings_of(settings), weighted).double()
+
+
 def build_balancer(experiment: Experiment) -> Balancer:
-    """Build the balancer that the experiment names, in float64."""
-    declared = torch.tensor(list(experiment.declared_weights().values()), dtype=torch.float64)
-    lr, batch_size = experiment.training.optimizer.lr, experiment.training.batch_size
-    tasks = WeightedTasks(list(experiment.tasks), declared, lr, experiment.main_task, batch_size)
-    return implementation_of(experiment.balancing)(settings_of(experiment.balancing), tasks).double()
+    """Build the balancer that the experiment names, see `build`."""
+    return build(
+        experiment.balancing,
+        experiment.declared_weights(),
+        lr=experiment.training.optimizer.lr,
+        main=experiment.main_task,
+        batch_size=experiment.training.batch_size,
+    )

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from mtl_ray.distributed import sum_over_ranks
-from mtl_ray.models.architectures.base import ModelOutput
 
 
 @dataclass
@@ -39,6 +38,61 @@ class TaskLosses:
     epoch: int = 0
     loss_scale: float = 1.0
     """Factor that keeps gradients in the range of float16."""
+    totals: Tensor | None = None
+    """(2T,) summed losses over all workers before they were scaled, then the numbers of their terms."""
+
+    @classmethod
+    def of(
+        cls,
+        sums: Sequence[Tensor],
+        counts: Sequence[Tensor | int],
+        *,
+        shared: Tensor | None = None,
+        scales: Tensor | None = None,
+        penalty: Tensor | None = None,
+        task_representations: Sequence[Sequence[Tensor]] = (),
+        mixture_weights: Tensor | None = None,
+        epoch: int = 0,
+        loss_scale: float = 1.0,
+    ) -> "TaskLosses":
+        """Add up the losses of this worker's rows with those of the others; every worker has to take part.
+
+        Args:
+            sums: (T) summed loss of each task over this worker's labelled rows, with gradient.
+            counts: (T) number of terms in each sum, such as its labelled rows.
+            shared: see the class.
+            scales: (T,) factor of each loss before it is weighted; 1 by default.
+            penalty: (B,) terms that the rows add to the loss, with gradient.
+            task_representations: see the class.
+            mixture_weights: see the class.
+            epoch: number of the epoch, from 0.
+            loss_scale: see the class.
+
+        Example:
+            >>> click, like = torch.tensor([3.0, 1.0], requires_grad=True)
+            >>> losses = TaskLosses.of([click, like], [6, 0])  # nobody said what he likes
+            >>> losses.values, losses.present
+            (tensor([0.5000, 1.0000], dtype=torch.float64), tensor([ True, False]))
+        """
+        size = sums[0].new_tensor(0.0 if penalty is None else float(len(penalty)))
+        terms = [torch.as_tensor(count).to(sums[0]) for count in counts]
+        totals = sum_over_ranks(torch.stack([*sums, *terms, size]))
+        totals, num_rows = totals[:-1], totals[-1].clamp(min=1)
+        factors = torch.ones_like(totals[: len(sums)]) if scales is None else scales.to(totals)
+        num_labels = totals[len(sums) :]
+        rows = num_labels.clamp(min=1)
+        return cls(
+            losses=[loss * factor / row for loss, factor, row in zip(sums, factors, rows, strict=True)],
+            values=(totals[: len(sums)] * factors).double() / rows,
+            present=num_labels > 0,
+            shared=shared,
+            task_representations=task_representations,
+            mixture_weights=mixture_weights,
+            penalty=None if penalty is None else penalty.sum() / num_rows,
+            epoch=epoch,
+            loss_scale=loss_scale,
+            totals=totals,
+        )
 
     @cached_property
     def representation_gradients(self) -> Tensor:
@@ -149,60 +203,6 @@ class TaskLosses:
         """Return the gradients of this worker's part of a loss; the graph is kept."""
         scaled = torch.autograd.grad(loss * self.loss_scale, of, retain_graph=True, materialize_grads=True)
         return [gradient.to(loss.dtype) / self.loss_scale for gradient in scaled]
-
-
-def make_task_losses(
-    tasks: Sequence[str],
-    sums: Sequence[Tensor],
-    totals: Tensor,
-    num_rows: Tensor,
-    forward: ModelOutput,
-    epoch: int = 0,
-    loss_scale: float = 1.0,
-) -> TaskLosses:
-    """Build the losses of a step from this worker's sums, with gradient, and the sums and counts of all workers.
-
-    Args:
-        tasks: names of the tasks.
-        sums: by task, summed losses over this worker's labelled rows.
-        totals: (2T,) over all workers: the sums, then the numbers of labelled rows.
-        num_rows: () rows of the global batch.
-        forward: outputs of the model.
-        epoch: number of the epoch.
-        loss_scale: see `TaskLosses`.
-    """
-    num_labels = totals[len(sums) :]
-    rows = num_labels.clamp(min=1)
-    values = totals[: len(sums)].double() / rows
-    losses = [loss / row for loss, row in zip(sums, rows, strict=True)]
-    penalty = None if forward.penalty is None else forward.penalty.sum() / num_rows
-    task_representations, mixture_weights = _representations(tasks, forward, losses[0].dtype)
-    return TaskLosses(
-        losses,
-        values,
-        num_labels > 0,
-        forward.shared,
-        task_representations,
-        mixture_weights,
-        penalty,
-        epoch,
-        loss_scale,
-    )
-
-
-def _representations(
-    tasks: Sequence[str], forward: ModelOutput, dtype: torch.dtype
-) -> tuple[list[list[Tensor]], Tensor | None]:
-    """Return, by task, its representations, and the (T, B, E) mixture weights; see `TaskLosses`."""
-    parts = forward.parts or (forward,)
-    if forward.shared is None:
-        return [], None
-    if not parts[0].mixtures:
-        return [[part.shared for part in parts]] * len(tasks), None  # pyright: ignore[reportReturnType]
-    # A task that reads none of the mixtures has a gradient of 0 on any of them.
-    readings = [[part.mixtures.get(task) or next(iter(part.mixtures.values())) for part in parts] for task in tasks]
-    mixture_weights = [torch.cat([mixture.weights.detach() for mixture in reading]) for reading in readings]
-    return [[mixture.value for mixture in reading] for reading in readings], torch.stack(mixture_weights).to(dtype)
 
 
 def leaves(tensors: Iterable[Tensor], past: Iterable[Tensor] = ()) -> list[Tensor]:

@@ -1,20 +1,21 @@
 """Names of the columns in which rows to be scored bring the raw value of each feature."""
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mtl_ray.config.experiment import Experiment
+from collections.abc import Mapping
+from typing import Any
 
 
-def request_columns(experiment: "Experiment") -> dict[str, str]:
+def request_columns(features: Mapping[str, Any], time: str | None) -> dict[str, str]:
     """Return the column of each feature in rows to be scored, by name; histories, which `prepare` makes, have none.
 
     It is the feature's raw column, or `ENTITY.COLUMN` where that name also stands for something else: a feature of
     another entity reads a column of that name, or it is the log's time, or a statistic is made of it.
+
+    Args:
+        features: the sections of the features, by name.
+        time: the log's column of the time, if it has one.
     """
-    features = experiment.features
-    raw = {name: found for name, f in features.items() if (found := f.raw_column(name, experiment)) is not None}
+    raw = {name: found for name, f in features.items() if (found := f.raw_column(name, features)) is not None}
     keys = {features[name].entity: raw[name] for name in raw if features[name].kind == "id"}
     readers: defaultdict[str, set[str]] = defaultdict(set)
     for name, column in raw.items():
@@ -23,8 +24,8 @@ def request_columns(experiment: "Experiment") -> dict[str, str]:
             readers[feature.of].add("log")
         else:
             readers[column].add(feature.entity)
-    if experiment.data.time is not None:
-        readers[experiment.data.time].add("log")
+    if time is not None:
+        readers[time].add("log")
     found = {}
     for name, column in raw.items():
         entity = features[name].entity

@@ -8,10 +8,11 @@ from mtl_ray.config.balancing import BalancingConfig, StaticBalancingConfig
 from mtl_ray.config.base import Section, name_alone, texts_of
 from mtl_ray.config.comparison import CompareConfig
 from mtl_ray.config.data import DataConfig
-from mtl_ray.config.features import FeatureConfig, IdFeatureConfig
+from mtl_ray.config.feature_base import column_of, key_of, readers_of
+from mtl_ray.config.features import FeatureConfig
 from mtl_ray.config.model import ArchitectureConfig, SharedBottomConfig
 from mtl_ray.config.promotion import PromotionConfig
-from mtl_ray.config.tasks import TaskConfig, first_metric
+from mtl_ray.config.tasks import TaskConfig, declared_weights, first_metric, relative_weights
 from mtl_ray.config.training import EvaluationConfig, TrackingConfig, TrainingConfig
 from mtl_ray.config.tuning import TuneConfig
 from mtl_ray.config.validation import check_experiment
@@ -80,26 +81,21 @@ class Experiment(Section):
     @property
     def user(self) -> str:
         """Name of the feature that is the user's key."""
-        return self._key_of("user")
+        return key_of(self.features, "user")
 
     @property
     def item(self) -> str:
         """Name of the feature that is the item's key."""
-        return self._key_of("item")
+        return key_of(self.features, "item")
 
     @property
     def data_seed(self) -> int:
         """Seed of the split and of the stored order of training rows."""
         return self.seed if self.data.seed is None else self.data.seed
 
-    def _key_of(self, entity: str) -> str:
-        return next(n for n, f in self.features.items() if isinstance(f, IdFeatureConfig) and f.entity == entity)
-
     def column_of(self, name: str) -> str:
         """Return the raw column of a feature or, if there is no such feature, of a task."""
-        feature = self.features.get(name)
-        found = self.tasks[name].column if feature is None else feature.raw_column(name, self)
-        return found or name
+        return column_of(self.features, name) if name in self.features else self.tasks[name].column or name
 
     @property
     def main_task(self) -> str:
@@ -116,18 +112,15 @@ class Experiment(Section):
 
     def declared_weights(self) -> dict[str, float]:
         """Return the declared weight of each task, 1 for a task without one."""
-        return {name: 1.0 if task.weight is None else task.weight for name, task in self.tasks.items()}
+        return declared_weights(self.tasks)
 
     def weights(self) -> dict[str, float]:
         """Return the static weight of each task: the declared one, divided by the sum of all."""
-        weights = self.declared_weights()
-        total = sum(weights.values()) or 1.0
-        return {name: weight / total for name, weight in weights.items()}
+        return relative_weights(self.tasks)
 
     def inputs_of(self, task: str) -> list[str]:
         """Return the names of the features that read the task's label column."""
-        column = self.tasks[task].column or task
-        return [name for name, feature in self.features.items() if feature.raw_column(name, self) == column]
+        return readers_of(self.features, self.tasks[task].column or task)
 
     @model_validator(mode="after")
     def _rules_across_sections(self) -> "Experiment":

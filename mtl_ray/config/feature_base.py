@@ -1,5 +1,6 @@
 """Settings that all feature kinds share."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import PositiveInt
@@ -18,6 +19,8 @@ class FeatureSection(Section):
 
     is_profile: ClassVar[bool] = True
     """True if it says what its entity is like, apart from the log."""
+    is_key: ClassVar[bool] = False
+    """True if it is the key of its entity."""
 
     entity: Entity = "context"
     """Whose property it is; decides what is hidden together when training simulates cold start."""
@@ -36,8 +39,8 @@ class FeatureSection(Section):
         """True if it is a vector that describes an entity whose id is new."""
         return True
 
-    def raw_column(self, name: str, experiment: "Experiment") -> str | None:
-        """Return the raw column it is read from; None if `prepare` makes it."""
+    def raw_column(self, name: str, features: "Mapping[str, FeatureSection]") -> str | None:
+        """Return the raw column it is read from; None if `prepare` makes it. It is one of `features`, under `name`."""
         return self.column or name
 
     def tells_interactions(self, key_column: str) -> bool:
@@ -50,6 +53,21 @@ class FeatureSection(Section):
 
     def check(self, name: str, experiment: "Experiment") -> None:
         """Check it against the other sections. Raises ValueError."""
+
+
+def key_of(features: Mapping[str, FeatureSection], entity: str) -> str:
+    """Return the name of the feature that is the key of an entity, `user` or `item`."""
+    return next(name for name, feature in features.items() if feature.is_key and feature.entity == entity)
+
+
+def column_of(features: Mapping[str, FeatureSection], name: str) -> str:
+    """Return the raw column of a feature, or its name if `prepare` makes it."""
+    return features[name].raw_column(name, features) or name
+
+
+def readers_of(features: Mapping[str, FeatureSection], column: str) -> list[str]:
+    """Return the names of the features that read a raw column."""
+    return [name for name, feature in features.items() if feature.raw_column(name, features) == column]
 
 
 FEWER_LAYERS = "{}: expected fewer layers than an image's encoder has"

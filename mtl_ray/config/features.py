@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mtl_ray.config.base import NOT_ENCODED, Section, name_alone
 from mtl_ray.config.cold_start import ColdStartConfig
-from mtl_ray.config.feature_base import FEWER_LAYERS, Entity, FeatureSection, check_encoder
+from mtl_ray.config.feature_base import FEWER_LAYERS, Entity, FeatureSection, check_encoder, column_of, key_of
 from mtl_ray.config.model import (
     CNNEncoderConfig,
     MeanPoolConfig,
@@ -39,6 +39,7 @@ class IdFeatureConfig(FeatureSection):
 
     implementation: ClassVar[str] = "mtl_ray.features.id:IdKind"
     is_profile: ClassVar[bool] = False
+    is_key: ClassVar[bool] = True
     kind: Literal["id"] = "id"
     entity: Literal["user", "item"]  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
     min_count: PositiveInt = 1
@@ -172,7 +173,7 @@ class SequenceFeatureConfig(FeatureSection):
     def is_attribute(self) -> bool:
         return False
 
-    def raw_column(self, name: str, experiment: "Experiment") -> None:
+    def raw_column(self, name: str, features: Mapping[str, FeatureSection]) -> None:
         return None
 
     def tells_interactions(self, key_column: str) -> bool:
@@ -215,10 +216,8 @@ class StatisticFeatureConfig(FeatureSection):
             raise ValueError("expected an entity, `user` or `item`, or a column whose values have a statistic each")
         return self
 
-    def raw_column(self, name: str, experiment: "Experiment") -> str:
-        if self.column is not None:
-            return self.column
-        return experiment.column_of(experiment.user if self.entity == "user" else experiment.item)
+    def raw_column(self, name: str, features: Mapping[str, FeatureSection]) -> str:
+        return column_of(features, key_of(features, self.entity)) if self.column is None else self.column
 
     def tells_interactions(self, key_column: str) -> bool:
         return self.column in (None, key_column)

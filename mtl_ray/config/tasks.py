@@ -1,6 +1,7 @@
 """The task union: what the model predicts, with one head per task."""
 
 import pkgutil
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -192,6 +193,18 @@ TaskConfig = Annotated[
     | MultilabelTaskConfig,
     Field(discriminator="kind"),
 ]
+
+
+def declared_weights(tasks: Mapping[str, TaskConfig]) -> dict[str, float]:
+    """Return the declared weight of each task, 1 for a task without one."""
+    return {name: 1.0 if task.weight is None else task.weight for name, task in tasks.items()}
+
+
+def relative_weights(tasks: Mapping[str, TaskConfig]) -> dict[str, float]:
+    """Return the static weight of each task: the declared one, divided by the sum of all."""
+    weights = declared_weights(tasks)
+    total = sum(weights.values()) or 1.0
+    return {name: weight / total for name, weight in weights.items()}
 
 
 def metric_names(task: TaskConfig) -> tuple[str, ...]:

@@ -194,9 +194,15 @@ class TrainingConfig(Section):
         """The number of workers, or the most that there may be."""
         return self.num_workers.max if isinstance(self.num_workers, ElasticConfig) else self.num_workers
 
-    def is_sparse(self, num_embeddings: int) -> bool:
-        """Return whether a table of `num_embeddings` rows is trained row by row."""
-        return self.sparse_tables is not None and num_embeddings >= self.sparse_tables.rows
+    @property
+    def sparse_rows(self) -> int | None:
+        """Fewest rows of a table that is trained row by row; None if all are trained densely."""
+        return None if self.sparse_tables is None else self.sparse_tables.rows
+
+
+def is_sparse(num_embeddings: int, sparse_rows: int | None) -> bool:
+    """Return whether a table is trained row by row: if it has at least `sparse_rows` rows, None for no table."""
+    return sparse_rows is not None and num_embeddings >= sparse_rows
 
 
 class EvaluationConfig(Section):

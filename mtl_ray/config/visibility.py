@@ -1,16 +1,23 @@
 """Inputs that a task must not see."""
 
-from mtl_ray.config.experiment import Experiment
+from collections.abc import Mapping
+
+from mtl_ray.config.feature_base import FeatureSection, key_of, readers_of
+from mtl_ray.config.tasks import TaskConfig
 
 
-def hidden_by(experiment: Experiment, task: str) -> set[str]:
+def hidden_by(features: Mapping[str, FeatureSection], name: str, task: TaskConfig) -> set[str]:
     """Return the inputs that are hidden from a masked-input task; none for other tasks.
 
     They are all inputs that read its label column (a number may also be there in buckets) and the ids of their owners.
+
+    Args:
+        features: the sections of all features, by name.
+        name: name of the task.
+        task: its section.
     """
-    if not experiment.tasks[task].masked_input:
+    if not task.masked_input:
         return set()
-    answers = set(experiment.inputs_of(task))
-    owners = {experiment.features[name].entity for name in answers}
-    keys = {"user": experiment.user, "item": experiment.item}
-    return answers | {key for entity, key in keys.items() if entity in owners}
+    answers = set(readers_of(features, task.column or name))
+    owners = {features[answer].entity for answer in answers} - {"context"}
+    return answers | {key_of(features, entity) for entity in owners}

@@ -38,7 +38,8 @@ def items_of(
 
 def _described(experiment: Experiment, table: SideTable | None, known: Vocabulary) -> pa.Table | None:
     key = experiment.column_of(experiment.item)
-    own = {name: f.raw_column(name, experiment) for name, f in experiment.features.items() if f.entity == "item"}
+    features = experiment.features
+    own = {name: f.raw_column(name, features) for name, f in features.items() if f.entity == "item"}
     columns = {column for column in own.values() if column is not None}
     if columns - {key} - set(table.table.column_names if table else ()):
         return None

@@ -47,15 +47,15 @@ def evaluate_baselines(experiment: Experiment, prepared: Prepared, split: SplitN
     means = {name: prepared.schema.tasks[name].mean for name in tasks}
     constant = {name: torch.full((len(rows[ROW]),), means[name], dtype=torch.float64) for name in tasks}
     support = rows[ITEM_SUPPORT].double()
-    popularity = dict.fromkeys(own, support)
+    popularity, buckets = dict.fromkeys(own, support), experiment.evaluation.support_buckets
     result = {
-        "constant": segment_metrics(experiment, tasks, rows | constant, split),
-        "popularity": segment_metrics(experiment, own, rows | popularity, split),
+        "constant": segment_metrics(tasks, rows | constant, split, buckets),
+        "popularity": segment_metrics(own, rows | popularity, split, buckets),
     }
     fitted = _entity_means(prepared, own, keys, means)
     for baseline, key in keys.items():
         predictions = {name: fitted[baseline, name][rows[key].long()] for name in own}
-        result[baseline] = segment_metrics(experiment, own, rows | predictions, split)
+        result[baseline] = segment_metrics(own, rows | predictions, split, buckets)
     result["popularity"] = {
         key: value
         for key, value in result["popularity"].items()

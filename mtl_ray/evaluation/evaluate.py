@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl_ray.config import Experiment
+from mtl_ray.config.tasks import relative_weights
+from mtl_ray.config.training import EvaluationConfig
 from mtl_ray.data.loader import Batch, Shard, to_device
 from mtl_ray.distributed import gather_rows, rank, sum_over_ranks, world_size
 from mtl_ray.evaluation.losses import mean_losses
@@ -16,6 +17,8 @@ from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, label_column, segments
 from mtl_ray.tasks.base import TaskHead
+
+BUCKETS = EvaluationConfig().support_buckets
 
 
 @torch.no_grad()
@@ -58,25 +61,44 @@ def by_row(parts: Sequence[Batch]) -> Batch:
     return whole
 
 
-def metrics_of(experiment: Experiment, model: MultiTaskModel | Ensemble, rows: Batch, split: str) -> dict[str, float]:
-    """Return metrics `split/task/metric[/segment]` and row counts, from the evaluated rows of a whole split."""
-    losses = torch.stack([rows[f"{name}.loss"] for name in experiment.tasks], 1).flatten()
-    return mean_losses(experiment, model.loss_scales, losses, split) | segment_metrics(
-        experiment, model.tasks, rows, split
+def metrics_of(
+    model: MultiTaskModel | Ensemble,
+    rows: Batch,
+    split: str,
+    support_buckets: tuple[int, ...] = BUCKETS,
+    *,
+    weights: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Return metrics `split/task/metric[/segment]` and row counts.
+
+    Args:
+        model: the model.
+        rows: the evaluated rows of the whole split, see `evaluated`.
+        split: first part of the metric keys.
+        support_buckets: see `segment_metrics`.
+        weights: weight of each task's loss in the sum of all; by default those that the tasks declare.
+    """
+    if weights is None:
+        weights = relative_weights({name: task.spec for name, task in model.tasks.items()})
+    losses = torch.stack([rows[f"{name}.loss"] for name in weights], 1).flatten()
+    return mean_losses(weights, model.loss_scales, losses, split) | segment_metrics(
+        model.tasks, rows, split, support_buckets
     )
 
 
-def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows: Batch, split: str) -> dict[str, float]:
+def segment_metrics(
+    tasks: Mapping[str, TaskHead], rows: Batch, split: str, support_buckets: tuple[int, ...] = BUCKETS
+) -> dict[str, float]:
     """Return metrics and counts of `tasks`, from all rows of a split.
 
     Args:
-        experiment: evaluation settings.
         tasks: heads of the tasks, by name.
         rows: predictions `NAME`, labels, user keys and supports.
         split: first part of the metric keys.
+        support_buckets: lower ends of the ranges of training interactions, see `EvaluationConfig`.
     """
     metrics: dict[str, float] = {}
-    masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], segments(experiment.evaluation.support_buckets))
+    masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], segments(support_buckets))
     users = torch.unique(rows[USER_KEY], return_inverse=True)[1]
     for name, task in tasks.items():
         label = rows[label_column(name)]
@@ -94,25 +116,31 @@ def segment_metrics(experiment: Experiment, tasks: Mapping[str, TaskHead], rows:
     return metrics
 
 
-def evaluate(
-    experiment: Experiment, model: MultiTaskModel | Ensemble, shard: Shard, device: torch.device, dtype: torch.dtype
+def evaluate_model(
+    model: MultiTaskModel | Ensemble,
+    shard: Shard,
+    settings: EvaluationConfig = EvaluationConfig(),  # noqa: B008 - it is frozen
+    *,
+    weights: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Return the metrics of a split, which are the same on every worker.
 
     All rows are gathered and evaluated on rank 0, so that the values do not depend on the number of workers.
 
     Args:
-        experiment: tasks and evaluation settings.
-        model: the model, on `device` with weights in `dtype`; it is left in evaluation mode.
+        model: the model, on any device; it is left in evaluation mode.
         shard: this worker's rows of the split.
-        device: device of the model.
-        dtype: type of the model's weights.
+        settings: rows of a forward pass, and the ranges of training interactions that are segments.
+        weights: see `metrics_of`.
     """
-    model.eval()
-    batches = shard.evaluation_batches(experiment.evaluation.batch_size)
+    parameter = next(model.eval().parameters())
+    device, dtype = parameter.device, parameter.dtype
+    batches = shard.evaluation_batches(settings.batch_size)
     rows = evaluated(model, (to_device(batch, device, dtype) for batch in batches))
-    whole = {name: _gathered(name, column, device) for name, column in rows.items()}
-    box: list[Any] = [metrics_of(experiment, model, by_row([whole]), shard.split) if rank() == 0 else None]
+    whole = by_row([{name: _gathered(name, column, device) for name, column in rows.items()}])
+    box: list[Any] = [None]
+    if rank() == 0:
+        box = [metrics_of(model, whole, shard.split, settings.support_buckets, weights=weights)]
     if world_size() > 1:
         torch.distributed.broadcast_object_list(box, src=0)
     return box[0]

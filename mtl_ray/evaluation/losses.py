@@ -4,21 +4,20 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mtl_ray.config import Experiment
 
-
-def mean_losses(experiment: Experiment, scales: Mapping[str, float], totals: Tensor, split: str) -> dict[str, float]:
+def mean_losses(
+    weights: Mapping[str, float], scales: Mapping[str, float], totals: Tensor, split: str
+) -> dict[str, float]:
     """Return the mean loss of each task that had a label, and the weighted sum of the scaled losses.
 
     Args:
-        experiment: the tasks and their weights.
+        weights: weight of each task in the sum.
         scales: factor of each task's loss in the sum, see `MultiTaskModel.loss_scales`.
         totals: (2T,) loss sums, then label counts, by task.
         split: first part of the metric keys.
     """
-    names = list(experiment.tasks)
+    names = list(weights)
     sums, counts = totals[: len(names)].tolist(), totals[len(names) :].tolist()
     means = {name: s / c for name, s, c in zip(names, sums, counts, strict=True) if c}
-    weights = experiment.weights()
     metrics = {f"{split}/{name}/loss": mean for name, mean in means.items()}
     return {f"{split}/loss": sum(weights[name] * scales[name] * mean for name, mean in means.items()), **metrics}

@@ -5,7 +5,6 @@ Torch is slow to load, and `prepare` and `check` do without it: only the methods
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
@@ -14,8 +13,8 @@ import pyarrow as pa
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.base import implementation_of
-from mtl_ray.config.columns import request_columns
-from mtl_ray.config.feature_base import Entity, FeatureSection
+from mtl_ray.config.feature_base import Entity, FeatureSection, column_of
+from mtl_ray.features.surroundings import Surroundings
 from mtl_ray.schema import FittedFeature
 from mtl_ray.values.columns import raw_values
 from mtl_ray.values.partition import Partition
@@ -94,23 +93,23 @@ class FeatureKind(ABC, Generic[ConfigT]):
     embedded_last: ClassVar[bool] = False
     """True if it reads the vectors of other features."""
 
-    def __init__(self, name: str, config: ConfigT, experiment: Experiment, requested: "_RequestColumns") -> None:
-        self.name, self.config, self.experiment, self._requested = name, config, experiment, requested
+    def __init__(self, name: str, config: ConfigT, around: Surroundings) -> None:
+        self.name, self.config, self.around = name, config, around
 
     @property
     def null_words(self) -> tuple[str, ...]:
         """Words that mean "no value" in a column of numbers."""
-        return self.experiment.data.null_words
+        return self.around.null_words
 
     @property
     def column(self) -> str:
         """Raw column of the log or of a table."""
-        return self.experiment.column_of(self.name)
+        return column_of(self.around.features, self.name)
 
     @property
     def request_column(self) -> str:
         """Raw column that callers of a model send, see `request_columns`."""
-        return self._requested.by_feature[self.name]
+        return self.around.request_columns[self.name]
 
     def column_in(self, table: pa.Table) -> str:
         """Return the raw column of a table: a table of one entity may call it by its plain name."""
@@ -223,7 +222,7 @@ class FeatureKind(ABC, Generic[ConfigT]):
     @property
     def width(self) -> int:
         """Width of its vector."""
-        return self.config.width(self.experiment.model.embedding_dim)
+        return self.config.width(self.around.embedding_dim)
 
     @property
     def num_scalars(self) -> int:
@@ -251,8 +250,15 @@ class FeatureKind(ABC, Generic[ConfigT]):
             vectors: those of other features, if the kind is `embedded_last`.
         """
 
-    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int) -> "dict[str, Tensor]":
-        """Return what training hides within the feature, by name, for rows with the (B,) numbers `rows`."""
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, unseen: float) -> "dict[str, Tensor]":
+        """Return what training hides within the feature, by name.
+
+        Args:
+            rows: (B,) numbers of the rows.
+            seed: seed of the draws.
+            epoch: number of the epoch.
+            unseen: rate of reading a value as one that training has not seen.
+        """
         return {}
 
     # Describing
@@ -275,21 +281,11 @@ class FeatureKind(ABC, Generic[ConfigT]):
         """Return float64 values whose distribution tells drift, with `NO_VALUE` and `NOT_SEEN` for those."""
 
 
-class _RequestColumns:
-    """The columns of rows to be scored, found when they are asked for: a training step makes kinds and needs none."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-
-    @cached_property
-    def by_feature(self) -> dict[str, str]:
-        return request_columns(self.experiment)
+def make_kinds(around: Surroundings) -> dict[str, FeatureKind[Any]]:
+    """Make the kinds of all features, by name."""
+    return {name: implementation_of(feature)(name, feature, around) for name, feature in around.features.items()}
 
 
 def feature_kinds(experiment: Experiment) -> dict[str, FeatureKind[Any]]:
     """Make the features of an experiment, by name."""
-    requested = _RequestColumns(experiment)
-    return {
-        name: implementation_of(feature)(name, feature, experiment, requested)
-        for name, feature in experiment.features.items()
-    }
+    return make_kinds(Surroundings.of(experiment))

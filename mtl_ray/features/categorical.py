@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class CategoricalKind(LookupKind[CategoricalFeatureConfig]):
     """A category with an embedding."""
 
-    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int) -> "dict[str, Tensor]":
-        return draw_unseen(self, rows, seed, epoch)
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, unseen: float) -> "dict[str, Tensor]":
+        return draw_unseen(self.name, rows, seed, epoch, unseen)
 
     @property
     def is_category(self) -> bool:

@@ -47,7 +47,7 @@ class ImageKind(DenseKind[ImageFeatureConfig]):
     @property
     def tasks(self) -> list[str]:
         """Tasks that read it: ranking tasks have no context."""
-        tasks = self.experiment.tasks.items()
+        tasks = self.around.tasks.items()
         return [name for name, task in tasks if task.reads_context or self.config.entity != "context"]
 
     def embed(

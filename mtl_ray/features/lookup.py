@@ -54,8 +54,8 @@ class LookupKind(FeatureKind[LookupConfigT]):
     def build(self, parts: "EmbeddingParts", fitted: FittedFeature) -> dict[str, int]:
         from mtl_ray.nn.compressed_embedding import build_table
 
-        training, compression = self.experiment.training, self.config.compression
-        parts.tables[self.name] = build_table(fitted.num_embeddings or 0, self.width, training, compression)
+        sparse_rows, compression = self.around.sparse_rows, self.config.compression
+        parts.tables[self.name] = build_table(fitted.num_embeddings or 0, self.width, sparse_rows, compression)
         return {self.name: self.width}
 
     def embed(

@@ -90,7 +90,7 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
         if fitted.num_embeddings is None:
             parts.numbers[self.name] = self._encoder(fitted)
         else:
-            parts.tables[self.name] = build_table(fitted.num_embeddings, self.width, self.experiment.training)
+            parts.tables[self.name] = build_table(fitted.num_embeddings, self.width, self.around.sparse_rows)
         return {self.name: self.width}
 
     def embed(

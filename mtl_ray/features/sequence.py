@@ -146,7 +146,7 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
             few rows at a time bounds memory.
         """
         ids, length = flat(rows.table.column(ITEM if self.lists_ids_of == "item" else USER)), self.config.max_length
-        known = histories(rows, self.config, self.experiment.data.split.kind)
+        known = histories(rows, self.config, self.around.split)
         columns: dict[str, tuple[np.ndarray, pa.Array]] = {
             self.name: (state.vocabularies[self.config.of].rows(ids), decoded(ids))
         }
@@ -168,7 +168,7 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
     @property
     def width(self) -> int:
         """Width of the vector of the ids, whose table it reads."""
-        return self.experiment.features[self.config.of].width(self.experiment.model.embedding_dim)
+        return self.around.features[self.config.of].width(self.around.embedding_dim)
 
     @property
     def num_scalars(self) -> int:
@@ -244,7 +244,7 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
                 ids, values = ids.gather(1, order), None if values is None else values.gather(1, order)
         return ids, None if values is None else torch.where(ids != PADDING, values, 0)
 
-    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int) -> "dict[str, Tensor]":
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, unseen: float) -> "dict[str, Tensor]":
         """Under `known: all`, return `NAME.entries`, (B, L) bool: a random share of the entries."""
         import torch
 

@@ -45,11 +45,10 @@ class StatisticKind(FeatureKind[StatisticFeatureConfig]):
     @property
     def _is_exact(self) -> bool:
         """True if each partition has all earlier rows of its keys, since they are users."""
-        experiment = self.experiment
-        return experiment.data.time is not None and self.column == experiment.column_of(experiment.user)
+        return self.around.time is not None and self.column == self.around.user_column
 
     def _slices(self, rows: Partition) -> np.ndarray:
-        return slices_of(rows, self.experiment.data_seed, timed=self.experiment.data.time is not None)
+        return slices_of(rows, self.around.seed, timed=self.around.time is not None)
 
     def _labels(self, rows: Partition) -> np.ndarray:
         return to_numbers(raw_values(rows.table, self.config.of), self.null_words)
@@ -99,7 +98,7 @@ class StatisticKind(FeatureKind[StatisticFeatureConfig]):
         if self._is_exact:
             slices = np.unique(rows.table.column(TIME).to_numpy()[is_train], return_inverse=True)[1]
             cells = TargetStatistics.of(keys, slices, self._labels(rows)[is_train])
-        sums[is_train] = cells.others(keys, slices, earlier=self.experiment.data.time is not None)
+        sums[is_train] = cells.others(keys, slices, earlier=self.around.time is not None)
         return {self.name: self._encode_sums(sums, state.features[self.name])}, {}
 
     def build(self, parts: "EmbeddingParts", fitted: FittedFeature) -> dict[str, int]:

@@ -2,10 +2,9 @@
 
 import zlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mtl_ray.counter_rng import Stream, uniform_rows
-from mtl_ray.features.base import FeatureKind
 from mtl_ray.schema import FIRST, UNKNOWN
 
 if TYPE_CHECKING:
@@ -13,15 +12,16 @@ if TYPE_CHECKING:
 
 
 def draw_unseen(
-    kind: FeatureKind[Any], rows: "Tensor", seed: int, epoch: int, length: int | None = None
+    name: str, rows: "Tensor", seed: int, epoch: int, rate: float, length: int | None = None
 ) -> "dict[str, Tensor]":
     """Return `NAME.unseen`, the values that training reads as unseen ones; nothing where no rate is set.
 
     Args:
-        kind: the feature; the draws of two features are independent.
+        name: name of the feature; the draws of two features are independent.
         rows: (B,) numbers of the rows.
         seed: seed of the experiment.
         epoch: number of the epoch.
+        rate: see `MaskingConfig.values`.
         length: values of a row, if the feature is a list.
 
     Returns:
@@ -29,12 +29,11 @@ def draw_unseen(
     """
     import torch
 
-    rate = kind.experiment.training.masking.values
     if not rate:
         return {}
     places = rows if length is None else rows[:, None] * length + torch.arange(length, device=rows.device)
-    own = seed + zlib.crc32(kind.name.encode())  # there may be more features than streams
-    return {f"{kind.name}.unseen": uniform_rows(places, own, epoch, Stream.VALUE) < rate}
+    own = seed + zlib.crc32(name.encode())  # there may be more features than streams
+    return {f"{name}.unseen": uniform_rows(places, own, epoch, Stream.VALUE) < rate}
 
 
 def with_unseen(name: str, column: "Tensor", hidden: "Mapping[str, Tensor]") -> "Tensor":

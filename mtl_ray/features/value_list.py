@@ -63,7 +63,7 @@ class ValueListKind(FeatureKind[ListConfigT]):
     def build(self, parts: "EmbeddingParts", fitted: FittedFeature) -> dict[str, int]:
         from mtl_ray.nn.compressed_embedding import build_table
 
-        parts.tables[self.name] = build_table(fitted.num_embeddings or 0, self.width, self.experiment.training)
+        parts.tables[self.name] = build_table(fitted.num_embeddings or 0, self.width, self.around.sparse_rows)
         return {self.name: self.width}
 
     def embed(
@@ -87,8 +87,8 @@ class ValueListKind(FeatureKind[ListConfigT]):
         embedded = table(column)
         return Embedded({self.name: parts.encoders[self.name](embedded, column != PADDING, embedded[:, 0])})
 
-    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int) -> "dict[str, Tensor]":
-        return draw_unseen(self, rows, seed, epoch, self.config.max_length)
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, unseen: float) -> "dict[str, Tensor]":
+        return draw_unseen(self.name, rows, seed, epoch, unseen, self.config.max_length)
 
     @property
     def is_category(self) -> bool:

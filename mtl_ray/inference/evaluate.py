@@ -192,7 +192,7 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName, trus
     masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], named)
     masks = {"": torch.ones(len(rows[USER_SUPPORT]), dtype=torch.bool), **masks}
     return Evaluation(
-        metrics_of(experiment, loaded.model, rows, split),
+        metrics_of(loaded.model, rows, split, experiment.evaluation.support_buckets, weights=experiment.weights()),
         evaluate_baselines(experiment, prepared, split),
         intervals(tasks, rows, masks, split),
         calibration(tasks, rows),

@@ -25,7 +25,7 @@ def encoded_columns(experiment: Experiment, schema: Schema) -> dict[str, Encoded
 def random_rows(experiment: Experiment, schema: Schema, size: int, seed: int) -> dict[str, Tensor]:
     """Draw encoded rows with known, unknown and absent values."""
     generator = torch.Generator().manual_seed(seed)
-    rows = input_zeros(experiment, schema, size, torch.float32)
+    rows = input_zeros(feature_kinds(experiment), schema.features, size, torch.float32)
     for name, column in encoded_columns(experiment, schema).items():
         values = rows[name]
         if values.is_floating_point():

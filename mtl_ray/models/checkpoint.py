@@ -25,9 +25,10 @@ from mtl_ray.config import Experiment, parse
 from mtl_ray.config.base import Section
 from mtl_ray.config.custom import Trust
 from mtl_ray.errors import InputError
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models.build import build_model
 from mtl_ray.models.checkpoint_parts import MIX, refuse_members, refuse_parts, refuse_untrusted, refuse_weights
 from mtl_ray.models.ensemble import Ensemble
+from mtl_ray.models.model import MultiTaskModel
 from mtl_ray.parquet import damaged
 from mtl_ray.schema import Schema
 from mtl_ray.storage import Folder
@@ -197,7 +198,7 @@ def _load_model(folder: Path, trust: Trust) -> tuple[Experiment, Schema, MultiTa
     refuse_parts(experiment, schema, Folder(str(folder)))
     refuse_untrusted(experiment, folder)
     with torch.device("meta"):
-        model = MultiTaskModel(experiment, schema)
+        model = build_model(experiment, schema)
     refuse_weights(model, weights, str(folder / WEIGHTS))
     model.load_state_dict(weights, strict=True, assign=True)
     return experiment, schema, model.eval()

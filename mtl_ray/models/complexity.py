@@ -1,5 +1,8 @@
 """The cost of a model, found by a pass over tensors without memory (the meta device)."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.fx.experimental import _config as fx_config
@@ -7,10 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.cost import Complexity
-from mtl_ray.features.base import feature_kinds
-from mtl_ray.models.model import MultiTaskModel
+from mtl_ray.features.base import FeatureKind, feature_kinds
+from mtl_ray.models.build import build_model
+from mtl_ray.models.sizes import num_parameters_by_part
 from mtl_ray.models.sparse import sparse_parameters
-from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, Schema, label_column
+from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, FittedFeature, Schema, label_column
 
 INDEX_BYTES = 8
 """Size of the number of a row in a sparse gradient."""
@@ -22,8 +26,8 @@ def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
     dtype = torch.float64 if training.precision == "float64" else torch.float32
     size = -(-training.batch_size // training.fewest_workers)
     with torch.device("meta"):
-        model = MultiTaskModel(experiment, schema).to(dtype)
-        batch = input_zeros(experiment, schema, size, dtype)
+        model = build_model(experiment, schema).to(dtype)
+        batch = input_zeros(feature_kinds(experiment), schema.features, size, dtype)
         batch |= {label_column(name): task.label_zeros(size, dtype) for name, task in model.tasks.items()}
         counter, kept, rows = FlopCounterMode(display=False), _Kept(model), _RowsRead(model)
         with torch.autograd.graph.saved_tensors_hooks(kept.keep, lambda tensor: tensor):
@@ -34,7 +38,7 @@ def complexity_of(experiment: Experiment, schema: Schema) -> Complexity:
                 for name, task in model.tasks.items():
                     label = batch[label_column(name)]
                     task.loss(forward.logits[name], label, task.labelled(label), forward.pairs.get(name))
-    parameters = model.num_parameters_by_part()
+    parameters = num_parameters_by_part(model)
     total, tables = sum(parameters.values()), list(sparse_parameters(model).values())
     dense = total - sum(table.numel() for table in tables)
     state = dense * training.optimizer.state_per_parameter
@@ -91,10 +95,19 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata  # without memory, data_ptr() is 0 for all
 
 
-def input_zeros(experiment: Experiment, schema: Schema, size: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return the encoded columns that a model reads, zero in `size` rows."""
+def input_zeros(
+    kinds: Mapping[str, FeatureKind[Any]], fitted: Mapping[str, FittedFeature], size: int, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Return the encoded columns that a model reads, zero in `size` rows.
+
+    Args:
+        kinds: all features, by name.
+        fitted: what `prepare` found in them, by name.
+        size: number of rows.
+        dtype: type of real numbers.
+    """
     batch = {name: torch.zeros(size, dtype=torch.int32) for name in (USER_SUPPORT, ITEM_SUPPORT)}
-    for feature, kind in feature_kinds(experiment).items():
-        for name, column in kind.encoded_columns(schema.features[feature]).items():
+    for feature, kind in kinds.items():
+        for name, column in kind.encoded_columns(fitted[feature]).items():
             batch[name] = torch.zeros(size, *column.shape, dtype=torch.int32 if column.dtype == "int32" else dtype)
     return batch

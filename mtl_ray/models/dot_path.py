@@ -1,31 +1,27 @@
 """A dot product of user and item that goes straight to the outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config import Experiment
+from mtl_ray.config.tasks import TaskConfig
 from mtl_ray.models.architectures.base import SHARED
 from mtl_ray.models.embedding import FeatureEmbeddings
-from mtl_ray.nn.containers import ParameterDict
+from mtl_ray.nn.containers import ModuleDict, ParameterDict
 
 
 class DotPath(nn.Module):
     """A weighted dot product of the sum of the user's vectors and the sum of the item's, added to a task's output.
 
     Matrix factorisation as a term of the model (Koren et al. 2009), over all features of both sides as in
-    factorisation machines (Rendle 2010): y_t += sum_k a_tk u_k v_k + c_t, with a_t = 1 at the start. It is added to
-    tasks with one output that see all inputs, from their own set of tables where they have one.
+    factorisation machines (Rendle 2010): y_t += sum_k a_tk u_k v_k + c_t, with a_t = 1 at the start.
     """
 
-    def __init__(self, experiment: Experiment, inputs: FeatureEmbeddings, name: str, sets: tuple[str, ...]) -> None:
-        """Build it for the tasks that read the set of tables `name` among `sets`."""
+    def __init__(self, tasks: Collection[str], inputs: FeatureEmbeddings, width: int) -> None:
+        """Build it for tasks by name; all vectors of `inputs` have that width."""
         super().__init__()
         self.sides = {side: inputs.of_entity(side) for side in ("user", "item")}
-        width = experiment.model.embedding_dim
-        tasks = [task for task, spec in experiment.tasks.items() if spec.has_one_output and not spec.masked_input]
-        tasks = [task for task in tasks if name == (task if task in sets else SHARED)]
         self.weights = ParameterDict({task: nn.Parameter(torch.ones(width)) for task in tasks})
         self.biases = ParameterDict({task: nn.Parameter(torch.zeros(1)) for task in tasks})
 
@@ -34,3 +30,19 @@ class DotPath(nn.Module):
         user, item = (torch.stack([vectors[name] for name in names]).sum(0) for names in self.sides.values())
         product = user * item
         return {task: (product @ weight + self.biases[task])[:, None] for task, weight in self.weights.items()}
+
+
+def dot_paths(
+    tasks: Mapping[str, TaskConfig], sets: Collection[str], inputs: FeatureEmbeddings, width: int
+) -> ModuleDict:
+    """Build the dot products by set of tables, for tasks with one output that see all inputs.
+
+    Args:
+        tasks: the sections of all tasks, by name.
+        sets: names of the sets; a task reads its own where it has one.
+        inputs: the inputs of one of the sets.
+        width: width of the vectors.
+    """
+    summed = [task for task, spec in tasks.items() if spec.has_one_output and not spec.masked_input]
+    readers = {name: [task for task in summed if name == (task if task in sets else SHARED)] for name in sets}
+    return ModuleDict({name: DotPath(own, inputs, width) for name, own in readers.items() if own})

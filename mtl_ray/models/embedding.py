@@ -1,14 +1,14 @@
 """Encoded features to vectors: one (B, dim) vector a feature, with hidden inputs read as unknown or null."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config import Experiment
+from mtl_ray.config.feature_base import key_of
 from mtl_ray.config.features import IdFeatureConfig, attributes_of
-from mtl_ray.features.base import feature_kinds
+from mtl_ray.features.base import FeatureKind
 from mtl_ray.models.cold_start.base import (
     SUPPORTS,
     ColdStartInputs,
@@ -19,7 +19,7 @@ from mtl_ray.models.cold_start.base import (
 from mtl_ray.models.cold_start.meta_learned import MWUF
 from mtl_ray.nn.containers import ModuleDict
 from mtl_ray.nn.embedding_parts import EmbeddingParts
-from mtl_ray.schema import Schema
+from mtl_ray.schema import FittedFeature
 
 
 class EmbeddedFeatures(NamedTuple):
@@ -38,16 +38,30 @@ class EmbeddedFeatures(NamedTuple):
 class FeatureEmbeddings(EmbeddingParts):
     """Embeds every feature, and puts a vector made from attributes in the place of ids seen seldom or never."""
 
-    def __init__(self, experiment: Experiment, schema: Schema, *, context: bool = True) -> None:
-        """Build the parts of all features, or of those of the user and the item alone."""
+    def __init__(
+        self,
+        kinds: Mapping[str, FeatureKind[Any]],
+        fitted: Mapping[str, FittedFeature],
+        *,
+        context: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        """Build the parts of the features that are inputs.
+
+        Args:
+            kinds: all features, by name.
+            fitted: what `prepare` found in them, by name.
+            context: true for all features, false for those of the user and the item alone.
+            dropout: share of the coordinates of the vectors that training drops.
+        """
         super().__init__()
-        self.keys = (experiment.user, experiment.item)
+        features = {name: kind.config for name, kind in kinds.items()}
+        self.keys = (key_of(features, "user"), key_of(features, "item"))
         self.features = {
             name: feature
-            for name, feature in experiment.features.items()
+            for name, feature in features.items()
             if feature.is_input and (context or feature.entity != "context")
         }
-        kinds = feature_kinds(experiment)
         self.kinds = {name: kinds[name] for name in self.features}
         self.dims: dict[str, int] = {}
         """Width of each vector."""
@@ -55,7 +69,7 @@ class FeatureEmbeddings(EmbeddingParts):
         """Plain numbers beside the vectors."""
         self._owner: dict[str, str] = {}
         for name, kind in self.kinds.items():
-            widths = kind.build(self, schema.features[name])
+            widths = kind.build(self, fitted[name])
             self.dims |= widths
             self._owner |= dict.fromkeys(widths, name)
             self.num_scalars += kind.num_scalars
@@ -66,7 +80,7 @@ class FeatureEmbeddings(EmbeddingParts):
                 dims = {n: self.dims[n] for n in attributes_of(self.features, feature.entity)}
                 table, other = (tables.get(n) for n in self._keys_from(name))
                 self.cold_starts[name] = build_cold_start(feature.cold_start, dims, table, other)  # pyright: ignore
-        self.dropout = nn.Dropout(experiment.model.embedding_dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def of_entity(self, entity: str) -> list[str]:
         """Return the names of the vectors that describe an entity."""

@@ -1,15 +1,17 @@
 """Numbers of the user and of the item that go straight to the outputs, shrunken where there are few training rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config import Experiment
+from mtl_ray.config.feature_base import FeatureSection, key_of
+from mtl_ray.config.tasks import TaskConfig
+from mtl_ray.config.training import is_sparse
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.models.cold_start.base import known_support
 from mtl_ray.nn.containers import ModuleDict
-from mtl_ray.schema import PADDING, Schema
+from mtl_ray.schema import PADDING, FittedFeature
 
 
 class IdBias(nn.Module):
@@ -23,14 +25,21 @@ class IdBias(nn.Module):
     `masked_input` has no bias of the id that it does not see.
     """
 
-    def __init__(self, experiment: Experiment, schema: Schema, key: str) -> None:
-        """Build it for the id feature `key`."""
+    def __init__(
+        self, key: str, entity: str, tasks: Sequence[str], size: int, prior: float = 10.0, *, sparse: bool = False
+    ) -> None:
+        """Build it for an id.
+
+        Args:
+            key: name of the id feature.
+            entity: whose id it is, `user` or `item`.
+            tasks: names of the tasks with a bias.
+            size: embedding rows of the id.
+            prior: k, in training rows.
+            sparse: true if the table is trained row by row.
+        """
         super().__init__()
-        self.key, self.entity, self.prior = key, experiment.features[key].entity, experiment.model.id_bias_prior
-        tasks = [task for task, spec in experiment.tasks.items() if spec.has_direction]
-        self.tasks = [task for task in tasks if key not in hidden_by(experiment, task)]
-        size = schema.features[key].num_embeddings or 0
-        sparse = experiment.training.is_sparse(size)
+        self.key, self.entity, self.tasks, self.prior = key, entity, list(tasks), prior
         self.table = nn.Embedding(size, len(self.tasks), padding_idx=PADDING, sparse=sparse)
         nn.init.zeros_(self.table.weight)
 
@@ -43,11 +52,31 @@ class IdBias(nn.Module):
         return dict(zip(self.tasks, shrunken.split(1, dim=1), strict=True))
 
 
-def id_biases(experiment: Experiment, schema: Schema) -> ModuleDict:
-    """Build the biases that `model.id_bias` asks for, by id feature; an id that is no input has none."""
-    keys = [key for key in (experiment.user, experiment.item) if experiment.features[key].is_input]
-    built = {key: IdBias(experiment, schema, key) for key in keys if experiment.model.id_bias}
-    return ModuleDict({key: bias for key, bias in built.items() if bias.tasks})
+def id_biases(
+    features: Mapping[str, FeatureSection],
+    tasks: Mapping[str, TaskConfig],
+    fitted: Mapping[str, FittedFeature],
+    prior: float,
+    sparse_rows: int | None,
+) -> ModuleDict:
+    """Build the biases by id feature; an id that is no input has none.
+
+    Args:
+        features: the sections of all features, by name.
+        tasks: the sections of all tasks, by name.
+        fitted: what `prepare` found in the features, by name.
+        prior: see `IdBias`.
+        sparse_rows: see `is_sparse`.
+    """
+    directed = {task: hidden_by(features, task, spec) for task, spec in tasks.items() if spec.has_direction}
+    built = {}
+    for entity in ("user", "item"):
+        key = key_of(features, entity)
+        own = [task for task, hidden in directed.items() if key not in hidden]
+        if features[key].is_input and own:
+            size = fitted[key].num_embeddings or 0
+            built[key] = IdBias(key, entity, own, size, prior, sparse=is_sparse(size, sparse_rows))
+    return ModuleDict(built)
 
 
 def bias_tables(model: nn.Module) -> Iterator[Tensor]:

@@ -4,16 +4,21 @@ A draw is a function of the seed, the epoch and the row's number. It depends nei
 workers, and a resumed run hides the same inputs as an uninterrupted one.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mtl_ray.config import Experiment
+from mtl_ray.config.feature_base import FeatureSection, column_of, key_of
+from mtl_ray.config.tasks import TaskConfig
+from mtl_ray.config.training import MaskingConfig
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.counter_rng import Stream, uniform_rows
-from mtl_ray.features.base import feature_kinds
+from mtl_ray.features.base import FeatureKind, make_kinds
+from mtl_ray.features.surroundings import Surroundings
 from mtl_ray.schema import ROW
 
 Hidden = dict[str, Tensor]
@@ -24,10 +29,82 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
+class Masking:
+    """The inputs that training hides in each row, and the tasks that may then learn from it."""
+
+    features: Mapping[str, FeatureSection]
+    """The sections of all features, by name."""
+    tasks: Mapping[str, TaskConfig]
+    """The sections of all tasks, by name."""
+    rates: MaskingConfig = field(default_factory=MaskingConfig)
+    seed: int = 0
+    """Seed of the draws."""
+
+    def draw(self, columns: dict[str, Tensor], epoch: int) -> "MaskedBatch":
+        """Hide inputs of a batch for an epoch of training.
+
+        Args:
+            columns: encoded columns and labels, (B,) or (B, length), with the numbers of the rows.
+            epoch: number of the epoch, from 0.
+        """
+        return self._masked(columns, epoch, self.hidden(columns[ROW], epoch))
+
+    def nothing(self, columns: dict[str, Tensor], epoch: int = 0) -> "MaskedBatch":
+        """Return a batch in which nothing is hidden, and on all of whose rows every task may learn."""
+        return MaskedBatch(self, epoch, columns, hidden={}, learnable={})
+
+    def _masked(self, columns: dict[str, Tensor], epoch: int, hidden: Hidden) -> "MaskedBatch":
+        size, device = len(columns[ROW]), columns[ROW].device
+        learnable = {name: self.learnable(name, hidden, size, device) for name in self.tasks}
+        return MaskedBatch(self, epoch, columns, hidden, learnable)
+
+    def hidden(self, rows: Tensor, epoch: int) -> Hidden:
+        """Draw the inputs that are hidden in rows with the (B,) int64 numbers `rows`."""
+        hidden: Hidden = {}
+        streams = torch.tensor([stream for stream, *_ in self._draws], dtype=torch.long, device=rows.device)
+        draws = uniform_rows(rows, self.seed, epoch, streams[:, None])
+        for (_, rate, names), draw in zip(self._draws, draws, strict=True):
+            mask = draw < rate
+            for name in names:
+                hidden[name] = hidden[name] | mask if name in hidden else mask
+        for kind in self._kinds.values():
+            hidden |= kind.hide_at_random(rows, self.seed, epoch, self.rates.values)
+        return hidden
+
+    def learnable(self, task: str, hidden: Hidden, size: int, device: torch.device = CPU) -> Tensor:
+        """Return (size,) bool: rows on which a task may learn; a masked-input task needs its own label hidden."""
+        mask = torch.ones(size, dtype=torch.bool, device=device)
+        for name in self._hidden_by[task]:
+            mask = mask & hidden[name] if name in hidden else torch.zeros_like(mask)
+        return mask
+
+    @cached_property
+    def _kinds(self) -> dict[str, FeatureKind[Any]]:
+        return make_kinds(Surroundings(self.features, self.tasks))
+
+    @cached_property
+    def _hidden_by(self) -> dict[str, set[str]]:
+        return {name: hidden_by(self.features, name, task) for name, task in self.tasks.items()}
+
+    @cached_property
+    def _draws(self) -> list[tuple[int, float, set[str]]]:
+        """Independent draws: the stream of each, its rate, and the features that it hides together."""
+        found = []
+        for entity, rates in (("user", self.rates.user), ("item", self.rates.item)):
+            key = key_of(self.features, entity)
+            column = column_of(self.features, key)
+            owned = {n: f for n, f in self.features.items() if f.entity == entity and n != key}
+            known = {n for n, f in owned.items() if f.tells_interactions(column)}
+            found += [(rates.id, {key}), (rates.new, {key} | known), (rates.attributes, set(owned) - known)]
+        found += [(task.masked_input, self._hidden_by[name]) for name, task in self.tasks.items()]
+        return [(stream, *draw) for stream, draw in enumerate(found, Stream.MASKS) if draw[0]]
+
+
+@dataclass(frozen=True)
 class MaskedBatch:
     """A worker's rows of a global batch, and the inputs that training hides in them."""
 
-    experiment: Experiment
+    masking: Masking
     epoch: int
     columns: dict[str, Tensor]
     """Encoded columns and labels."""
@@ -35,16 +112,10 @@ class MaskedBatch:
     learnable: dict[str, Tensor]
     """Rows on which each task may learn, (B,) bool."""
 
-    @classmethod
-    def draw(cls, experiment: Experiment, columns: dict[str, Tensor], epoch: int) -> "MaskedBatch":
-        """Hide inputs of a batch for an epoch of training."""
-        hidden = draw_hidden(experiment, columns[ROW], experiment.seed, epoch)
-        return cls(experiment, epoch, columns, hidden, _learnable(experiment, columns, hidden))
-
     def hiding(self, name: str) -> "MaskedBatch":
         """Return the batch with one more feature hidden in all rows."""
         hidden = self.hidden | {name: torch.ones_like(self.columns[name], dtype=torch.bool)}
-        return replace(self, hidden=hidden, learnable=_learnable(self.experiment, self.columns, hidden))
+        return self.masking._masked(self.columns, self.epoch, hidden)
 
     def at(self, rows: Tensor) -> "MaskedBatch":
         """Return only the rows where the (B,) bool `rows` holds."""
@@ -57,49 +128,7 @@ class MaskedBatch:
 
     def uniform(self, stream: Stream) -> Tensor:
         """Draw a number in [0, 1) for each row; returns (B,) float64."""
-        return uniform_rows(self.columns[ROW], self.experiment.seed, self.epoch, stream)
-
-
-def _learnable(experiment: Experiment, columns: Mapping[str, Tensor], hidden: Hidden) -> dict[str, Tensor]:
-    rows = columns[ROW]
-    return {name: trainable(experiment, name, hidden, len(rows), rows.device) for name in experiment.tasks}
-
-
-def draw_hidden(experiment: Experiment, rows: Tensor, seed: int, epoch: int) -> Hidden:
-    """Draw the inputs that are hidden in rows with the (B,) int64 numbers `rows`."""
-    hidden: Hidden = {}
-    active = [(stream, *rate) for stream, rate in enumerate(_rates(experiment), Stream.MASKS) if rate[0]]
-    streams = torch.tensor([stream for stream, *_ in active], dtype=torch.long, device=rows.device)
-    draws = uniform_rows(rows, seed, epoch, streams[:, None])
-    for (_, rate, names), draw in zip(active, draws, strict=True):
-        mask = draw < rate
-        for name in names:
-            hidden[name] = hidden[name] | mask if name in hidden else mask
-    for kind in feature_kinds(experiment).values():
-        hidden |= kind.hide_at_random(rows, seed, epoch)
-    return hidden
-
-
-def _rates(experiment: Experiment) -> Iterator[tuple[float, set[str]]]:
-    """Yield each independent draw: its rate, and the features that it hides together."""
-    masking = experiment.training.masking
-    for key, rates in ((experiment.user, masking.user), (experiment.item, masking.item)):
-        entity = experiment.features[key].entity
-        owned = {n: f for n, f in experiment.features.items() if f.entity == entity and n != key}
-        known = {n for n, f in owned.items() if f.tells_interactions(experiment.column_of(key))}
-        yield rates.id, {key}
-        yield rates.new, {key} | known
-        yield rates.attributes, set(owned) - known
-    for name, task in experiment.tasks.items():
-        yield task.masked_input, hidden_by(experiment, name)
-
-
-def trainable(experiment: Experiment, task: str, hidden: Hidden, size: int, device: torch.device = CPU) -> Tensor:
-    """Return (size,) bool: rows on which a task may learn; a masked-input task needs its own label hidden."""
-    mask = torch.ones(size, dtype=torch.bool, device=device)
-    for name in hidden_by(experiment, task):
-        mask = mask & hidden[name] if name in hidden else torch.zeros_like(mask)
-    return mask
+        return uniform_rows(self.columns[ROW], self.masking.seed, self.epoch, stream)
 
 
 def rows_of(columns: Mapping[str, Tensor], rows: slice | Tensor) -> dict[str, Tensor]:

@@ -7,13 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mtl_ray.config import Experiment
 from mtl_ray.config.base import implementation_of, settings_of
-from mtl_ray.config.tasks import RankingTaskConfig
+from mtl_ray.config.features import FeatureConfig
+from mtl_ray.config.model import ArchitectureConfig
+from mtl_ray.config.tasks import RankingTaskConfig, TaskConfig
 from mtl_ray.config.visibility import hidden_by
+from mtl_ray.features.base import make_kinds
+from mtl_ray.features.surroundings import Surroundings
 from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
 from mtl_ray.models.cold_start.base import ReadIdVector
-from mtl_ray.models.dot_path import DotPath
+from mtl_ray.models.dot_path import dot_paths
 from mtl_ray.models.embedding import EmbeddedFeatures, FeatureEmbeddings
 from mtl_ray.models.id_bias import id_biases
 from mtl_ray.models.interactions import build_interaction
@@ -28,52 +31,82 @@ from mtl_ray.tasks.base import UserItemVectors, build_task
 class MultiTaskModel(nn.Module):
     """A model from encoded rows to the outputs of every task."""
 
-    def __init__(self, experiment: Experiment, schema: Schema) -> None:
+    def __init__(
+        self,
+        features: Mapping[str, FeatureConfig],
+        tasks: Mapping[str, TaskConfig],
+        architecture: ArchitectureConfig,
+        schema: Schema,
+        *,
+        sparse_rows: int | None = None,
+        micro_batch: int | None = None,
+        batch_size: int = 1024,
+        comparable_losses: bool = True,
+    ) -> None:
+        """Build the model with random weights, drawn from torch's generator.
+
+        Args:
+            features: the sections of the features, by name; they have the keys of the user and of the item.
+            tasks: the sections of the tasks, by name.
+            architecture: what the tasks share, and how large each part is.
+            schema: what `prepare` found in the training rows.
+            sparse_rows: fewest rows of an embedding table that is trained row by row, with sparse gradients; None if
+                all are trained densely.
+            micro_batch: most rows whose activations are in memory at once, see `TrainingConfig`.
+            batch_size: rows of a global batch, on which the loss of a constant depends for a ranking task.
+            comparable_losses: false to leave losses as they are, see `loss_scales`.
+
+        Raises:
+            KeyError: the schema lacks a feature or a task.
+        """
         super().__init__()
-        self.micro_batch, self.batch_size = experiment.training.micro_batch, experiment.training.batch_size
-        self.has_comparable_losses = experiment.balancing.comparable_losses
-        self.tasks = {name: build_task(spec, schema.tasks[name]) for name, spec in experiment.tasks.items()}
-        self.hidden_by = {name: frozenset(hidden_by(experiment, name)) for name in experiment.tasks}
-        ranking = {name: spec for name, spec in experiment.tasks.items() if isinstance(spec, RankingTaskConfig)}
+        self.micro_batch, self.batch_size, self.has_comparable_losses = micro_batch, batch_size, comparable_losses
+        self.tasks = {name: build_task(spec, schema.tasks[name]) for name, spec in tasks.items()}
+        self.hidden_by = {name: frozenset(hidden_by(features, name, spec)) for name, spec in tasks.items()}
+        ranking = {name: spec for name, spec in tasks.items() if isinstance(spec, RankingTaskConfig)}
         outputs = {name: task.num_outputs for name, task in self.tasks.items() if name not in ranking}
-        network: type[Network] = implementation_of(experiment.model)
+        network: type[Network] = implementation_of(architecture)
         sets = network.sets(list(outputs)) if outputs else ()
         self.set_of = {task: task if task in network.sets([task]) else SHARED for task in ranking}
         """The set of tables that each ranking task reads."""
+        kinds = make_kinds(Surroundings(features, tasks, architecture.embedding_dim, sparse_rows))
+        dropout = architecture.embedding_dropout
         self.inputs = ModuleDict(
             {
-                name: FeatureEmbeddings(experiment, schema, context=name in sets)
+                name: FeatureEmbeddings(kinds, schema.features, context=name in sets, dropout=dropout)
                 for name in dict.fromkeys((*sets, *self.set_of.values()))
             }
         )
         first = self._first
-        self.two_towers = ModuleDict({name: TwoTowers(experiment, spec, first) for name, spec in ranking.items()})
-        settings = experiment.model.interaction
+        tower = architecture.tower
+        self.two_towers = ModuleDict({name: TwoTowers(spec, first, tower) for name, spec in ranking.items()})
+        settings = architecture.interaction
         numbers = set(first.numbers)
         self.interactions = ModuleDict(
             {name: build_interaction(settings, first.dims, first.num_scalars, numbers) for name in sets}
         )
-        self.profile = ProfileFeatures(first, {experiment.user: "user", experiment.item: "item"})
+        self.profile = ProfileFeatures(first, dict(zip(first.keys, ("user", "item"), strict=True)))
         self.network: Network | None = None
         if outputs:
             spec = NetworkSpec(
                 width=next(iter(self.interactions.values())).width,  # pyright: ignore[reportArgumentType]
                 profile_features=self.profile.width,
                 outputs=outputs,
-                after={name: task.after for name, task in experiment.tasks.items() if task.after},
-                encoder=experiment.model.encoder,
-                tower=experiment.model.tower,
+                after={name: task.after for name, task in tasks.items() if task.after},
+                encoder=architecture.encoder,
+                tower=architecture.tower,
             )
-            self.network = network(spec, settings_of(experiment.model))  # pyright: ignore[reportCallIssue]
+            self.network = network(spec, settings_of(architecture))  # pyright: ignore[reportCallIssue]
             towers = getattr(self.network, "towers", None)
             for name, tower in towers.towers.items() if isinstance(towers, Towers) else ():
                 with torch.no_grad():
                     tower[-1].bias += self.tasks[name].initial_bias  # pyright: ignore
         self.dots = ModuleDict()
         if settings.adds_dot_product:
-            dots = {name: DotPath(experiment, first, name, sets) for name in sets}
-            self.dots = ModuleDict({name: dot for name, dot in dots.items() if dot.weights})
-        self.id_biases = id_biases(experiment, schema)
+            self.dots = dot_paths(tasks, sets, first, architecture.embedding_dim)
+        self.id_biases = ModuleDict()
+        if architecture.id_bias:
+            self.id_biases = id_biases(features, tasks, schema.features, architecture.id_bias_prior, sparse_rows)
 
     def update_statistics(self, batch: Mapping[str, Tensor]) -> None:
         """Update the running statistics of cold-start vectors from a batch of training rows."""
@@ -188,7 +221,7 @@ class MultiTaskModel(nn.Module):
         outputs: ModelOutput,
         batch: Mapping[str, Tensor],
         learnable: Mapping[str, Tensor],
-        dtype: torch.dtype,
+        dtype: torch.dtype | None = None,
         taught: Mapping[str, Tensor] | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return, by task, the summed loss and the number of its terms over a batch.
@@ -197,12 +230,13 @@ class MultiTaskModel(nn.Module):
             outputs: the outputs of the model.
             batch: encoded columns and labels.
             learnable: by task, (B,) bool rows that may count; a task that is left out may learn on all.
-            dtype: type of the losses.
+            dtype: type of the losses; that of the outputs by default.
             taught: by task, (B, num_outputs) outputs that stand in place of labels.
         """
         sums, counts = [], []
         for name, task in self.tasks.items():
-            label, logits = batch[label_column(name)], outputs.logits[name].to(dtype)
+            label, logits = batch[label_column(name)], outputs.logits[name]
+            logits = logits if dtype is None else logits.to(dtype)
             teacher = taught and taught.get(name)
             # Where a task is not defined, neither is what a teacher says of it.
             mask = task.labelled(label)
@@ -212,7 +246,7 @@ class MultiTaskModel(nn.Module):
             if teacher is None:
                 loss, count = task.loss(logits, label, mask, outputs.pairs.get(name))
             else:
-                loss, count = task.distilled(logits, teacher.to(dtype), mask)
+                loss, count = task.distilled(logits, teacher.to(logits.dtype), mask)
             sums.append(loss)
             counts.append(count.to(loss.dtype))
         return sums, counts
@@ -240,23 +274,3 @@ class MultiTaskModel(nn.Module):
         """Return predictions on the natural scale by task: (B,), or (B, C) probabilities."""
         logits = self.evaluation_logits(batch)
         return {name: task.predict(logits[name]) for name, task in self.tasks.items()}
-
-    def num_parameters_by_part(self) -> dict[str, int]:
-        """Return the trainable numbers of each embedding table and of each other part."""
-        parts: dict[str, int] = {}
-        for name, inputs in self.inputs.items():
-            of = "" if name == SHARED else f" of {name}"
-            tables = inputs.tables.items()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
-            own = {f"table {feature}{of}": _size(table) for feature, table in tables}
-            own |= {f"cold start {key}{of}": _size(part) for key, part in inputs.cold_starts.items()}  # pyright: ignore
-            parts |= own
-            parts["other inputs"] = parts.get("other inputs", 0) + _size(inputs) - sum(own.values())
-        if self.network is not None:
-            parts |= {name: _size(part) for name, part in self.network.named_children()}
-            parts["network"] = sum(p.numel() for p in self.network.parameters(recurse=False))
-        parts |= {name: _size(getattr(self, name)) for name in ("interactions", "dots", "id_biases", "two_towers")}
-        return {name: size for name, size in parts.items() if size}
-
-
-def _size(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

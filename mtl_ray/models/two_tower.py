@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.config import Experiment
+from mtl_ray.config.model import MLPConfig
 from mtl_ray.config.tasks import RankingTaskConfig
 from mtl_ray.models.embedding import FeatureEmbeddings
 from mtl_ray.nn.containers import ModuleDict
@@ -18,16 +18,16 @@ class TwoTowers(nn.Module):
     """A tower over the user's vectors and one over the item's (Covington et al. 2016; Yi et al. 2019).
 
     Features of the context are on neither side: a user has one vector for all items, and an item one for all users. The
-    towers have the layers of `model.tower`.
+    layers are those of the other tasks' towers.
     """
 
-    def __init__(self, experiment: Experiment, spec: RankingTaskConfig, inputs: FeatureEmbeddings) -> None:
+    def __init__(self, spec: RankingTaskConfig, inputs: FeatureEmbeddings, layers: MLPConfig) -> None:
         super().__init__()
-        self.key = experiment.item
+        _, self.key = inputs.keys
         self.sides = {side: inputs.of_entity(side) for side in ("user", "item")}
         self.towers = ModuleDict()
         for side, names in self.sides.items():
-            tower = MLP(sum(inputs.dims[n] for n in names), experiment.model.tower)
+            tower = MLP(sum(inputs.dims[n] for n in names), layers)
             self.towers[side] = nn.Sequential(tower, nn.Linear(tower.out_features, spec.dim))
 
     def forward(self, vectors: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> UserItemVectors:

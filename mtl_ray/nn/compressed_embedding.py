@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config.features import CompressionConfig
-from mtl_ray.config.training import TrainingConfig
+from mtl_ray.config.training import is_sparse
 from mtl_ray.schema import FIRST, PADDING
 
 INITIAL_STD = 0.05
@@ -93,9 +93,16 @@ class CompressedTable(nn.Module):
 
 
 def build_table(
-    num_embeddings: int, dim: int, training: TrainingConfig, compression: CompressionConfig | None = None
+    num_embeddings: int, dim: int, sparse_rows: int | None = None, compression: CompressionConfig | None = None
 ) -> nn.Embedding | CompressedTable:
-    """Make the table for so many values, the reserved ones included, with vectors of width `dim`."""
+    """Make the table of a feature.
+
+    Args:
+        num_embeddings: number of values, the reserved ones included.
+        dim: width of the vectors.
+        sparse_rows: see `is_sparse`.
+        compression: how the table is made smaller; by default each value has a row.
+    """
     if compression is None:
-        return new_table(num_embeddings, dim, sparse=training.is_sparse(num_embeddings))
-    return CompressedTable(num_embeddings, dim, compression, sparse=training.is_sparse(FIRST + compression.rows))
+        return new_table(num_embeddings, dim, sparse=is_sparse(num_embeddings, sparse_rows))
+    return CompressedTable(num_embeddings, dim, compression, sparse=is_sparse(FIRST + compression.rows, sparse_rows))

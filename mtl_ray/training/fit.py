@@ -115,7 +115,7 @@ class _Bar:
         if self.bar is None or (time.monotonic() - self.last < 1 and not last):
             return
         self.last = time.monotonic()
-        losses = mean_losses(self.trainer.experiment, self.trainer.model.loss_scales, totals, "train")
+        losses = mean_losses(self.trainer.experiment.weights(), self.trainer.model.loss_scales, totals, "train")
         named = (f"{key.split('/')[1]} {value:.4f}" for key, value in losses.items() if key.count("/") == 2)
         self.bar.set_description(f"{self.name} {' '.join(named)}")
         rows = min(step * self.batch_size, self.trainer.schema.num_rows["train"])

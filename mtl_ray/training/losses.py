@@ -6,15 +6,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mtl_ray.balancing import TaskLosses, make_task_losses
-from mtl_ray.config import Experiment
+from mtl_ray.balancing import TaskLosses, model_losses
 from mtl_ray.counter_rng import Stream
 from mtl_ray.data.loader import Batch, to_device
-from mtl_ray.distributed import sum_over_ranks
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.architectures.base import ModelOutput
-from mtl_ray.models.masking import MaskedBatch
-from mtl_ray.schema import ROW
+from mtl_ray.models.masking import MaskedBatch, Masking
 from mtl_ray.training.precision import Precision
 from mtl_ray.training.teacher import Teacher
 
@@ -24,13 +21,13 @@ class LossComputer:
 
     def __init__(
         self,
-        experiment: Experiment,
         model: MultiTaskModel,
+        masking: Masking,
         precision: Precision,
         device: torch.device,
         teacher: Teacher | None = None,
     ) -> None:
-        self.experiment, self.model, self.precision, self.device = experiment, model, precision, device
+        self.model, self.masking, self.precision, self.device = model, masking, precision, device
         self.teacher = teacher
         scales = [model.loss_scales[name] for name in model.tasks]
         self.scales = torch.tensor(scales, dtype=torch.float64, device=device)
@@ -38,49 +35,40 @@ class LossComputer:
 
     def masked(self, rows: Batch, epoch: int) -> MaskedBatch:
         """Return encoded rows on the device, with the inputs that training hides in this epoch."""
-        return MaskedBatch.draw(self.experiment, to_device(rows, self.device, self.precision.dtype), epoch)
+        return self.masking.draw(to_device(rows, self.device, self.precision.dtype), epoch)
 
     def forward(self, network: nn.Module, batch: MaskedBatch) -> ModelOutput:
         """Return the outputs of `network`, the model itself or its data-parallel form."""
         with self.precision.autocast:
             return network(batch.columns, batch.hidden)
 
-    def of_outputs(self, outputs: ModelOutput, batch: MaskedBatch) -> tuple[TaskLosses, Tensor]:
-        """Return the losses as a balancer sees them, scaled, and (2T,) loss sums and label counts over all workers."""
-        taught = self.teacher(batch) if self.teacher else None
-        return self._losses(outputs, batch, taught)
+    def of_outputs(self, outputs: ModelOutput, batch: MaskedBatch) -> TaskLosses:
+        """Return the losses as a balancer sees them, scaled."""
+        return self._losses(outputs, batch, self.teacher(batch) if self.teacher else None)
 
-    def _losses(
-        self, outputs: ModelOutput, batch: MaskedBatch, taught: Mapping[str, Tensor] | None
-    ) -> tuple[TaskLosses, Tensor]:
-        sums, counts = self.model.sum_losses(outputs, batch.columns, batch.learnable, self.precision.dtype, taught)
-        size = sums[0].new_tensor(float(len(batch.columns[ROW])))
-        totals = sum_over_ranks(torch.stack([*sums, *counts, size]))
-        totals, num_rows = totals[:-1], totals[-1].clamp(min=1)
-        tasks, scale = list(self.model.tasks), self.precision.scale
-        scales = self.scales.to(totals.dtype)
-        scaled = torch.cat([totals[: len(tasks)] * scales, totals[len(tasks) :]])
-        sums = [loss * factor for loss, factor in zip(sums, scales, strict=True)]
-        return make_task_losses(tasks, sums, scaled, num_rows, outputs, batch.epoch, scale), totals
+    def _losses(self, outputs: ModelOutput, batch: MaskedBatch, taught: Mapping[str, Tensor] | None) -> TaskLosses:
+        dtype, loss_scale = self.precision.dtype, self.precision.scale
+        return model_losses(
+            self.model, outputs, batch, taught=taught, dtype=dtype, scales=self.scales, loss_scale=loss_scale
+        )
 
     def of_batch(self, batch: MaskedBatch) -> TaskLosses:
         """Return the losses of a batch, by another pass through the model."""
-        return self.of_outputs(self.forward(self.model, batch), batch)[0]
+        return self.of_outputs(self.forward(self.model, batch), batch)
 
     @torch.no_grad()
     def of_sample(self, outputs: ModelOutput, batch: MaskedBatch, share: float) -> tuple[MaskedBatch, TaskLosses]:
         """Draw a share of a batch's rows; returns them, and their losses from the outputs of the whole batch."""
         rows = batch.uniform(Stream.BALANCER_ROWS) < share
-        return batch.at(rows), self.of_outputs(outputs, batch.learning_from(rows))[0]
+        return batch.at(rows), self.of_outputs(outputs, batch.learning_from(rows))
 
     def of_validation(self, rows: Batch | None, epoch: int) -> TaskLosses:
         """Return the losses of validation rows, from outputs as they are evaluated."""
         assert rows is not None, "this balancer is rewarded on validation rows"
-        columns = to_device(rows, self.device, self.precision.dtype)
-        batch = MaskedBatch(self.experiment, epoch, columns, hidden={}, learnable={})
+        batch = self.masking.nothing(to_device(rows, self.device, self.precision.dtype), epoch)
         with self.precision.autocast:
             logits = self.model.evaluation_logits(batch.columns)
-        return self._losses(ModelOutput(logits, None), batch, None)[0]
+        return self._losses(ModelOutput(logits, None), batch, None)
 
 
 def check_finite(model: MultiTaskModel, totals: Tensor, epoch: int) -> None:

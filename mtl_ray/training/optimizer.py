@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mtl_ray.config import Experiment
-from mtl_ray.config.training import OptimizerConfig, ScheduleConfig
+from mtl_ray.config.training import OptimizerConfig, ScheduleConfig, SparseTablesConfig
 from mtl_ray.models.id_bias import bias_tables
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.training.sparse_embeddings import (
@@ -27,32 +27,46 @@ SWEEPS = 16
 class Optimizers:
     """A dense optimizer, and a sparse one for tables of which a step moves only the rows of its batch."""
 
-    def __init__(self, model: nn.Module, experiment: Experiment, steps: int) -> None:
-        """Build the optimizers with a schedule of `steps` steps per epoch.
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: OptimizerConfig,
+        steps: int,
+        *,
+        sparse_tables: SparseTablesConfig | None = None,
+        schedule: ScheduleConfig = ScheduleConfig(),  # noqa: B008 - it is frozen
+        epochs: int = 1,
+        clip_norm: float | None = None,
+    ) -> None:
+        """Build the optimizers of a model.
 
-        Raises:
-            InputError: see `check_sparse`.
+        Args:
+            model: the model.
+            settings: kind, learning rate and decay.
+            steps: steps per epoch.
+            sparse_tables: settings for tables that are trained row by row; the model may have none without it.
+            schedule: factor of the learning rate.
+            epochs: epochs over which the schedule goes.
+            clip_norm: largest norm of the gradient of all parameters.
         """
-        training = experiment.training
-        self.model, self.clip_norm = model, training.clip_norm
+        self.model, self.clip_norm = model, clip_norm
         self.sparse = list(sparse_parameters(model).values())
         undecayed = {id(parameter) for parameter in bias_tables(model)}
         self.decayed = [parameter for parameter in self.sparse if id(parameter) not in undecayed]
-        self.dense = build_optimizer(model, training.optimizer, steps)
+        self.dense = build_optimizer(model, settings, steps)
         self.all: list[torch.optim.Optimizer] = [self.dense]
         self.decay = 0.0
         """Weight decay of tables that are trained row by row."""
         self.every = 0
         """Steps between two times at which all of their rows decay; 0 if those that a step reads do."""
-        if self.sparse and training.sparse_tables is not None:
-            check_sparse(experiment)
+        if self.sparse and sparse_tables is not None:
             torch.sparse.check_sparse_tensor_invariants.disable()  # their checks cost time, and torch wants to be told
-            lr = training.sparse_tables.lr or training.optimizer.lr
-            self.decay = training.optimizer.table_decay(steps, lr)
-            if training.optimizer.embedding_decay is not None:
+            lr = sparse_tables.lr or settings.lr
+            self.decay = settings.table_decay(steps, lr)
+            if settings.embedding_decay is not None:
                 self.every = max(1, steps // SWEEPS)
-            self.all.append(build_sparse_optimizer(self.sparse, training.sparse_tables, lr))
-        factor = learning_rate_factor(training.schedule, training.epochs, steps)
+            self.all.append(build_sparse_optimizer(self.sparse, sparse_tables, lr))
+        factor = learning_rate_factor(schedule, epochs, steps)
         self.schedulers = [LambdaLR(optimizer, factor) for optimizer in self.all]
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
@@ -93,6 +107,26 @@ class Optimizers:
             factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
             for group, base, factor in zip(optimizer.param_groups, scheduler.base_lrs, factors, strict=True):
                 group["lr"] = base * factor
+
+
+def build_optimizers(model: nn.Module, experiment: Experiment, steps: int) -> Optimizers:
+    """Build the optimizers of an experiment with a schedule of `steps` steps per epoch.
+
+    Raises:
+        InputError: see `check_sparse`.
+    """
+    training = experiment.training
+    if sparse_parameters(model):
+        check_sparse(experiment)
+    return Optimizers(
+        model,
+        training.optimizer,
+        steps,
+        sparse_tables=training.sparse_tables,
+        schedule=training.schedule,
+        epochs=training.epochs,
+        clip_norm=training.clip_norm,
+    )
 
 
 def clip_gradients(model: nn.Module, largest: float) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mtl_ray.config import Experiment, override
 from mtl_ray.config.features import NumericFeatureConfig
+from mtl_ray.config.training import is_sparse
 from mtl_ray.schema import FIRST, Schema
 
 
@@ -126,7 +127,8 @@ def _of_training(experiment: Experiment, schema: Schema, has_ids: bool) -> Itera
     if has_ids and optimizer.kind == "adamw" and not optimizer.embedding_weight_decay:
         yield Choice("training.optimizer.embedding_decay", 0.25, "an id's vector is the smaller the fewer rows it has")
     sizes = [feature.num_embeddings or 0 for feature in schema.features.values()]
-    if not any(experiment.training.is_sparse(size) for size in sizes):  # an average would read all rows in each step
+    sparse_rows = experiment.training.sparse_rows
+    if not any(is_sparse(size, sparse_rows) for size in sizes):  # an average would read all rows in each step
         average = round(1 - 1 / max(2, min(100, steps)), 5)
         yield Choice("training.average", average, "the mean over about an epoch needs no schedule of the learning rate")
     yield Choice("training.early_stopping.patience", 4, "an average lags behind by an epoch")

@@ -14,7 +14,7 @@ from mtl_ray.config import Experiment, parse
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard, read_directly
 from mtl_ray.evaluation.baselines import evaluate_baselines
-from mtl_ray.evaluation.evaluate import evaluate
+from mtl_ray.evaluation.evaluate import evaluate_model
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
 from mtl_ray.models.ensemble import Ensemble
@@ -120,8 +120,8 @@ def _evaluate(
 ) -> dict[str, float]:
     """Return the metrics of the mean of models."""
     model = models[0] if len(models) == 1 else Ensemble(models, [1] * len(models), list(settings.tasks))
-    dtype = next(model.parameters()).dtype
-    return evaluate(settings, model, _shard(settings, prepared, split), _device(settings), dtype)
+    rows = _shard(settings, prepared, split)
+    return evaluate_model(model, rows, settings.evaluation, weights=settings.weights())
 
 
 def _device(settings: Experiment) -> torch.device:

@@ -20,16 +20,16 @@ from mtl_ray.config.custom import classes_of
 from mtl_ray.data.loader import Batch, Shard, on_device, trimmed
 from mtl_ray.data.prefetch import prefetch
 from mtl_ray.distributed import rank, world_size
-from mtl_ray.evaluation.evaluate import evaluate
+from mtl_ray.evaluation.evaluate import evaluate_model
 from mtl_ray.evaluation.losses import mean_losses
 from mtl_ray.features.base import feature_kinds
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import MultiTaskModel, build_masking, build_model
 from mtl_ray.models.architectures.experts import gate_use
 from mtl_ray.models.cold_start.meta_loss import meta_losses
 from mtl_ray.models.compile import compile_network
 from mtl_ray.schema import Schema, num_steps
 from mtl_ray.training.losses import LossComputer, check_finite
-from mtl_ray.training.optimizer import Optimizers
+from mtl_ray.training.optimizer import build_optimizers
 from mtl_ray.training.parallel import data_parallel
 from mtl_ray.training.precision import Precision
 from mtl_ray.training.progress import Progress, seed_generators
@@ -48,7 +48,7 @@ class Trainer:
         torch.manual_seed(experiment.seed)
         self.experiment, self.schema, self.device = experiment, schema, device
         self.precision = Precision(training.precision, device)
-        self.model = MultiTaskModel(experiment, schema).to(device, self.precision.dtype)
+        self.model = build_model(experiment, schema).to(device, self.precision.dtype)
         self.compiled = training.compile and compile_network(self.model, device)
         self.parallel = data_parallel(self.model, device)
         self.average = None
@@ -58,10 +58,10 @@ class Trainer:
         if training.distill is not None:
             own = classes_of(experiment)
             teacher = Teacher(training.distill, schema, device, self.precision.dtype, own)
-        self.losses = LossComputer(experiment, self.model, self.precision, device, teacher)
+        self.losses = LossComputer(self.model, build_masking(experiment), self.precision, device, teacher)
         self.meta_losses = meta_losses(self.model)
         self.balancer, self.monitor = build_balancer(experiment).to(device), Monitor(list(experiment.tasks))
-        self.optimizers = Optimizers(self.model, experiment, num_steps(schema, training.batch_size))
+        self.optimizers = build_optimizers(self.model, experiment, num_steps(schema, training.batch_size))
         self.lookahead = Lookahead(
             self.model, self.optimizers.dense, self.balancer, self.monitor, training.affinity_every
         )
@@ -96,10 +96,10 @@ class Trainer:
         is_watched = bool(balancing.diagnostics_every) and progress.step % balancing.diagnostics_every == 0
         with self._uncompiled(is_watched):
             outputs = self.losses.forward(self.parallel, batch)
-        losses, totals = self.losses.of_outputs(outputs, batch)
+        losses = self.losses.of_outputs(outputs, batch)
+        assert losses.totals is not None
         self._seed()
         loss, weights = self.balancer(losses)
-        loss = loss if losses.penalty is None else loss + losses.penalty
         scaled = (weights * self.losses.scales).to(precision.dtype)
         for number, meta_loss in enumerate(self.meta_losses):
             self._seed(rank(), number)
@@ -121,7 +121,7 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.model)
         progress.step += 1
-        return totals
+        return losses.totals
 
     def epoch(
         self,
@@ -158,12 +158,13 @@ class Trainer:
         check_finite(self.model, totals, progress.epoch)
         progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, []
         self.balancer.end_epoch(totals[:num_tasks] / totals[num_tasks:])  # 0 / 0 is NaN: no label in the epoch
-        means = mean_losses(self.experiment, self.model.loss_scales, totals, "train")
+        means = mean_losses(self.experiment.weights(), self.model.loss_scales, totals, "train")
         return means | self.monitor.end_epoch() | self.balancer.metrics()
 
     def evaluate(self, shard: Shard) -> dict[str, float]:
-        """Evaluate the rows of a split, see `mtl_ray.evaluation.evaluate.evaluate`."""
-        return evaluate(self.experiment, self.evaluated, shard, self.device, self.precision.dtype)
+        """Evaluate the rows of a split, see `evaluate_model`."""
+        experiment = self.experiment
+        return evaluate_model(self.evaluated, shard, experiment.evaluation, weights=experiment.weights())
 
     def _uncompiled(self, when: bool = True) -> AbstractContextManager[Any]:
         """Run the network within the block as it was before `training.compile`: tensors inside have gradients."""

@@ -110,7 +110,8 @@ class ValidationRows:
             if metric == "loss":
                 loss, count = head.loss(logits.double(), label.double() if label.is_floating_point() else label, mask)
                 return float(loss / count)
-            return segment_metrics(experiment, {task: head}, rows | {task: head.predict(logits)}, "valid")[key]
+            buckets = experiment.evaluation.support_buckets
+            return segment_metrics({task: head}, rows | {task: head.predict(logits)}, "valid", buckets)[key]
 
         return value
 

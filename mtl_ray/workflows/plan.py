@@ -92,7 +92,7 @@ class Plan:
 
     def inputs(self, task: str) -> list[str]:
         """Features that the task may see."""
-        hidden = hidden_by(self.experiment, task)
+        hidden = hidden_by(self.experiment.features, task, self.experiment.tasks[task])
         return [name for name in self.experiment.features if name not in hidden]
 
     def lines(self) -> Iterator[str]:
@@ -106,7 +106,7 @@ class Plan:
             yield f"  {name}: {kind.describe(self.schema.features[name])}"
         yield "tasks:"
         for name, task in experiment.tasks.items():
-            hidden = hidden_by(experiment, name)
+            hidden = hidden_by(experiment.features, name, task)
             sees = f"every input but {', '.join(sorted(hidden))}" if hidden else "every input"
             yield f"  {name}: {task.kind}, weight {experiment.weights()[name]:g}, sees {sees}"
         yield "parameters:"

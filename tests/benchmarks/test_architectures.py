@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtl_ray.config import parse
 from mtl_ray.config.model import MLPConfig
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import MultiTaskModel, build_model
 from mtl_ray.models.architectures.experts import Experts
 from mtl_ray.schema import FittedFeature, FittedTask, Schema
 from tests.support import TREE, architectures
@@ -41,7 +41,7 @@ def model_of(kind: str, width: int) -> MultiTaskModel:
         fingerprint="f",
         content_hash="c",
     )
-    return MultiTaskModel(experiment, schema)
+    return build_model(experiment, schema)
 
 
 def network_size(kind: str, width: int) -> int:

@@ -72,7 +72,7 @@ BATCHES = [random_batch(seed) for seed in range(4)]
 
 
 def unmasked(trainer: Trainer, batch: Batch) -> MaskedBatch:
-    return MaskedBatch(trainer.experiment, 0, batch, hidden={}, learnable={})
+    return trainer.losses.masking.nothing(batch)
 
 
 def our_step(trainer: Trainer) -> Callable[[int], object]:

@@ -80,7 +80,7 @@ def test_lightgbm_on_the_inputs_of_the_network(tmp_path: Path):
             settings = SETTINGS | (RARE if label.mean() < 0.1 else COMMON)
             model = lightgbm.LGBMClassifier(**settings, random_state=seed, verbose=-1).fit(train, label)
             predictions[name] = torch.from_numpy(np.asarray(model.predict_proba(test))[:, 1])
-        metrics = segment_metrics(experiment, heads, rows["test"] | predictions, "test")
+        metrics = segment_metrics(heads, rows["test"] | predictions, "test", experiment.evaluation.support_buckets)
         for key, value in metrics.items():
             found.setdefault(key, []).append(value)
     lines = [

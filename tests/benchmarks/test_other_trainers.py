@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_ray.config import Experiment, override
 from mtl_ray.data.dataset import Prepared
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import build_model
 from tests.benchmarks.trainings import BATCH, RayTraining, all_rows, experiment_of, in_turns, prepared_rows, widened
 from tests.support import TREE
 
@@ -131,7 +131,7 @@ def test_ray_train_over_other_trainers(name: str, prepared, folder: Path, perfor
     x = {name: rows[name].numpy() for name in FEATURES}
     y = np.stack([rows[f"{task}.label"].nan_to_num(0).numpy() for task in TASKS], 1).astype(np.float32)
     two = {name: column[:2] for name, column in rows.items()}
-    own = size_and_work(MultiTaskModel(experiment, data.schema), two)
+    own = size_and_work(build_model(experiment, data.schema), two)
     ids = {name: column[:2] for name, column in rows.items() if name in FEATURES}
     torch.set_num_threads(1)
     ratios: dict[str, list[float]] = {library: [] for library in LIBRARIES}

@@ -22,10 +22,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtl_ray.cluster.session import connect
 from mtl_ray.config import Experiment, override
+from mtl_ray.config.training import is_sparse
 from mtl_ray.data.loader import Shard
 from mtl_ray.data.preparation import parallel
 from mtl_ray.data.prepare import prepare
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import build_model
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import Schema
@@ -260,13 +261,13 @@ def folder(place: Path, name: str) -> Path:
 def on_gpus(experiment: Experiment, schema: Schema) -> Work:
     """The step of a worker with a GPU, from the model's size and the assumptions above."""
     with torch.device("meta"):
-        model = MultiTaskModel(experiment, schema)
+        model = build_model(experiment, schema)
     rows = schema.features["user_id"].num_embeddings
     madds = complexity_of(experiment, sized(schema, 1000)).multiply_adds
     others = 4 * sum(p.numel() for p in model.parameters()) - len(IDS) * rows * DIM * 4
     memory = GPU_BANDWIDTH * ACHIEVED
     row = 6 * madds / (GPU_FLOPS * ACHIEVED) + len(IDS) * 4 * DIM * 4 / memory
-    if not experiment.training.is_sparse(rows):
+    if not is_sparse(rows, experiment.training.sparse_rows):
         dense = others + len(IDS) * rows * DIM * 4
         return Work(LAUNCHES, row, DENSE_PASSES * dense / memory, 0.0, dense, DENSE_CALLS)
     tables = tuple(Table(rows, DIM) for _ in IDS)

@@ -23,7 +23,7 @@ from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard, read_directly
 from mtl_ray.data.prepare import prepare
 from mtl_ray.distributed import rank, world_size
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import build_model
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.runs.ray_trainer import RayTrainer
 from mtl_ray.schema import label_column, num_steps
@@ -106,7 +106,7 @@ class PlainLoop:
         torch.manual_seed(0)
         self.data, self.weights = data, experiment.weights()
         self.threads = experiment.training.threads_per_worker or torch.get_num_threads()
-        self.model = MultiTaskModel(experiment, prepared.schema)
+        self.model = build_model(experiment, prepared.schema)
         tables = list(sparse_parameters(self.model).values())
         others = [p for p in self.model.parameters() if all(p is not table for table in tables)]
         self.optimizers: list[torch.optim.Optimizer] = [

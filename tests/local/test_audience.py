@@ -17,7 +17,7 @@ from mtl_ray.data.item_catalog import ITEMS
 from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.data.prepare import prepare
 from mtl_ray.evaluation.evaluate import evaluated
-from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models import build_model, checkpoint
 from mtl_ray.schema import FIRST, SPLITS, UNKNOWN, label_column
 from mtl_ray.scoring.recommender import Recommender
 from mtl_ray.scoring.scorer import Scorer
@@ -140,7 +140,7 @@ def model(log: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     experiment = shop(folder, log, **SPLIT)
     prepared = prepare(experiment)
     torch.manual_seed(0)
-    checkpoint.save(folder / "c", experiment, prepared.schema, MultiTaskModel(experiment, prepared.schema), {})
+    checkpoint.save(folder / "c", experiment, prepared.schema, build_model(experiment, prepared.schema), {})
     for name in (VOCABULARY, ITEMS):
         prepared.folder.copy_to(name, folder / "c" / name)
     return folder / "c", experiment, prepared

@@ -16,13 +16,13 @@ from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.data.prepare import prepare
 from mtl_ray.data.sources.csv_dialect import Dialect
 from mtl_ray.errors import InputError
-from mtl_ray.evaluation.evaluate import evaluate
+from mtl_ray.evaluation.evaluate import evaluate_model
 from mtl_ray.inference.batch import read_whole
 from mtl_ray.inference.drift import Limits, drift, write_reference
 from mtl_ray.inference.evaluate import evaluate_checkpoint
 from mtl_ray.inference.export import Format, export
 from mtl_ray.inference.predict import predict
-from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models import build_model, checkpoint
 from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.promotion.gate import run_gate
 from mtl_ray.runs.earlier_models import stage_models
@@ -81,10 +81,10 @@ def test_its_metrics_are_those_of_the_mean_of_two_trainings(experiment: Experime
     models = [trained(settings, prepared).evaluated for settings in members_of(experiment)]
     mean = Ensemble(models, [1, 1], list(experiment.tasks))
     rows = shard(prepared, "test")
-    expected = evaluate(experiment, mean, rows, torch.device("cpu"), torch.float64)
+    expected = evaluate_model(mean, rows)
     found = result_of(experiment, prepared)
     assert found["metrics"] == expected
-    alone = [evaluate(experiment, model, rows, torch.device("cpu"), torch.float64) for model in models]
+    alone = [evaluate_model(model, rows) for model in models]
     assert len({metrics["test/rating/rmse"] for metrics in (expected, *alone)}) == 3
 
 
@@ -100,7 +100,7 @@ def saved(experiment: Experiment, prepared: Prepared, tmp_path_factory: pytest.T
     members = []
     for settings in members_of(experiment):
         torch.manual_seed(settings.seed)
-        members.append((settings, MultiTaskModel(settings, prepared.schema).double(), 1))
+        members.append((settings, build_model(settings, prepared.schema).double(), 1))
     folder = tmp_path_factory.mktemp("saved") / "ensemble"
     checkpoint.save_ensemble(folder, experiment, prepared.schema, members)
     prepared.folder.copy_to(VOCABULARY, folder / VOCABULARY)
@@ -195,7 +195,7 @@ def test_the_gate_compares_it_with_one_of_its_members(saved: Path, prepared: Pre
 def test_it_is_exported_as_one_model(kind: Format, tmp_path: Path):
     settings = small_experiment(training__precision="float32", training__ensemble=2)
     schema = schema_of(settings)
-    members = [(each, MultiTaskModel(each, schema), 1) for each in members_of(settings)]
+    members = [(each, build_model(each, schema), 1) for each in members_of(settings)]
     checkpoint.save_ensemble(tmp_path / "e", settings, schema, members)
     pq.write_table(vocabulary_table(), tmp_path / "e" / VOCABULARY)
     assert export(tmp_path / "e", kind, str(tmp_path / "out")).largest_difference < 1e-5

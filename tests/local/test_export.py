@@ -13,7 +13,7 @@ from mtl_ray.errors import InputError
 from mtl_ray.inference import export as exporting
 from mtl_ray.inference.export import export
 from mtl_ray.inference.input_spec import input_spec, random_rows
-from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models import build_model, checkpoint
 from mtl_ray.schema import NULL, PADDING, UNKNOWN
 from mtl_ray.values.vocabulary import VOCABULARY
 from tests.support import small_experiment
@@ -24,7 +24,7 @@ def saved(folder: Path, experiment: Experiment) -> Path:
     """A checkpoint with random weights."""
     torch.manual_seed(0)
     schema = schema_of(experiment)
-    model = MultiTaskModel(experiment, schema)
+    model = build_model(experiment, schema)
     for bias in model.id_biases.values():  # they start at 0
         torch.nn.init.normal_(bias.table.weight)  # pyright: ignore
     checkpoint.save(folder, experiment, schema, model, {})

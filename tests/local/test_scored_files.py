@@ -12,7 +12,7 @@ from mtl_ray.data.prepare import prepare
 from mtl_ray.inference.drift import Limits, drift, write_reference
 from mtl_ray.inference.predict import predict
 from mtl_ray.inference.recommend import load_recommender, read_seen
-from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models import build_model, checkpoint
 from mtl_ray.storage import Folder
 from mtl_ray.values.vocabulary import VOCABULARY
 
@@ -55,7 +55,7 @@ def model(log: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     experiment = parse({**TREE, "data": {**TREE["data"], "source": source, "output": str(folder / "out")}}, "test")
     prepared = prepare(experiment)
     torch.manual_seed(0)
-    checkpoint.save(folder / "c", experiment, prepared.schema, MultiTaskModel(experiment, prepared.schema), {})
+    checkpoint.save(folder / "c", experiment, prepared.schema, build_model(experiment, prepared.schema), {})
     prepared.folder.copy_to(VOCABULARY, folder / "c" / VOCABULARY)
     write_reference(folder / "c", prepared)
     return folder / "c"

@@ -1,5 +1,6 @@
 """Statistics of users, items and attributes as features: what a row sees of earlier labels, and nothing else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,7 @@ from mtl_ray.config import Experiment, parse
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.data.prepare import prepare
-from mtl_ray.models import MultiTaskModel, checkpoint
-from mtl_ray.models.masking import draw_hidden
+from mtl_ray.models import build_masking, build_model, checkpoint
 from mtl_ray.schema import SPLITS
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.training.state import state_of
@@ -183,9 +183,9 @@ def test_the_model_scores_raw_rows_as_it_evaluates_them(tmp_path: Path, log):
 def test_a_simulated_new_entity_reads_what_a_new_entity_reads(tmp_path: Path, log):
     experiment = shop(tmp_path, log)
     prepared = prepare(experiment)
-    model = MultiTaskModel(experiment, prepared.schema).eval()
+    model = build_model(experiment, prepared.schema).eval()
     batch = next(shard(prepared, "test").evaluation_batches(1000))
-    hidden = draw_hidden(experiment, torch.arange(4000), 0, 0)
+    hidden = replace(build_masking(experiment), seed=0).hidden(torch.arange(4000), 0)
     assert torch.equal(hidden["of_user"], hidden["user"])
     assert torch.equal(hidden["of_item"], hidden["item"])
     assert "of_brand" not in hidden  # what is said of its brand holds for a new item too

@@ -96,7 +96,7 @@ def references(experiment: Experiment, method: str) -> Metrics:
         elif (limits := getattr(spec, "range", None)) is not None:
             prediction = prediction.clamp(*limits)
         heads = {name: build_task(spec, schema.tasks[name])}
-        found |= segment_metrics(experiment, heads, test | {name: prediction}, "test")
+        found |= segment_metrics(heads, test | {name: prediction}, "test", experiment.evaluation.support_buckets)
     return found
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mtl_ray.config import Experiment
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import MultiTaskModel, build_model
 from mtl_ray.schema import FIRST, NULL, PADDING, FittedFeature, FittedTask, Schema
 from tests.support import small_experiment
 
@@ -66,4 +66,4 @@ def batch_of(size: int, seed: int = 0) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def model(experiment, schema) -> MultiTaskModel:
     torch.manual_seed(0)
-    return MultiTaskModel(experiment, schema).eval()
+    return build_model(experiment, schema).eval()

@@ -99,11 +99,12 @@ def shadowed(experiment: Experiment, log: Sequence[str], users: Sequence[str], i
     own = {"user": set(users), "item": set(items)}
     others = {"user": set(log), "item": {*log, *users}}
     keys = {experiment.column_of(experiment.user), experiment.column_of(experiment.item)}
+    requested = request_columns(experiment.features, experiment.data.time)
     return [
         name
         for name, feature in experiment.features.items()
         if feature.is_profile and (column := experiment.column_of(name)) in own.get(feature.entity, ())
-        if column in others[feature.entity] and not (column in keys and request_columns(experiment)[name] == column)
+        if column in others[feature.entity] and not (column in keys and requested[name] == column)
     ]
 
 
@@ -117,7 +118,7 @@ def _readers(experiment: Experiment) -> Iterator[_Reader]:
         yield plain(f"features.{name}", experiment.column_of(name), "log")
     if experiment.data.time:
         yield plain("data.time", experiment.data.time, "log")
-    requested = request_columns(experiment)
+    requested = request_columns(experiment.features, experiment.data.time)
     for name, kind in feature_kinds(experiment).items():
         feature = experiment.features[name]
         for column in kind.log_columns():

@@ -140,7 +140,8 @@ def _pairs(encoder: Encoder) -> dict[str, list[str]]:
     """Return the tasks that each input may tell: those from which it is not hidden."""
     experiment = encoder.experiment
     kinds = (RealTaskConfig, BinaryTaskConfig, RankingTaskConfig, MulticlassTaskConfig)
-    hidden = {name: hidden_by(experiment, name) for name, task in experiment.tasks.items() if isinstance(task, kinds)}
+    tasks = {name: task for name, task in experiment.tasks.items() if isinstance(task, kinds)}
+    hidden = {name: hidden_by(experiment.features, name, task) for name, task in tasks.items()}
     pairs = {name: [task for task, unseen in hidden.items() if name not in unseen] for name in _columns(encoder)}
     return {name: tasks for name, tasks in pairs.items() if tasks}
 

@@ -38,8 +38,8 @@ def test_rows_do_not_depend_on_batches_and_parts(model, rows, experiment):
     for name, column in whole.items():
         torch.testing.assert_close(batches[name], column)
         torch.testing.assert_close(parts[name], column)
-    found = metrics_of(experiment, model, whole, "test")
-    assert metrics_of(experiment, model, parts, "test") == pytest.approx(found, abs=1e-6)
+    found = metrics_of(model, whole, "test")
+    assert metrics_of(model, parts, "test") == pytest.approx(found, abs=1e-6)
     assert found["test/click/count"] == NUM_ROWS
 
 

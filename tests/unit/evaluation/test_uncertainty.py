@@ -7,7 +7,7 @@ from scipy.stats import t as student
 
 from mtl_ray.evaluation.significance import jackknife_interval
 from mtl_ray.evaluation.uncertainty import calibration, intervals
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import build_model
 from mtl_ray.schema import USER_KEY, label_column
 from tests.support import small_experiment
 from tests.unit.conftest import schema_of
@@ -18,7 +18,7 @@ LABEL = label_column("rating")
 @pytest.fixture(scope="module")
 def heads():
     experiment = small_experiment()
-    return MultiTaskModel(experiment, schema_of(experiment)).tasks
+    return build_model(experiment, schema_of(experiment)).tasks
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def rows_of(experiment: Experiment, name: str, seed: int = 0) -> Partition:
         "rating": pa.array(rng.random(ROWS)),
         "click": pa.array(rng.integers(0, 2, ROWS)),
     }
-    if name not in columns and experiment.features[name].raw_column(name, experiment) == name:
+    if name not in columns and experiment.features[name].raw_column(name, experiment.features) == name:
         columns[name] = pa.array([None, *values[1:]])
     split = np.where(np.arange(ROWS) < 30, TRAIN, TEST).astype(np.int8)
     return Partition(pa.table(columns), split, np.zeros(ROWS), pa.table({}), {})
@@ -124,7 +124,7 @@ class Case:
         batch = {name: torch.full((size,), 4, dtype=torch.int32) for name in ("user_id", "item_id")}
         batch |= {name: torch.from_numpy(values) for name, values in encoded.items()}
         torch.manual_seed(0)
-        embeddings = FeatureEmbeddings(self.experiment, self.schema).eval()
+        embeddings = FeatureEmbeddings(feature_kinds(self.experiment), self.fitted).eval()
         masks = {self.name: torch.ones(size, dtype=torch.bool)} if hidden else {}
         with torch.no_grad():
             return embeddings(batch, masks)
@@ -185,7 +185,7 @@ def test_statistics_add_up_over_partitions(case: Case):
 
 def test_vectors_have_the_declared_widths(case: Case):
     encoded = case.kind.encode(case.raw(case.unseen, None), case.state)
-    widths = FeatureEmbeddings(case.experiment, case.schema).dims
+    widths = FeatureEmbeddings(feature_kinds(case.experiment), case.fitted).dims
     found = case.embedded(encoded)
     own = [name for name in found.vectors if name not in {"user_id", "item_id"} or name == case.name]
     assert own[0] == case.name

@@ -7,8 +7,7 @@ import torch
 
 from mtl_ray.config import Experiment, override
 from mtl_ray.counter_rng import Stream, uniform_rows
-from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.masking import MaskedBatch, draw_hidden
+from mtl_ray.models import MultiTaskModel, build_masking, build_model
 from mtl_ray.schema import FIRST, NULL, PADDING, ROW, UNKNOWN
 from mtl_ray.training.trainer import Trainer
 from tests.support import small_experiment
@@ -26,7 +25,7 @@ def experiment_of(rate: float = RATE) -> Experiment:
 
 def drawn(experiment: Experiment, rows: torch.Tensor, epoch: int = 0) -> dict[str, torch.Tensor]:
     """The flags of unseen values, by feature."""
-    hidden = draw_hidden(experiment, rows, experiment.seed, epoch)
+    hidden = build_masking(experiment).hidden(rows, epoch)
     return {name.removesuffix(".unseen"): flags for name, flags in hidden.items() if name.endswith(".unseen")}
 
 
@@ -71,7 +70,7 @@ def test_no_stream_is_that_of_another_purpose_in_the_next_epoch():
 
 
 def test_without_a_rate_nothing_is_drawn():
-    hidden = draw_hidden(experiment_of(0.0), torch.arange(50), seed=0, epoch=0)
+    hidden = build_masking(experiment_of(0.0)).hidden(torch.arange(50), epoch=0)
     assert not any(name.endswith(".unseen") for name in hidden)
 
 
@@ -80,7 +79,7 @@ def small_model() -> tuple[MultiTaskModel, dict[str, torch.Tensor]]:
         tasks={"click": "binary"}, features__history__values="rating", training__precision="float32"
     )
     torch.manual_seed(0)
-    return MultiTaskModel(experiment, schema_of(experiment)).eval(), batch_of(20)
+    return build_model(experiment, schema_of(experiment)).eval(), batch_of(20)
 
 
 def test_a_flagged_value_reads_what_a_value_unseen_in_training_reads():
@@ -141,8 +140,8 @@ def test_the_vectors_of_unseen_values_are_taught_if_a_rate_is_set(rate: float):
 def test_a_part_of_a_batch_keeps_its_flags():
     experiment = experiment_of()
     columns = {ROW: torch.arange(40), "gender": torch.full((40,), FIRST)}
-    whole = MaskedBatch.draw(experiment, columns, 0)
+    whole = build_masking(experiment).draw(columns, 0)
     rows = torch.arange(40) % 3 == 0
-    own = MaskedBatch.draw(experiment, {name: column[rows] for name, column in columns.items()}, 0)
+    own = build_masking(experiment).draw({name: column[rows] for name, column in columns.items()}, 0)
     assert whole.at(rows).hidden.keys() == own.hidden.keys()
     assert all(torch.equal(flags, own.hidden[name]) for name, flags in whole.at(rows).hidden.items())

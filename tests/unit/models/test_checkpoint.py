@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from mtl_ray.config import override, parse
 from mtl_ray.errors import InputError
-from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models import MultiTaskModel, build_model, checkpoint
 from mtl_ray.models.checkpoint_parts import refuse_weights
 from mtl_ray.schema import FittedFeature, FittedTask
 from mtl_ray.values.vocabulary import VOCABULARY
@@ -49,7 +49,7 @@ def test_numbers_that_are_no_weights_are_there_again(changes: dict, experiment, 
             "tasks": schema.tasks | {"rating": FittedTask(classes=("1", "2", "3"))},
         }
     )
-    model = MultiTaskModel(settings, schema).eval()
+    model = build_model(settings, schema).eval()
     checkpoint.save(tmp_path / "c", settings, schema, model, {})
     found = checkpoint.load(tmp_path / "c").model.predict(batch_of(9))
     assert all(torch.equal(found[task], expected) for task, expected in model.predict(batch_of(9)).items())

@@ -12,7 +12,7 @@ import torch
 
 from mtl_ray.config import Experiment, override
 from mtl_ray.errors import InputError
-from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models import MultiTaskModel, build_model, checkpoint
 from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.schema import FittedTask, Schema
 from mtl_ray.scoring.scorer import Scorer
@@ -29,7 +29,7 @@ Members = list[tuple[Experiment, MultiTaskModel, int]]
 
 def build(settings: Experiment, schema: Schema) -> MultiTaskModel:
     torch.manual_seed(settings.seed)
-    return MultiTaskModel(settings, schema).eval()
+    return build_model(settings, schema).eval()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtl_ray.config import Experiment, override
-from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models import MultiTaskModel, build_model, checkpoint
 from mtl_ray.models.complexity import complexity_of
 from mtl_ray.models.sparse import sparse_parameters
 from mtl_ray.schema import PADDING, UNKNOWN, FittedFeature, FittedTask, Schema
@@ -48,7 +48,7 @@ def levelled(experiment: Experiment) -> Schema:
 def model_of(experiment: Experiment, spread: float = 1.0) -> MultiTaskModel:
     """A model whose biases are random, with the given deviation."""
     torch.manual_seed(0)
-    model = MultiTaskModel(experiment, levelled(experiment)).eval()
+    model = build_model(experiment, levelled(experiment)).eval()
     for bias in model.id_biases.values():
         torch.nn.init.normal_(bias.table.weight, std=spread)
     return model
@@ -88,9 +88,9 @@ def test_a_hidden_or_unseen_id_has_no_bias():
 def test_it_starts_at_zero_and_changes_no_other_initial_weight():
     experiment = experiment_of()
     torch.manual_seed(0)
-    model = MultiTaskModel(experiment, levelled(experiment))
+    model = build_model(experiment, levelled(experiment))
     torch.manual_seed(0)
-    plain = MultiTaskModel(override(experiment, {"model.id_bias": False}), levelled(experiment))
+    plain = build_model(override(experiment, {"model.id_bias": False}), levelled(experiment))
     assert not any(name.startswith("id_biases") for name in plain.state_dict())
     for name, weight in model.state_dict().items():
         assert not weight.any() if name.startswith("id_biases") else torch.equal(weight, plain.state_dict()[name])

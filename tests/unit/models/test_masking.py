@@ -1,15 +1,22 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
-from mtl_ray.config import parse
-from mtl_ray.config.visibility import hidden_by
+from mtl_ray.config import Experiment, parse, visibility
 from mtl_ray.counter_rng import uniform_rows
-from mtl_ray.models import MultiTaskModel
-from mtl_ray.models.masking import draw_hidden, trainable
+from mtl_ray.models import build_masking, build_model
 from tests.support import TREE, small_experiment
 from tests.unit.conftest import SIZES, batch_of, schema_of
+
+
+def draw_hidden(experiment: Experiment, rows: torch.Tensor, seed: int, epoch: int) -> dict[str, torch.Tensor]:
+    return replace(build_masking(experiment), seed=seed).hidden(rows, epoch)
+
+
+def hidden_by(experiment: Experiment, task: str) -> set[str]:
+    return visibility.hidden_by(experiment.features, task, experiment.tasks[task])
 
 
 def test_masks_have_their_rates_and_depend_on_the_row_alone(experiment):
@@ -30,9 +37,10 @@ def test_a_masked_input_task_learns_only_where_its_inputs_are_hidden(experiment)
     hidden = draw_hidden(experiment, rows, seed=0, epoch=0)
     assert hidden_by(experiment, "gender") == {"gender", "user_id"}
     assert hidden_by(experiment, "tags") == {"tags", "item_id"}
-    mask = trainable(experiment, "gender", hidden, 1000)
+    masking = build_masking(experiment)
+    mask = masking.learnable("gender", hidden, 1000)
     assert torch.equal(mask, hidden["gender"] & hidden["user_id"])
-    assert trainable(experiment, "click", hidden, 1000).all()
+    assert masking.learnable("click", hidden, 1000).all()
 
 
 def test_draws_are_uniform_and_independent_between_streams_epochs_and_seeds():
@@ -66,7 +74,7 @@ def test_a_masked_input_task_sees_its_label_column_through_no_input(schema):
     experiment = parse(tree, "test")
     assert hidden_by(experiment, "gender") == {"gender", "sex", "user_id"}
     again = schema.features | {"sex": schema.features["gender"]}
-    model = MultiTaskModel(experiment, schema.model_copy(update={"features": again})).eval()
+    model = build_model(experiment, schema.model_copy(update={"features": again})).eval()
     batch = batch_of(6)
     sexes = [torch.full_like(batch["gender"], row) for row in (3, SIZES["gender"] - 1)]
     outputs = [model.evaluation_logits({**batch, "gender": sex, "sex": sex}) for sex in sexes]
@@ -75,7 +83,7 @@ def test_a_masked_input_task_sees_its_label_column_through_no_input(schema):
 
 
 def test_nothing_drawn_leaves_a_masked_input_task_no_row(experiment):
-    assert not trainable(experiment, "gender", {}, 3).any()
+    assert not build_masking(experiment).learnable("gender", {}, 3).any()
 
 
 AUDIENCE = {"kind": "sequence", "entity": "item", "of": "user_id", "max_length": 40, "known": "all"}
@@ -140,7 +148,7 @@ def test_a_hidden_entry_is_as_if_it_had_never_been(encoder):
         data__split={"kind": "random"},
     )
     torch.manual_seed(0)
-    model = MultiTaskModel(wide, schema_of(wide)).double().eval()
+    model = build_model(wide, schema_of(wide)).double().eval()
     batch = batch_of(6)
     batch = {n: c.double() if c.is_floating_point() else c for n, c in batch.items()}
     hide = torch.rand(batch["history"].shape, generator=torch.Generator().manual_seed(1)) < 0.5

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from mtl_ray.config import override
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import MultiTaskModel, build_model
 from mtl_ray.models.architectures.base import NetworkInput
+from mtl_ray.models.sizes import num_parameters_by_part
 from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
 from tests.support import small_experiment
 from tests.unit.conftest import batch_of
@@ -28,7 +29,7 @@ def test_every_parameter_gets_a_gradient(schema: Schema, interaction: str):
     experiment = small_experiment(
         training__precision="float32", features__history__values="rating", model__interaction=interaction
     )
-    model = MultiTaskModel(experiment, schema)
+    model = build_model(experiment, schema)
     batch = batch_of(64)
     batch["history"][:5] = PADDING
     sum(o.square().sum() for o in model(batch).logits.values()).backward()
@@ -58,7 +59,7 @@ def test_tasks_and_features_may_have_names_of_attributes(schema: Schema):
     experiment = override(small_experiment(training__precision="float32"), tree | features)
     fitted = schema.features | {"type": schema.features["category"]}
     tasks = schema.tasks | dict.fromkeys(("forward", "values"), schema.tasks["click"])
-    model = MultiTaskModel(experiment, schema.model_copy(update={"features": fitted, "tasks": tasks}))
+    model = build_model(experiment, schema.model_copy(update={"features": fitted, "tasks": tasks}))
     logits = model(batch_of(4) | {"type": batch_of(4)["category"]}).logits
     assert list(logits) == [*experiment.tasks]
     assert list(model.inputs["shared"].tables)[-1] == "type"
@@ -109,7 +110,7 @@ def test_an_empty_history_reads_its_trained_vector(model: MultiTaskModel):
 
 
 def test_the_dot_path_adds_the_product_of_both_sides(experiment, schema: Schema):
-    model = MultiTaskModel(experiment, schema).eval()
+    model = build_model(experiment, schema).eval()
     batch = batch_of(5)
     vectors, scalars, *_ = model.inputs["shared"](batch, {})
     plain = model.network(NetworkInput({"shared": torch.cat([*vectors.values(), scalars], 1)}, scalars)).logits
@@ -123,7 +124,7 @@ def test_the_dot_path_adds_the_product_of_both_sides(experiment, schema: Schema)
 
 
 def test_parts_hold_every_parameter_once(model: MultiTaskModel):
-    assert sum(model.num_parameters_by_part().values()) == sum(p.numel() for p in model.parameters())
+    assert sum(num_parameters_by_part(model).values()) == sum(p.numel() for p in model.parameters())
 
 
 def test_predictions_of_an_empty_batch_are_empty(model: MultiTaskModel):
@@ -135,7 +136,7 @@ def test_columns_of_a_single_row_hold_for_all_rows(experiment, schema, encoder):
     """A user's columns are read once for all candidates."""
     torch.manual_seed(0)
     settings = override(experiment, {"features.history.encoder": {"kind": encoder}})
-    model = MultiTaskModel(settings, schema).eval()
+    model = build_model(settings, schema).eval()
     batch = batch_of(6)
     users = [n for n, f in settings.features.items() if f.entity == "user"] + ["history.values", "user_support"]
     whole = {n: c[:1].expand_as(c) if n in users else c for n, c in batch.items()}

@@ -7,7 +7,7 @@ import torch
 
 from mtl_ray.config import Experiment, parse
 from mtl_ray.config.model import AttentionEncoderConfig, CNNEncoderConfig, RNNEncoderConfig, TransformerEncoderConfig
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import MultiTaskModel, build_model
 from mtl_ray.nn.sequence_encoders import build_sequence_encoder
 from mtl_ray.schema import PADDING
 from tests.support import TREE
@@ -34,7 +34,7 @@ def experiment_of(features: dict[str, Any], **model: Any) -> Experiment:
 def model_of(features: dict[str, Any], **model: Any) -> MultiTaskModel:
     experiment = experiment_of(features, **model)
     torch.manual_seed(0)
-    return MultiTaskModel(experiment, schema_of(experiment)).eval()
+    return build_model(experiment, schema_of(experiment)).eval()
 
 
 def with_history(encoder: dict[str, Any], values: str | None = "rating") -> MultiTaskModel:

@@ -15,7 +15,8 @@ from mtl_ray.config.tasks import RankingTaskConfig
 from mtl_ray.data.encoding import to_flags
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.segments import compute
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import MultiTaskModel, build_model
+from mtl_ray.models.sizes import num_parameters_by_part
 from mtl_ray.schema import FittedTask
 from mtl_ray.tasks.base import UserItemVectors, build_task
 from mtl_ray.tracking.registry import signature_of
@@ -127,7 +128,7 @@ def experiment_of(**changes: Any) -> Experiment:
 
 def model_of(experiment: Experiment) -> MultiTaskModel:
     torch.manual_seed(0)
-    return MultiTaskModel(experiment, schema_of(experiment)).eval()
+    return build_model(experiment, schema_of(experiment)).eval()
 
 
 @pytest.mark.parametrize("beside", [True, False], ids=["beside", "alone"])
@@ -149,7 +150,7 @@ def test_every_parameter_gets_a_gradient(settings: dict[str, Any], beside: bool)
     total.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
-    assert "two_towers" in model.num_parameters_by_part()
+    assert "two_towers" in num_parameters_by_part(model)
 
 
 def test_the_score_is_the_product_of_the_two_sides():

@@ -13,7 +13,7 @@ from mtl_ray.config.tasks import (
     RegressionTaskConfig,
     ValueTaskConfig,
 )
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import build_model
 from mtl_ray.schema import FittedTask
 from mtl_ray.tasks.base import TaskHead, build_task
 from tests.unit.conftest import batch_of, schema_of
@@ -157,9 +157,9 @@ def test_a_rare_task_starts_from_the_share_of_its_positives(experiment):
     rare = schema_of(experiment)
     tasks = {**rare.tasks, "click": FittedTask(mean=0.01), "rating": FittedTask(mean=3.0)}
     torch.manual_seed(0)
-    ordinary = MultiTaskModel(experiment, rare).eval()
+    ordinary = build_model(experiment, rare).eval()
     torch.manual_seed(0)
-    model = MultiTaskModel(experiment, rare.model_copy(update={"tasks": tasks})).eval()
+    model = build_model(experiment, rare.model_copy(update={"tasks": tasks})).eval()
     batch = batch_of(100)
     with torch.no_grad():
         before, after = ordinary(batch).logits, model(batch).logits

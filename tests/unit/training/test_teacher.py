@@ -8,8 +8,7 @@ import torch
 
 from mtl_ray.config import Experiment, override
 from mtl_ray.errors import InputError
-from mtl_ray.models import MultiTaskModel, checkpoint
-from mtl_ray.models.masking import MaskedBatch
+from mtl_ray.models import MultiTaskModel, build_masking, build_model, checkpoint
 from mtl_ray.schema import ROW, FittedTask, Schema, label_column
 from mtl_ray.tasks.base import build_task
 from mtl_ray.training.kept_epoch import chooses_epochs
@@ -35,7 +34,7 @@ def teacher_at(folder: Path, experiment: Experiment, schema: Schema, seeds: tupl
     members = []
     for seed in seeds:
         torch.manual_seed(seed)
-        members.append((experiment, MultiTaskModel(experiment, schema).eval(), seed))
+        members.append((experiment, build_model(experiment, schema).eval(), seed))
     checkpoint.save_ensemble(folder, experiment, schema, members)
     return Teacher(str(folder), schema, CPU, torch.float32)
 
@@ -51,7 +50,7 @@ def rows_of(experiment: Experiment, size: int = 20) -> dict[str, torch.Tensor]:
 
 
 def losses_of(experiment: Experiment, student: MultiTaskModel, teacher: Teacher | None = None) -> LossComputer:
-    return LossComputer(experiment, student, Precision("float32", CPU), CPU, teacher)
+    return LossComputer(student, build_masking(experiment), Precision("float32", CPU), CPU, teacher)
 
 
 @pytest.mark.parametrize(("config", "fitted"), KINDS.values(), ids=KINDS)
@@ -71,7 +70,7 @@ def test_the_loss_is_least_at_the_outputs_of_the_teacher(config, fitted: FittedT
 
 def test_a_teacher_gives_the_mean_outputs_of_its_members(experiment: Experiment, schema: Schema, tmp_path: Path):
     teacher = teacher_at(tmp_path / "e", experiment, schema, (1, 3))
-    batch = MaskedBatch.draw(experiment, rows_of(experiment), epoch=0)
+    batch = build_masking(experiment).draw(rows_of(experiment), epoch=0)
     own = [member(batch.columns, batch.hidden).logits for member in teacher.model.members]
     for task, found in teacher(batch).items():
         torch.testing.assert_close(found, (own[0][task] + 3 * own[1][task]) / 4)
@@ -80,26 +79,28 @@ def test_a_teacher_gives_the_mean_outputs_of_its_members(experiment: Experiment,
 
 def test_a_student_learns_on_rows_without_a_label(experiment: Experiment, schema: Schema, tmp_path: Path):
     teacher = teacher_at(tmp_path / "e", experiment, schema)
-    student = MultiTaskModel(experiment, schema)
+    student = build_model(experiment, schema)
     columns = rows_of(experiment)
     columns[label_column("rating")].fill_(torch.nan)
-    batch, losses = MaskedBatch.draw(experiment, columns, epoch=0), losses_of(experiment, student, teacher)
-    found, totals = losses.of_outputs(losses.forward(student, batch), batch)
+    batch, losses = build_masking(experiment).draw(columns, epoch=0), losses_of(experiment, student, teacher)
+    found = losses.of_outputs(losses.forward(student, batch), batch)
     place = list(student.tasks).index("rating")
-    assert totals[len(student.tasks) + place] == 20
+    assert found.totals is not None
+    assert found.totals[len(student.tasks) + place] == 20
     assert found.values[place] > 0
 
 
 def test_a_student_that_is_its_teacher_has_no_loss_of_a_number(experiment: Experiment, schema: Schema, tmp_path: Path):
     teacher = teacher_at(tmp_path / "e", experiment, schema)
     student: Any = teacher.model.members[0]
-    batch, losses = MaskedBatch.draw(experiment, rows_of(experiment), epoch=0), losses_of(experiment, student, teacher)
-    found = losses.of_outputs(losses.forward(student, batch), batch)[0]
+    batch = build_masking(experiment).draw(rows_of(experiment), epoch=0)
+    losses = losses_of(experiment, student, teacher)
+    found = losses.of_outputs(losses.forward(student, batch), batch)
     assert found.values[list(student.tasks).index("rating")] == 0
 
 
 def test_validation_rows_are_judged_by_their_labels(experiment: Experiment, schema: Schema, tmp_path: Path):
-    student = MultiTaskModel(experiment, schema).eval()
+    student = build_model(experiment, schema).eval()
     taught = losses_of(experiment, student, teacher_at(tmp_path / "e", experiment, schema))
     plain = losses_of(experiment, student)
     assert torch.equal(*(each.of_validation(rows_of(experiment), 0).values for each in (taught, plain)))

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from mtl_ray.balancing import TaskLosses, make_task_losses
+from mtl_ray.balancing import TaskLosses, model_losses
 from mtl_ray.config import Experiment, override, parse
 from mtl_ray.config.model import ArchitectureConfig
-from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models import MultiTaskModel, build_masking, build_model, checkpoint
 from mtl_ray.models.architectures.esmm import log_odds_of_product
 from mtl_ray.models.architectures.gate_unit import GateUnit
 from mtl_ray.schema import FittedTask, Schema, label_column
@@ -42,7 +42,7 @@ def model_of(kind: str, tasks: int = 5, seed: int = 0, **model: Any) -> tuple[Mu
     experiment = experiment_of(kind, tasks, **model)
     schema = schema_of(experiment)
     torch.manual_seed(seed)
-    return MultiTaskModel(experiment, schema).eval(), experiment, schema
+    return build_model(experiment, schema).eval(), experiment, schema
 
 
 def labels_of(size: int) -> dict[str, torch.Tensor]:
@@ -112,34 +112,26 @@ def test_every_task_reaches_the_shared_representation(kind: str):
         assert gradient.abs().sum() > 0, name
 
 
-def step_of(model: MultiTaskModel) -> TaskLosses:
+def step_of(model: MultiTaskModel, experiment: Experiment) -> TaskLosses:
     weight = next(model.parameters())
     batch = {n: c.to(weight.dtype) if c.is_floating_point() else c for n, c in batch_of(32).items()}
-    forward, labels = model(batch), labels_of(32)
-    sums, counts = [], []
-    for name, task in model.tasks.items():
-        label = labels[label_column(name)]
-        loss, count = task.loss(forward.logits[name], label, task.labelled(label), forward.pairs.get(name))
-        sums.append(loss)
-        counts.append(count)
-    totals = torch.cat([torch.stack(sums).detach(), torch.stack(counts)])
-    return make_task_losses(list(model.tasks), sums, totals, torch.tensor(32), forward)
+    return model_losses(model, model(batch), build_masking(experiment).nothing(batch | labels_of(32)))
 
 
 @every_kind
 @pytest.mark.parametrize("micro_batch", [None, 12])
 def test_gradients_of_tasks_are_those_on_the_shared_representation(kind: str, micro_batch: int | None):
-    model, _, _ = model_of(kind)
+    model, experiment, _ = model_of(kind)
     model = model.double().train()
     model.micro_batch = micro_batch
-    step = step_of(model)
+    step = step_of(model, experiment)
     if step.shared is None:
         return
     assert [len(task_representations) for task_representations in step.task_representations] == [
         3 if micro_batch else 1
     ] * len(step.losses)
     model.micro_batch = None
-    plain = step_of(model)
+    plain = step_of(model, experiment)
     assert plain.shared is not None
     jacobian = torch.stack([plain.gradient(loss, [plain.shared])[0].flatten() for loss in plain.losses])
     torch.testing.assert_close(step.gramian, jacobian @ jacobian.T)

@@ -10,11 +10,12 @@ import torch.nn.functional as F  # noqa: N812
 from mtl_ray.config import Experiment, override, parse
 from mtl_ray.config.cold_start import CLCRecConfig, ContentGateConfig, MetaEmbeddingConfig, MWUFConfig
 from mtl_ray.config.features import attributes_of
-from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models import MultiTaskModel, build_model, checkpoint
 from mtl_ray.models.cold_start import content as cold_start
 from mtl_ray.models.cold_start import meta_learned
 from mtl_ray.models.cold_start.base import ColdStartInputs, Content, LossesOfRows, ReadIdVector
 from mtl_ray.models.complexity import complexity_of
+from mtl_ray.models.sizes import num_parameters_by_part
 from mtl_ray.schema import FIRST, UNKNOWN, Schema
 from mtl_ray.training.trainer import Trainer
 from tests.support import TREE, architectures, cold_starts, small_experiment
@@ -33,7 +34,7 @@ def experiment_of(kind: str, **changes: Any) -> Experiment:
 def model_of(experiment: Experiment) -> tuple[MultiTaskModel, Schema]:
     schema = schema_of(experiment)
     torch.manual_seed(0)
-    model = MultiTaskModel(experiment, schema).eval()
+    model = build_model(experiment, schema).eval()
     model.update_statistics(batch_of(8))
     return model, schema
 
@@ -89,7 +90,7 @@ def test_the_content_path_does_not_show_a_masked_task_its_label(kind: str):
     experiment = override(experiment_of(kind), tree)
     schema = schema_of(experiment)
     schema = schema.model_copy(update={"features": schema.features | {"sex": schema.features["gender"]}})
-    model = MultiTaskModel(experiment, schema).eval()
+    model = build_model(experiment, schema).eval()
     batch = batch_of(6) | {"sex": batch_of(6)["gender"]}
     answers = [torch.full_like(batch["gender"], row) for row in (3, SIZES["gender"] - 1)]
     one, other = (model.evaluation_logits({**batch, "gender": a, "sex": a}) for a in answers)
@@ -128,7 +129,7 @@ def test_a_checkpoint_and_the_parts_hold_every_parameter(kind: str, tmp_path):
     again = checkpoint.load(tmp_path).model
     for name, output in model.predict(batch_of(9)).items():
         assert torch.equal(again.predict(batch_of(9))[name], output)
-    parts = model.num_parameters_by_part()
+    parts = num_parameters_by_part(model)
     assert sum(parts.values()) == sum(p.numel() for p in model.parameters())
     assert parts["cold start user_id"] > 0
     assert complexity_of(experiment, schema).parameters == parts

@@ -1,0 +1,64 @@
+"""What a feature kind reads beside its own settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mtl_ray.config import Experiment
+from mtl_ray.config.columns import request_columns
+from mtl_ray.config.data import NULL_WORDS
+from mtl_ray.config.feature_base import FeatureSection, column_of, key_of
+
+if TYPE_CHECKING:
+    from mtl_ray.config.tasks import TaskConfig
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The other features and tasks, and what is said once for all features.
+
+    A model needs the first four; the others are for raw rows.
+    """
+
+    features: Mapping[str, FeatureSection]
+    """The sections of all features, by name."""
+    tasks: "Mapping[str, TaskConfig]"
+    """The sections of all tasks, by name."""
+    embedding_dim: int = 16
+    """Width of a vector, unless its feature sets its own."""
+    sparse_rows: int | None = None
+    """Fewest rows of a table that is trained row by row; None if all are trained densely."""
+    time: str | None = None
+    """The log's column of the time."""
+    split: str = "random"
+    """Kind of the split."""
+    seed: int = 0
+    """Seed of the split and of folds."""
+    null_words: tuple[str, ...] = NULL_WORDS
+    """Words that mean "no value" in a column of numbers."""
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Surroundings":
+        """Read them from an experiment."""
+        data, model = experiment.data, experiment.model
+        return cls(
+            experiment.features,
+            experiment.tasks,
+            model.embedding_dim,
+            experiment.training.sparse_rows,
+            data.time,
+            data.split.kind,
+            experiment.data_seed,
+            data.null_words,
+        )
+
+    @property
+    def user_column(self) -> str:
+        """Raw column of the user's key."""
+        return column_of(self.features, key_of(self.features, "user"))
+
+    @cached_property
+    def request_columns(self) -> dict[str, str]:
+        """Column of each feature in rows to be scored; found when asked for, as training needs none."""
+        return request_columns(self.features, self.time)
