@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -19,7 +20,7 @@ from mtl_ray.data.prepare import prepare
 from mtl_ray.reporting.results import Shown, metrics_frame
 from mtl_ray.runs.choose_epochs import training_of
 from mtl_ray.runs.earlier_models import stage_models
-from mtl_ray.runs.lifecycle import finish_on_exit, new_name
+from mtl_ray.runs.lifecycle import finish_on_exit, new_name, resume_command
 from mtl_ray.runs.parallel import train_in_parallel
 from mtl_ray.runs.run_folder import RunFolder
 from mtl_ray.tracking.tracked_run import Run
@@ -77,6 +78,9 @@ class Compared(Shown):
 def compare(
     experiment: Experiment,
     *,
+    interactions: Any = None,
+    users: Any = None,
+    items: Any = None,
     resume: str | None = None,
     command: str = "",
     echo: Callable[[str], None] = print,
@@ -88,6 +92,9 @@ def compare(
 
     Args:
         experiment: has a section `compare`.
+        interactions: for `data.source: memory`, the log as a frame, see `prepare`.
+        users: for `memory`, the table of users, if there is one.
+        items: for `memory`, the table of items, if there is one.
         resume: name of an unfinished comparison of the same experiment.
         command: what asks for it, for the report.
         echo: receives lines of text for the user.
@@ -110,7 +117,8 @@ def compare(
     missing = [replace(each, experiment=stage_models(each.experiment, folder)) for each in missing]
     connect()
     check_storage(experiment)
-    trainings = _prepare(missing, echo)
+    trainings = _prepare(missing, partial(prepare, interactions=interactions, users=users, items=items, echo=echo))
+    continued = resume_command("compare", experiment, name)
     if record:
         run = record.tracked_run(folder)
         echo(f"resuming run {name}: {len(finished)} of {len(grid_runs)} cells are there")
@@ -118,8 +126,8 @@ def compare(
         run = Run.start(experiment, name, folder.create())
         folder.write_record("compare", experiment, run)
         run.log_experiment(experiment, None)
-        echo(f"run {name}: {len(grid_runs)} cells; if it is interrupted, continue with: {_resume_command(name)}")
-    with finish_on_exit(run, echo, _resume_command(name), lambda: f" with {len(finished)} of {len(grid_runs)} cells"):
+        echo(f"run {name}: {len(grid_runs)} cells; if it is interrupted, continue with: {continued}")
+    with finish_on_exit(run, echo, continued, lambda: f" with {len(finished)} of {len(grid_runs)} cells"):
         results = train_in_parallel(trainings, folder.grid_runs, settings.split, settings.cpus_per_cell, run, name)
         for trained, result in results:
             finished[trained] = result
@@ -133,11 +141,7 @@ def compare(
     return Compared(name, folder, run.run_id, comparison, trained)
 
 
-def _resume_command(name: str) -> str:
-    return f"mtl-ray compare EXPERIMENT --resume {name}"
-
-
-def _prepare(grid_runs: list[GridRun], echo: Callable[[str], None]) -> dict[str, Training]:
+def _prepare(grid_runs: list[GridRun], prepare: Callable[[Experiment], Prepared]) -> dict[str, Training]:
     """Return each run by name with its data set, made once for all runs with the same settings of the data."""
     made: dict[str, Prepared] = {}
 
@@ -145,7 +149,7 @@ def _prepare(grid_runs: list[GridRun], echo: Callable[[str], None]) -> dict[str,
         settings = experiment.model_dump(mode="json", include={"data", "features", "tasks"})
         key = json.dumps([experiment.data_seed, settings])
         if key not in made:
-            made[key] = prepare(experiment, echo=echo)
+            made[key] = prepare(experiment)
         return made[key]
 
     return {each.name: training_of(each.experiment, prepared) for each in grid_runs}

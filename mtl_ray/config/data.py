@@ -126,8 +126,19 @@ class TableSourceConfig(Section):
     """Encoding of CSV files, such as `latin-1`; by default UTF-8, or what the first bytes show."""
 
 
+class MemorySourceConfig(Section):
+    """Frames that a Python program gives: `mtl_ray.train(experiment, interactions=..., users=..., items=...)`."""
+
+    kind: Literal["memory"] = "memory"
+
+
 SourceConfig = Annotated[
-    SyntheticSourceConfig | ProfilesSourceConfig | MovieLensSourceConfig | KuaiRandSourceConfig | TableSourceConfig,
+    SyntheticSourceConfig
+    | ProfilesSourceConfig
+    | MovieLensSourceConfig
+    | KuaiRandSourceConfig
+    | TableSourceConfig
+    | MemorySourceConfig,
     Field(discriminator="kind"),
 ]
 

@@ -20,8 +20,8 @@ class Prepared(Shown):
     """A finished data set.
 
     Example:
-        >>> open_prepared("datasets/shop-0123456789ab").metrics["train/click/count"]  # doctest: +SKIP
-        41873.0
+        >>> trained.prepared.metrics["test/click/label_share"]
+        1.0
     """
 
     folder: Folder

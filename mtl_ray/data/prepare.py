@@ -57,7 +57,14 @@ from mtl_ray.storage import Folder, sweep
 from mtl_ray.values.vocabulary import write_vocabularies
 
 
-def prepare(experiment: Experiment, *, echo: Callable[[str], None] = lambda _: None) -> Prepared:
+def prepare(
+    experiment: Experiment,
+    *,
+    interactions: Any = None,
+    users: Any = None,
+    items: Any = None,
+    echo: Callable[[str], None] = lambda _: None,
+) -> Prepared:
     """Make the encoded data set of `experiment`, or find it already made.
 
     The result is the same whatever the machine and the number of workers. It is written aside and renamed when whole.
@@ -65,17 +72,22 @@ def prepare(experiment: Experiment, *, echo: Callable[[str], None] = lambda _: N
 
     Args:
         experiment: `data`, `features`, `tasks` and `data_seed` decide the result.
+        interactions: for `data.source: memory`, the log: a pandas or polars frame, an Arrow table, or a data set of Ray
+            Data, with a row per interaction and the columns that the experiment names. The same rows in the same order
+            are the same data set.
+        users: for `memory`, the table of users as such a frame, with a row per user; optional.
+        items: for `memory`, the table of items, likewise.
         echo: receives a line of text at each step.
 
     Raises:
-        InputError: files or columns are missing, the log is empty, too many rows are bad, or `data.output` cannot be
-            written.
+        InputError: files, frames or columns are missing, the log is empty, too many rows are bad, or `data.output`
+            cannot be written.
 
     Example:
-        >>> prepare(load("shop.yaml")).schema.num_rows  # doctest: +SKIP
-        {'train': 8000, 'valid': 1000, 'test': 1000}
+        >>> prepare(shop, interactions=log, users=users, items=items).schema.num_rows
+        {'train': ..., 'valid': ..., 'test': ...}
     """
-    raw = open_source(experiment)
+    raw = open_source(experiment, interactions, users, items)
     output = Folder(experiment.data.output)
     target, fingerprint = dataset_of(experiment, raw)
     columns = raw_columns(experiment, raw)

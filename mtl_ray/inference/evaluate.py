@@ -143,8 +143,8 @@ def evaluate(
         InputError: no such model or data set, the split has no rows, or the data set was encoded for another model.
 
     Example:
-        >>> evaluate("models:/shop@champion", "datasets/shop-0123456789ab").metrics["test/click/auc"]  # doctest: +SKIP
-        0.803
+        >>> evaluate(trained.model_uri, trained.prepared, "valid").metrics["valid/click/auc"]
+        0...
     """
     from mtl_ray.tracking.registry import opened_checkpoint
     from mtl_ray.tracking.tracked_run import default_uri

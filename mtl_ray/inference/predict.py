@@ -64,9 +64,8 @@ def predict(
             wanted of a single model.
 
     Example:
-        >>> predict("models:/shop/1", "new_rows.parquet", "predictions").to_frame()  # doctest: +SKIP
-          user_id item_id  predicted_click
-        0      u1      i7         0.183402
+        >>> list(predict(trained.model_uri, "log.parquet", "predictions", ["user_id", "item_id"]).to_frame())
+        ['user_id', 'item_id', 'predicted_click', 'predicted_rating']
     """
     # The actors that score load this module, too, and need no MLflow.
     from mtl_ray.tracking.registry import opened_checkpoint  # noqa: PLC0415

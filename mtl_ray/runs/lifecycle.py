@@ -14,6 +14,13 @@ def new_name(experiment: Experiment, kind: str = "") -> str:
     return f"{experiment.name}{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}"
 
 
+def resume_command(command: str, experiment: Experiment, name: str) -> str:
+    """Return what continues a run: a command line, or the call of a program that holds the data."""
+    if experiment.data.source.kind == "memory":
+        return f'mtl_ray.{command}(experiment, interactions=..., resume="{name}")'
+    return f"mtl-ray {command} EXPERIMENT --resume {name}"
+
+
 @contextmanager
 def finish_on_exit(
     run: Run, echo: Callable[[str], None], resume_command: str, so_far: Callable[[], str] = str

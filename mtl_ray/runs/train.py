@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -22,7 +23,7 @@ from mtl_ray.runs.callbacks import EpochLogger
 from mtl_ray.runs.choose_epochs import on_holdout
 from mtl_ray.runs.earlier_models import stage_models
 from mtl_ray.runs.fit import best_checkpoint, child_run, fit, local_folder
-from mtl_ray.runs.lifecycle import finish_on_exit, new_name
+from mtl_ray.runs.lifecycle import finish_on_exit, new_name, resume_command
 from mtl_ray.runs.members import train_members
 from mtl_ray.runs.recovery import delete_orphan_checkpoints, restore_manifest, wait_until_idle
 from mtl_ray.runs.report import write_report
@@ -42,8 +43,9 @@ class Trained(Shown):
     """A finished training run.
 
     Example:
-        >>> trained = train(shop, interactions=log)  # doctest: +SKIP
-        >>> trained.to_frame().query("segment == 'new_user'")  # doctest: +SKIP
+        >>> trained.to_frame().query("segment == 'all' and metric == 'auc'")[["task", "metric", "value"]]
+            task metric     value
+        ...  click    auc  0...
     """
 
     name: str
@@ -80,6 +82,9 @@ class Trained(Shown):
 def train(
     experiment: Experiment,
     *,
+    interactions: Any = None,
+    users: Any = None,
+    items: Any = None,
     resume: str | None = None,
     profile: bool = False,
     parent: str | None = None,
@@ -89,6 +94,9 @@ def train(
 
     Args:
         experiment: what to train.
+        interactions: for `data.source: memory`, the log as a frame, see `prepare`.
+        users: for `memory`, the table of users, if there is one.
+        items: for `memory`, the table of items, if there is one.
         resume: name of an unfinished run of the same experiment, which continues from its last checkpoint.
         profile: write a trace of some steps of rank 0, by PyTorch's profiler, into the run's folder.
         parent: MLflow run that becomes the parent of this one.
@@ -98,19 +106,21 @@ def train(
         InputError: bad data, or `resume` names no run of this experiment.
 
     Example:
-        >>> from mtl_ray.config import load
-        >>> train(load("shop.yaml")).metrics["test/click/auc"]  # doctest: +SKIP
-        0.803
+        >>> trained = train(shop, interactions=log, users=users, items=items)
+        data set ...
+        >>> trained.metrics["test/click/auc"]
+        0...
     """
     name = resume or new_name(experiment)
-    folder, resume_command = RunFolder.of(experiment, name), f"mtl-ray train EXPERIMENT --resume {name}"
-    training = _Training(experiment, folder, echo, resume_command, profile)
+    folder = RunFolder.of(experiment, name)
+    make = partial(prepare, interactions=interactions, users=users, items=items, echo=echo)
+    training = _Training(experiment, folder, make, echo, resume_command("train", experiment, name), profile)
     if resume:
         return training.resume()
     stage_models(experiment, folder)  # report a mistake before the work of `prepare`
     connect()
     check_storage(experiment)
-    prepared = prepare(experiment, echo=echo)
+    prepared = make(experiment)
     for line in findings(prepared.quality):
         echo(f"data: {line}")
     training = replace(training, experiment=completed(experiment, prepared.schema))
@@ -136,7 +146,8 @@ def train_once(
         ConnectionError: MLflow does not answer.
     """
     folder = RunFolder.of(experiment, name)
-    training = _Training(completed(experiment, prepared.schema), folder, echo, resume_command)
+    make = partial(prepare, echo=echo)
+    training = _Training(completed(experiment, prepared.schema), folder, make, echo, resume_command)
     if folder.has_record:
         return training.resume()
     stage_models(experiment, folder)
@@ -152,6 +163,7 @@ class _Training:
 
     experiment: Experiment
     folder: RunFolder
+    prepare: Callable[[Experiment], Prepared]
     echo: Callable[[str], None]
     resume_command: str
     profile: bool = False
@@ -238,7 +250,7 @@ class _Training:
         if (chosen := self.folder.read_epochs()) is not None:
             return chosen
         experiment = override(on_holdout(self.experiment, prepared), {"training.output": self.folder.location})
-        held_out = prepare(experiment, echo=self.echo)
+        held_out = self.prepare(experiment)
         rows = held_out.schema.num_rows
         self.echo(f"choosing the number of epochs on {rows['valid']:,} of {prepared.schema.num_rows['train']:,} rows")
         folder = RunFolder.of(experiment, "holdout")

@@ -8,7 +8,7 @@ from mtl_ray.config.comparison import Changes
 from mtl_ray.config.data import ColdSplitConfig, PredefinedSplitConfig, TimeSplitConfig
 from mtl_ray.evaluation.significance import Summary, summarize
 from mtl_ray.runs.run_folder import RunFolder
-from mtl_ray.runs.train import train
+from mtl_ray.runs.train import Trained
 from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.tuning.space import candidate_name
 
@@ -19,7 +19,7 @@ def refit(
     num_seeds: int,
     folder: RunFolder,
     run: Run,
-    echo: Callable[[str], None] = print,
+    train: Callable[..., Trained],
 ) -> dict[str, Any]:
     """Train over the seeds that are not done yet, and register the model of the first one as a candidate.
 
@@ -32,7 +32,7 @@ def refit(
         num_seeds: number of seeds, counted from `seed`, on one data set.
         folder: the folder of the search; receives `refit/seedN.json`.
         run: the MLflow run of the search, the parent of the trainings.
-        echo: receives lines of text for the user.
+        train: `runs.train.train`, with the frames of the data if they are in memory.
 
     Returns:
         `candidate`, the URI of the model, and `summary`: mean, deviation and number by metric of the test rows.
@@ -45,7 +45,7 @@ def refit(
         title = f"seed{seed}"
         if not files.exists(title):
             changes = {"seed": seed, "tracking.register_as": name if number == 0 else None}
-            trained = train(override(whole, changes, "--refit:"), echo=echo, parent=run.run_id)
+            trained = train(override(whole, changes, "--refit:"), parent=run.run_id)
             result = {
                 "run": trained.name,
                 "run_id": trained.run_id,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -16,9 +17,10 @@ from mtl_ray.data.shared import SharedDataset, share_dataset
 from mtl_ray.errors import InputError
 from mtl_ray.evaluation.segments import segment_masks
 from mtl_ray.reporting.results import Shown
-from mtl_ray.runs.lifecycle import finish_on_exit, new_name
+from mtl_ray.runs.lifecycle import finish_on_exit, new_name, resume_command
 from mtl_ray.runs.parallel import train_in_parallel
 from mtl_ray.runs.run_folder import RunFolder
+from mtl_ray.runs.train import train
 from mtl_ray.schema import ITEM_SUPPORT, USER_SUPPORT, label_column, segments
 from mtl_ray.tasks.base import build_task
 from mtl_ray.tracking.tracked_run import Run
@@ -110,6 +112,9 @@ class Tuned(Shown):
 def tune(
     experiment: Experiment,
     *,
+    interactions: Any = None,
+    users: Any = None,
+    items: Any = None,
     num_refits: int = 0,
     resume: str | None = None,
     show: Callable[[Tuning], None] = lambda _: None,
@@ -122,6 +127,9 @@ def tune(
 
     Args:
         experiment: has a section `tune`.
+        interactions: for `data.source: memory`, the log as a frame, see `prepare`.
+        users: for `memory`, the table of users, if there is one.
+        items: for `memory`, the table of items, if there is one.
         num_refits: number of seeds over which the winner is trained on training and validation rows.
         resume: name of an unfinished search of the same experiment.
         show: receives the results so far whenever a trial changes.
@@ -147,12 +155,13 @@ def tune(
     check_resources(experiment)
     check_storage(experiment)
     given = experiment
-    experiment, prepared = with_validation_rows(given, lambda each: prepare(untuned(each), echo=echo))
+    frames = {"interactions": interactions, "users": users, "items": items}
+    experiment, prepared = with_validation_rows(given, lambda each: prepare(untuned(each), **frames, echo=echo))
     shared = share_dataset(prepared, ("train", "valid"), int(experiment.training.cache_memory))
     experiment = searched(experiment, prepared.schema)
     check_tune(experiment)
     check_rows(experiment, shared)
-    resume_command = f"mtl-ray tune EXPERIMENT --resume {name}"
+    continued = resume_command("tune", experiment, name)
     if record:
         run = record.tracked_run(folder)
         echo(f"resuming run {name}: {Tuning(experiment, read_trials(folder), {}).progress()}")
@@ -160,8 +169,8 @@ def tune(
         run = Run.start(experiment, name, folder.create())
         folder.write_record("tune", given, run, prepared.folder.location, experiment)
         run.log_experiment(experiment, prepared)
-        echo(f"run {name}: {tune_of(experiment).size}; if it is interrupted, continue with: {resume_command}")
-    with finish_on_exit(run, echo, resume_command):
+        echo(f"run {name}: {tune_of(experiment).size}; if it is interrupted, continue with: {continued}")
+    with finish_on_exit(run, echo, continued):
         seconds = seconds_left(experiment, read_trials(folder), began)
         references = {} if seconds is not None else _references(experiment, prepared, folder, run, name, echo)
         trials = search(experiment, shared, run, name, references, show, seconds)
@@ -176,7 +185,7 @@ def tune(
         write_report(experiment, folder, run)
         if num_refits and tuning.best and (best := tuning.best_experiment()):
             epochs = best_epoch if best.training.early_stopping else best.training.epochs
-            refitted = refit(best, epochs, num_refits, folder, run, echo)
+            refitted = refit(best, epochs, num_refits, folder, run, partial(train, **frames, echo=echo))
             write_report(experiment, folder, run)  # again, with what MLflow lacks of these trainings
     return Tuned(name, folder, run.run_id, tuning, refitted, joined)
 

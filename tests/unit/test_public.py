@@ -19,6 +19,8 @@ from pydantic import BaseModel
 import mtl_ray as mtl
 
 SIGNATURES = Path(__file__).with_name("public.txt")
+WITH_RAY = ["prepare", "train", "Trained", "Prepared", "evaluate", "predict", "load_model", "Model"]
+"""Names whose examples need a trained model: `tests/cluster/test_library.py` runs them."""
 NAMES = [name for name in mtl.__all__ if not inspect.ismodule(getattr(mtl, name))]
 
 
@@ -81,7 +83,11 @@ def test_every_public_name_says_what_it_is_with_an_example_that_holds(name: str)
         for parameter in inspect.signature(found).parameters:
             assert f"        {parameter}: " in found.__doc__, f"{name}: {parameter}"
         assert "Raises:" in found.__doc__, name
-    for test in doctest.DocTestFinder(recurse=False).find(found, name, sys.modules[found.__module__]):
+    for test in (
+        []
+        if name in WITH_RAY
+        else doctest.DocTestFinder(recurse=False).find(found, name, sys.modules[found.__module__])
+    ):
         assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS, verbose=False).run(test).failed == 0
 
 

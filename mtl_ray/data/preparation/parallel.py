@@ -1,5 +1,7 @@
 """The pieces of a pass of `prepare`: one after the other in this process, or spread over the cluster by Ray Data."""
 
+import io
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -7,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 import cloudpickle
 
 from mtl_ray.config import Experiment
+from mtl_ray.data.sources.memory import Held
 from mtl_ray.storage import check_writable
 
 # `mtl-ray check` and a small `prepare` do without Ray, which is slow to load.
@@ -47,7 +50,7 @@ def _map_on_cluster(function: Callable[[int], T], numbers: Sequence[int], /) -> 
     next."""
     import ray.data
 
-    shared = ray.put(cloudpickle.dumps(function))
+    shared = ray.put(_packed(function))
 
     def apply(row: dict[str, Any]) -> dict[str, Any]:
         return {"place": row["place"], "result": cloudpickle.dumps(_loaded(shared)(row["number"]))}
@@ -63,4 +66,37 @@ def _map_on_cluster(function: Callable[[int], T], numbers: Sequence[int], /) -> 
 def _loaded(shared: Any) -> Callable[[int], Any]:
     import ray
 
-    return cloudpickle.loads(ray.get(shared))
+    content, references = ray.get(shared)
+    return _Unpickler(content, references).load()
+
+
+def _packed(function: Callable[[int], Any]) -> tuple[bytes, list[Any]]:
+    """Return a function as bytes, and references to the rows in Ray's object store that it reads: a process fetches
+    those of its own pieces alone."""
+    target = io.BytesIO()
+    pickler = _Pickler(target)
+    pickler.dump(function)
+    return target.getvalue(), pickler.references
+
+
+class _Pickler(cloudpickle.Pickler):
+    def __init__(self, target: io.BytesIO) -> None:
+        super().__init__(target)
+        self.references: list[Any] = []
+
+    def persistent_id(self, value: Any) -> int | None:
+        import ray
+
+        if not isinstance(value, Held | ray.ObjectRef):
+            return None
+        self.references.append(ray.put(value.table) if isinstance(value, Held) else value)
+        return len(self.references) - 1
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, content: bytes, references: Sequence[Any]) -> None:
+        super().__init__(io.BytesIO(content))
+        self.references = references
+
+    def persistent_load(self, place: int) -> Any:
+        return self.references[place]

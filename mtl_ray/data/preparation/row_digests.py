@@ -15,7 +15,7 @@ NULL = np.uint64(0x9E3779B97F4A7C15)
 """Digest of a null; that of the number 0 is 0."""
 
 
-def row_digests(columns: Sequence[pa.ChunkedArray]) -> np.ndarray:
+def row_digests(columns: Sequence[pa.Array | pa.ChunkedArray]) -> np.ndarray:
     """Return (n,) uint64, equal for rows that are equal in all columns; nulls are equal."""
     digests = _digests(flat(columns[0]))
     for column in columns[1:]:
