@@ -1,8 +1,8 @@
 """The base of every task weighting in the experiment file."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from mtl_ray.config.base import Section
 
@@ -14,9 +14,10 @@ class BalancingSection(Section):
 
     diagnostics_every: NonNegativeInt = 50
     """Steps between two looks at weights, losses and gradients of the tasks (`balance/...` metrics); 0 for none."""
-    comparable_losses: bool = True
+    comparable_losses: bool | Annotated[float, Field(ge=0, le=1)] = True
     """True to divide each loss by that of the best constant output on the training labels, before it is weighted: a
-    loss of 1 then means that nothing has been learned, whatever the kind of the task."""
+    loss of 1 then means that nothing has been learned, whatever the kind of the task. A number between 0 (false) and 1
+    (true) divides by that power of it: rare labels then count more than by their number, but less than plentiful ones."""
     uses_declared_weights: ClassVar[bool] = False
     """True if the weights are those that the tasks declare, so that a search may change them."""
     keys_of_tasks: ClassVar[tuple[str, ...]] = ()

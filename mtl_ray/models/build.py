@@ -17,7 +17,7 @@ def build_model(experiment: Experiment, schema: Schema) -> MultiTaskModel:
         sparse_rows=training.sparse_rows,
         micro_batch=training.micro_batch,
         batch_size=training.batch_size,
-        comparable_losses=experiment.balancing.comparable_losses,
+        comparable_losses=float(experiment.balancing.comparable_losses),
     )
 
 

@@ -41,7 +41,7 @@ class MultiTaskModel(nn.Module):
         sparse_rows: int | None = None,
         micro_batch: int | None = None,
         batch_size: int = 1024,
-        comparable_losses: bool = True,
+        comparable_losses: float = 1.0,
     ) -> None:
         """Build the model with random weights, drawn from torch's generator.
 
@@ -54,13 +54,13 @@ class MultiTaskModel(nn.Module):
                 all are trained densely.
             micro_batch: most rows whose activations are in memory at once, see `TrainingConfig`.
             batch_size: rows of a global batch, on which the loss of a constant depends for a ranking task.
-            comparable_losses: false to leave losses as they are, see `loss_scales`.
+            comparable_losses: power of a constant's loss by which losses are divided, 0 to leave them as they are.
 
         Raises:
             KeyError: the schema lacks a feature or a task.
         """
         super().__init__()
-        self.micro_batch, self.batch_size, self.has_comparable_losses = micro_batch, batch_size, comparable_losses
+        self.micro_batch, self.batch_size, self.comparable_losses = micro_batch, batch_size, comparable_losses
         self.tasks = {name: build_task(spec, schema.tasks[name]) for name, spec in tasks.items()}
         self.hidden_by = {name: frozenset(hidden_by(features, name, spec)) for name, spec in tasks.items()}
         ranking = {name: spec for name, spec in tasks.items() if isinstance(spec, RankingTaskConfig)}
@@ -116,9 +116,9 @@ class MultiTaskModel(nn.Module):
     @cached_property
     def loss_scales(self) -> dict[str, float]:
         """Factor of each task's loss before it is weighted."""
-        if not self.has_comparable_losses:
+        if not self.comparable_losses:
             return dict.fromkeys(self.tasks, 1.0)
-        return {name: task.loss_scale(self.batch_size) for name, task in self.tasks.items()}
+        return {name: task.loss_scale(self.batch_size) ** self.comparable_losses for name, task in self.tasks.items()}
 
     @property
     def _first(self) -> FeatureEmbeddings:

@@ -73,6 +73,7 @@ def _rules(experiment: Experiment, schema: Schema) -> Iterator[Choice]:
     has_ids = all(experiment.features[key].is_input for key in keys)
     yield from _of_numbers(experiment, schema)
     yield from _of_model(experiment) if has_ids else _of_attributes()
+    yield from _of_tasks(experiment)
     yield from _of_training(experiment, schema, has_ids)
 
 
@@ -100,6 +101,12 @@ def _of_model(experiment: Experiment) -> Iterator[Choice]:
     yield Choice("model.encoder.hidden", [256, 128], "vectors of ids and attributes say more together")
     yield Choice("model.encoder.dropout", 0.2, "layers do not learn rows by heart")
     yield Choice("model.embedding_dropout", 0.3, "ids with few rows are not learned by heart")
+
+
+def _of_tasks(experiment: Experiment) -> Iterator[Choice]:
+    if len(experiment.tasks) > 1:
+        reason = "rare labels count more than by their number, but do not drown plentiful ones"
+        yield Choice("balancing.comparable_losses", 0.5, reason)
 
 
 def _fits_dot(experiment: Experiment) -> bool:

@@ -1,3 +1,4 @@
+import math
 import pickle
 
 import pytest
@@ -7,7 +8,7 @@ from mtl_ray.config import override
 from mtl_ray.models import MultiTaskModel, build_model
 from mtl_ray.models.architectures.base import NetworkInput
 from mtl_ray.models.sizes import num_parameters_by_part
-from mtl_ray.schema import NULL, PADDING, UNKNOWN, Schema
+from mtl_ray.schema import NULL, PADDING, UNKNOWN, FittedTask, Schema
 from tests.support import small_experiment
 from tests.unit.conftest import batch_of
 
@@ -36,6 +37,17 @@ def test_every_parameter_gets_a_gradient(schema: Schema, interaction: str):
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(("power", "expected"), [(False, 0.0), (0.0, 0.0), (0.5, 0.5), (True, 1.0), (1.0, 1.0)])
+def test_losses_are_divided_by_a_power_of_that_of_a_constant(schema: Schema, power: bool | float, expected: float):
+    rare = FittedTask(mean=0.1, levels=(0.0, 1.0), shares=(0.9, 0.1))
+    model = build_model(
+        small_experiment(balancing__comparable_losses=power),
+        schema.model_copy(update={"tasks": {**schema.tasks, "click": rare}}),
+    )
+    entropy = -0.9 * math.log(0.9) - 0.1 * math.log(0.1)
+    assert model.loss_scales["click"] == pytest.approx(entropy**-expected)
 
 
 def test_a_row_does_not_depend_on_its_batch(model: MultiTaskModel):

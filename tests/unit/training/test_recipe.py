@@ -45,7 +45,8 @@ def test_every_shipped_file_without_a_model_is_completed_to_an_experiment(file: 
 
 @pytest.mark.parametrize("model", architectures().values(), ids=architectures())
 def test_so_is_one_of_any_architecture(model: dict[str, Any]):
-    experiment = override(bare(small_experiment()), {"model": {"kind": model["kind"]}})
+    named = {key: model[key] for key in ("kind", "class", "settings") if key in model}
+    experiment = override(bare(small_experiment()), {"model": named})
     assert completed(experiment, schema_of(experiment)).model.kind == model["kind"]
 
 
@@ -74,6 +75,13 @@ def test_fixed_defaults_are_those_of_the_settings():
 def test_every_choice_has_a_reason():
     experiment = bare(small_experiment())
     assert all(choice.reason and choice.reason in str(choice) for choice in choices(experiment, schema_of(experiment)))
+
+
+def test_losses_of_several_tasks_are_made_half_comparable():
+    several = bare(small_experiment())
+    one = override(several, {f"tasks.{name}": None for name in list(several.tasks)[1:]})
+    assert completed(several, schema_of(several)).balancing.comparable_losses == 0.5
+    assert completed(one, schema_of(one)).balancing.comparable_losses is True
 
 
 def test_vectors_of_different_widths_are_not_multiplied():
