@@ -161,6 +161,10 @@ def test_where_ray_prepares_the_files_are_the_same(
         ({"interactions": [1, 2]}, "interactions: expected a frame of pandas or polars, or an Arrow table; found list"),
         ({"interactions": USERS.iloc[:0]}, "interactions: expected a log of at least one row, found none"),
         ({"interactions": USERS}, "features.item: expected a column `item`"),
+        (
+            {"interactions": pd.concat([ITEMS, ITEMS, USERS], axis=1)},
+            "features.item: expected one column `item`; the log has several of that name",
+        ),
     ],
 )
 def test_what_is_missing_is_told_in_one_line(tmp_path: Path, given: dict[str, Any], message: str):

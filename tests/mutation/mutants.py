@@ -63,6 +63,10 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
         ["balancing/*.py"],
         ["unit/balancing", "local/test_balancing_parallel.py", "local/test_balancing.py"],
     ),
+    "library": (
+        ["reporting/results.py", "data/sources/memory.py", "runs/model.py"],
+        ["unit/reporting/test_results.py", "local/test_memory.py", "local/test_load_model.py"],
+    ),
 }
 """By name: modules below `mtl_ray`, and the tests below `tests` that cover them, quick ones first."""
 

@@ -14,7 +14,7 @@ from mtl_ray.data.sources.base import Chunk, Raw
 from mtl_ray.data.sources.chunks import Widened
 from mtl_ray.data.sources.files import ROWS_PER_CHUNK, ROWS_PER_TABLE
 from mtl_ray.data.sources.types import common_type, to_type
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, some
 from mtl_ray.values.canonical import decoded, plain
 from mtl_ray.values.frames import to_arrow
 from mtl_ray.values.vectors import is_lists
@@ -64,7 +64,7 @@ def open_source(interactions: Any, users: Any = None, items: Any = None) -> Raw:
     sizes = [len(_fetched(part)) for part in parts]
     if not sum(sizes):
         raise InputError(f"{LOG}: expected a log of at least one row, found none")
-    types = _types(parts, LOG)
+    types = _wider_types(parts, LOG)
     chunks: list[Chunk] = []
     first = 1
     for part, size in zip(parts, sizes, strict=True):
@@ -81,7 +81,8 @@ def open_source(interactions: Any, users: Any = None, items: Any = None) -> Raw:
     digests = {LOG: _digest(table for chunk in chunks for _, table in chunk.read())}
     digests |= {name: _digest(_slices(table)) for name, table in tables.items()}
     whole = hashlib.sha256(repr(digests).encode()).hexdigest()
-    return Raw(chunks, tuple(types), first - 1, whole, tables.get(USERS), tables.get(ITEMS))
+    columns = next(_fetched(part).column_names for part, size in zip(parts, sizes, strict=True) if size)
+    return Raw(chunks, columns, first - 1, whole, tables.get(USERS), tables.get(ITEMS))
 
 
 def _parts(frame: Any, where: str) -> list[Any]:
@@ -113,25 +114,28 @@ def _fetched(rows: Any) -> pa.Table:
     return ray.get(rows)
 
 
-def _types(parts: Sequence[Any], where: str) -> dict[str, pa.DataType]:
-    """Return the type of each column that holds the values of all parts. Raises InputError if there is none."""
-    schemas = [_fetched(part).schema for part in parts]
-    schemas = [schema for schema in schemas if len(schema)] or schemas
+def _wider_types(parts: Sequence[Any], where: str) -> dict[str, pa.DataType]:
+    """Return the type of each column that holds the values of all parts; of a single part nothing.
+
+    Raises:
+        InputError: the parts differ in columns, or in types that do not go together.
+    """
+    schemas = [schema for part in parts if len(schema := _fetched(part).schema)]
+    if len(schemas) < 2:
+        return {}
     expected = schemas[0].names
     if other := next((schema for schema in schemas if set(schema.names) != set(expected)), None):
-        raise InputError(f"{where}: expected the columns {', '.join(expected)} in all blocks, found {other.names}")
-    if len(set(expected)) < len(expected) or len(schemas) == 1:
-        return dict(zip(expected, schemas[0].types, strict=True))
+        raise InputError(f"{where}: expected the columns {some(expected)} in all blocks, found {some(other.names)}")
     found = {name: common_type([schema.field(name).type for schema in schemas]) for name in expected}
     if without := [name for name, kind in found.items() if kind is None]:
         raise InputError(f"{where}: column `{without[0]}`: expected types that go together in all blocks")
-    return found  # pyright: ignore[reportReturnType]
+    return {name: kind for name, kind in found.items() if kind is not None}
 
 
 def _whole(frame: Any, where: str) -> pa.Table:
     """Return all rows of a table of users or items."""
     parts = _parts(frame, where)
-    types = _types(parts, where)
+    types = _wider_types(parts, where)
     tables = [table for part in parts if len(table := _fetched(part))] or [_fetched(parts[0])]
     if len(tables) == 1:
         return tables[0]
