@@ -60,11 +60,16 @@ class FittedTask(Section):
     """Labelled rows by split."""
 
 
-class Schema(Section):
-    """All fitted numbers and the shape of the data set; stored with the data and in every checkpoint."""
+class Fitted(Section):
+    """All fitted numbers: what a model needs of a data set."""
 
     features: dict[str, FittedFeature]
     tasks: dict[str, FittedTask]
+
+
+class Schema(Fitted):
+    """All fitted numbers and the shape of the data set; stored with the data and in every checkpoint."""
+
     num_rows: dict[str, int]
     """Rows by split."""
     train_offsets: tuple[int, ...]

@@ -9,7 +9,14 @@ if TYPE_CHECKING:
     from mtl_ray.balancing.model_outputs import model_losses
     from mtl_ray.balancing.task_losses import TaskLosses
 
-__all__ = ["Balancer", "TaskLosses", "WeightedTasks", "build", "build_balancer", "model_losses"]
+__all__ = [
+    "Balancer",
+    "TaskLosses",
+    "WeightedTasks",
+    "build",
+    "build_balancer",
+    "model_losses",
+]
 
 __getattr__, __dir__ = lazy(
     __name__,

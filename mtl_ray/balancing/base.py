@@ -16,7 +16,13 @@ from mtl_ray.config.base import implementation_of, name_alone, settings_of
 
 
 class WeightedTasks(NamedTuple):
-    """The tasks that a balancer weighs."""
+    """The tasks that a balancer weighs.
+
+    Example:
+        >>> weights = torch.tensor([3.0, 1.0], dtype=torch.float64)
+        >>> WeightedTasks(["click", "like"], weights, lr=1e-3, main="click", batch_size=1024).relative.tolist()
+        [0.75, 0.25]
+    """
 
     names: list[str]
     declared: Tensor
@@ -46,6 +52,14 @@ class Balancer(nn.Module, ABC):
 
     A class of the user's own is made of its settings and the `WeightedTasks`. It declares `gradient_space`, and
     `sample`, `probe_rows` and `probe_every` if it needs them, on the class, since settings are checked against them.
+
+    Example:
+        >>> class Inverse(Balancer):
+        ...     def weights(self, step):
+        ...         return 1 / step.values
+        >>> click, like = torch.tensor([2.0, 4.0], requires_grad=True)
+        >>> Inverse()(TaskLosses.of([click, like], [1, 1]))[1].tolist()
+        [0.5, 0.25]
     """
 
     gradient_space: Space | None = None
@@ -148,7 +162,15 @@ def build(
 
 
 def build_balancer(experiment: Experiment) -> Balancer:
-    """Build the balancer that the experiment names, see `build`."""
+    """Build the balancer that the experiment names, see `build`.
+
+    Example:
+        >>> from mtl_ray.config import parse
+        >>> keys = {"user_id": {"kind": "id", "entity": "user"}, "item_id": {"kind": "id", "entity": "item"}}
+        >>> tree = {"name": "shop", "data": {"source": "synthetic"}, "features": keys, "tasks": {"click": "binary"}}
+        >>> type(build_balancer(parse(tree | {"balancing": {"kind": "dwa"}}, "shop"))).__name__
+        'DWABalancer'
+    """
     return build(
         experiment.balancing,
         experiment.declared_weights(),

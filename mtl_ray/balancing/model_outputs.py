@@ -31,6 +31,22 @@ def model_losses(
         dtype: type of the losses; that of the outputs by default.
         scales: (T,) the model's `loss_scales`, if they are at hand as a tensor.
         loss_scale: factor that keeps gradients in the range of float16.
+
+    Example:
+        >>> from mtl_ray.config.features import IdFeatureConfig
+        >>> from mtl_ray.config.model import SharedBottomConfig
+        >>> from mtl_ray.config.tasks import BinaryTaskConfig
+        >>> from mtl_ray.models import Masking
+        >>> from mtl_ray.schema import ROW, Fitted, FittedFeature, FittedTask
+        >>> features = {"user": IdFeatureConfig(entity="user"), "item": IdFeatureConfig(entity="item")}
+        >>> tasks, ids = {"click": BinaryTaskConfig()}, FittedFeature(num_embeddings=9)
+        >>> fitted = Fitted(features=dict.fromkeys(features, ids), tasks={"click": FittedTask(mean=0.5)})
+        >>> model = MultiTaskModel(features, tasks, SharedBottomConfig(), fitted)
+        >>> rows = {"user": torch.tensor([3, 4]), "item": torch.tensor([5, 2]), ROW: torch.arange(2)}
+        >>> batch = Masking(features, tasks).draw({**rows, "click.label": torch.tensor([1.0, torch.nan])}, epoch=0)
+        >>> losses = model_losses(model, model(batch.columns, batch.hidden), batch)
+        >>> losses.totals[1], losses.shared.shape  # one row has a label
+        (tensor(1.), torch.Size([2, 64]))
     """
     sums, counts = model.sum_losses(outputs, batch.columns, batch.learnable, dtype, taught)
     if scales is None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.data.prefetch import prefetch
+from mtl_ray.distributed import rank, world_size
 from mtl_ray.parquet import read_parquet
 from mtl_ray.schema import PADDING, ROW, Schema, SplitName
 from mtl_ray.storage import Folder
@@ -39,14 +40,14 @@ def read_directly(folder: Folder, files: Sequence[str], columns: list[str] | Non
 
 @dataclass
 class Shard:
-    """The rows of one split that one worker owns."""
+    """The rows of one split that one worker owns; by default the worker is this process."""
 
     folder: Folder
     schema: Schema
     split: SplitName
-    rank: int
-    world_size: int
-    cache_memory: int
+    rank: int = field(default_factory=rank)
+    world_size: int = field(default_factory=world_size)
+    cache_memory: int = 2 * 2**30
     """Most bytes of rows that are kept as tensors after the first pass."""
     read: Reader = read_directly
     kept: dict[int, Batch] = field(default_factory=dict)

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl_ray.config import Experiment
+from mtl_ray.config.tasks import TaskConfig
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.data.loader import Batch, read_directly, to_batch
 from mtl_ray.evaluation.evaluate import segment_metrics
 from mtl_ray.evaluation.metrics import metric_of_key
+from mtl_ray.evaluation.segments import BUCKETS
 from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, SplitName, label_column
 from mtl_ray.tasks.base import TaskHead, build_task
 
@@ -28,34 +29,52 @@ SHRINKAGE = {"item_mean": 25.0, "user_mean": 10.0}
 BASELINES = ("constant", "item_mean", "user_mean", "popularity")
 
 
-def evaluate_baselines(experiment: Experiment, prepared: Prepared, split: SplitName) -> dict[str, dict[str, float]]:
+def evaluate_baselines(
+    tasks: Mapping[str, TaskConfig],
+    prepared: Prepared,
+    split: SplitName,
+    *,
+    user: str,
+    item: str,
+    support_buckets: tuple[int, ...] = BUCKETS,
+) -> dict[str, dict[str, float]]:
     """Return metrics `split/task/metric[/segment]` by baseline, for the tasks whose prediction is one number.
 
     Labels and ids of the training rows are read file by file; sums by entity are held in memory.
+
+    Args:
+        tasks: the sections of all tasks, by name.
+        prepared: the data set.
+        split: the rows to evaluate on.
+        user: name of the feature that is the user's key.
+        item: name of the feature that is the item's key.
+        support_buckets: see `segment_metrics`.
+
+    Example:
+        >>> found = evaluate_baselines(shop.tasks, data, "test", user=shop.user, item=shop.item)  # doctest: +SKIP
+        >>> found["item_mean"]["test/click/auc"]  # doctest: +SKIP
+        0.712
     """
-    tasks = {
-        name: build_task(task, prepared.schema.tasks[name])
-        for name, task in experiment.tasks.items()
-        if task.predicts_number
-    }
-    if not tasks or not prepared.schema.num_rows[split]:
+    fitted = prepared.schema.tasks
+    heads = {name: build_task(task, fitted[name]) for name, task in tasks.items() if task.predicts_number}
+    if not heads or not prepared.schema.num_rows[split]:
         return {name: {} for name in BASELINES}
-    own = {name: task for name, task in tasks.items() if not experiment.tasks[name].masked_input}
-    keys = {"item_mean": experiment.item, "user_mean": experiment.user}
-    labels = [label_column(name) for name in tasks]
+    own = {name: head for name, head in heads.items() if not tasks[name].masked_input}
+    keys = {"item_mean": item, "user_mean": user}
+    labels = [label_column(name) for name in heads]
     rows = _rows(prepared, split, [ROW, USER_KEY, USER_SUPPORT, ITEM_SUPPORT, *keys.values(), *labels])
-    means = {name: prepared.schema.tasks[name].mean for name in tasks}
-    constant = {name: torch.full((len(rows[ROW]),), means[name], dtype=torch.float64) for name in tasks}
+    means = {name: fitted[name].mean for name in heads}
+    constant = {name: torch.full((len(rows[ROW]),), means[name], dtype=torch.float64) for name in heads}
     support = rows[ITEM_SUPPORT].double()
-    popularity, buckets = dict.fromkeys(own, support), experiment.evaluation.support_buckets
+    popularity = dict.fromkeys(own, support)
     result = {
-        "constant": segment_metrics(tasks, rows | constant, split, buckets),
-        "popularity": segment_metrics(own, rows | popularity, split, buckets),
+        "constant": segment_metrics(heads, rows | constant, split, support_buckets),
+        "popularity": segment_metrics(own, rows | popularity, split, support_buckets),
     }
-    fitted = _entity_means(prepared, own, keys, means)
+    by_entity = _entity_means(prepared, own, keys, means)
     for baseline, key in keys.items():
-        predictions = {name: fitted[baseline, name][rows[key].long()] for name in own}
-        result[baseline] = segment_metrics(own, rows | predictions, split, buckets)
+        predictions = {name: by_entity[baseline, name][rows[key].long()] for name in own}
+        result[baseline] = segment_metrics(own, rows | predictions, split, support_buckets)
     result["popularity"] = {
         key: value
         for key, value in result["popularity"].items()

@@ -11,14 +11,12 @@ from mtl_ray.config.training import EvaluationConfig
 from mtl_ray.data.loader import Batch, Shard, to_device
 from mtl_ray.distributed import gather_rows, rank, sum_over_ranks, world_size
 from mtl_ray.evaluation.losses import mean_losses
-from mtl_ray.evaluation.segments import evaluate_task, segment_masks
+from mtl_ray.evaluation.segments import BUCKETS, evaluate_task, segment_masks
 from mtl_ray.evaluation.spread import spread_of
 from mtl_ray.models import MultiTaskModel
 from mtl_ray.models.ensemble import Ensemble
 from mtl_ray.schema import ITEM_SUPPORT, ROW, USER_KEY, USER_SUPPORT, label_column, segments
 from mtl_ray.tasks.base import TaskHead
-
-BUCKETS = EvaluationConfig().support_buckets
 
 
 @torch.no_grad()
@@ -96,6 +94,15 @@ def segment_metrics(
         rows: predictions `NAME`, labels, user keys and supports.
         split: first part of the metric keys.
         support_buckets: lower ends of the ranges of training interactions, see `EvaluationConfig`.
+
+    Example:
+        >>> from mtl_ray.config.tasks import BinaryTaskConfig
+        >>> from mtl_ray.tasks import Binary
+        >>> rows = {"click": torch.tensor([0.9, 0.2]), label_column("click"): torch.tensor([1.0, 0.0])}
+        >>> rows |= {name: torch.tensor([4, 0]) for name in (USER_KEY, USER_SUPPORT, ITEM_SUPPORT)}
+        >>> found = segment_metrics({"click": Binary(BinaryTaskConfig(metrics=("auc",)))}, rows, "test")
+        >>> found["test/click/auc"], found["test/click/count/warm"]
+        (1.0, 1.0)
     """
     metrics: dict[str, float] = {}
     masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], segments(support_buckets))
@@ -132,6 +139,10 @@ def evaluate_model(
         shard: this worker's rows of the split.
         settings: rows of a forward pass, and the ranges of training interactions that are segments.
         weights: see `metrics_of`.
+
+    Example:
+        >>> evaluate_model(model, Shard(data.folder, data.schema, "test"))["test/click/auc"]  # doctest: +SKIP
+        0.803
     """
     parameter = next(model.eval().parameters())
     device, dtype = parameter.device, parameter.dtype

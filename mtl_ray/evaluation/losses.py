@@ -15,6 +15,12 @@ def mean_losses(
         scales: factor of each task's loss in the sum, see `MultiTaskModel.loss_scales`.
         totals: (2T,) loss sums, then label counts, by task.
         split: first part of the metric keys.
+
+    Example:
+        >>> import torch
+        >>> totals = torch.tensor([3.0, 8.0, 6.0, 4.0])  # sums of two tasks, then counts
+        >>> mean_losses({"click": 0.5, "rating": 0.5}, {"click": 2.0, "rating": 1.0}, totals, "test")
+        {'test/loss': 1.5, 'test/click/loss': 0.5, 'test/rating/loss': 2.0}
     """
     names = list(weights)
     sums, counts = totals[: len(names)].tolist(), totals[len(names) :].tolist()

@@ -24,7 +24,13 @@ Compute = Callable[["SortedRows", "TaskConfig", int], "float | None"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric and all that other modules need to know of it."""
+    """A metric and all that other modules need to know of it.
+
+    Example:
+        >>> ndcg = metric_of("ndcg@10")
+        >>> ndcg.pattern, ndcg.higher_is_better, ndcg.matches("ndcg@5")
+        ('ndcg@K', True, True)
+    """
 
     name: str
     text: str
@@ -246,7 +252,12 @@ METRICS = (
 
 
 def metric_of(name: str) -> Metric | None:
-    """Return the metric of a name such as `auc` or `ndcg@10`, or None if there is none."""
+    """Return the metric of a name such as `auc` or `ndcg@10`, or None if there is none.
+
+    Example:
+        >>> metric_of("auc").text
+        'area under the ROC curve'
+    """
     return next((metric for metric in METRICS if metric.matches(name)), None)
 
 

@@ -14,6 +14,14 @@ class SortedRows:
         prediction: (n,) or (n, C) on the natural scale.
         label: (n,) or (n, C).
         users: (n,) int64 number of each row's user, from 0.
+
+    Example:
+        >>> score, label = torch.tensor([0.9, 0.2, 0.4, 0.1]), torch.tensor([1, 1, 0, 0])
+        >>> rows = SortedRows(score, label, users=torch.tensor([0, 1, 1, 1]))
+        >>> rows.auc(), rows.gauc()  # user 0 has one class and no AUC
+        (0.75, 0.5)
+        >>> rows.part(torch.tensor([True, False, True, True])).auc()
+        1.0
     """
 
     def __init__(self, prediction: Tensor, label: Tensor, users: Tensor) -> None:

@@ -1,22 +1,45 @@
 """Metrics of one task per segment, exact: from rows already gathered over ranks, with row counts beside them."""
 
 import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from mtl_ray.config.tasks import TaskConfig, metric_names
+from mtl_ray.config.training import EvaluationConfig
 from mtl_ray.evaluation.metrics import metric_of
 from mtl_ray.evaluation.roc_auc import SortedRows
-from mtl_ray.schema import Segment
+from mtl_ray.schema import Segment, segments
+
+BUCKETS = EvaluationConfig().support_buckets
 
 
-def segment_masks(user_support: Tensor, item_support: Tensor, segments: list[Segment]) -> dict[str, Tensor]:
-    """Return (n,) bool by segment name, from the training interactions of each row's user and item."""
+def segment_masks(
+    user_support: Tensor | ArrayLike, item_support: Tensor | ArrayLike, among: Sequence[Segment] | None = None
+) -> dict[str, Tensor]:
+    """Return (n,) bool by segment name.
+
+    Args:
+        user_support: (n,) training interactions of each row's user.
+        item_support: (n,) training interactions of each row's item.
+        among: the segments; by default those of `evaluation.support_buckets`, 0, 1-4, 5-19 and 20 or more.
+
+    Example:
+        >>> masks = segment_masks([0, 12, 0], [7, 0, 0])
+        >>> masks["new_user"]  # and the item is known
+        tensor([ True, False, False])
+        >>> list(masks)[:6]
+        ['warm', 'new_user', 'new_item', 'new_both', 'user_support_0', 'item_support_0']
+    """
+    users, items = _tensor(user_support), _tensor(item_support)
     masks = {}
-    for segment in segments:
-        mask = torch.ones(len(user_support), dtype=torch.bool)
-        for support, bounds in ((user_support, segment.users), (item_support, segment.items)):
+    for segment in segments(BUCKETS) if among is None else among:
+        mask = torch.ones(len(users), dtype=torch.bool)
+        for support, bounds in ((users, segment.users), (items, segment.items)):
             if bounds is not None:
                 low, high = bounds
                 mask &= (support >= low) & ((support < high) if high is not None else True)
@@ -28,11 +51,11 @@ def evaluate_task(
     name: str,
     task: TaskConfig,
     *,
-    prediction: Tensor,
-    label: Tensor,
-    mask: Tensor,
-    users: Tensor,
-    segments: dict[str, Tensor],
+    prediction: Tensor | ArrayLike,
+    label: Tensor | ArrayLike,
+    mask: Tensor | None = None,
+    users: Tensor | ArrayLike,
+    segments: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> tuple[dict[str, float], dict[str, int]]:
     """Return metrics `task/metric[/segment]` and row counts `task/count[/segment]`.
 
@@ -43,10 +66,22 @@ def evaluate_task(
         task: its settings; `metrics` or the defaults of its kind are computed.
         prediction: (n,) or (n, C) on the natural scale.
         label: (n,) or (n, C).
-        mask: (n,) bool, rows that have a label.
-        users: (n,) int64 number of each row's user, from 0.
-        segments: (n,) bool by segment.
+        mask: (n,) bool, rows that have a label; all by default.
+        users: (n,) int64 number of each row's user, from 0; of what is no tensor any key.
+        segments: (n,) bool by segment, see `segment_masks`.
+
+    Example:
+        >>> from mtl_ray.config.tasks import BinaryTaskConfig
+        >>> score, label, users = [0.9, 0.2, 0.6, 0.5], [1, 0, 0, 1], ["ann", "ann", "bob", "bob"]
+        >>> cold = segment_masks([7, 7, 0, 0], [3, 3, 3, 3])
+        >>> values, counts = evaluate_task(
+        ...     "click", BinaryTaskConfig(metrics=("auc",)), prediction=score, label=label, users=users, segments=cold
+        ... )
+        >>> values["click/auc"], values["click/auc/warm"], values["click/auc/new_user"], counts["click/count/new_user"]
+        (0.75, 1.0, 0.0, 2)
     """
+    prediction, label, users = _tensor(prediction), _tensor(label), _numbers(users)
+    mask = torch.ones(len(users), dtype=torch.bool) if mask is None else mask
     values: dict[str, float] = {}
     counts: dict[str, int] = {}
     labelled = torch.nonzero(mask)[:, 0]
@@ -62,20 +97,50 @@ def evaluate_task(
     return values, counts
 
 
-def compute(metric: str, task: TaskConfig, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
+def compute(
+    metric: str,
+    task: TaskConfig,
+    prediction: Tensor | ArrayLike,
+    label: Tensor | ArrayLike,
+    users: Tensor | ArrayLike | None = None,
+) -> float | None:
     """Return one metric of rows that all have a label, or None where it is not defined.
 
     Args:
         metric: its name, such as `auc` or `ndcg@10`.
-        task: the task's settings.
+        task: settings of the task; `recall@K` of numbers reads `relevant`.
         prediction: (n,) or (n, C) on the natural scale.
         label: (n,) or (n, C).
-        users: (n,) keys of the rows' users.
+        users: (n,) keys of the rows' users; all rows are of one user by default.
+
+    Raises:
+        AssertionError: there is no such metric.
+
+    Example:
+        >>> from mtl_ray.config.tasks import BinaryTaskConfig, RegressionTaskConfig
+        >>> compute("auc", BinaryTaskConfig(), [0.9, 0.2, 0.6, 0.5], [1, 0, 0, 1])
+        0.75
+        >>> stars, users = RegressionTaskConfig(relevant=4), ["ann", "ann", "bob", "bob"]
+        >>> compute("recall@1", stars, [4.5, 3.0, 2.0, 3.5], [5, 2, 4, 1], users)  # Ann's is found, Bob's is not
+        0.5
     """
-    return _compute(metric, task, SortedRows(prediction, label, torch.unique(users, return_inverse=True)[1]))
+    prediction, label = _tensor(prediction), _tensor(label)
+    keys = torch.zeros(len(label), dtype=torch.int64) if users is None else users
+    numbers = torch.unique(keys, return_inverse=True)[1] if isinstance(keys, Tensor) else _numbers(keys)
+    return _compute(metric, task, SortedRows(prediction, label, numbers))
 
 
 def _compute(name: str, task: TaskConfig, rows: SortedRows) -> float | None:
     metric = metric_of(name)
     assert metric is not None, name
     return metric.compute(rows, task, int(name.partition("@")[2] or 0))
+
+
+def _tensor(values: Tensor | ArrayLike) -> Tensor:
+    """Return what may be a list or an array as a tensor, real numbers of a list in float64."""
+    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+
+
+def _numbers(users: Tensor | ArrayLike) -> Tensor:
+    """Return (n,) numbers from 0 of keys; a tensor has them already."""
+    return users if isinstance(users, Tensor) else torch.as_tensor(np.unique(users, return_inverse=True)[1])

@@ -14,7 +14,12 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Summary:
-    """A summary of repeated measurements."""
+    """A summary of repeated measurements.
+
+    Example:
+        >>> Summary(mean=0.8, sd=None, n=1).mean
+        0.8
+    """
 
     mean: float
     sd: float | None
@@ -23,7 +28,12 @@ class Summary:
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Return the mean and the deviation of at least one value."""
+    """Return the mean and the deviation of at least one value.
+
+    Example:
+        >>> summarize([1.0, 2.0, 3.0])
+        Summary(mean=2.0, sd=1.0, n=3)
+    """
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Summary(float(np.mean(values)), sd, len(values))
 
@@ -36,6 +46,12 @@ def paired_p(values: Sequence[float], baseline: Sequence[float]) -> float | None
     Args:
         values: (n,) measurements.
         baseline: (n,) measurements of the baseline on the same folds and seeds.
+
+    Example:
+        >>> round(paired_p([0.81, 0.83, 0.82], [0.80, 0.81, 0.79]), 4)
+        0.0742
+        >>> paired_p([0.81], [0.80]) is None
+        True
     """
     differences = np.asarray(values, float) - np.asarray(baseline, float)
     scale = max(1.0, float(np.abs(baseline).max(initial=0)))
@@ -49,6 +65,10 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Adjust p values so that the probability of any false discovery below a level is at most that level.
 
     With p_(1) <= ... <= p_(m): p'_(i) = max_{j <= i} min(1, (m - j + 1) p_(j)) (Holm 1979).
+
+    Example:
+        >>> holm({"click": 0.01, "like": 0.04, "buy": 0.03})
+        {'click': 0.03, 'like': 0.06, 'buy': 0.06}
     """
     adjusted: dict[Key, float] = {}
     highest = 0.0
@@ -68,6 +88,11 @@ def jackknife_interval(estimate: float, left_out: Sequence[float], level: float 
         estimate: estimate over all units.
         left_out: (G,) estimates without one group each, at least two.
         level: probability that the interval covers the truth.
+
+    Example:
+        >>> low, high = jackknife_interval(2.0, [1.9, 2.0, 2.1])
+        >>> round(low, 3), round(high, 3)
+        (1.503, 2.497)
     """
     number = len(left_out)
     error = math.sqrt((number - 1) * float(np.var(left_out)))
@@ -91,6 +116,12 @@ def bootstrap_bounds(
 
     Returns:
         The two bounds; NaN twice if no draw defines the statistic.
+
+    Example:
+        >>> values = np.arange(5.0)
+        >>> low, high = bootstrap_bounds(lambda drawn: values[drawn].mean(), num_clusters=5, draws=200, level=0.025)
+        >>> low < 2.0 < high
+        True
     """
     generator = np.random.default_rng(seed)
     values = np.array([statistic(generator.integers(num_clusters, size=num_clusters)) for _ in range(draws)])

@@ -22,7 +22,12 @@ BINS, ROWS_A_BIN = 10, 20
 
 
 class Bin(NamedTuple):
-    """Rows with similar predictions."""
+    """Rows with similar predictions.
+
+    Example:
+        >>> Bin(predicted=0.11, observed=0.1, error=0.02, rows=225).rows
+        225
+    """
 
     predicted: float
     """Mean prediction."""
@@ -46,6 +51,17 @@ def intervals(
         rows: predictions `NAME`, labels and user keys of all rows of the split.
         segments: (n,) bool by name of the segment; "" for all rows.
         split: first part of the keys.
+
+    Example:
+        >>> from mtl_ray.config.tasks import BinaryTaskConfig
+        >>> from mtl_ray.tasks import Binary
+        >>> users = torch.arange(400) % 40
+        >>> label = (torch.arange(400) % 3 == 0).float()
+        >>> rows = {"click": torch.arange(400) / 400, label_column("click"): label, USER_KEY: users}
+        >>> found = intervals({"click": Binary(BinaryTaskConfig(metrics=("auc",)))}, rows, {"": users >= 0}, "test")
+        >>> low, high = found["test/click/auc"]
+        >>> low < 0.5 < high
+        True
     """
     found = {}
     for name, task in tasks.items():
@@ -73,7 +89,16 @@ def _interval(
 
 
 def calibration(tasks: Mapping[str, TaskHead], rows: Mapping[str, Tensor]) -> dict[str, list[Bin]]:
-    """Return, for each task whose prediction estimates its label, bins of similar predictions and of similar size."""
+    """Return, for each task whose prediction estimates its label, bins of similar predictions and of similar size.
+
+    Example:
+        >>> from mtl_ray.config.tasks import BinaryTaskConfig
+        >>> from mtl_ray.tasks import Binary
+        >>> rows = {"click": torch.full((20,), 0.25), "click.label": torch.tensor([1.0, 0.0, 0.0, 0.0] * 5)}
+        >>> (found,) = calibration({"click": Binary(BinaryTaskConfig())}, rows)["click"]
+        >>> found.predicted, found.observed, found.rows
+        (0.25, 0.25, 20)
+    """
     found = {}
     for name, task in tasks.items():
         if not task.spec.estimates_label:

@@ -174,26 +174,30 @@ def evaluate_checkpoint(folder: Path, prepared: Prepared, split: SplitName, trus
             f"{folder}: the model was trained on data set {loaded.schema.fingerprint[:12]}, whose numbers mean other "
             f"values than those of {prepared.folder}; evaluate it on its own data set, or use `mtl-ray predict`"
         )
+    experiment, tasks = loaded.experiment, loaded.model.tasks
+    buckets = experiment.evaluation.support_buckets
+    baselines = evaluate_baselines(
+        experiment.tasks, prepared, split, user=experiment.user, item=experiment.item, support_buckets=buckets
+    )
     files = (prepared.folder / split).files(".parquet")
     if not files:
-        return Evaluation({}, evaluate_baselines(loaded.experiment, prepared, split))
-    place, batch_size = prepared.folder / split, loaded.experiment.evaluation.batch_size
+        return Evaluation({}, baselines)
+    place, batch_size = prepared.folder / split, experiment.evaluation.batch_size
     if prepared.schema.num_rows[split] > IN_PROCESS_ROWS:
         parts = _of_files(loaded.model, place, files, batch_size)
     else:
         parts = [_of_file(loaded.model, place, file, batch_size) for file in files]
     rows = by_row(parts)
-    experiment, tasks = loaded.experiment, loaded.model.tasks
     for name in tasks:
         finite = rows[name].isfinite()
         if broken := int((~(finite if finite.ndim == 1 else finite.all(1))).sum()):
             warnings.warn(f"{folder}: the prediction of {name} is not finite on {broken:,} of the rows", stacklevel=2)
-    named = [s for s in segments(experiment.evaluation.support_buckets) if s.name in SEGMENTS]
+    named = [s for s in segments(buckets) if s.name in SEGMENTS]
     masks = segment_masks(rows[USER_SUPPORT], rows[ITEM_SUPPORT], named)
     masks = {"": torch.ones(len(rows[USER_SUPPORT]), dtype=torch.bool), **masks}
     return Evaluation(
-        metrics_of(loaded.model, rows, split, experiment.evaluation.support_buckets, weights=experiment.weights()),
-        evaluate_baselines(experiment, prepared, split),
+        metrics_of(loaded.model, rows, split, buckets, weights=experiment.weights()),
+        baselines,
         intervals(tasks, rows, masks, split),
         calibration(tasks, rows),
         spread_checks(tasks, rows, masks, loaded.noise),

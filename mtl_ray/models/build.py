@@ -3,11 +3,22 @@
 from mtl_ray.config import Experiment
 from mtl_ray.models.masking import Masking
 from mtl_ray.models.model import MultiTaskModel
-from mtl_ray.schema import Schema
+from mtl_ray.schema import Fitted
 
 
-def build_model(experiment: Experiment, schema: Schema) -> MultiTaskModel:
-    """Build the model of an experiment with random weights, see `MultiTaskModel`."""
+def build_model(experiment: Experiment, schema: Fitted) -> MultiTaskModel:
+    """Build the model of an experiment with random weights, see `MultiTaskModel`.
+
+    Example:
+        >>> from mtl_ray.config import parse
+        >>> from mtl_ray.schema import FittedFeature, FittedTask
+        >>> keys = {"user_id": {"kind": "id", "entity": "user"}, "item_id": {"kind": "id", "entity": "item"}}
+        >>> tree = {"name": "shop", "data": {"source": "synthetic"}, "features": keys, "tasks": {"click": "binary"}}
+        >>> ids = FittedFeature(num_embeddings=8)
+        >>> fitted = Fitted(features={"user_id": ids, "item_id": ids}, tasks={"click": FittedTask()})
+        >>> list(build_model(parse(tree, "shop"), fitted).tasks)
+        ['click']
+    """
     training = experiment.training
     return MultiTaskModel(
         experiment.features,
@@ -22,5 +33,13 @@ def build_model(experiment: Experiment, schema: Schema) -> MultiTaskModel:
 
 
 def build_masking(experiment: Experiment) -> Masking:
-    """Build what decides the inputs that the training of an experiment hides."""
+    """Build what decides the inputs that the training of an experiment hides.
+
+    Example:
+        >>> from mtl_ray.config import parse
+        >>> keys = {"user_id": {"kind": "id", "entity": "user"}, "item_id": {"kind": "id", "entity": "item"}}
+        >>> tree = {"name": "shop", "data": {"source": "synthetic"}, "features": keys, "tasks": {"click": "binary"}}
+        >>> build_masking(parse(tree, "shop")).rates.user.new
+        0.1
+    """
     return Masking(experiment.features, experiment.tasks, experiment.training.masking, experiment.seed)

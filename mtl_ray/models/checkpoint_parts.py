@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.custom import custom_parts, untrusted
-from mtl_ray.config.features import NumericFeatureConfig, SequenceFeatureConfig
+from mtl_ray.config.features import FeatureConfig, NumericFeatureConfig, SequenceFeatureConfig
 from mtl_ray.errors import InputError, some
 from mtl_ray.schema import FIRST, Schema
 from mtl_ray.storage import Folder
@@ -35,14 +35,14 @@ def refuse_parts(experiment: Experiment, schema: Schema, folder: Folder) -> None
     ):
         if missing := [name for name in names if name not in known]:
             raise InputError(f"{where}: expected the {part} of experiment.json, found no {some(missing)}; {MIX}")
-    _refuse_numbers(experiment, schema, where)
+    _refuse_numbers(experiment.features, schema, where)
     if folder.exists(VOCABULARY):
-        _refuse_vocabulary(experiment, schema, folder)
+        _refuse_vocabulary(experiment.features, schema, folder)
 
 
-def _refuse_numbers(experiment: Experiment, schema: Schema, where: str) -> None:
+def _refuse_numbers(features: Mapping[str, FeatureConfig], schema: Schema, where: str) -> None:
     for name, feature in schema.features.items():
-        config = experiment.features.get(name)
+        config = features.get(name)
         is_number = isinstance(config, NumericFeatureConfig) and not config.buckets
         numbers = {"mean": feature.mean, "std": feature.std}
         for key in ("boundaries", "quantiles"):
@@ -56,11 +56,11 @@ def _refuse_numbers(experiment: Experiment, schema: Schema, where: str) -> None:
                 raise InputError(f"{where}: expected a finite number at tasks.{name}.{key}, found {value}; {MIX}")
 
 
-def _refuse_vocabulary(experiment: Experiment, schema: Schema, folder: Folder) -> None:
+def _refuse_vocabulary(features: Mapping[str, FeatureConfig], schema: Schema, folder: Folder) -> None:
     """Compare the numbers of known values with the rows of the embedding tables."""
     column = folder.read_table(VOCABULARY, columns=["feature"]).column("feature")
     counts = Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()})
-    for name, config in experiment.features.items():
+    for name, config in features.items():
         feature = schema.features[name]
         if feature.num_embeddings is None or isinstance(config, NumericFeatureConfig):
             continue

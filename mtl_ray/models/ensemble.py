@@ -14,6 +14,20 @@ class Ensemble(nn.Module):
 
     It stands for a `MultiTaskModel` wherever one predicts; it is not trained. Members may have different settings. A
     task that only some of them have is the mean of these.
+
+    Example:
+        >>> from mtl_ray.config.features import IdFeatureConfig
+        >>> from mtl_ray.config.model import SharedBottomConfig
+        >>> from mtl_ray.config.tasks import BinaryTaskConfig
+        >>> from mtl_ray.schema import Fitted, FittedFeature, FittedTask
+        >>> features = {"user": IdFeatureConfig(entity="user"), "item": IdFeatureConfig(entity="item")}
+        >>> ids, tasks = FittedFeature(num_embeddings=9), {"click": BinaryTaskConfig()}
+        >>> fitted = Fitted(features=dict.fromkeys(features, ids), tasks={"click": FittedTask()})
+        >>> members = [MultiTaskModel(features, tasks, SharedBottomConfig(), fitted).eval() for _ in range(3)]
+        >>> rows = {"user": torch.tensor([3]), "item": torch.tensor([4])}
+        >>> mean, deviation = Ensemble(members, [1, 1, 1], ["click"]).predict_with_spread(rows)
+        >>> bool(deviation["click"] > 0)
+        True
     """
 
     def __init__(self, members: Sequence[MultiTaskModel], weights: Sequence[int], tasks: Sequence[str]) -> None:

@@ -30,7 +30,17 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Masking:
-    """The inputs that training hides in each row, and the tasks that may then learn from it."""
+    """The inputs that training hides in each row, and the tasks that may then learn from it.
+
+    Example:
+        >>> from mtl_ray.config.features import IdFeatureConfig
+        >>> from mtl_ray.config.tasks import BinaryTaskConfig
+        >>> features = {"user": IdFeatureConfig(entity="user"), "item": IdFeatureConfig(entity="item")}
+        >>> masking = Masking(features, {"click": BinaryTaskConfig()}, seed=1)
+        >>> batch = masking.draw({ROW: torch.arange(10_000)}, epoch=0)
+        >>> batch.hidden["user"].double().mean()  # one row of ten is as that of a new user
+        tensor(0.0963, dtype=torch.float64)
+    """
 
     features: Mapping[str, FeatureSection]
     """The sections of all features, by name."""
@@ -102,7 +112,15 @@ class Masking:
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """A worker's rows of a global batch, and the inputs that training hides in them."""
+    """A worker's rows of a global batch, and the inputs that training hides in them.
+
+    Example:
+        >>> from mtl_ray.config.features import IdFeatureConfig
+        >>> features = {"user": IdFeatureConfig(entity="user"), "item": IdFeatureConfig(entity="item")}
+        >>> batch = Masking(features, {}).nothing({ROW: torch.arange(3), "user": torch.tensor([3, 4, 5])})
+        >>> batch.at(torch.tensor([True, False, True])).hiding("user").hidden
+        {'user': tensor([True, True])}
+    """
 
     masking: Masking
     epoch: int

@@ -24,19 +24,36 @@ from mtl_ray.models.masking import rows_of
 from mtl_ray.models.profile import ProfileFeatures
 from mtl_ray.models.two_tower import TwoTowers
 from mtl_ray.nn.containers import ModuleDict
-from mtl_ray.schema import Schema, label_column
+from mtl_ray.schema import Fitted, label_column
 from mtl_ray.tasks.base import UserItemVectors, build_task
 
 
 class MultiTaskModel(nn.Module):
-    """A model from encoded rows to the outputs of every task."""
+    """A model from encoded rows to the outputs of every task.
+
+    Example:
+        >>> from mtl_ray.config.features import IdFeatureConfig
+        >>> from mtl_ray.config.model import MMoEConfig
+        >>> from mtl_ray.config.tasks import BinaryTaskConfig, RegressionTaskConfig
+        >>> from mtl_ray.schema import FittedFeature, FittedTask
+        >>> features = {"user": IdFeatureConfig(entity="user"), "item": IdFeatureConfig(entity="item")}
+        >>> tasks = {"click": BinaryTaskConfig(), "rating": RegressionTaskConfig()}
+        >>> fitted = Fitted(
+        ...     features={"user": FittedFeature(num_embeddings=7), "item": FittedFeature(num_embeddings=9)},
+        ...     tasks={"click": FittedTask(mean=0.1), "rating": FittedTask(mean=3.5, std=1.1)},
+        ... )
+        >>> model = MultiTaskModel(features, tasks, MMoEConfig(experts=4), fitted)
+        >>> outputs = model({"user": torch.tensor([3, 4]), "item": torch.tensor([5, 2])})
+        >>> {task: tuple(logits.shape) for task, logits in outputs.logits.items()}
+        {'click': (2, 1), 'rating': (2, 1)}
+    """
 
     def __init__(
         self,
         features: Mapping[str, FeatureConfig],
         tasks: Mapping[str, TaskConfig],
         architecture: ArchitectureConfig,
-        schema: Schema,
+        schema: Fitted,
         *,
         sparse_rows: int | None = None,
         micro_batch: int | None = None,

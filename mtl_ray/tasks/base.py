@@ -21,7 +21,14 @@ SMALLEST_LOSS = 1e-6
 
 
 class UserItemVectors(NamedTuple):
-    """The user vector and the item vector of each of a worker's rows, for a ranking task."""
+    """The user vector and the item vector of each of a worker's rows, for a ranking task.
+
+    Example:
+        >>> vectors = torch.eye(2)
+        >>> pairs = UserItemVectors(vectors, vectors, rows=torch.tensor([3, 4]), support=torch.tensor([9, 1]))
+        >>> (pairs.user * pairs.item).sum(1)  # the scores of the two rows
+        tensor([1., 1.])
+    """
 
     user: Tensor
     """(B, dim) vectors of the rows' users."""
@@ -34,9 +41,23 @@ class UserItemVectors(NamedTuple):
 
 
 class TaskHead(ABC, Generic[Spec]):
-    """The loss and the prediction of a task, from the outputs of its tower."""
+    """The loss and the prediction of a task, from the outputs of its tower.
 
-    def __init__(self, spec: Spec, fitted: FittedTask) -> None:
+    Args:
+        spec: settings of the task.
+        fitted: what `prepare` found in its training labels, such as their mean.
+
+    Example:
+        >>> from mtl_ray.config.tasks import RegressionTaskConfig
+        >>> stars = build_task(RegressionTaskConfig(range=(1, 5)), FittedTask(mean=3.5, std=1.0))
+        >>> logits, label = torch.tensor([[0.5], [9.0], [0.0]]), torch.tensor([4.0, 5.0, torch.nan])
+        >>> stars.loss(logits, label, stars.labelled(label))  # summed, and the number of its terms
+        (tensor(56.2500), tensor(2))
+        >>> stars.predict(logits)
+        tensor([4.0000, 5.0000, 3.5000])
+    """
+
+    def __init__(self, spec: Spec, fitted: FittedTask = FittedTask()) -> None:  # noqa: B008 - it is frozen
         self.spec = spec
         self.fitted = fitted
 
@@ -114,7 +135,20 @@ class TaskHead(ABC, Generic[Spec]):
 
 
 class RowHead(TaskHead[Spec]):
-    """A task in which every row has a loss of its own."""
+    """A task in which every row has a loss of its own: a subclass says `losses` and `predict`.
+
+    Example:
+        >>> class Absolute(RowHead):
+        ...     def losses(self, logits, label):
+        ...         return (logits[:, 0] - label).abs()
+        ...
+        ...     def predict(self, logits):
+        ...         return logits[:, 0]
+        >>> from mtl_ray.config.tasks import RegressionTaskConfig
+        >>> head, label = Absolute(RegressionTaskConfig()), torch.tensor([2.0, torch.nan])
+        >>> head.loss(torch.tensor([[1.5], [7.0]]), label, head.labelled(label))
+        (tensor(0.5000), tensor(1))
+    """
 
     def loss(  # noqa: D102
         self, logits: Tensor, label: Tensor, mask: Tensor, pairs: UserItemVectors | None = None
@@ -150,6 +184,12 @@ class RowHead(TaskHead[Spec]):
         """Return the (B,) loss of each row."""
 
 
-def build_task(spec: TaskConfig, fitted: FittedTask) -> TaskHead:
-    """Build the head of a task from its settings and what `prepare` found in its training labels."""
+def build_task(spec: TaskConfig, fitted: FittedTask = FittedTask()) -> TaskHead:  # noqa: B008 - it is frozen
+    """Build the head of a task from its settings and what `prepare` found in its training labels.
+
+    Example:
+        >>> from mtl_ray.config.tasks import MulticlassTaskConfig
+        >>> build_task(MulticlassTaskConfig(), FittedTask(classes=("home", "garden"))).num_outputs
+        2
+    """
     return implementation_of(spec)(spec, fitted)

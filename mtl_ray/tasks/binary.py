@@ -15,6 +15,11 @@ class Binary(RowHead[BinaryTaskConfig]):
 
     It starts from the log-odds of the training labels (ibid., section 4.1): otherwise the first steps of a rare task
     would be spent on that number.
+
+    Example:
+        >>> click = Binary(BinaryTaskConfig(loss="focal", gamma=2.0))
+        >>> click.loss(torch.tensor([[0.0], [4.0]]), torch.tensor([1.0, 1.0]), torch.tensor([True, True]))
+        (tensor(0.1733), tensor(2))
     """
 
     @property

@@ -11,7 +11,13 @@ from mtl_ray.tasks.base import RowHead
 
 
 class Count(RowHead[CountTaskConfig]):
-    """Half the Poisson deviance, rate - y - y log(rate / y); the tower predicts log(rate / training mean)."""
+    """Half the Poisson deviance, rate - y - y log(rate / y); the tower predicts log(rate / training mean).
+
+    Example:
+        >>> from mtl_ray.schema import FittedTask
+        >>> Count(CountTaskConfig(), FittedTask(mean=2.0)).predict(torch.tensor([[0.0]]))
+        tensor([2.])
+    """
 
     def _log_rate(self, logits: Tensor) -> Tensor:
         return logits[:, 0].clamp(max=20) + math.log(max(self.fitted.mean, 1e-8))

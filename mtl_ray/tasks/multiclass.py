@@ -9,7 +9,14 @@ from mtl_ray.tasks.base import RowHead
 
 
 class Multiclass(RowHead[MulticlassTaskConfig]):
-    """Cross-entropy over the classes seen in training."""
+    """Cross-entropy over the classes seen in training.
+
+    Example:
+        >>> from mtl_ray.schema import FittedTask
+        >>> topic, label = Multiclass(MulticlassTaskConfig(), FittedTask(classes=("a", "b"))), torch.tensor([1, -1])
+        >>> topic.loss(torch.zeros(2, 2), label, topic.labelled(label))  # -1 is no label
+        (tensor(0.6931), tensor(1))
+    """
 
     @property
     def num_outputs(self) -> int:  # noqa: D102

@@ -9,7 +9,14 @@ from mtl_ray.tasks.base import RowHead
 
 
 class Multilabel(RowHead[MultilabelTaskConfig]):
-    """Binary cross-entropy of each label, averaged over the labels of a row."""
+    """Binary cross-entropy of each label, averaged over the labels of a row.
+
+    Example:
+        >>> from mtl_ray.schema import FittedTask
+        >>> tags = Multilabel(MultilabelTaskConfig(), FittedTask(classes=("new", "used")))
+        >>> tags.predict(torch.tensor([[0.0, 4.0]]))
+        tensor([[0.5000, 0.9820]])
+    """
 
     @property
     def num_outputs(self) -> int:  # noqa: D102

@@ -14,6 +14,11 @@ class Ordinal(RowHead[OrdinalTaskConfig]):
 
     Output k learns only on rows with y > level k - 1, and the loss is the mean over all such (row, k): a row of level i
     of K counts as min(i + 1, K - 1) terms. The prediction is the expected level.
+
+    Example:
+        >>> stars = Ordinal(OrdinalTaskConfig(), FittedTask(classes=("1", "2", "3")))
+        >>> stars.predict(torch.tensor([[0.0, 0.0]]))  # above 1 with probability 1/2, above 2 with 1/4
+        tensor([1.7500])
     """
 
     def __init__(self, spec: OrdinalTaskConfig, fitted: FittedTask) -> None:

@@ -19,6 +19,13 @@ class Ranking(TaskHead[RankingTaskConfig]):
     rows; the softmax subtracts the logarithm of that probability from each score, so that popular items are not
     learned to be bad (Yi et al. 2019, eq. 5). The number of training rows, by which a support would be divided, shifts
     all scores alike and is left out.
+
+    Example:
+        >>> taken, user, item = Ranking(RankingTaskConfig(loss="bpr")), torch.eye(2), torch.eye(2)
+        >>> pairs = UserItemVectors(user, item, rows=torch.tensor([3, 4]), support=torch.tensor([1, 1]))
+        >>> scores = (user * item).sum(1, keepdim=True)
+        >>> taken.loss(scores, torch.tensor([1.0, 0.0]), torch.tensor([True, True]), pairs)  # one positive row
+        (tensor(0.3133), tensor(1))
     """
 
     def loss(  # noqa: D102

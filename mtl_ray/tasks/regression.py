@@ -8,7 +8,14 @@ from mtl_ray.tasks.base import RowHead
 
 
 class Regression(RowHead[RegressionTaskConfig]):
-    """Squared, absolute or Huber error of the standardised label (y - mean) / std, which the tower predicts."""
+    """Squared, absolute or Huber error of the standardised label (y - mean) / std, which the tower predicts.
+
+    Example:
+        >>> import torch
+        >>> rating = Regression(RegressionTaskConfig(loss="mae"))
+        >>> rating.losses(torch.tensor([[1.0]]), torch.tensor([3.0]))
+        tensor([2.])
+    """
 
     def constant_loss(self, batch_size: int) -> float:  # noqa: D102
         return 1.0 if self.spec.loss == "mse" else super().constant_loss(batch_size)

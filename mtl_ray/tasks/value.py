@@ -15,6 +15,11 @@ class Value(RowHead[ValueTaskConfig]):
 
     The outputs are the log-odds of a positive amount, and the mean and (through softplus) the deviation of its
     logarithm. Amounts are in units of the training deviation; the prediction is the expected amount.
+
+    Example:
+        >>> spent = Value(ValueTaskConfig())
+        >>> spent.predict(torch.tensor([[-100.0, 0.0, 0.0]])).item() < 1e-6  # nothing is bought
+        True
     """
 
     @property

@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from mtl_ray.cluster.ray_compat import progress_bar
-from mtl_ray.config import Experiment
 from mtl_ray.config.tasks import is_higher_better
 from mtl_ray.data.loader import Shard, draw_rows
 from mtl_ray.distributed import rank
@@ -67,13 +66,14 @@ def fit(
         metrics |= trainer.meter.over_workers()
         if schema.num_rows["valid"]:
             metrics |= trainer.evaluate(valid)
-        metrics[SCORE] = _score(experiment, trainer, metrics)
+        metrics[SCORE] = _score(trainer, metrics)
         report(metrics)
 
 
-def _score(experiment: Experiment, trainer: Trainer, metrics: dict[str, float]) -> float:
+def _score(trainer: Trainer, metrics: dict[str, float]) -> float:
     """Record an improvement of the early-stopping metric; returns the score of the epoch."""
-    progress, stopping = trainer.progress, stopping_metric(experiment, trainer.schema)
+    experiment, progress = trainer.experiment, trainer.progress
+    stopping = stopping_metric(experiment, trainer.schema)
     given = experiment.training.early_stopping
     if stopping is None or (stopping not in metrics and given is not None and given.metric is None):
         return float(progress.epoch)  # no validation row has a label that training knows: the last epoch is kept

@@ -85,7 +85,14 @@ def run_single_process(
     metrics = _evaluate(settings, models, prepared, split) if prepared.schema.num_rows[split] else {}
     return {
         "metrics": metrics,
-        "baselines": evaluate_baselines(settings, prepared, split),
+        "baselines": evaluate_baselines(
+            settings.tasks,
+            prepared,
+            split,
+            user=settings.user,
+            item=settings.item,
+            support_buckets=settings.evaluation.support_buckets,
+        ),
         "history": history,
         "seconds": time.monotonic() - began,
     }

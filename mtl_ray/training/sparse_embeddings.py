@@ -29,16 +29,12 @@ def check_sparse(experiment: Experiment) -> None:
         found = "lookahead affinity tries steps on all parameters"
     elif experiment.model.needs_dense_tables:
         found = f"model.kind `{experiment.model.kind}` ties all rows of the tables of different tasks"
-    if found:
+    tables = experiment.training.sparse_tables
+    if found and tables is not None:
         raise InputError(
-            f"training.sparse_tables: {found}, and some table has the {_rows(experiment)} rows from which on it is "
+            f"training.sparse_tables: {found}, and some table has the {tables.rows:,} rows from which on it is "
             "trained row by row; choose another method, or set training.sparse_tables to null"
         )
-
-
-def _rows(experiment: Experiment) -> str:
-    assert experiment.training.sparse_tables is not None, "Training.is_sparse"
-    return f"{experiment.training.sparse_tables.rows:,}"
 
 
 @torch.no_grad()

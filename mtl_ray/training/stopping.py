@@ -29,7 +29,7 @@ def check_stopping_metric(experiment: Experiment, schema: Schema, valid: Folder)
     if task not in experiment.tasks or named == ["loss"]:
         return
     head, (metric, *segment) = build_task(experiment.tasks[task], schema.tasks[task]), named
-    label, users, inside = _rows(experiment, valid, task, segment)
+    label, users, inside = _rows(valid, task, segment, experiment.evaluation.support_buckets)
     kept = head.labelled(label) & inside
     constant = head.predict(torch.zeros(int(kept.sum()), head.num_outputs, dtype=torch.float64))
     where = f" in the segment {segment[0]}" if segment else ""
@@ -45,11 +45,11 @@ def check_stopping_metric(experiment: Experiment, schema: Schema, valid: Folder)
 
 
 def _rows(
-    experiment: Experiment, valid: Folder, task: str, segment: list[str]
+    valid: Folder, task: str, segment: list[str], support_buckets: tuple[int, ...]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return (n, ...) labels of a task, (n,) users, and (n,) bool: the rows inside the segment, if one is named."""
     columns = [label_column(task), USER_KEY, USER_SUPPORT, ITEM_SUPPORT]
     parts = [to_batch(table) for table in read_directly(valid, valid.files(".parquet"), columns)]
     label, users, user_support, item_support = (torch.cat([part[name] for part in parts]) for name in columns)
-    masks = segment_masks(user_support, item_support, segments(experiment.evaluation.support_buckets))
+    masks = segment_masks(user_support, item_support, segments(support_buckets))
     return label, users, masks[segment[0]] if segment else torch.ones(len(users), dtype=torch.bool)

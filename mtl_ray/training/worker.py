@@ -12,11 +12,11 @@ import ray.train.torch
 import torch
 
 from mtl_ray.cluster.ray_compat import quiet_train_reports
-from mtl_ray.config import Experiment, parse
+from mtl_ray.config import parse
 from mtl_ray.config.training import ElasticConfig, TrainingConfig
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.loader import Shard
-from mtl_ray.distributed import rank, world_size
+from mtl_ray.distributed import rank
 from mtl_ray.errors import InputError
 from mtl_ray.schema import SplitName
 from mtl_ray.storage import Folder, naming
@@ -49,7 +49,7 @@ def train_worker(config: dict[str, Any]) -> Exception | None:
     torch.set_num_threads(training.threads_per_worker or per_worker)
     trainer = Trainer(experiment, prepared.schema, ray.train.torch.get_device())
     start = ray.train.get_checkpoint()
-    train, valid = (_shard(prepared, split, experiment) for split in ("train", "valid"))
+    train, valid = (_shard(prepared, split, training) for split in ("train", "valid"))
     bar = config["title"] if config["bars"] else None
     trace = Folder(config["trace"]) if config["trace"] else None
     try:
@@ -90,9 +90,8 @@ def resources_of_worker(training: TrainingConfig) -> dict[str, float]:
     return {"CPU": training.cpus_per_worker} | ({"GPU": 1} if training.use_gpu else {})
 
 
-def _shard(prepared: Prepared, split: SplitName, experiment: Experiment) -> Shard:
-    memory = int(experiment.training.cache_memory)
-    return Shard(prepared.folder, prepared.schema, split, rank(), world_size(), memory)
+def _shard(prepared: Prepared, split: SplitName, training: TrainingConfig) -> Shard:
+    return Shard(prepared.folder, prepared.schema, split, cache_memory=int(training.cache_memory))
 
 
 def _report(metrics: dict[str, Any], trainer: Trainer, prepared: Prepared) -> None:

@@ -23,7 +23,7 @@ def entity_means(train: pd.DataFrame, test: pd.DataFrame, key: str, label: str, 
 
 @pytest.fixture
 def found(prepared: Prepared):
-    return evaluate_baselines(small_experiment(), prepared, "test")
+    return evaluate_baselines(small_experiment().tasks, prepared, "test", user="user_id", item="item_id")
 
 
 def test_entity_means_are_the_shrunken_means_of_the_training_labels(prepared, found):

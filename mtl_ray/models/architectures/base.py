@@ -18,7 +18,13 @@ SHARED = "shared"
 
 
 class ModelOutput(NamedTuple):
-    """The outputs of a forward pass."""
+    """The outputs of a forward pass.
+
+    Example:
+        >>> outputs = ModelOutput({"click": torch.zeros(2, 1)}, shared=torch.ones(2, 4))
+        >>> outputs.plus({"click": torch.ones(2, 1)}).logits["click"].tolist()
+        [[1.0], [1.0]]
+    """
 
     logits: dict[str, Tensor]
     """(B, num_outputs) by task."""
@@ -65,7 +71,12 @@ def values_of(mixtures: Mapping[str, Mixture]) -> dict[str, Tensor]:
 
 
 class NetworkInput(NamedTuple):
-    """The inputs of a network."""
+    """The inputs of a network.
+
+    Example:
+        >>> NetworkInput({SHARED: torch.ones(2, 8)}, torch.ones(2, 0)).x[SHARED].shape
+        torch.Size([2, 8])
+    """
 
     x: dict[str, Tensor]
     """(B, width) by set of embedding tables: `shared`, or the name of a task."""
@@ -75,7 +86,12 @@ class NetworkInput(NamedTuple):
 
 
 class NetworkSpec(NamedTuple):
-    """The sizes from which a network is built."""
+    """The sizes from which a network is built.
+
+    Example:
+        >>> NetworkSpec(width=8, profile_features=0, outputs={"click": 1, "buy": 1}, after={"buy": "click"}).width
+        8
+    """
 
     width: int
     """Width of the input of each set of tables."""
@@ -92,7 +108,13 @@ class NetworkSpec(NamedTuple):
 
 
 class Towers(nn.Module):
-    """A tower and an output layer for each task."""
+    """A tower and an output layer for each task.
+
+    Example:
+        >>> towers = Towers(8, {"click": 1, "topic": 5}, MLPConfig(hidden=(4,)))
+        >>> {task: tuple(outputs.shape) for task, outputs in towers(torch.ones(2, 8)).items()}
+        {'click': (2, 1), 'topic': (2, 5)}
+    """
 
     def __init__(self, in_features: int, outputs: Mapping[str, int], settings: MLPConfig) -> None:
         super().__init__()
@@ -115,6 +137,18 @@ class Network(nn.Module, ABC):
 
     It is made of a `NetworkSpec` and its settings. In `towers` it has the output layers, a `Towers`, so that each task
     can start from a suitable output; without them all start from 0.
+
+    Example:
+        >>> class Linear(Network):
+        ...     def __init__(self, spec, settings=None):
+        ...         super().__init__()
+        ...         self.towers = Towers(spec.width, spec.outputs, MLPConfig(hidden=()))
+        ...
+        ...     def forward(self, inputs):
+        ...         return ModelOutput(self.towers(inputs.x[SHARED]), inputs.x[SHARED])
+        >>> network = Linear(NetworkSpec(width=8, profile_features=0, outputs={"click": 1}, after={}))
+        >>> network(NetworkInput({SHARED: torch.ones(2, 8)}, torch.ones(2, 0))).logits["click"].shape
+        torch.Size([2, 1])
     """
 
     reads_profile = False
