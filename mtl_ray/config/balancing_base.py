@@ -17,7 +17,7 @@ class BalancingSection(Section):
     comparable_losses: bool | Annotated[float, Field(ge=0, le=1)] = True
     """True to divide each loss by that of the best constant output on the training labels, before it is weighted: a
     loss of 1 then means that nothing has been learned, whatever the kind of the task. A number between 0 (false) and 1
-    (true) divides by that power of it: rare labels then count more than by their number, but less than plentiful ones."""
+    (true) divides by that power of it: rare labels count more than by their number, but less than plentiful ones."""
     uses_declared_weights: ClassVar[bool] = False
     """True if the weights are those that the tasks declare, so that a search may change them."""
     keys_of_tasks: ClassVar[tuple[str, ...]] = ()
