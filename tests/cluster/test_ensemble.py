@@ -149,8 +149,12 @@ def test_ctrl_c_ends_all_members(experiment: Experiment, trained: Trained):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        train(slow, echo=lambda _: None)
+    before_test = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(slow, echo=lambda _: None)
+    finally:
+        signal.signal(signal.SIGINT, before_test)
     thread.join()
     wait_for(lambda: ray.available_resources().get("CPU") == 2, 30)
     name = new_run(experiment.training.output, before)
