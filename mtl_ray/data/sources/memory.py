@@ -107,11 +107,8 @@ def _in_order(dataset: Any) -> Iterator[None]:
 
 
 def _fetched(rows: Any) -> pa.Table:
-    if isinstance(rows, Held):
-        return rows.table
-    import ray  # noqa: PLC0415 - slow to load, and rows in this process need none
-
-    return ray.get(rows)
+    # Ray is loaded wherever there is a reference of it, and not needed elsewhere.
+    return rows.table if isinstance(rows, Held) else sys.modules["ray"].get(rows)
 
 
 def _wider_types(parts: Sequence[Any], where: str) -> dict[str, pa.DataType]:
