@@ -176,6 +176,8 @@ def make_task_losses(
     values = totals[: len(sums)].double() / rows
     losses = [loss / row for loss, row in zip(sums, rows, strict=True)]
     penalty = None if forward.penalty is None else forward.penalty.sum() / num_rows
+    if forward.shared is not None and torch.is_grad_enabled() and not forward.shared.requires_grad:
+        forward = forward._replace(shared=None)  # all below is frozen
     task_representations, mixture_weights = _representations(tasks, forward, losses[0].dtype)
     return TaskLosses(
         losses,

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from mtl_ray.config.tasks import TaskConfig, metric_names
+from mtl_ray.config.base import implementation_of, settings_of
+from mtl_ray.config.tasks import TaskConfig, metric_names, own_metric
 from mtl_ray.evaluation.metrics import metric_of
 from mtl_ray.evaluation.roc_auc import SortedRows
 from mtl_ray.schema import Segment
@@ -76,6 +77,9 @@ def compute(metric: str, task: TaskConfig, prediction: Tensor, label: Tensor, us
 
 
 def _compute(name: str, task: TaskConfig, rows: SortedRows) -> float | None:
+    if (own := own_metric(task, name)) is not None:
+        value = implementation_of(own)(settings_of(own))(rows.prediction, rows.label, rows.users)
+        return None if value is None else float(value)
     metric = metric_of(name)
     assert metric is not None, name
     return metric.compute(rows, task, int(name.partition("@")[2] or 0))

@@ -63,6 +63,15 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
         ["balancing/*.py"],
         ["unit/balancing", "local/test_balancing_parallel.py", "local/test_balancing.py"],
     ),
+    "own parts": (
+        ["config/custom.py", "tasks/own_loss.py", "training/callbacks.py"],
+        [
+            "unit/config/test_custom.py",
+            "unit/tasks/test_own_parts.py",
+            "unit/test_untrusted.py",
+            "local/test_callbacks.py",
+        ],
+    ),
 }
 """By name: modules below `mtl_ray`, and the tests below `tests` that cover them, quick ones first."""
 

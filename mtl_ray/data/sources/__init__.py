@@ -1,7 +1,9 @@
 """Raw data sets: `open_source` opens the log and the side tables of the source that an experiment names."""
 
 from mtl_ray.config import Experiment
+from mtl_ray.config.base import implementation_of, settings_of
 from mtl_ray.config.data import (
+    CustomSourceConfig,
     KuaiRandSourceConfig,
     MovieLensSourceConfig,
     ProfilesSourceConfig,
@@ -9,9 +11,9 @@ from mtl_ray.config.data import (
     TableSourceConfig,
 )
 from mtl_ray.data.sources import kuairand, movielens, profiles, synthetic, table
-from mtl_ray.data.sources.base import Chunk, Raw
+from mtl_ray.data.sources.base import Chunk, Raw, Source
 
-__all__ = ["Chunk", "Raw", "open_source"]
+__all__ = ["Chunk", "Raw", "Source", "open_source"]
 
 
 def open_source(experiment: Experiment) -> Raw:
@@ -31,3 +33,5 @@ def open_source(experiment: Experiment) -> Raw:
             return kuairand.open_source(experiment.data)
         case TableSourceConfig() as source:
             return table.open_source(source, experiment.data)
+        case CustomSourceConfig() as source:
+            return implementation_of(source)(settings_of(source)).open()
