@@ -47,8 +47,8 @@ def experiment_of(*callbacks: dict[str, Any], **training: Any) -> Experiment:
 def train(rank: int, world_size: int, experiment: Experiment, prepared: Prepared) -> dict[str, Any]:
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
     reports = []
-    splits = (shard(prepared, split, rank, world_size) for split in ("train", "valid"))
-    fit(trainer, *splits, reports.append, None)
+    rows, valid = (shard(prepared, split, rank, world_size) for split in ("train", "valid"))
+    fit(trainer, rows, valid, reports.append, None)
     return {"epochs": trainer.progress.epoch, "parameters": parameters(trainer), "reports": reports}
 
 
