@@ -48,6 +48,8 @@ def model_losses(
         >>> losses.totals[1], losses.shared.shape  # one row has a label
         (tensor(1.), torch.Size([2, 64]))
     """
+    if outputs.shared is not None and torch.is_grad_enabled() and not outputs.shared.requires_grad:
+        outputs = outputs._replace(shared=None)  # all below is frozen
     sums, counts = model.sum_losses(outputs, batch.columns, batch.learnable, dtype, taught)
     if scales is None:
         scales = torch.tensor(list(model.loss_scales.values()), dtype=torch.float64, device=sums[0].device)

@@ -8,6 +8,7 @@ from mtl_ray.config.auxiliary_balancing import (
 from mtl_ray.config.balancing import (
     AlignedMTLBalancingConfig,
     CAGradBalancingConfig,
+    CustomBalancingConfig,
     DBMTLBalancingConfig,
     DTPBalancingConfig,
     DWABalancingConfig,
@@ -30,10 +31,12 @@ from mtl_ray.config.balancing import (
     UncertaintyBalancingConfig,
     UPGradBalancingConfig,
 )
+from mtl_ray.config.callbacks import CallbackConfig, DriverCallbackConfig
 from mtl_ray.config.cold_start import CLCRecConfig, ContentGateConfig, MetaEmbeddingConfig, MWUFConfig
 from mtl_ray.config.comparison import CompareConfig
 from mtl_ray.config.data import (
     ColdSplitConfig,
+    CustomSourceConfig,
     DataConfig,
     HoldoutConfig,
     KuaiRandSourceConfig,
@@ -46,17 +49,26 @@ from mtl_ray.config.data import (
     TableSourceConfig,
     TimeSplitConfig,
 )
+from mtl_ray.config.encoders import (
+    AttentionEncoderConfig,
+    CNNEncoderConfig,
+    CustomEncoderConfig,
+    LinearNumberConfig,
+    MeanPoolConfig,
+    MLPEncoderConfig,
+    PeriodicNumberConfig,
+    PiecewiseLinearNumberConfig,
+    RNNEncoderConfig,
+    TransformerEncoderConfig,
+)
 from mtl_ray.config.experiment import Experiment
 from mtl_ray.config.features import (
     CategoricalFeatureConfig,
     CompressionConfig,
     IdFeatureConfig,
     ImageFeatureConfig,
-    LinearNumberConfig,
     MultiCategoricalFeatureConfig,
     NumericFeatureConfig,
-    PeriodicNumberConfig,
-    PiecewiseLinearNumberConfig,
     SequenceFeatureConfig,
     StatisticFeatureConfig,
     TextFeatureConfig,
@@ -67,25 +79,21 @@ from mtl_ray.config.loading import load, override, parse
 from mtl_ray.config.model import (
     AdaTTConfig,
     AITMConfig,
-    AttentionEncoderConfig,
     CGCConfig,
-    CNNEncoderConfig,
     CrossStitchConfig,
+    CustomArchitectureConfig,
     ESMMConfig,
-    MeanPoolConfig,
     MLPConfig,
-    MLPEncoderConfig,
     MMoEConfig,
     PEPNetConfig,
     PLEConfig,
     POSOConfig,
-    RNNEncoderConfig,
     SharedBottomConfig,
     SingleTaskConfig,
     SoftSharingConfig,
     STEMConfig,
-    TransformerEncoderConfig,
 )
+from mtl_ray.config.own_task_parts import CustomLossConfig, CustomMetricConfig
 from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.search_algorithms import (
     ASHAConfig,
@@ -143,6 +151,7 @@ __all__ = [
     "CGCConfig",
     "CLCRecConfig",
     "CNNEncoderConfig",
+    "CallbackConfig",
     "CategoricalFeatureConfig",
     "ChoiceConfig",
     "ColdSplitConfig",
@@ -153,6 +162,12 @@ __all__ = [
     "ContentGateConfig",
     "CountTaskConfig",
     "CrossStitchConfig",
+    "CustomArchitectureConfig",
+    "CustomBalancingConfig",
+    "CustomEncoderConfig",
+    "CustomLossConfig",
+    "CustomMetricConfig",
+    "CustomSourceConfig",
     "DBMTLBalancingConfig",
     "DCNv2Config",
     "DLRMDotConfig",
@@ -160,6 +175,7 @@ __all__ = [
     "DWABalancingConfig",
     "DataConfig",
     "DotConfig",
+    "DriverCallbackConfig",
     "ESMMConfig",
     "EarlyStoppingConfig",
     "ElasticConfig",

@@ -1,10 +1,11 @@
 """Settings of the log: its source and its split."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, NOT_ENCODED, Scalar, Section, iso_date, name_alone
+from mtl_ray.config.custom import CustomConfig
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Sign = Annotated[str, Field(pattern=r"^[\x09\x20-\x7e]$")]
@@ -132,13 +133,20 @@ class MemorySourceConfig(Section):
     kind: Literal["memory"] = "memory"
 
 
+class CustomSourceConfig(CustomConfig):
+    """A source of your own: a `Source` that is built from its settings."""
+
+    base: ClassVar[str] = "mtl_ray.data.sources.base:Source"
+
+
 SourceConfig = Annotated[
     SyntheticSourceConfig
     | ProfilesSourceConfig
     | MovieLensSourceConfig
     | KuaiRandSourceConfig
     | TableSourceConfig
-    | MemorySourceConfig,
+    | MemorySourceConfig
+    | CustomSourceConfig,
     Field(discriminator="kind"),
 ]
 

@@ -83,7 +83,9 @@ def _without_tags(location: tuple[Any, ...], tree: Any) -> list[int | str]:
             isinstance(tree, Sequence) and not isinstance(tree, str) and isinstance(part, int) and part < len(tree)
         ):
             tree = tree[part]
-        elif not last or (isinstance(tree, Mapping) and tree.get("kind") == part):
+        elif not last or not isinstance(tree, Mapping | Sequence) or isinstance(tree, str):
+            continue  # nothing is below a plain value
+        elif isinstance(tree, Mapping) and tree.get("kind") == part:
             continue
         path.append(part)
     return path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import PositiveInt
 
 from mtl_ray.config.base import NOT_ENCODED, Section
-from mtl_ray.config.model import CNNEncoderConfig, SequenceEncoderConfig
+from mtl_ray.config.encoders import CNNEncoderConfig, SequenceEncoderConfig
 
 if TYPE_CHECKING:
     from mtl_ray.config.experiment import Experiment

@@ -10,14 +10,18 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mtl_ray.config.base import NOT_ENCODED, Section, name_alone
 from mtl_ray.config.cold_start import ColdStartConfig
-from mtl_ray.config.feature_base import FEWER_LAYERS, Entity, FeatureSection, check_encoder, column_of, key_of
-from mtl_ray.config.model import (
+from mtl_ray.config.encoders import (
     CNNEncoderConfig,
+    CustomEncoderConfig,
+    ImageEncoderConfig,
+    LinearNumberConfig,
     MeanPoolConfig,
-    MLPEncoderConfig,
+    NumberEncoderConfig,
     SequenceEncoderConfig,
     TextEncoderConfig,
+    VectorEncoderConfig,
 )
+from mtl_ray.config.feature_base import FEWER_LAYERS, Entity, FeatureSection, check_encoder, column_of, key_of
 
 if TYPE_CHECKING:
     from mtl_ray.config.experiment import Experiment
@@ -67,36 +71,6 @@ class CategoricalFeatureConfig(FeatureSection):
     """Values with fewer training rows are "unknown"."""
     compression: Annotated[CompressionConfig | None, NOT_ENCODED] = None
     """As that of an id."""
-
-
-class LinearNumberConfig(Section):
-    """A linear layer over the standardised number."""
-
-    kind: Literal["linear"] = "linear"
-
-
-class PiecewiseLinearNumberConfig(Section):
-    """A linear layer over the number's place among its quantiles (piecewise-linear encoding, Gorishniy et al. 2022).
-
-    There are at most 32 pieces, with about as many training rows each. A number's vector moves along a line within a
-    piece, and turns between pieces. Skewed numbers need no logarithm.
-    """
-
-    kind: Literal["piecewise_linear"] = "piecewise_linear"
-
-
-class PeriodicNumberConfig(Section):
-    """A layer over sines and cosines of the standardised number with learned frequencies (Gorishniy et al. 2022)."""
-
-    kind: Literal["periodic"] = "periodic"
-    frequencies: PositiveInt = 24
-    scale: PositiveFloat = 0.1
-    """Standard deviation of the initial frequencies."""
-
-
-NumberEncoderConfig = Annotated[
-    LinearNumberConfig | PiecewiseLinearNumberConfig | PeriodicNumberConfig, Field(discriminator="kind")
-]
 
 
 class NumericFeatureConfig(FeatureSection):
@@ -238,10 +212,12 @@ class VectorFeatureConfig(FeatureSection):
     kind: Literal["vector"] = "vector"
     size: PositiveInt
     """Numbers in each list; lists of another length are quarantined."""
-    encoder: Annotated[MLPEncoderConfig | None, NOT_ENCODED] = None
+    encoder: Annotated[VectorEncoderConfig | None, NOT_ENCODED] = None
     """Layers over the vector; without it the vector itself goes to the trunk."""
 
     def width(self, default: int) -> int:
+        if isinstance(self.encoder, CustomEncoderConfig):
+            return super().width(default)
         return [self.size, *(self.encoder.hidden if self.encoder else ())][-1]
 
 
@@ -254,7 +230,7 @@ class ImageFeatureConfig(FeatureSection):
     """Height, width, channels."""
     scale: PositiveFloat = 255.0
     """Divisor of the numbers."""
-    encoder: Annotated[CNNEncoderConfig, NOT_ENCODED] = CNNEncoderConfig()
+    encoder: Annotated[ImageEncoderConfig, NOT_ENCODED] = CNNEncoderConfig()
 
     @property
     def size(self) -> int:
@@ -266,7 +242,7 @@ class ImageFeatureConfig(FeatureSection):
         return self.encoder.shared_layers is None  # else each task reads a vector of its own
 
     def check(self, name: str, experiment: "Experiment") -> None:
-        if self.encoder.shared_layers is None:
+        if isinstance(self.encoder, CustomEncoderConfig) or self.encoder.shared_layers is None:
             return
         path, model = f"features.{name}.encoder.shared_layers", experiment.model
         if self.encoder.shared_layers >= len(self.encoder.channels):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mtl_ray.config.base import Section, name_alone
 from mtl_ray.config.custom import CustomConfig
@@ -202,87 +202,3 @@ ArchitectureConfig = Annotated[
     Field(discriminator="kind"),
 ]
 """Union of all architectures, discriminated by `kind`."""
-
-
-class _EncoderConfig(Section):
-    reads_row: ClassVar[bool] = False
-    """True if the row's own item takes part in encoding a history, or its user in encoding an audience."""
-
-    @property
-    def width_divisor(self) -> int:
-        """Number of which the width of the entries must be a multiple."""
-        return 1
-
-
-class MeanPoolConfig(_EncoderConfig):
-    """The mean of a set's vectors; of a history the sum over the square root of its length (SVD++, Koren 2008)."""
-
-    kind: Literal["pool"] = "pool"
-
-
-class MLPEncoderConfig(MLPConfig):
-    """Layers over a dense vector."""
-
-    kind: Literal["mlp"] = "mlp"
-
-
-class CNNEncoderConfig(_EncoderConfig):
-    """Convolutions and pooling: over positions of a history or a text, or over both directions of an image."""
-
-    kind: Literal["cnn"] = "cnn"
-    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceCNN"
-    channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (32, 64)
-    kernel: PositiveInt = 3
-    """Width of each kernel; an odd number keeps rows aligned."""
-    shared_layers: NonNegativeInt | None = None
-    """Convolutions that all tasks share; each task has the rest for itself. For images under `shared_bottom` only."""
-
-    @field_validator("kernel")
-    @classmethod
-    def _odd(cls, kernel: int) -> int:
-        if kernel % 2 == 0:
-            raise ValueError(f"expected an odd number; found {kernel}")
-        return kernel
-
-
-class RNNEncoderConfig(_EncoderConfig):
-    """The state after the last entry of a recurrent network."""
-
-    kind: Literal["rnn"] = "rnn"
-    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceRNN"
-    cell: Literal["gru", "lstm"] = "gru"
-    hidden: PositiveInt = 32
-
-
-class TransformerEncoderConfig(_EncoderConfig):
-    """Self-attention with positions counted back from the most recent entry (Vaswani et al. 2017)."""
-
-    kind: Literal["transformer"] = "transformer"
-    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:SequenceTransformer"
-    layers: PositiveInt = 1
-    heads: PositiveInt = 2
-    causal: bool = True
-    """True if an entry sees only earlier ones and the last state is read (as SASRec); otherwise the mean of all states
-    is read."""
-    dropout: Probability = 0.0
-
-    @property
-    def width_divisor(self) -> int:
-        return self.heads
-
-
-class AttentionEncoderConfig(_EncoderConfig):
-    """Target attention: entries of a history weighted by their fit to the row's item (DIN, Zhou et al. 2018), or of an
-    audience by their fit to the row's user."""
-
-    kind: Literal["attention"] = "attention"
-    implementation: ClassVar[str] = "mtl_ray.nn.sequence_encoders:TargetAttention"
-    reads_row: ClassVar[bool] = True
-    hidden: PositiveInt = 32
-
-
-SequenceEncoderConfig = Annotated[
-    MeanPoolConfig | CNNEncoderConfig | RNNEncoderConfig | TransformerEncoderConfig | AttentionEncoderConfig,
-    Field(discriminator="kind"),
-]
-TextEncoderConfig = Annotated[MeanPoolConfig | CNNEncoderConfig, Field(discriminator="kind")]

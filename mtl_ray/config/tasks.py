@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mtl_ray.config.base import NOT_ENCODED, Scalar, Section
+from mtl_ray.config.own_task_parts import NAMED, NAMED_OR_CUSTOM, CustomMetricConfig, OwnLoss, OwnMetric
 
 
 def _catalog() -> Any:
@@ -15,9 +16,15 @@ def _catalog() -> Any:
 
 
 def is_higher_better(key: str) -> bool:
-    """Return whether a metric key `split/task/metric[/segment]` grows with quality; False for a loss."""
-    metric = _catalog().metric_of_key(key)
-    return metric is not None and bool(metric.higher_is_better)
+    """Return whether a metric key `split/task/metric[/segment]` grows with quality; False for a loss.
+
+    A metric that is not of this package is one of the user's, which does.
+    """
+    metric, parts = _catalog().metric_of_key(key), key.split("/")
+    return bool(metric.higher_is_better) if metric else len(parts) > 2 and parts[2] != "loss"
+
+
+MetricName = Annotated[Annotated[str, NAMED] | OwnMetric, NAMED_OR_CUSTOM]
 
 
 class _TaskConfig(Section):
@@ -33,8 +40,8 @@ class _TaskConfig(Section):
     after: str | None = None
     """For binary tasks, the binary task that precedes this one, as a click precedes a purchase: where it is 0, this one
     is 0 too. The architectures `esmm` and `aitm` build on it; the others do not need it."""
-    metrics: Annotated[tuple[str, ...], NOT_ENCODED] = ()
-    """Metrics to report; the defaults of the kind when empty."""
+    metrics: Annotated[tuple[MetricName, ...], NOT_ENCODED] = ()
+    """Metrics to report, by name or `custom`; the defaults of the kind when empty."""
     predicts_number: ClassVar[bool] = True
     """True if the prediction is one number, by which a user's items can be ranked; otherwise one per class."""
     estimates_label: ClassVar[bool] = True
@@ -52,9 +59,13 @@ class _TaskConfig(Section):
 
     @field_validator("metrics")
     @classmethod
-    def _known_metrics(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_metrics(cls, metrics: tuple[MetricName, ...]) -> tuple[MetricName, ...]:
         kind, facts = cls.model_fields["kind"].default, {"predicts_number": cls.predicts_number}
-        for metric in metrics:
+        own = [metric.key for metric in metrics if isinstance(metric, CustomMetricConfig)]
+        for name in own:
+            if own.count(name) > 1 or name in ("loss", "count") or _catalog().metric_of(name):
+                raise ValueError(f"expected metrics with a name each; found two called {name!r}; set `name` of one")
+        for metric in (metric for metric in metrics if isinstance(metric, str)):
             if not _catalog().is_known(metric, kind, **facts):
                 expected = ", ".join(_catalog().expected_metrics(kind, **facts))
                 raise ValueError(f"expected metrics among {expected}; found {metric!r}")
@@ -76,7 +87,7 @@ class RealTaskConfig(_TaskConfig):
 
     @model_validator(mode="after")
     def _recall_of_what(self) -> "RealTaskConfig":
-        for metric in map(_catalog().metric_of, self.metrics):
+        for metric in (_catalog().metric_of(name) for name in self.metrics if isinstance(name, str)):
             if self.relevant is None and metric.reads_relevance:
                 raise ValueError(
                     f"`{metric.pattern}` needs `relevant`, the lowest label that counts as relevant, e.g. 4"
@@ -93,7 +104,7 @@ class RegressionTaskConfig(RealTaskConfig):
     implementation: ClassVar[str] = "mtl_ray.tasks.regression:Regression"
     has_one_output: ClassVar[bool] = True
     has_direction: ClassVar[bool] = True
-    loss: Literal["mse", "mae", "huber"] = "mse"
+    loss: Annotated[Annotated[Literal["mse", "mae", "huber"], NAMED] | OwnLoss, NAMED_OR_CUSTOM] = "mse"
     """Loss of the label in units of its standard deviation; `huber` is quadratic up to one deviation."""
 
 
@@ -127,7 +138,7 @@ class BinaryTaskConfig(_TaskConfig):
     has_one_output: ClassVar[bool] = True
     has_direction: ClassVar[bool] = True
     is_probability: ClassVar[bool] = True
-    loss: Literal["bce", "focal"] = "bce"
+    loss: Annotated[Annotated[Literal["bce", "focal"], NAMED] | OwnLoss, NAMED_OR_CUSTOM] = "bce"
     """Cross-entropy, or focal loss: each row's loss times (1 - p of its label) ** gamma (Lin et al. 2017)."""
     gamma: NonNegativeFloat = 2.0
     """Exponent of the focal loss."""
@@ -209,7 +220,14 @@ def relative_weights(tasks: Mapping[str, TaskConfig]) -> dict[str, float]:
 
 def metric_names(task: TaskConfig) -> tuple[str, ...]:
     """Return the metrics that a task reports: the declared ones, or the defaults of its kind."""
-    return task.metrics or _catalog().default_metrics(task.kind)
+    named = tuple(metric if isinstance(metric, str) else metric.key for metric in task.metrics)
+    return named or _catalog().default_metrics(task.kind)
+
+
+def own_metric(task: TaskConfig, name: str) -> CustomMetricConfig | None:
+    """Return the settings of a task's `custom` metric of that name, if there is one."""
+    own = (metric for metric in task.metrics if isinstance(metric, CustomMetricConfig))
+    return next((metric for metric in own if metric.key == name), None)
 
 
 def first_metric(task: TaskConfig) -> str:
@@ -219,7 +237,8 @@ def first_metric(task: TaskConfig) -> str:
 
 def directed_metrics(task: TaskConfig) -> tuple[str, ...]:
     """Return the metrics of a task of which one direction is better."""
-    return tuple(m for m in metric_names(task) if _catalog().metric_of(m).higher_is_better is not None)
+    known = {name: _catalog().metric_of(name) for name in metric_names(task)}
+    return tuple(name for name, metric in known.items() if metric is None or metric.higher_is_better is not None)
 
 
 def kinds_where(fact: str) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import ByteSize, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from mtl_ray.config.base import Section
+from mtl_ray.config.callbacks import CallbackConfig, DriverCallbackConfig
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 BatchSize = Annotated[int, Field(ge=1, lt=2**31)]
@@ -181,6 +182,11 @@ class TrainingConfig(Section):
     checkpoint, so that one that hangs does not block the others forever."""
     cache_memory: ByteSize = ByteSize(2 * 2**30)
     """Bytes in which a worker may keep its training rows as tensors; rows that do not fit are streamed."""
+    callbacks: tuple[CallbackConfig, ...] = ()
+    """Classes of your own that see every step and epoch, in each worker: `{class: shop.watch:Patience}`. They may stop
+    the training, or freeze parts of the model for some epochs."""
+    driver_callbacks: tuple[DriverCallbackConfig, ...] = ()
+    """Subclasses of Ray Train's `UserCallback` that its controller runs, once for all workers."""
     output: str = "runs"
     """Folder of run folders with checkpoints: a path that every node mounts, or any URL that pyarrow opens."""
 

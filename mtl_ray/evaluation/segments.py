@@ -9,7 +9,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mtl_ray.config.tasks import TaskConfig, metric_names
+from mtl_ray.config.base import implementation_of, settings_of
+from mtl_ray.config.tasks import TaskConfig, metric_names, own_metric
 from mtl_ray.config.training import EvaluationConfig
 from mtl_ray.evaluation.metrics import metric_of
 from mtl_ray.evaluation.roc_auc import SortedRows
@@ -131,6 +132,9 @@ def compute(
 
 
 def _compute(name: str, task: TaskConfig, rows: SortedRows) -> float | None:
+    if (own := own_metric(task, name)) is not None:
+        value = implementation_of(own)(settings_of(own))(rows.prediction, rows.label, rows.users)
+        return None if value is None else float(value)
     metric = metric_of(name)
     assert metric is not None, name
     return metric.compute(rows, task, int(name.partition("@")[2] or 0))

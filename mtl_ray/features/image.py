@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mtl_ray.config.encoders import CustomEncoderConfig
 from mtl_ray.config.features import ImageFeatureConfig
 from mtl_ray.features.base import Embedded
 from mtl_ray.features.dense import DenseKind
@@ -31,10 +32,14 @@ class ImageKind(DenseKind[ImageFeatureConfig]):
         from mtl_ray.nn.compressed_embedding import INITIAL_STD
         from mtl_ray.nn.containers import ModuleDict
         from mtl_ray.nn.image_encoder import ImageCNN
+        from mtl_ray.nn.own_encoder import build_own_encoder
 
-        encoder, depth, dim = self.config.encoder, self.config.shape[2], self.width
-        channels, kernel, shared = encoder.channels, encoder.kernel, encoder.shared_layers
+        encoder, (height, width, depth), dim = self.config.encoder, self.config.shape, self.width
         parts.empty[self.name] = nn.Parameter(torch.randn(dim) * INITIAL_STD)
+        if isinstance(encoder, CustomEncoderConfig):
+            parts.encoders[self.name] = build_own_encoder(encoder, dim, (depth, height, width))
+            return {self.name: dim}
+        channels, kernel, shared = encoder.channels, encoder.kernel, encoder.shared_layers
         if shared is None:
             parts.encoders[self.name] = ImageCNN(depth, channels, kernel, dim)
             return {self.name: dim}

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from mtl_ray.config.features import NumericFeatureConfig, PeriodicNumberConfig, PiecewiseLinearNumberConfig
+from mtl_ray.config.encoders import CustomEncoderConfig, PeriodicNumberConfig, PiecewiseLinearNumberConfig
+from mtl_ray.config.features import NumericFeatureConfig
 from mtl_ray.errors import InputError
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
 from mtl_ray.features.lookup import embed_rows
@@ -114,6 +115,7 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
         from torch import nn
 
         from mtl_ray.nn.number_encoders import PeriodicNumber, PiecewiseLinearNumber
+        from mtl_ray.nn.own_encoder import build_own_encoder
 
         match self.config.encoder:
             case PiecewiseLinearNumberConfig():
@@ -126,6 +128,8 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
                 return PiecewiseLinearNumber(borders, self.width)
             case PeriodicNumberConfig(frequencies=number, scale=scale):
                 return PeriodicNumber(number, scale, self.width)
+            case CustomEncoderConfig() as own:
+                return build_own_encoder(own, self.width, (2,))
         return nn.Linear(2, self.width)
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mtl_ray.config.encoders import CustomEncoderConfig
 from mtl_ray.config.features import VectorFeatureConfig
 from mtl_ray.features.base import Embedded
 from mtl_ray.features.dense import DenseKind
@@ -25,8 +26,11 @@ class VectorKind(DenseKind[VectorFeatureConfig]):
 
         from mtl_ray.nn.compressed_embedding import INITIAL_STD
         from mtl_ray.nn.mlp import MLP
+        from mtl_ray.nn.own_encoder import build_own_encoder
 
-        if self.config.encoder is not None:
+        if isinstance(self.config.encoder, CustomEncoderConfig):
+            parts.encoders[self.name] = build_own_encoder(self.config.encoder, self.width, (self.config.size,))
+        elif self.config.encoder is not None:
             parts.encoders[self.name] = MLP(self.config.size, self.config.encoder)
         parts.empty[self.name] = nn.Parameter(torch.randn(self.width) * INITIAL_STD)
         return {self.name: self.width}

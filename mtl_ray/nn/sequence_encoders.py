@@ -10,13 +10,15 @@ import torch.nn.functional as F  # noqa: N812 - its customary name
 from torch import Tensor, nn
 
 from mtl_ray.config.base import implementation_of
-from mtl_ray.config.model import (
+from mtl_ray.config.encoders import (
     AttentionEncoderConfig,
     CNNEncoderConfig,
+    CustomEncoderConfig,
     RNNEncoderConfig,
     SequenceEncoderConfig,
     TransformerEncoderConfig,
 )
+from mtl_ray.nn.own_encoder import build_own_encoder
 
 
 class SequenceCNN(nn.Module):
@@ -116,4 +118,6 @@ def build_sequence_encoder(settings: SequenceEncoderConfig, dim: int, length: in
     It is called with entries (B, L, dim), `present` (B, L) bool and `query` (B, dim), the row's item, and returns
     (B, dim).
     """
+    if isinstance(settings, CustomEncoderConfig):
+        return build_own_encoder(settings, dim, (length, dim))
     return implementation_of(settings)(dim, length, settings) if settings.implementation else None

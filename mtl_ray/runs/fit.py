@@ -13,6 +13,7 @@ from ray.train.torch import TorchConfig
 
 from mtl_ray.cluster.session import shows_bars
 from mtl_ray.config import Experiment
+from mtl_ray.config.base import implementation_of, settings_of
 from mtl_ray.data.dataset import Prepared
 from mtl_ray.models.checkpoint import SCORE
 from mtl_ray.runs.callbacks import EpochLogger
@@ -94,7 +95,10 @@ def fit(
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=2, checkpoint_score_attribute=SCORE, checkpoint_score_order="max"
             ),
-            callbacks=[EpochLogger(experiment, run, folder, config["bars"], title)],
+            callbacks=[
+                EpochLogger(experiment, run, folder, config["bars"], title),
+                *(implementation_of(own)(settings_of(own)) for own in experiment.training.driver_callbacks),
+            ],
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )

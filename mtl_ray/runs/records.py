@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mtl_ray.config import Experiment, parse
+from mtl_ray.config.custom import Trust
 from mtl_ray.storage import Folder, json_text
 from mtl_ray.tracking.tracked_run import Run
 
@@ -29,13 +30,13 @@ class RunRecord:
     search: dict[str, Any] | None = None
     """Section `tune` of a search, with what was chosen for it."""
 
-    def parse_experiment(self) -> Experiment:
-        """Return the settings as an experiment."""
-        return parse(self.experiment, RUN_FILE)
+    def parse_experiment(self, trust: Trust = False) -> Experiment:
+        """Return the settings as an experiment; none of its `custom` classes is imported unless it is trusted."""
+        return parse(self.experiment, RUN_FILE, trust=trust)
 
     def parse_searched(self) -> Experiment:
         """Return the settings as an experiment, with all that a search was given."""
-        return parse(self.experiment | {"tune": self.search or self.experiment["tune"]}, RUN_FILE)
+        return parse(self.experiment | {"tune": self.search or self.experiment["tune"]}, RUN_FILE, trust=False)
 
     def tracked_run(self, folder: Folder) -> Run:
         """Return the MLflow run of a folder's record."""

@@ -98,8 +98,9 @@ class RunFolder(Folder):
         record = self.read_record()
         if record.command != command:
             raise InputError(f"--resume {name}: expected a run of `{command}`; it is one of `{record.command}`")
-        own = json.loads(json.dumps(experiment.model_dump(mode="json")))
-        changed = [section for section in own if own[section] != record.experiment.get(section)]
+        # The record may be of a time before some settings, whose defaults it means.
+        own, recorded = (json.loads(e.model_dump_json()) for e in (experiment, record.parse_experiment()))
+        changed = [section for section in own if own[section] != recorded[section]]
         if changed:
             raise InputError(
                 f"--resume: the experiment differs from that of the run in {', '.join(changed)}; "

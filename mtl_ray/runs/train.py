@@ -12,6 +12,7 @@ from mtl_ray.balancing.guarded import describe_guard, guard_factors
 from mtl_ray.cluster.session import connect
 from mtl_ray.cluster.storage_check import check_storage
 from mtl_ray.config import Experiment, override
+from mtl_ray.config.custom import classes_of
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.preparation.findings import findings
 from mtl_ray.data.prepare import prepare
@@ -190,7 +191,7 @@ class _Training:
         if folder.has_record and (dataset := folder.read_record().dataset):
             given = completed(given, open_prepared(dataset).schema)
         record = folder.record_to_resume("train", given)
-        own = replace(self, experiment=record.parse_experiment())
+        own = replace(self, experiment=record.parse_experiment(classes_of(given)))
         self.echo(f"resuming run {folder.name}")
         connect()
         check_storage(own.experiment)

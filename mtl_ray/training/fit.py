@@ -15,6 +15,7 @@ from mtl_ray.evaluation.losses import mean_losses
 from mtl_ray.models.checkpoint import SCORE, WITHIN_EPOCH
 from mtl_ray.schema import num_steps
 from mtl_ray.training.allocator import keep_freed_memory
+from mtl_ray.training.callbacks import Callbacks
 from mtl_ray.training.kept_epoch import stopping_metric
 from mtl_ray.training.stopping import check_stopping_metric
 from mtl_ray.training.trainer import Trainer
@@ -45,16 +46,19 @@ def fit(
     experiment, schema, progress = trainer.experiment, trainer.schema, trainer.progress
     if not progress.epoch:
         check_stopping_metric(experiment, schema, valid.folder / valid.split)
+    callbacks, tasks = Callbacks(experiment.training.callbacks), list(trainer.model.tasks)
     wanted = trainer.balancer.probe_rows
     probe = draw_rows(valid, wanted, experiment.seed) if wanted else None
     training, steps = experiment.training, num_steps(schema, experiment.training.batch_size)
     while not is_over(trainer):
         began, first_step = time.monotonic(), progress.step
+        trainer.freeze(callbacks.frozen(progress.epoch))
         bar = _Bar(trainer, title)
 
         def on_step(step: int, totals: Tensor, bar: "_Bar" = bar) -> None:
             bar.update(step, totals, last=step == steps)
             each_step()
+            callbacks.on_step(step, totals, tasks)
             if progress.sums and step < steps:
                 report({"epoch": progress.epoch, "step": step, SCORE: WITHIN_EPOCH})
 
@@ -67,7 +71,9 @@ def fit(
         if schema.num_rows["valid"]:
             metrics |= trainer.evaluate(valid)
         metrics[SCORE] = _score(trainer, metrics)
+        progress.stopped = callbacks.on_epoch(progress.epoch, metrics, trainer.evaluated)
         report(metrics)
+    callbacks.on_end(progress.epoch, trainer.evaluated)
 
 
 def _score(trainer: Trainer, metrics: dict[str, float]) -> float:
@@ -87,9 +93,9 @@ def _score(trainer: Trainer, metrics: dict[str, float]) -> float:
 
 
 def is_over(trainer: Trainer) -> bool:
-    """Return whether the last epoch is done, or too many epochs brought no improvement."""
+    """Return whether the last epoch is done, a callback asked to stop, or too many epochs brought no improvement."""
     training, progress = trainer.experiment.training, trainer.progress
-    if progress.epoch >= min(training.epochs, training.last_epoch or training.epochs):
+    if progress.stopped or progress.epoch >= min(training.epochs, training.last_epoch or training.epochs):
         return True
     stopping = training.early_stopping
     return (

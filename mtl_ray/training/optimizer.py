@@ -90,7 +90,7 @@ class Optimizers:
         if not self.every:
             decay_rows(self.decayed, factor)
         elif (self.schedulers[0].last_epoch + 1) % self.every == 0:  # the number of this step
-            decay_whole(self.decayed, factor * self.every)
+            decay_whole([table for table in self.decayed if table.requires_grad], factor * self.every)
 
     def state(self) -> dict[str, Any]:
         """Return the state that a resumed run needs."""

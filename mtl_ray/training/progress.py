@@ -14,6 +14,8 @@ class Progress:
     """Steps done within the epoch."""
     best: float | None = None
     best_epoch: int = -1
+    stopped: bool = False
+    """True if a callback has ended the training."""
     sums: list[float] = field(default_factory=list)
     """Loss sums of each task, then label counts, since the epoch began."""
 

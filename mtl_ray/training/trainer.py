@@ -4,7 +4,7 @@ Every random draw is a function of the seed, the epoch, the step and the rank, s
 and a resumed run equals one that was never interrupted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,6 +20,7 @@ from mtl_ray.config.custom import classes_of
 from mtl_ray.data.loader import Batch, Shard, on_device, trimmed
 from mtl_ray.data.prefetch import prefetch
 from mtl_ray.distributed import rank, world_size
+from mtl_ray.errors import InputError, some
 from mtl_ray.evaluation.evaluate import evaluate_model
 from mtl_ray.evaluation.losses import mean_losses
 from mtl_ray.features.base import feature_kinds
@@ -67,11 +68,33 @@ class Trainer:
         )
         self.lists = [kind.padded_columns for kind in feature_kinds(experiment).values() if kind.padded_columns]
         self.progress, self.meter = Progress(), StepTimer(self.parallel, device)
+        self.frozen: frozenset[str] = frozenset()
+        """Parameters that do not learn."""
 
     @property
     def evaluated(self) -> MultiTaskModel:
         """The model to evaluate and keep: the averaged one if averaging is on."""
         return self.model if self.average is None else self.average.module  # pyright: ignore[reportReturnType]
+
+    def freeze(self, parts: Collection[str]) -> None:
+        """Let parts of the model not learn, and all others. Workers must agree, see `Callback.frozen`.
+
+        Raises:
+            InputError: the model has no such part.
+        """
+        names = [name for name, _ in self.model.named_parameters()]
+        of_part = {part: {n for n in names if n == part or n.startswith(f"{part}.")} for part in parts}
+        if unknown := [part for part, found in of_part.items() if not found]:
+            raise InputError(f"training.callbacks: the model has no part `{unknown[0]}` to freeze: {some(names)}")
+        frozen = frozenset().union(*of_part.values())
+        if frozen == self.frozen:
+            return
+        self.frozen = frozen
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+        self.meter.ddp, self.parallel = None, self.model  # DDP waits for the gradients that it was made for
+        self.parallel = data_parallel(self.model, self.device)
+        self.meter = StepTimer(self.parallel, self.device)
 
     def step(self, rows: Batch, probe: Batch | None = None) -> Tensor:
         """Take one optimizer step on this worker's part of a global batch, with the model in training mode.

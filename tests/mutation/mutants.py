@@ -67,6 +67,15 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
         ["reporting/results.py", "data/sources/memory.py", "runs/model.py"],
         ["unit/reporting/test_results.py", "local/test_memory.py", "local/test_load_model.py"],
     ),
+    "own parts": (
+        ["config/custom.py", "tasks/own_loss.py", "training/callbacks.py"],
+        [
+            "unit/config/test_custom.py",
+            "unit/tasks/test_own_parts.py",
+            "unit/test_untrusted.py",
+            "local/test_callbacks.py",
+        ],
+    ),
 }
 """By name: modules below `mtl_ray`, and the tests below `tests` that cover them, quick ones first."""
 

@@ -3,7 +3,9 @@
 from typing import Any
 
 from mtl_ray.config import Experiment
+from mtl_ray.config.base import implementation_of, settings_of
 from mtl_ray.config.data import (
+    CustomSourceConfig,
     KuaiRandSourceConfig,
     MemorySourceConfig,
     MovieLensSourceConfig,
@@ -12,10 +14,10 @@ from mtl_ray.config.data import (
     TableSourceConfig,
 )
 from mtl_ray.data.sources import kuairand, memory, movielens, profiles, synthetic, table
-from mtl_ray.data.sources.base import Chunk, Raw
+from mtl_ray.data.sources.base import Chunk, Raw, Source
 from mtl_ray.errors import InputError
 
-__all__ = ["Chunk", "Raw", "open_source"]
+__all__ = ["Chunk", "Raw", "Source", "open_source"]
 
 
 def open_source(experiment: Experiment, interactions: Any = None, users: Any = None, items: Any = None) -> Raw:
@@ -56,3 +58,5 @@ def open_source(experiment: Experiment, interactions: Any = None, users: Any = N
                     "mtl_ray.train(experiment, interactions=...); for a file it is {kind: table, interactions: FILE}"
                 )
             return memory.open_source(interactions, users, items)
+        case CustomSourceConfig() as source:
+            return implementation_of(source)(settings_of(source)).open()

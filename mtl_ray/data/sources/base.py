@@ -1,8 +1,9 @@
 """The interface of a source: the log as chunks that are read in parallel, and the side tables."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -42,3 +43,14 @@ class Raw:
     items: pa.Table | None = None
     noise_floor: dict[str, float] = field(default_factory=dict)
     """Best reachable value by `task/metric`, where the source knows it."""
+
+
+class Source(ABC):
+    """A source that the user brings. It is made of its settings."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def open(self) -> Raw:
+        """Open the log without reading it. Raises InputError if it is not there."""

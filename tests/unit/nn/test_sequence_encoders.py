@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mtl_ray.config import Experiment, parse
-from mtl_ray.config.model import AttentionEncoderConfig, CNNEncoderConfig, RNNEncoderConfig, TransformerEncoderConfig
+from mtl_ray.config.encoders import AttentionEncoderConfig, CNNEncoderConfig, RNNEncoderConfig, TransformerEncoderConfig
 from mtl_ray.models import MultiTaskModel, build_model
 from mtl_ray.nn.sequence_encoders import build_sequence_encoder
 from mtl_ray.schema import PADDING

@@ -45,7 +45,7 @@ def test_every_shipped_file_without_a_model_is_completed_to_an_experiment(file: 
 
 @pytest.mark.parametrize("model", architectures().values(), ids=architectures())
 def test_so_is_one_of_any_architecture(model: dict[str, Any]):
-    named = {key: model[key] for key in ("kind", "class", "settings") if key in model}
+    named = {key: model[key] for key in ("kind", "class") if key in model}
     experiment = override(bare(small_experiment()), {"model": named})
     assert completed(experiment, schema_of(experiment)).model.kind == model["kind"]
 
