@@ -32,9 +32,8 @@ class Model(Shown):
 
     Example:
         >>> model = load_model(trained.model_uri)
-        >>> model.predict(pd.DataFrame({"user_id": ["u1"], "item_id": ["i7"]}))
-              click    rating
-        0  0...
+        >>> list(model.predict(pd.DataFrame({"user_id": ["u1"], "item_id": ["i7"]})))
+        ['click', 'rating']
         >>> model.recommend({"age": 31}, k=2)["rank"].tolist()
         [1, 2]
     """

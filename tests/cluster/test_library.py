@@ -1,0 +1,74 @@
+"""The library from Python: the examples of the README, of docs/python.md and of public functions hold."""
+
+import doctest
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mtl_ray as mtl
+from tests.unit.test_public import WITH_RAY
+
+ROOT = Path(mtl.__file__).parents[1]
+NUM_ROWS = 3000
+
+
+def examples_of(page: str) -> list[str]:
+    """The Python code of a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def write_frames(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    users, items = (random.integers(size, size=NUM_ROWS) for size in (100, 40))
+    click = random.random(NUM_ROWS) < 1 / (1 + np.exp(2 - items / 10))
+    log = {"user_id": [f"u{n}" for n in users], "item_id": [f"i{n}" for n in items], "timestamp": range(NUM_ROWS)}
+    rating = np.where(click, random.integers(1, 6, NUM_ROWS), np.nan)
+    pd.DataFrame(log | {"click": click, "rating": rating}).to_parquet(folder / "log.parquet")
+    ages = {"user_id": [f"u{n}" for n in range(100)], "age": random.integers(18, 70, 100)}
+    pd.DataFrame(ages).to_parquet(folder / "users.parquet")
+    categories = {"item_id": [f"i{n}" for n in range(40)], "category": random.choice(["book", "film"], 40)}
+    pd.DataFrame(categories).to_parquet(folder / "items.parquet")
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster, tmp_path_factory) -> Iterator[dict[str, Any]]:
+    """What the README's example leaves, in the folder where it ran."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_frames(folder)
+    (example,) = examples_of("README.md")
+    found: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        exec(compile(example, "README.md", "exec"), found)
+        yield found
+
+
+def test_the_readme_trains_and_recommends(namespace: dict[str, Any]):
+    assert namespace["trained"].metrics["test/click/auc"] > 0.6
+    assert set(namespace["trained"].to_frame().segment) >= {"all", "warm"}
+    assert namespace["model"].experiment.name == "shop"
+    assert namespace["model"].metrics == pytest.approx(namespace["trained"].metrics)
+
+
+def test_the_page_of_the_library_holds(namespace: dict[str, Any]):
+    for number, example in enumerate(examples_of("docs/python.md")):
+        exec(compile(example, f"docs/python.md, example {number}", "exec"), namespace)
+
+
+@pytest.mark.parametrize("name", WITH_RAY)
+def test_the_examples_of_functions_that_train_or_load_hold(namespace: dict[str, Any], name: str):
+    found = getattr(mtl, name)
+    globs = {**vars(mtl), **namespace, **vars(sys.modules[found.__module__])}
+    tests = doctest.DocTestFinder(recurse=False).find(found, name, sys.modules[found.__module__], globs=globs)
+    results = [
+        doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(test) for test in tests
+    ]
+    assert sum(result.attempted for result in results)
+    assert not any(result.failed for result in results)
