@@ -125,5 +125,7 @@ def test_a_checkpoint_that_names_a_class_imports_nothing_and_says_what_it_needs(
 
 def test_a_trusted_class_that_is_not_there_is_named(schema, tmp_path: Path):
     save_with_class(tmp_path / "c", "nowhere.nets:Wide", schema)
-    with pytest.raises(InputError, match=r"model.class: `nowhere.nets:Wide` needs the module `nowhere`, .*; install its"):
+    with pytest.raises(
+        InputError, match=r"model.class: `nowhere.nets:Wide` needs the module `nowhere`, .*; install its"
+    ):
         checkpoint.load(tmp_path / "c", trust=True)
