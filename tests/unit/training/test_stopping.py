@@ -79,10 +79,10 @@ def test_without_a_name_a_metric_that_has_no_value_keeps_the_last_epoch():
     fixed = {"train_offsets": (0, 10), "num_lanes": 1, "fingerprint": "", "content_hash": ""}
     tasks = {name: FittedTask(num_labels={"valid": 3}) for name in experiment.tasks}
     schema = Schema.model_validate({"features": {}, "tasks": tasks, "num_rows": {"valid": 3}, **fixed})
-    trainer: Any = SimpleNamespace(progress=Progress(epoch=2), schema=schema)
-    assert _score(experiment, trainer, {"valid/click/loss": 0.5}) == 2.0
+    trainer: Any = SimpleNamespace(experiment=experiment, progress=Progress(epoch=2), schema=schema)
+    assert _score(trainer, {"valid/click/loss": 0.5}) == 2.0
     assert trainer.progress.best is None
-    assert _score(experiment, trainer, {"valid/occupation/loss": 0.5}) == -0.5
-    named = small_experiment(training__early_stopping={"metric": "valid/occupation/loss"})
+    assert _score(trainer, {"valid/occupation/loss": 0.5}) == -0.5
+    trainer.experiment = small_experiment(training__early_stopping={"metric": "valid/occupation/loss"})
     with pytest.raises(InputError, match="no metric `valid/occupation/loss`"):
-        _score(named, trainer, {"valid/click/loss": 0.5})
+        _score(trainer, {"valid/click/loss": 0.5})
