@@ -131,8 +131,8 @@ def _of_training(experiment: Experiment, schema: Schema, has_ids: bool) -> Itera
     else:
         yield Choice("training.optimizer.lr", 1e-3, "the usual one of Adam")
     yield Choice("training.optimizer.weight_decay", 0.01, "the usual one of AdamW")
-    if has_ids and optimizer.kind == "adamw" and not optimizer.embedding_weight_decay:
-        yield Choice("training.optimizer.embedding_decay", 0.25, "an id's vector is the smaller the fewer rows it has")
+    if optimizer.kind == "adamw" and not optimizer.embedding_weight_decay:
+        yield Choice("training.optimizer.embedding_decay", 0.25, "a vector is the smaller the fewer rows its value has")
     sizes = [feature.num_embeddings or 0 for feature in schema.features.values()]
     sparse_rows = experiment.training.sparse_rows
     if not any(is_sparse(size, sparse_rows) for size in sizes):  # an average would read all rows in each step
