@@ -25,8 +25,10 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "65536",
     PROXY_CALLBACK: f"{__name__}.middlewares_of_proxy",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
 }
-"""Variables of the processes of a server, see mallopt(3)."""
+"""Variables of the processes of a server, see mallopt(3). A proxy on a busy machine takes longer to start than the 5
+seconds after which Ray Serve would give it up."""
 
 LIMITS = "MTL_RAY_SERVE_BODIES"
 """Variable with the arguments of the proxy's `Bodies`, as JSON."""
