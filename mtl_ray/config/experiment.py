@@ -28,6 +28,7 @@ class Experiment(Section):
         InputError: the settings are not valid; one line names the dotted path.
 
     Example:
+        >>> from mtl_ray.config import IdFeatureConfig
         >>> shop = Experiment(
         ...     name="shop",
         ...     data={"source": "synthetic", "time": "timestamp", "split": "time"},

@@ -132,8 +132,9 @@ def _first(space: Mapping[str, Mapping[str, Any]], complete: Experiment) -> list
             value = changes.get(path, _value(known, path))
             if isinstance(value, Mapping):
                 value = _value(known, path) * value["times"]
+                value = max(1, round(value)) if entry["kind"] == "choice" else value
             if entry["kind"] == "choice":
-                value = round(value) if isinstance(value, float) else value
+                value = next(each for each in entry["values"] if each == value)  # true is 1.0, too
                 value = value if isinstance(value, str) else json.dumps(value)
             point[path] = value
         if point not in found:

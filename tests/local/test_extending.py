@@ -25,6 +25,8 @@ CHANGES = [yaml.safe_load(text) for kind, text in BLOCKS if kind == "yaml"]
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The package of the page."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").touch()
     for name, text in MODULES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -83,7 +83,7 @@ def test_the_table_of_an_entity_comes_before_the_log(tmp_path: Path, also_read: 
     ours = experiment(tmp_path, features, tables)
     prepared = prepare(ours)
     assert known(prepared, "made_in") == ["CN", "IN", "US"]
-    assert request_columns(ours)["made_in"] == ("item.country" if also_read else "country")
+    assert request_columns(ours.features, ours.data.time)["made_in"] == ("item.country" if also_read else "country")
     if also_read:
         assert known(prepared, "seen_in") == ["XX"]
 

@@ -48,9 +48,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The versions that were loaded, or tried."""
     versions: list[str] = []
 
-    def counted(model: str, tracking_uri: str, version: str):
+    def counted(model: str, tracking_uri: str, version: str, trust: bool):
         versions.append(version)
-        return load(model, tracking_uri, version)
+        return load(model, tracking_uri, version, trust)
 
     monkeypatch.setattr(live, "load", counted)
     return versions

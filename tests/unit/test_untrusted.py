@@ -13,7 +13,7 @@ import torch
 from mtl_ray.config import load, parse
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.errors import InputError
-from mtl_ray.models import MultiTaskModel, checkpoint
+from mtl_ray.models import build_model, checkpoint
 from mtl_ray.schema import Schema
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
@@ -103,7 +103,7 @@ def test_a_name_cannot_lead_out_of_its_folder():
 def save_with_class(folder: Path, name: str, schema: Schema) -> None:
     """Save a checkpoint whose architecture is a class of that name."""
     model = {**TREE["model"], "kind": "custom", "class": "tests.custom_parts:Wide"}
-    made = MultiTaskModel(parse({**TREE, "model": model}, "e.yaml"), schema)
+    made = build_model(parse({**TREE, "model": model}, "e.yaml"), schema)
     experiment = parse({**TREE, "model": {**model, "class": name}}, "e.yaml", trust=False)
     checkpoint.save(folder, experiment, schema, made, {})
 

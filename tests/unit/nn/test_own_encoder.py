@@ -9,7 +9,7 @@ from mtl_ray.config import parse
 from mtl_ray.config.encoders import CNNEncoderConfig, CustomEncoderConfig, MLPEncoderConfig
 from mtl_ray.errors import InputError
 from mtl_ray.inference.input_spec import random_rows
-from mtl_ray.models import MultiTaskModel
+from mtl_ray.models import build_model
 from tests.custom_parts import Plain
 from tests.support import TREE
 from tests.unit.conftest import schema_of
@@ -35,7 +35,7 @@ def tree_of(name: str, **encoder: Any) -> dict[str, Any]:
 def test_the_encoder_of_any_feature_may_be_ones_own(name: str, shape: tuple[int, ...]):
     experiment = parse(tree_of(name), "e.yaml")
     schema = schema_of(experiment)
-    model = MultiTaskModel(experiment, schema)
+    model = build_model(experiment, schema)
     (encoder,) = (part for part in model.modules() if isinstance(part, Plain))
     assert encoder.layer.in_features == (shape[-1] if len(shape) == 2 else torch.Size(shape).numel())
     outputs = model(random_rows(experiment, schema, 3, 0))
