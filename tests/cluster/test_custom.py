@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 import torch
 
 from mtl_ray.config import load
@@ -21,8 +23,9 @@ from mtl_ray.data.preparation.write import RAW_TEST
 from mtl_ray.models import checkpoint
 from mtl_ray.training.fit import fit
 from mtl_ray.training.trainer import Trainer
+from tests.cluster.test_job import free_ports
 from tests.local.test_custom import OWN, PREDICT
-from tests.support import TREE, shard
+from tests.support import TREE, shard, wait_for
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -132,3 +135,30 @@ def test_mlflow_loads_it_where_the_package_is_not(place: Place, result):
     environment = place.environment(package=False)
     subprocess.run([sys.executable, "-c", PREDICT, *words], check=True, env=environment, cwd=place.folder)
     assert np.isfinite(pd.read_parquet(place.folder / "found.parquet").rating).all()
+
+
+@pytest.mark.long
+def test_it_is_served(place: Place, result):
+    (port,) = free_ports(1)
+    words = ["serve", "models:/own/1", "--tracking-uri", place.uri, "--port", str(port), "--trust"]
+    command, environment = [sys.executable, "-m", "mtl_ray.cli", *words], place.environment(package=True)
+    body = {"dataframe_records": [{"user_id": "u1", "item_id": "i7", "age": 30}]}
+    with (place.folder / "serve.log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, cwd=place.folder, stdout=log, stderr=log)
+    try:
+
+        def answer() -> dict[str, Any] | None:
+            assert server.poll() is None, (place.folder / "serve.log").read_text()
+            try:
+                found = requests.post(f"http://127.0.0.1:{port}/invocations", json=body, timeout=20)
+            except requests.RequestException:  # it starts
+                return None
+            return found.json() if found.status_code == 200 else None
+
+        (row,) = wait_for(answer)["predictions"]
+    finally:
+        server.terminate()
+        server.wait(60)
+    mlflow.set_tracking_uri(place.uri)
+    expected = mlflow.pyfunc.load_model("models:/own/1").predict(pd.DataFrame(body["dataframe_records"]))
+    assert row["rating"] == pytest.approx(expected["rating"].item(), abs=1e-9)

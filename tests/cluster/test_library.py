@@ -1,7 +1,10 @@
 """The library from Python: the examples of the README, of docs/python.md and of public functions hold."""
 
 import doctest
+import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,8 @@ import pandas as pd
 import pytest
 
 import mtl_ray as mtl
+from mtl_ray.config import override
+from mtl_ray.data.preparation.write import RAW_TEST
 from tests.unit.test_public import WITH_RAY
 
 ROOT = Path(mtl.__file__).parents[1]
@@ -72,3 +77,46 @@ def test_the_examples_of_functions_that_train_or_load_hold(namespace: dict[str, 
     ]
     assert sum(result.attempted for result in results)
     assert not any(result.failed for result in results)
+
+
+def test_a_run_and_its_checkpoint_are_the_model_that_was_registered(trained: mtl.Trained, settings: mtl.Experiment):
+    folder = trained.prepared.folder / RAW_TEST
+    rows = folder.read_table(folder.entries()[0]).slice(0, 20)
+    registered = mtl.load_model("models:/small/1", tracking_uri=settings.tracking.uri)
+    for place in (trained.folder.location, trained.checkpoint, trained.model_uri):
+        model = mtl.load_model(str(place), tracking_uri=settings.tracking.uri)
+        assert model.metrics == pytest.approx(trained.metrics)
+        pd.testing.assert_frame_equal(model.predict(rows), registered.predict(rows))
+        assert model.recommend({"age": 30}, k=3).equals(registered.recommend({"age": 30}, k=3))
+    assert mtl.evaluate(trained.checkpoint, trained.prepared).metrics == pytest.approx(trained.metrics)
+
+
+@pytest.mark.long
+def test_a_comparison_of_frames_has_a_row_per_training_and_value(namespace: dict[str, Any], tmp_path: Path):
+    grid = {"baseline": "both", "variants": {"both": {}, "click": {"tasks.rating": None}}, "seeds": [0, 1]}
+    changes = {"compare": grid, "training.epochs": 1, "training.early_stopping": None}
+    frames = {"interactions": namespace["log"], "users": namespace["users"], "items": namespace["items"]}
+    compared = mtl.compare(override(namespace["shop"], changes), **frames, echo=lambda _: None)
+    frame = compared.to_frame()
+    assert list(frame)[:5] == ["variant", "fold", "seed", "split", "task"]
+    auc = frame[(frame.task == "click") & (frame.metric == "auc") & (frame.segment == "all")]
+    assert sorted(zip(auc.variant, auc.seed, strict=True)) == [("both", 0), ("both", 1), ("click", 0), ("click", 1)]
+    assert auc[auc.variant == "both"].value.mean() == pytest.approx(compared.metrics["both/test/click/auc"])
+    assert "both" in repr(compared)
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_runs_from_its_first_cell_to_its_last(notebook: Path, tmp_path: Path):
+    """Its cells run in a process of their own, one after the other, as Jupyter would; Jupyter itself is not needed."""
+    cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+    code = "\n\n".join("".join(cell["source"]) for cell in cells)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
+    )
+    assert done.returncode == 0, done.stderr
