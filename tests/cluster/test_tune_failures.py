@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlflow
 import psutil
+import pytest
 import yaml
 from ray.cluster_utils import Cluster
 
@@ -18,6 +19,7 @@ from tests.support import small_experiment, wait_for
 TRIALS, EPOCHS = 6, 16
 
 
+@pytest.mark.long
 def test_a_search_uses_a_node_that_joins_and_survives_the_death_of_a_trial_of_a_node_and_of_its_driver(tmp_path: Path):
     experiment = override(
         small_experiment(),
