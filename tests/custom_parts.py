@@ -16,7 +16,7 @@ from mtl_ray.config.base import Section
 from mtl_ray.config.data import SyntheticSourceConfig
 from mtl_ray.data.sources import Chunk, Raw, Source
 from mtl_ray.data.sources.synthetic import open_source
-from mtl_ray.evaluation.metrics import OwnMetric
+from mtl_ray.evaluation.own_metric import OwnMetric
 from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
 from mtl_ray.nn.own_encoder import EncoderSpec, FeatureEncoder
 from mtl_ray.tasks.own_loss import RowLoss

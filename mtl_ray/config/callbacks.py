@@ -1,4 +1,4 @@
-"""What the user adds to a training."""
+"""Callbacks that the user adds to a training."""
 
 from typing import ClassVar
 

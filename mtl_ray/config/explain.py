@@ -13,7 +13,7 @@ LONGEST = 200
 
 
 class SettingError(ValueError):
-    """What is wrong below a section, where the section's own validator has found it."""
+    """Mistakes below a section, found by the section's own validator."""
 
     def __init__(self, found: Sequence[tuple[str, str]]) -> None:
         """Take the dotted path within the section and the text of each mistake."""

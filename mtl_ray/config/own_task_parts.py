@@ -1,4 +1,4 @@
-"""What the user may bring for a task: its loss, and metrics."""
+"""Loss and metrics that the user brings for a task."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -18,7 +18,7 @@ class CustomLossConfig(CustomConfig):
 class CustomMetricConfig(CustomConfig):
     """A metric of your own: an `OwnMetric` that is built from its settings. A larger value is better."""
 
-    base: ClassVar[str] = "mtl_ray.evaluation.metrics:OwnMetric"
+    base: ClassVar[str] = "mtl_ray.evaluation.own_metric:OwnMetric"
 
     name: Annotated[str | None, Field(pattern=r"^[A-Za-z_]\w*$")] = None
     """Name in keys `split/task/NAME`; that of the class by default."""

@@ -6,14 +6,11 @@ validated against this module, so it loads neither torch nor TorchMetrics until 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from torch import Tensor
 
     from mtl_ray.config.tasks import TaskConfig
@@ -68,26 +65,6 @@ class Metric:
         """Return whether a name is that of this metric, with a cut-off of at least 1 where it has one."""
         base, _, k = name.partition("@")
         return base == self.name and (k.isdigit() and int(k) > 0 if self.cutoff else name == self.name)
-
-
-class OwnMetric(ABC):
-    """A metric that the user brings, of which a larger value is better. It is made of its settings.
-
-    It gets the rows of all workers, on the CPU, in an order that does not depend on their number.
-    """
-
-    def __init__(self, settings: Any) -> None:
-        self.settings = settings
-
-    @abstractmethod
-    def __call__(self, prediction: Tensor, label: Tensor, users: Tensor) -> float | None:
-        """Return the value over n rows, at least one, that all have a label; None where it is not defined.
-
-        Args:
-            prediction: (n,) float64 on the natural scale, or (n, C) probabilities.
-            label: (n,), or (n, C).
-            users: (n,) int64, the same number for rows of the same user.
-        """
 
 
 def rmse(rows: SortedRows, task: TaskConfig, k: int) -> float:

@@ -1,4 +1,4 @@
-"""What a feature kind reads beside its own settings."""
+"""Settings that a feature kind reads beside its own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

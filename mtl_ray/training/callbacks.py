@@ -1,4 +1,4 @@
-"""What the user adds to a training: early logging, a stopping rule, layers that are frozen for a while.
+"""Callbacks that the user adds to a training: early logging, a stopping rule, layers that are frozen for a while.
 
 A callback changes no number of a training by itself. What it decides must follow from what it is given, which is the
 same on every worker and after a resumption, since checkpoints hold no state of it.

@@ -43,7 +43,7 @@ def write_frames(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def namespace(cluster, tmp_path_factory) -> Iterator[dict[str, Any]]:
-    """What the README's example leaves, in the folder where it ran."""
+    """Names that the README's example leaves, in the folder where it ran."""
     folder = tmp_path_factory.mktemp("readme")
     write_frames(folder)
     (example,) = examples_of("README.md")

@@ -70,7 +70,7 @@ def open_source(interactions: Any, users: Any = None, items: Any = None) -> Raw:
     for part, size in zip(parts, sizes, strict=True):
         own = _fetched(part).schema
         wider = tuple((name, kind) for name, kind in types.items() if own.field(name).type != kind)
-        # What this process holds is passed on in pieces; Ray's data set comes in pieces that it chose.
+        # Rows of this process are passed on in pieces; Ray's data set comes in pieces that it chose.
         starts = range(0, size, ROWS_PER_CHUNK) if isinstance(part, Held) else range(min(1, size))
         for start in starts:
             rows = Held(part.table.slice(start, ROWS_PER_CHUNK)) if isinstance(part, Held) else part

@@ -53,7 +53,7 @@ def made() -> Experiment:
 def test_an_experiment_of_section_classes_equals_that_of_a_file(tmp_path):
     file = tmp_path / "shop.yaml"
     file.write_text(FILE)
-    # What is left out is part of an experiment, since the recipe chooses it.
+    # Settings that are left out are part of an experiment, since the recipe chooses them.
     assert made() == load(file)
     assert made().model_dump(exclude_unset=True) == load(file).model_dump(exclude_unset=True)
     assert override(made(), {"training.epochs": 3}) == load(file, ["training.epochs=3"])
