@@ -2,8 +2,10 @@
 
 import os
 import random
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -121,6 +123,18 @@ def test_data(name: str) -> Path:
 
 
 test_data.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]
+
+
+@contextmanager
+def importable(folder: Path, package: str) -> Iterator[None]:
+    """Have a package outside of the repository on the path, and forget it afterwards: others bring one of its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        try:
+            yield
+        finally:
+            for name in [name for name in sys.modules if name.split(".")[0] == package]:
+                del sys.modules[name]
 
 
 def random_draw(seed: int) -> Draw:

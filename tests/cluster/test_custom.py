@@ -25,7 +25,7 @@ from mtl_ray.training.fit import fit
 from mtl_ray.training.trainer import Trainer
 from tests.cluster.test_job import free_ports
 from tests.local.test_custom import OWN, PREDICT
-from tests.support import TREE, shard, wait_for
+from tests.support import TREE, importable, shard, wait_for
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -95,10 +95,16 @@ def result(place: Place) -> dict[str, Any]:
     return json.loads((place.folder / "result.json").read_text())
 
 
-def test_two_workers_that_failed_once_train_as_one_that_did_not(place: Place, result, monkeypatch):
+@pytest.fixture
+def importable_here(place: Place):
+    with importable(place.folder / "elsewhere", "shop"):
+        yield
+
+
+@pytest.mark.usefixtures("importable_here")
+def test_two_workers_that_failed_once_train_as_one_that_did_not(place: Place, result):
     assert sorted(path.name for path in place.folder.glob("failed-*")) == ["failed-0", "failed-1"]
     assert (place.folder / "noted").read_text().split() == ["1", "2", "3"]
-    monkeypatch.syspath_prepend(place.folder / "elsewhere")
     experiment, prepared = load(place.file), open_prepared(result["dataset"])
     single = Trainer(experiment, prepared.schema, torch.device("cpu"))
     fit(single, shard(prepared, "train"), shard(prepared, "valid"), lambda _: None, None)
@@ -138,6 +144,7 @@ def test_mlflow_loads_it_where_the_package_is_not(place: Place, result):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("importable_here")
 def test_it_is_served(place: Place, result):
     (port,) = free_ports(1)
     words = ["serve", "models:/own/1", "--tracking-uri", place.uri, "--port", str(port), "--trust"]

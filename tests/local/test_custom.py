@@ -22,7 +22,7 @@ from mtl_ray.tracking.tracked_run import Run
 from mtl_ray.training.state import resume, save_checkpoint
 from mtl_ray.training.trainer import Trainer
 from mtl_ray.values.vocabulary import VOCABULARY
-from tests.support import TREE, shard
+from tests.support import TREE, importable, shard
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -62,11 +62,8 @@ def shop(tmp_path_factory):
     (folder / "shop").mkdir()
     (folder / "shop/__init__.py").touch()
     (folder / "shop/parts.py").write_text((ROOT / "tests/custom_parts.py").read_text())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
+    with importable(folder, "shop"):
         yield folder
-    for name in [name for name in sys.modules if name.split(".")[0] == "shop"]:
-        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")

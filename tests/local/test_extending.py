@@ -1,7 +1,6 @@
 """The examples of docs/extending.md run as they stand there."""
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mtl_ray.config.custom import classes_of
 from mtl_ray.data.prepare import prepare
 from mtl_ray.training.fit import fit
 from mtl_ray.training.trainer import Trainer
-from tests.support import TREE, shard
+from tests.support import TREE, importable, shard
 
 PAGE = (Path(__file__).parents[2] / "docs/extending.md").read_text()
 BLOCKS = re.findall(r"```(python|yaml)\n(.*?)```", PAGE, re.DOTALL)
@@ -23,17 +22,15 @@ CHANGES = [yaml.safe_load(text) for kind, text in BLOCKS if kind == "yaml"]
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def shop(tmp_path: Path):
     """The package of the page."""
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/__init__.py").touch()
     for name, text in MODULES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "shop"]:
-        del sys.modules[name]
+    with importable(tmp_path, "shop"):
+        yield
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -18,7 +18,7 @@ from mtl_ray.schema import Schema
 from mtl_ray.scoring.scorer import Scorer
 from mtl_ray.storage import Folder
 from mtl_ray.values.vocabulary import VOCABULARY, read_vocabularies
-from tests.support import TREE
+from tests.support import TREE, importable
 
 
 class Bomb:
@@ -108,19 +108,19 @@ def save_with_class(folder: Path, name: str, schema: Schema) -> None:
     checkpoint.save(folder, experiment, schema, made, {})
 
 
-def test_a_checkpoint_that_names_a_class_imports_nothing_and_says_what_it_needs(
-    schema, tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_checkpoint_that_names_a_class_imports_nothing_and_says_what_it_needs(schema, tmp_path: Path, mark: Path):
     (tmp_path / "planted.py").write_text(f"import os\nos.system('touch {mark}')\nfrom tests.custom_parts import Wide\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    save_with_class(tmp_path / "c", "planted:Wide", schema)
-    for read in (checkpoint.load, Scorer, lambda folder: checkpoint.load(folder, trust={"planted:Other"})):
-        with pytest.raises(InputError, match=r"the model needs planted:Wide \(model\), and .*; if you trust `planted`"):
-            read(tmp_path / "c")
-    assert checkpoint.load_settings(tmp_path / "c").model.kind == "custom"
-    assert not mark.exists()
-    assert checkpoint.load(tmp_path / "c", trust=True).experiment.model.kind == "custom"
-    assert mark.exists()
+    with importable(tmp_path, "planted"):
+        save_with_class(tmp_path / "c", "planted:Wide", schema)
+        for read in (checkpoint.load, Scorer, lambda folder: checkpoint.load(folder, trust={"planted:Other"})):
+            with pytest.raises(
+                InputError, match=r"the model needs planted:Wide \(model\), and .*; if you trust `planted`"
+            ):
+                read(tmp_path / "c")
+        assert checkpoint.load_settings(tmp_path / "c").model.kind == "custom"
+        assert not mark.exists()
+        assert checkpoint.load(tmp_path / "c", trust=True).experiment.model.kind == "custom"
+        assert mark.exists()
 
 
 def test_a_trusted_class_that_is_not_there_is_named(schema, tmp_path: Path):

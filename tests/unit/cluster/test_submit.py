@@ -13,7 +13,7 @@ from mtl_ray.cli.main import main
 from mtl_ray.cluster.submit import Job, SubmissionError, check_locations, follow, pack
 from mtl_ray.config import parse
 from mtl_ray.errors import InputError
-from tests.support import TREE, small_experiment
+from tests.support import TREE, importable, small_experiment
 
 PLANTED = "hunter2secret"
 ELSEWHERE = ["--set", "data.output=/shared/d", "--set", "training.output=s3://bucket/runs"]
@@ -93,7 +93,7 @@ def test_the_data_that_the_file_and_the_options_name_are_not_packed(project: Pat
     assert inside == "jobs/small.yaml"
 
 
-def test_the_code_of_own_classes_is_packed_where_a_job_imports_it(project: Path, tmp_path_factory, monkeypatch):
+def test_the_code_of_own_classes_is_packed_where_a_job_imports_it(project: Path, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "stall").mkdir()
     (elsewhere / "stall/__init__.py").touch()
@@ -101,22 +101,21 @@ def test_the_code_of_own_classes_is_packed_where_a_job_imports_it(project: Path,
     (elsewhere / "one_file.py").write_text("from tests.custom_parts import Cautious\n")
     (project / "here").mkdir()
     (project / "here/__init__.py").write_text("from tests.custom_parts import Wide\n")
-    monkeypatch.syspath_prepend(elsewhere)
-    monkeypatch.syspath_prepend(project)
-    model, balancing = ({"kind": "custom", "class": name} for name in ("stall.nets:Wide", "one_file:Cautious"))
-    settings = parse(TREE | {"model": model | {"embedding_dim": 8}, "balancing": balancing}, "e.yaml")
-    packed, _ = pack(Path(), "jobs/small.yaml", settings, 10**6)
-    assert sorted(packed.beside) == ["one_file.py", "stall/__init__.py", "stall/nets.py"]
-    packed.write(elsewhere / "package.zip")
-    with zipfile.ZipFile(elsewhere / "package.zip") as archive:
-        assert archive.read("stall/nets.py") == b"from tests.custom_parts import Wide\n"
-        assert {*packed.files, *packed.beside} == {*archive.namelist()}
-    own = parse(TREE | {"model": {"kind": "custom", "class": "here:Wide", "embedding_dim": 8}}, "e.yaml")
-    assert pack(Path(), "jobs/small.yaml", own, 10**6)[0].beside == {}
-    with pytest.raises(
-        InputError, match=r"expected at most .* MB to pack; with \S+/stall, \S+/one_file.py found .*-meg"
-    ):
-        pack(Path(), "jobs/small.yaml", settings, packed.num_bytes - 1)
+    with importable(elsewhere, "stall"), importable(elsewhere, "one_file"), importable(project, "here"):
+        model, balancing = ({"kind": "custom", "class": name} for name in ("stall.nets:Wide", "one_file:Cautious"))
+        settings = parse(TREE | {"model": model | {"embedding_dim": 8}, "balancing": balancing}, "e.yaml")
+        packed, _ = pack(Path(), "jobs/small.yaml", settings, 10**6)
+        assert sorted(packed.beside) == ["one_file.py", "stall/__init__.py", "stall/nets.py"]
+        packed.write(elsewhere / "package.zip")
+        with zipfile.ZipFile(elsewhere / "package.zip") as archive:
+            assert archive.read("stall/nets.py") == b"from tests.custom_parts import Wide\n"
+            assert {*packed.files, *packed.beside} == {*archive.namelist()}
+        own = parse(TREE | {"model": {"kind": "custom", "class": "here:Wide", "embedding_dim": 8}}, "e.yaml")
+        assert pack(Path(), "jobs/small.yaml", own, 10**6)[0].beside == {}
+        with pytest.raises(
+            InputError, match=r"expected at most .* MB to pack; with \S+/stall, \S+/one_file.py found .*-meg"
+        ):
+            pack(Path(), "jobs/small.yaml", settings, packed.num_bytes - 1)
 
 
 class Client:

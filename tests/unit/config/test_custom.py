@@ -15,7 +15,7 @@ from mtl_ray.config.model import CustomArchitectureConfig
 from mtl_ray.errors import InputError
 from mtl_ray.models.architectures.base import ModelOutput, Network, NetworkInput
 from tests.custom_parts import Wide
-from tests.support import TREE
+from tests.support import TREE, importable
 
 CODE = """
 from mtl_ray.config.base import Section
@@ -38,17 +38,15 @@ def make(spec, settings):
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def shop(tmp_path: Path):
     """A package outside of the repository."""
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/__init__.py").touch()
     (tmp_path / "shop/nets.py").write_text(CODE)
     (tmp_path / "shop/broken.py").write_text("1 / 0\n")
     (tmp_path / "shop/needy.py").write_text("import no_such_module\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    yield tmp_path / "shop"
-    for name in [name for name in sys.modules if name.split(".")[0] == "shop"]:
-        del sys.modules[name]
+    with importable(tmp_path, "shop"):
+        yield tmp_path / "shop"
 
 
 def tree_of(**model: Any) -> dict[str, Any]:
