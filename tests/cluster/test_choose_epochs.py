@@ -46,7 +46,7 @@ def test_it_trains_on_all_rows_for_the_best_epoch_of_the_held_out_ones(experimen
     assert {m.step for m in client.get_metric_history(child.info.run_id, "valid/click/loss")} >= {1, epochs}
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", [pytest.param(MOMENTS[0], marks=pytest.mark.long), MOMENTS[1]])
 def test_one_that_is_stopped_goes_on_and_ends_the_same(experiment: Experiment, trained: Trained, moment: str):
     before = {path.name for path in Path(experiment.training.output).iterdir()}
 

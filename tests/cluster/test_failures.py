@@ -126,6 +126,7 @@ def test_a_killed_process_resumes_to_the_same_result(trained, settings, work: Pa
     assert len(runs_named) == 1
 
 
+@pytest.mark.long
 def test_an_unreachable_tracking_server_does_not_stop_training(trained, settings, work, monkeypatch):
     monkeypatch.chdir(work)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

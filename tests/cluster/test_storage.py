@@ -97,6 +97,7 @@ def test_prepare_train_evaluate_and_resume_on_an_object_store(options, trained, 
     assert client.get_run(result.run_id).data.params["training.output"].startswith("s3://bucket/deep/runs")
 
 
+@pytest.mark.long
 def test_a_node_that_cannot_use_the_storage_is_named_before_any_work(options, tmp_path: Path):
     """One node is told of another S3 server, one sees an empty folder where the others see the runs."""
     experiment = small_experiment(data__output="s3://bucket/nodes", training__output=str(tmp_path / "runs"))

@@ -165,7 +165,11 @@ def test_what_a_killed_driver_had_not_logged_is_logged_when_it_resumes(tuned, se
 
 @pytest.mark.parametrize(
     ("algorithm", "scheduler"),
-    [("random", {"kind": "asha", "reduction": 2}), ("nsga2", "median"), ("tpe", "hyperband")],
+    [
+        pytest.param("random", {"kind": "asha", "reduction": 2}, marks=pytest.mark.long),
+        pytest.param("nsga2", "median", marks=pytest.mark.long),
+        ("tpe", "hyperband"),
+    ],
 )
 def test_every_searcher_and_scheduler_ends_with_all_trials(algorithm, scheduler, searched, shared, tmp_path):
     changes = {
@@ -191,7 +195,7 @@ def begins_with_another(params: dict[str, Any], common: dict[str, Any]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # PB2 on a handful of values
-@pytest.mark.parametrize("algorithm", ["pbt", "pb2"])
+@pytest.mark.parametrize("algorithm", ["pbt", pytest.param("pb2", marks=pytest.mark.long)])
 def test_the_schedule_of_a_population_gives_the_same_metric_when_replayed(
     algorithm, searched, shared, tmp_path, monkeypatch
 ):
@@ -222,6 +226,7 @@ def found(settings: Experiment, shared, folder: Path):
     return search(settings, shared, run, folder.name, {})
 
 
+@pytest.mark.long
 def test_trials_of_several_workers_report_what_one_worker_does_and_leave_none_when_stopped(searched, shared, tmp_path):
     changes = {
         "tune.space": WEIGHTS,
