@@ -1,5 +1,6 @@
 """The data sets of `make quality`: a log, its features and tasks, and not a word about the model and training."""
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -63,8 +64,9 @@ def movielens(raw: Path, protocol: str) -> DataSet:
     return DataSet(f"ml-100k {protocol}", tree, metrics, folds, with_ensemble=protocol in ("u1", "cv5"))
 
 
-def kuairand(raw: Path) -> DataSet:
-    """KuaiRand-Pure: five feedbacks of a short-video log, cut in time."""
+def kuairand(raw: Path, *, with_statistics: bool) -> DataSet:
+    """KuaiRand-Pure: five feedbacks of a short-video log, cut in time; if asked for, with statistics of past feedbacks
+    of users, videos and authors, as the trees have them, and the clicks of the history."""
     split = {"kind": "time", "valid_from": 1651248000000, "test_from": 1651334400000}
     data = {"source": "kuairand", "raw": str(raw), "time": "time_ms", "split": split, "max_bad_share": 0.05}
     users = ["user_active_degree", "is_lowactive_period", "is_live_streamer", "is_video_author"]
@@ -78,10 +80,19 @@ def kuairand(raw: Path) -> DataSet:
     features |= _kind("numeric", "item", "video_duration") | _kind("categorical", "context", "tab")
     features |= _kind("numeric", "context", "hourmin")
     columns = {"click": "is_click", "long_view": "long_view", "like": "is_like", "profile_enter": "is_profile_enter"}
-    tasks = {name: {"kind": "binary", "column": column} for name, column in (columns | {"follow": "is_follow"}).items()}
+    columns |= {"follow": "is_follow"}
+    tasks = {name: {"kind": "binary", "column": column} for name, column in columns.items()}
     metrics = (*(f"{name}/auc" for name in tasks), "like/auc/new_user")
     seeds = {f"seed{seed}": {"seed": seed, "data.seed": 0} for seed in range(5)}
-    return DataSet("kuairand", {"data": data, "features": features, "tasks": tasks}, metrics, seeds)
+    name = "kuairand"
+    if with_statistics:
+        name = "kuairand with statistics"
+        features["history"]["values"] = "is_click"
+        keys: Tree = {"user": {"entity": "user"}, "item": {"entity": "item"}}
+        keys["author"] = {"entity": "item", "column": "author_id"}
+        for key, of in itertools.product(keys, columns):
+            features[f"{key}_{of}"] = {"kind": "statistic", "of": columns[of], **keys[key]}
+    return DataSet(name, {"data": data, "features": features, "tasks": tasks}, metrics, seeds)
 
 
 def adult(raw: Path, folder: Path) -> DataSet:
@@ -209,7 +220,9 @@ def data_sets(root: Path, folder: Path, *, quick: bool) -> dict[str, Callable[[]
     found: dict[str, Callable[[], DataSet]] = {}
     for protocol in ("u1", "cold_item", "profile") if quick else PROTOCOLS:
         found[f"ml-100k {protocol}"] = lambda protocol=protocol: movielens(root / "ml-100k", protocol)
-    found["kuairand"] = lambda: kuairand(root / "kuairand-pure-subset")
+    feedbacks = root / "kuairand-pure-subset"
+    found["kuairand"] = lambda: kuairand(feedbacks, with_statistics=False)
+    found["kuairand with statistics"] = lambda: kuairand(feedbacks, with_statistics=True)
     found["adult"] = lambda: adult(root / "adult", folder)
     found["womens-clothing"] = lambda: clothing(root / "womens-clothing", folder)
     for column in ("random",) if quick else ("random", "cold_user", "cold_item"):

@@ -72,6 +72,10 @@ def trees(experiment: Experiment, task: str, train: Batch, test: Batch, seed: in
             if feature.kind in ("id", "categorical"):
                 _append(dense, target_means(columns["train"], label, columns["test"], seed))
             continue
+        if columns["train"].dtype.kind == "f":  # a vector, or a count and a mean
+            for place in range(columns["train"].shape[1]):
+                _append(dense, {split: column[:, place] for split, column in columns.items()})
+            continue
         _append(dense, {split: (column > 0).sum(1) for split, column in columns.items()})
         if (values := f"{name}.values") in train:
             sizes = {split: (column > 0).sum(1) for split, column in columns.items()}
