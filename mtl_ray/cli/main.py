@@ -24,9 +24,7 @@ from mtl_ray.errors import InputError
 # ruff: noqa: PLC0415
 
 app = typer.Typer(
-    help="Distributed training of multi-task recommenders that solve the cold-start problem.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -47,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except typer._click.exceptions.NoArgsIsHelpError:  # pyright: ignore[reportAttributeAccessIssue]
+        raise SystemExit(2) from None  # the help has been printed
     except typer._click.exceptions.ClickException as error:  # pyright: ignore[reportAttributeAccessIssue]
         print(f"error: {error.format_message()}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -68,6 +68,25 @@ def _show(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning as one line, except those about type hints, which MLflow shows whatever the filters say."""
     if "type hints" not in str(message):
         print(f"warning: {without_credentials(str(message))}", file=sys.stderr)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"mtl_ray {version('mtl_ray')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # noqa: ARG001 - its callback answers
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but warnings and errors.")] = False,
+) -> None:
+    """Distributed training of multi-task recommenders that solve the cold-start problem."""
+    console.quiet = quiet
 
 
 @app.command()

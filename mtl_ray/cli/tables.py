@@ -12,5 +12,5 @@ def item_table(items: Sequence[Mapping[str, Any]], task: str) -> Table:
     for title in items[0] if items else ():
         result.add_column(title, justify="left" if title == "name" else "right")
     for item in items:
-        result.add_row(*(f"{v:.4f}" if isinstance(v, float) else "-" if v is None else str(v) for v in item.values()))
+        result.add_row(*(f"{v:z.4f}" if isinstance(v, float) else "-" if v is None else str(v) for v in item.values()))
     return result

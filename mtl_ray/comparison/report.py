@@ -69,7 +69,7 @@ def summary(comparison: Comparison) -> Iterator[str]:
         for word in ("better", "worse"):
             found = [
                 f"{row.key} of {'all rows' if row.segment == 'all' else row.segment}"
-                f"{'' if row.point is None else f' at {row.point:g}'} ({row.difference:+.4f})"
+                f"{'' if row.point is None else f' at {row.point:g}'} ({row.difference:+z.4f})"
                 for row in rows
                 if row.outcome == word
             ]

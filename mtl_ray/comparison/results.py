@@ -66,10 +66,10 @@ class Row:
             self.segment,
             f"{self.num_rows:,.0f}",
             self.label,
-            f"{mean:.4f}",
-            "-" if sd is None else f"{sd:.4f}",
+            f"{mean:z.4f}",
+            "-" if sd is None else f"{sd:z.4f}",
             str(n),
-            "-" if self.difference is None else f"{self.difference:+.4f}",
+            "-" if self.difference is None else f"{self.difference:+z.4f}",
             "-" if self.p_holm is None else f"{self.p_holm:.3g}",
             self.outcome,
         ]

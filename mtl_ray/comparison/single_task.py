@@ -41,5 +41,5 @@ def _sentence(row: Row, base: Row, *, row_is_alone: bool) -> str:
     names = (at_point(each.variant, each.point) for each in (together, alone))
     return (
         f"{row.task}: trained together with other tasks ({next(names)}) it is {told} alone ({next(names)}): "
-        f"{row.metric} {together.summary.mean:.4f} against {alone.summary.mean:.4f}{p}."
+        f"{row.metric} {together.summary.mean:z.4f} against {alone.summary.mean:z.4f}{p}."
     )

@@ -43,7 +43,7 @@ class Selection:
         for task in self.affinity:
             result.add_column(task, justify="right")
         for task, row in self.affinity.items():
-            result.add_row(task, *(f"{row[other]:+.5f}" if other in row else "-" for other in self.affinity))
+            result.add_row(task, *(f"{row[other]:+z.5f}" if other in row else "-" for other in self.affinity))
         return result
 
 

@@ -83,7 +83,7 @@ class Drift:
             result.add_column(title, justify="left" if title in ("", "drift") else "right")
         for name, row in self.rows.items():
             rates = (f"{rate:.1%}" for rate in (*row.null_rate, *row.unknown_rate))
-            result.add_row(name, f"{row.psi:.3f}", *rates, ", ".join(row.drifts))
+            result.add_row(name, f"{row.psi:z.3f}", *rates, ", ".join(row.drifts))
         return result
 
     def _told(self) -> str:

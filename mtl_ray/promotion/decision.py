@@ -36,10 +36,12 @@ class Decision(Shown):
     gate_result: GateResult | None = None
     rows_from: str = ""
     caveats: list[str] = field(default_factory=list)
+    dry_run: bool = False
+    """True if nothing was changed, whatever the outcome."""
 
     @property
     def live(self) -> bool:
-        """True if the version is the champion now."""
+        """True if the version is the champion now, or would be but for `dry_run`."""
         return self.outcome != "refused"
 
     @property
@@ -71,7 +73,7 @@ class Decision(Shown):
 
     def table(self) -> Table:
         """Return what the gate found as a table."""
-        table = Table(title=f"{self.name}: {self.outcome}")
+        table = Table(title=f"{self.name}: {self._done()}")
         header, *rows = _cells(self.gate_result) if self.gate_result else [HEADER]
         for name in header:
             table.add_column(name)
@@ -87,7 +89,7 @@ class Decision(Shown):
 
     def markdown(self) -> str:
         """Return the note that is kept with the version."""
-        lines = [f"## {self.outcome.capitalize()} on {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC", ""]
+        lines = [f"## {self._done().capitalize()} on {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC", ""]
         lines.append(self.summary())
         lines += [f"- {line}" for line in (self.gate_result.refusals if self.gate_result else [])]
         if result := self.gate_result:
@@ -103,15 +105,20 @@ class Decision(Shown):
     def summary(self) -> str:
         """Return the decision in one line."""
         before = f"version {self.against}" if self.against else "no champion"
+        becomes = f"Version {self.version} {'would be' if self.dry_run else 'is'}"
+        instead_of = f"{'now it is' if self.dry_run else 'before it was'} {before}"
         match self.outcome:
             case "refused":
-                return f"Version {self.version} is refused; {before} stays champion."
+                return f"{becomes} refused; {before} stays champion."
             case "rolled back":
-                return f"Version {self.version} is champion again, before it was {before}."
+                return f"{becomes} champion again, {instead_of}."
             case _ if self.against is None:
-                return f"Version {self.version} is the first champion: there was none to compare with.{self._why()}"
+                return f"{becomes} the first champion: there was none to compare with.{self._why()}"
             case _:
-                return f"Version {self.version} is champion, before it was {before}.{self._why()}"
+                return f"{becomes} champion, {instead_of}.{self._why()}"
+
+    def _done(self) -> str:
+        return f"would be {self.outcome}" if self.dry_run else self.outcome
 
     def _why(self) -> str:
         return f" Forced: {self.reason}" if self.outcome == "forced" else ""
@@ -140,8 +147,8 @@ def _cells(result: GateResult, mark: str = "") -> list[tuple[str, ...]]:
             f"{f'{mark}target{mark} ' if f.requirement.margin is None else ''}{f.requirement}",
             f"{f.rows:,}",
             f"{f.users:,}",
-            *(f"{value:.4f}" for value in (f.champion, f.candidate)),
-            *(f"{value:+.4f}" for value in (f.improvement, f.low, f.needed)),
+            *(f"{value:z.4f}" for value in (f.champion, f.candidate)),
+            *(f"{value:+z.4f}" for value in (f.improvement, f.low, f.needed)),
             f.outcome,
         )
         for f in result.findings

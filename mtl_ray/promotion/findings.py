@@ -58,10 +58,10 @@ class Finding:
     def refusal(self) -> str:
         """Return the numbers that refuse the candidate, as one line."""
         if not math.isfinite(self.candidate):
-            return f"{self.requirement}: {self.champion:.4f} -> {self.candidate}, on {self.rows:,} labelled rows"
+            return f"{self.requirement}: {self.champion:z.4f} -> {self.candidate}, on {self.rows:,} labelled rows"
         return (
-            f"{self.requirement}: {self.champion:.4f} -> {self.candidate:.4f}, improvement {self.improvement:+.4f}, "
-            f"lower bound {self.low:+.4f}, which must be above {self.needed:+.4f}"
+            f"{self.requirement}: {self.champion:z.4f} -> {self.candidate:z.4f}, improvement {self.improvement:+z.4f}, "
+            f"lower bound {self.low:+z.4f}, which must be above {self.needed:+z.4f}"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
@@ -83,7 +84,7 @@ def promote(
     uri = tracking_uri or default_uri()
     client = client_of(uri)
     if dry_run:
-        return _decide(client, name, uri, version, rows, force, echo, holder, trust)
+        return replace(_decide(client, name, uri, version, rows, force, echo, holder, trust), dry_run=True)
     with _lock(client, name, holder):
         decision = _decide(client, name, uri, version, rows, force, echo, holder, trust)
         if decision.live:
@@ -112,7 +113,7 @@ def rollback(name: str, *, dry_run: bool = False, tracking_uri: str | None = Non
     aliases = _aliases(client, name)
     if PREVIOUS not in aliases or CHAMPION not in aliases:
         raise InputError(f"--rollback: {name} has no previous champion; its aliases are {aliases or 'none'}")
-    decision = Decision(name, aliases[PREVIOUS], "rolled back", aliases[CHAMPION])
+    decision = Decision(name, aliases[PREVIOUS], "rolled back", aliases[CHAMPION], dry_run=dry_run)
     if not dry_run:
         with _lock(client, name):
             _move(client, decision)

@@ -66,7 +66,7 @@ def metrics_table(
         for metric in (COUNT, *own):
             values = [metrics.get(segment_key(split, task, metric, segment)) for segment in SEGMENTS]
             values += [None if metric == COUNT else more.get(f"{split}/{task}/{metric}") for more in beside.values()]
-            shown = "{:,.0f}" if metric == COUNT else "{:.4f}"
+            shown = "{:,.0f}" if metric == COUNT else "{:z.4f}"
             cells = ("-" if value is None else shown.format(value) for value in values)
             table.add_row(task, "rows" if metric == COUNT else metric, *cells)
     return table

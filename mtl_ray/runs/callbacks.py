@@ -54,7 +54,7 @@ def epoch_line(experiment: Experiment, metrics: dict[str, Any]) -> str:
     told = [f"epoch {metrics['epoch']}/{experiment.training.epochs}"]
     for split in ("train", "valid"):
         losses = {task: metrics.get(f"{split}/{task}/loss") for task in experiment.tasks}
-        if found := [f"{task} {loss:.4f}" for task, loss in losses.items() if loss is not None]:
+        if found := [f"{task} {loss:z.4f}" for task, loss in losses.items() if loss is not None]:
             told.append(f"{split} loss {', '.join(found)}")
     return "; ".join([*told, f"{metrics['rows_per_second']:,.0f} rows/s"])
 

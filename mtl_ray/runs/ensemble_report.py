@@ -51,6 +51,6 @@ def _rows(checks: Mapping[str, SpreadCheck], with_interval: bool) -> Iterator[li
             check = checks.get(task if segment == "all" else f"{task}/{segment}")
             if check is None:
                 continue
-            row = [task, segment.replace("_", " "), f"{check.rows:,}", f"{check.spread:.4f}", f"{check.error:.4f}"]
+            row = [task, segment.replace("_", " "), f"{check.rows:,}", f"{check.spread:z.4f}", f"{check.error:z.4f}"]
             inside = "-" if check.inside is None else f"{100 * check.inside:.1f}%"
             yield [*row, inside] if with_interval else row

@@ -57,7 +57,7 @@ def segment_bars(experiment: Experiment, evaluation: Evaluation) -> "Figure":
             if low < high:
                 axis.plot([place, place], [low, high], color="#222222", linewidth=1.5)
             axis.annotate(
-                f"{values[place]:.3f}",
+                f"{values[place]:z.3f}",
                 (place, max(high, values[place])),
                 xytext=(0, 3),
                 textcoords="offset points",

@@ -129,7 +129,7 @@ def against_baselines(evaluation: Evaluation, key: str) -> tuple[str, str]:
         return "", ""
     sign = 1 if is_higher_better(key) else -1
     best = max(references, key=lambda name: sign * references[name])
-    beside = f"{references[best]:.3f} by {best.replace('_', ' ')}"
+    beside = f"{references[best]:z.3f} by {best.replace('_', ' ')}"
     low, high = evaluation.intervals.get(key, (float("-inf"), float("inf")))
     if low <= references[best] <= high:
         return "no clear difference", beside
@@ -154,7 +154,7 @@ def _first_metrics(experiment: Experiment, evaluation: Evaluation) -> Iterator[l
                 cells.append("-")
                 continue
             word, beside = against_baselines(evaluation, key)
-            value = f"{evaluation.metrics[key]:.3f}"
+            value = f"{evaluation.metrics[key]:z.3f}"
             cells.append(f"{word}: {value} against {beside}" if word else f"{value}, nothing to compare with")
         yield [
             task,
@@ -229,7 +229,7 @@ def _test_rows(experiment: Experiment, evaluation: Evaluation, floors: Mapping[s
                     yield ["", "", name.replace("_", " "), *values]
             floor = floors.get(f"{task}/{metric}")
             if floor is not None:
-                yield ["", "", "noise floor", f"{floor:.4f}", *["-"] * (len(SEGMENTS) - 1)]
+                yield ["", "", "noise floor", f"{floor:z.4f}", *["-"] * (len(SEGMENTS) - 1)]
 
 
 def write_report(folder: RunFolder, run: Run) -> None:

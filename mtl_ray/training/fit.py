@@ -122,7 +122,7 @@ class _Bar:
             return
         self.last = time.monotonic()
         losses = mean_losses(self.trainer.experiment.weights(), self.trainer.model.loss_scales, totals, "train")
-        named = (f"{key.split('/')[1]} {value:.4f}" for key, value in losses.items() if key.count("/") == 2)
+        named = (f"{key.split('/')[1]} {value:z.4f}" for key, value in losses.items() if key.count("/") == 2)
         self.bar.set_description(f"{self.name} {' '.join(named)}")
         rows = min(step * self.batch_size, self.trainer.schema.num_rows["train"])
         self.bar.update(rows - self.rows)

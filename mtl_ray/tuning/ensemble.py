@@ -138,13 +138,13 @@ class Joined:
         told = ", ".join(f"{name} {count} times" if count > 1 else name for name, count in self.members.items())
         yield f"ensemble of {sum(self.members.values())}: {told}"
         yield (
-            f"{self.objective}: {self.value:.4f} of the ensemble, {self.best:.4f} of the best trial, on the validation "
+            f"{self.objective}: {self.value:z.4f} of the ensemble, {self.best:z.4f} of the best trial, on the validation "
             "rows that chose them"
         )
         for key, value in self.metrics.items():
             if key.count("/") == 2 and not key.endswith(("/count", "/loss")):
-                before = f" ({self.first[key]:.4f} of the first trial, without a search)" if key in self.first else ""
-                yield f"{key}: {value:.4f}{before}"
+                before = f" ({self.first[key]:z.4f} of the first trial, without a search)" if key in self.first else ""
+                yield f"{key}: {value:z.4f}{before}"
 
 
 def join_trials(tuning: Tuning, prepared: Prepared, folder: RunFolder, run: Run) -> Joined:

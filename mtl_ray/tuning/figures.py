@@ -77,8 +77,8 @@ def parallel_coordinates(tuning: Tuning) -> "Figure":
         axis.annotate(low, (place, -0.04), ha="center", va="top", fontsize=7, annotation_clip=False)
         axis.annotate(high, (place, 1.04), ha="center", va="bottom", fontsize=7, annotation_clip=False)
     last = len(columns) - 1
-    axis.annotate(f"{values.max():.4f}", (last, 1.04), ha="center", va="bottom", fontsize=7)
-    axis.annotate(f"{values.min():.4f}", (last, -0.04), ha="center", va="top", fontsize=7)
+    axis.annotate(f"{values.max():z.4f}", (last, 1.04), ha="center", va="bottom", fontsize=7)
+    axis.annotate(f"{values.min():z.4f}", (last, -0.04), ha="center", va="top", fontsize=7)
     axis.set_ylim(-0.12, 1.12)
     return figure
 

@@ -63,22 +63,22 @@ def summary(tuning: Tuning) -> Iterator[str]:
     settings, best = tune_of(tuning.experiment), tuning.best
     yield f"Searched by {settings.algorithm.kind}, scheduler {settings.scheduler.kind}: {tuning.progress()}."
     for key, limit, least in tuning.limits:
-        yield f"Constraint: {key} {'at least' if least else 'at most'} {limit:.4f}."
+        yield f"Constraint: {key} {'at least' if least else 'at most'} {limit:z.4f}."
     if best is None:
         yield "No trial trained to its end within the constraints, so none is suggested."
         return
     incumbent = tuning.references.get(INCUMBENT, {})
     told = []
     for key in tuning.objectives:
-        before = f" (the file as it stands: {incumbent[key]:.4f})" if key in incumbent else ""
-        told.append(f"{key} {best.best_metrics[key]:.4f}{before}")
+        before = f" (the file as it stands: {incumbent[key]:z.4f})" if key in incumbent else ""
+        told.append(f"{key} {best.best_metrics[key]:z.4f}{before}")
     knee = ", the knee of the Pareto front" if len(tuning.objectives) > 1 else ""
     name = "the file as it stands, since no trial is better" if tuning.keeps_file else best.name
     yield f"Suggested: {name}{knee}, with {'; '.join(told)}. These are the rows that it was chosen on."
     gain = tuning.delta_m(best.best_metrics)
     if gain is not None:
         alone = "training each objective's task alone (Maninis et al. 2019)"
-        yield f"Delta-m, the mean gain over {alone}: {100 * gain:+.2f} %."
+        yield f"Delta-m, the mean gain over {alone}: {100 * gain:+z.2f} %."
 
 
 def write_report(experiment: Experiment, folder: RunFolder, run: Run) -> None:

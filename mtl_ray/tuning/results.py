@@ -197,8 +197,8 @@ class Tuning:
     def _row(self, name: str, state: str, epochs: str, metrics: Metrics, settings: str) -> list[str]:
         keys = self.header()[3:-2]
         gain = self.delta_m(metrics) if metrics else None
-        values = (f"{metrics[key]:.4f}" if key in metrics else "-" for key in keys)
-        return [name, state, epochs, *values, "-" if gain is None else f"{100 * gain:+.2f}%", settings]
+        values = (f"{metrics[key]:z.4f}" if key in metrics else "-" for key in keys)
+        return [name, state, epochs, *values, "-" if gain is None else f"{100 * gain:+z.2f}%", settings]
 
     def table(self, most: int | None = None) -> Table:
         """Return a table for the terminal, of all trials or of at most `most` running and best ones."""

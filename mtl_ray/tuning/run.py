@@ -95,8 +95,8 @@ class Tuned(Shown):
             yield f"candidate: {self.refitted['candidate']}"
             for key, found in self.refitted["summary"].items():
                 if key.count("/") == 2 and not key.endswith(("/count", "/loss")):
-                    deviation = "" if found.sd is None else f", deviation {found.sd:.4f} over {found.n} seeds"
-                    yield f"  {key}: {found.mean:.4f}{deviation}"
+                    deviation = "" if found.sd is None else f", deviation {found.sd:z.4f} over {found.n} seeds"
+                    yield f"  {key}: {found.mean:z.4f}{deviation}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results in a form for JSON."""

@@ -118,7 +118,9 @@ def test_a_worse_candidate_is_refused_with_the_number_and_force_needs_a_reason(f
 def test_a_dry_run_changes_nothing(first, uri, client, capsys):
     before = client.get_model_version("gated", GOOD).description
     main(["promote", "gated", "--version", GOOD, "--dry-run", "--tracking-uri", uri])
-    assert "nothing was changed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Would be promoted on" in shown
+    assert "nothing was changed" in shown
     assert aliases(client) == {"champion": WORSE}
     assert client.get_model_version("gated", GOOD).description == before
 

@@ -90,6 +90,15 @@ def test_a_decision_in_one_line(outcome, against, summary):
     assert decision.live == (outcome != "refused")
 
 
+def test_a_dry_run_says_what_would_be():
+    decision = Decision("shop", "2", "promoted", "1", dry_run=True)
+    assert decision.summary() == "Version 2 would be champion, now it is version 1."
+    assert decision.markdown().startswith("## Would be promoted on ")
+    assert Decision("shop", "2", "refused", "1", dry_run=True).summary() == (
+        "Version 2 would be refused; version 1 stays champion."
+    )
+
+
 def test_the_note_of_a_decision_has_refusals_table_what_was_not_compared_and_caveats():
     result = GateResult([finding(), finding(GUARD, low=-1)], 2000, 56, ["share/auc: not defined"], [])
     decision = Decision("shop", "2", "refused", "1", gate_result=result, rows_from="new.csv", caveats=["old rows"])
