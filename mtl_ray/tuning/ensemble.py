@@ -138,8 +138,8 @@ class Joined:
         told = ", ".join(f"{name} {count} times" if count > 1 else name for name, count in self.members.items())
         yield f"ensemble of {sum(self.members.values())}: {told}"
         yield (
-            f"{self.objective}: {self.value:z.4f} of the ensemble, {self.best:z.4f} of the best trial, on the validation "
-            "rows that chose them"
+            f"{self.objective}: {self.value:z.4f} of the ensemble, {self.best:z.4f} of the best trial, on the "
+            "validation rows that chose them"
         )
         for key, value in self.metrics.items():
             if key.count("/") == 2 and not key.endswith(("/count", "/loss")):
