@@ -22,6 +22,7 @@ from mtl_ray.config.encoders import (
     VectorEncoderConfig,
 )
 from mtl_ray.config.feature_base import FEWER_LAYERS, Entity, FeatureSection, check_encoder, column_of, key_of
+from mtl_ray.config.formats import NumberFormat
 
 if TYPE_CHECKING:
     from mtl_ray.config.experiment import Experiment
@@ -73,7 +74,7 @@ class CategoricalFeatureConfig(FeatureSection):
     """As that of an id."""
 
 
-class NumericFeatureConfig(FeatureSection):
+class NumericFeatureConfig(FeatureSection, NumberFormat):
     """A number, as a vector of its value (see `encoder`), or cut into quantile buckets."""
 
     implementation: ClassVar[str] = "mtl_ray.features.numeric:NumericKind"

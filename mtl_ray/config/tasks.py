@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mtl_ray.config.base import NOT_ENCODED, Scalar, Section
+from mtl_ray.config.formats import NumberFormat
 from mtl_ray.config.own_task_parts import NAMED, NAMED_OR_CUSTOM, CustomMetricConfig, OwnLoss, OwnMetric
 
 
@@ -77,7 +78,7 @@ class _TaskConfig(Section):
         return 0.5
 
 
-class RealTaskConfig(_TaskConfig):
+class RealTaskConfig(_TaskConfig, NumberFormat):
     """A task whose label and prediction are numbers."""
 
     range: tuple[float, float] | None = None

@@ -15,6 +15,7 @@ from mtl_ray.features.lookup import embed_rows
 from mtl_ray.features.observed import observed_rows
 from mtl_ray.schema import FIRST, NULL, FittedFeature
 from mtl_ray.values.moments import Moments, scaled
+from mtl_ray.values.money import as_numbers
 from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers, to_numbers
 from mtl_ray.values.partition import Partition
 from mtl_ray.values.quantiles import Distribution
@@ -48,12 +49,20 @@ class NumberStatistics:
 class NumericKind(FeatureKind[NumericFeatureConfig]):
     """A number."""
 
+    def read(self, values: pa.Array) -> pa.Array:
+        return as_numbers(values, self.config, self.null_words)
+
+    @property
+    def may_lose(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if it has a format."""
+        return self.config.format is not None
+
     def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
         if (column := self.column_in(table)) in table.column_names:
             yield from bad_numbers(*parse_numbers(self.raw(table), self.null_words), column)
 
-    def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]]:
-        return mend_numbers(values, self.null_words)
+    def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]] | None:
+        return None if self.may_lose else mend_numbers(values, self.null_words)
 
     def fit(self, rows: Partition, train: pa.Table) -> NumberStatistics:
         numbers = to_numbers(self.raw(train), self.null_words)

@@ -17,6 +17,8 @@ from mtl_ray.config.tasks import (
     TaskConfig,
     ValueTaskConfig,
 )
+from mtl_ray.data.encoding import as_labels
+from mtl_ray.data.preparation.lost_cells import formatted_in_table
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.errors import InputError, some
 from mtl_ray.features.base import feature_kinds
@@ -72,18 +74,19 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table, joined: fr
         column = task.column or name
         if column not in table.column_names:
             continue
+        labels = as_labels(task, raw_values(table, column), experiment.data.null_words)
         if _has_threshold(task):
-            reasons.number(table, column)
+            reasons.number(labels, column)
         elif isinstance(task, RealTaskConfig):
-            numbers = reasons.number(table, column)
+            numbers = reasons.number(labels, column)
             if isinstance(task, CountTaskConfig | ValueTaskConfig):
                 reasons.add(numbers < 0, f"{column} is negative")
             if task.range:
                 low, high = task.range
                 outside = (numbers < low) | (numbers > high)
                 reasons.add(outside, f"{column} is outside [{low:g}, {high:g}]")
-        elif is_flag(task) and is_single(table.schema.field(column).type):
-            _, wrong = parse_booleans(table.column(column), experiment.data.null_words)
+        elif is_flag(task) and is_single(labels.type):
+            _, wrong = parse_booleans(labels, experiment.data.null_words)
             reasons.add(wrong, f"{column} is not 0 or 1")
     return reasons.array()
 
@@ -143,9 +146,9 @@ class _Reasons:
         if MALFORMED in table.column_names:
             self.add(table.column(MALFORMED).is_valid(), "malformed line")
 
-    def number(self, table: pa.Table, column: str) -> np.ndarray:
+    def number(self, values: pa.Array, column: str) -> np.ndarray:
         """Check a numeric column; return its (n,) float64 values, NaN where there is none."""
-        numbers, wrong = parse_numbers(raw_values(table, column), self.null_words)
+        numbers, wrong = parse_numbers(values, self.null_words)
         for flags, why in bad_numbers(numbers, wrong, column):
             self.add(flags, why)
         return numbers
@@ -204,6 +207,7 @@ def clean_table(
     for feature, kind in feature_kinds(experiment).items():
         if experiment.features[feature].is_profile and kind.request_column in names:
             menders.setdefault(kind.column, []).append(kind.mend)
+    formatted = {each.column for each in formatted_in_table(experiment, names)}  # they are read where they are used
     for task_name, task in experiment.tasks.items():
         if (task.column or task_name) not in names:
             continue
@@ -219,7 +223,7 @@ def clean_table(
         values = as_variable(values).filter(pa.array(first))
         if column == key:
             values = keys.filter(pa.array(first))
-        elif (found := _first(menders.get(column, ()), values)) is not None:
+        elif column not in formatted and (found := _first(menders.get(column, ()), values)) is not None:
             values, counts = found
             mended.update({f"{name}.{column} {why}": count for why, count in counts.items()})
         if column != key and is_text(values.type):
