@@ -22,7 +22,7 @@ from mtl_ray.config.encoders import (
     VectorEncoderConfig,
 )
 from mtl_ray.config.feature_base import FEWER_LAYERS, Entity, FeatureSection, check_encoder, column_of, key_of
-from mtl_ray.config.formats import NumberFormat
+from mtl_ray.config.formats import NumberFormat, Spelling
 
 if TYPE_CHECKING:
     from mtl_ray.config.experiment import Experiment
@@ -65,7 +65,7 @@ class IdFeatureConfig(FeatureSection):
         return False
 
 
-class CategoricalFeatureConfig(FeatureSection):
+class CategoricalFeatureConfig(FeatureSection, Spelling):
     implementation: ClassVar[str] = "mtl_ray.features.categorical:CategoricalKind"
     kind: Literal["categorical"] = "categorical"
     min_count: PositiveInt = 1
@@ -91,7 +91,7 @@ class NumericFeatureConfig(FeatureSection, NumberFormat):
         return self
 
 
-class MultiCategoricalFeatureConfig(FeatureSection):
+class MultiCategoricalFeatureConfig(FeatureSection, Spelling):
     """A set of categories, as a list or as one string with separators."""
 
     implementation: ClassVar[str] = "mtl_ray.features.multi_categorical:MultiCategoricalKind"

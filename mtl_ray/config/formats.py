@@ -1,10 +1,21 @@
 """How the cells of a column are written: settings that features and tasks share."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
-from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, Section
+from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, Section, iso_date
+
+
+def _name(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a text; found true or false, as which YAML reads yes, no, on and off: use quotes")
+    return str(value) if isinstance(value, int | float) else iso_date(value)
+
+
+Written = Annotated[str, BeforeValidator(_name)]
+Meant = Annotated[str, BeforeValidator(_name, json_schema_input_type=str | int | float)]
+"""A value of a column of categories, as the experiment file names it."""
 
 
 class NumberFormat(Section):
@@ -21,3 +32,18 @@ class NumberFormat(Section):
         if self.format is None and self.decimal != ".":
             raise ValueError("decimal: needs `format: money`; plain numbers have a point")
         return self
+
+
+class Spelling(Section):
+    """How categories are written."""
+
+    case: Annotated[Literal["fold"] | None, ENCODED_UNLESS_DEFAULT] = None
+    """`fold`: values that differ in case, or in spaces around them, are one."""
+    map: Annotated[dict[Written, Meant | None] | None, ENCODED_UNLESS_DEFAULT] = None
+    """Names of values that are written in several ways, as in `{female: f, femal: f}`, and null for those that mean
+    nothing. `case` folds cells and keys first."""
+
+    @property
+    def is_set(self) -> bool:
+        """True if some value is not read as it is written."""
+        return self.case is not None or bool(self.map)

@@ -27,6 +27,7 @@ from mtl_ray.values.keys import to_keys
 from mtl_ray.values.lists import to_lists
 from mtl_ray.values.money import as_numbers
 from mtl_ray.values.numbers import to_numbers
+from mtl_ray.values.spelling import spelled
 from mtl_ray.values.vocabulary import Vocabulary
 
 
@@ -87,7 +88,12 @@ def texts(experiment: Experiment) -> list[str]:
 
 def as_labels(task: TaskConfig, values: pa.Array, null_words: tuple[str, ...]) -> pa.Array:
     """Return a label column as the settings of its task say that it is written."""
-    return as_numbers(values, task, null_words) if isinstance(task, RealTaskConfig) else values
+    match task:
+        case RealTaskConfig():
+            return as_numbers(values, task, null_words)
+        case BinaryTaskConfig() | MulticlassTaskConfig():
+            return spelled(values, task)
+    return values
 
 
 def population(task: TaskConfig, table: pa.Table) -> np.ndarray:

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from mtl_ray.config.features import CategoricalFeatureConfig
 from mtl_ray.features.lookup import LookupKind
 from mtl_ray.features.observed import observed_rows
 from mtl_ray.features.unseen import draw_unseen
+from mtl_ray.values.spelling import spelled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 class CategoricalKind(LookupKind[CategoricalFeatureConfig]):
     """A category with an embedding."""
+
+    def read(self, values: pa.Array) -> pa.Array:
+        return spelled(values, self.config)
 
     def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, unseen: float) -> "dict[str, Tensor]":
         return draw_unseen(self.name, rows, seed, epoch, unseen)

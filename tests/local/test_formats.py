@@ -20,6 +20,7 @@ from mtl_ray.values.vocabulary import VOCABULARY
 from mtl_ray.workflows.plan import plan
 
 NUM_ROWS = 200
+GENDER = {"kind": "categorical", "case": "fold", "map": {"female": "f", "femal": "f", "Fem.": "f", "male": "m"}}
 TREE: dict[str, Any] = {
     "name": "shop",
     "data": {"time": "ts", "source": {"kind": "table", "interactions": "log.csv", "items": "items.csv"}},
@@ -29,9 +30,16 @@ TREE: dict[str, Any] = {
         "price": {"kind": "numeric", "entity": "item", "format": "money"},
         "fee": {"kind": "numeric", "format": "money", "decimal": ",", "buckets": 4},
         "basket": {"kind": "sequence", "of": "item", "values": "spent", "max_length": 5},
+        "gender": {"entity": "item", **GENDER},
+        "colours": {"kind": "multi_categorical", "case": "fold", "map": {"rot": "red", "?": None}, "separator": ","},
         "usual": {"kind": "statistic", "entity": "user", "of": "spent"},
     },
-    "tasks": {"click": "binary", "spent": {"kind": "value", "format": "money"}},
+    "tasks": {
+        "click": {"kind": "binary", "positive": "y", "case": "fold", "map": {"Taken": "y"}},
+        "gift": {"kind": "binary", "map": {"wrapped": 1, "bare": 0}},
+        "mood": {"kind": "multiclass", "case": "fold"},
+        "spent": {"kind": "value", "format": "money"},
+    },
 }
 
 
@@ -45,12 +53,19 @@ def frames(*, raw: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
     times = pd.Timestamp("2024-03-01") + pd.to_timedelta(np.sort(rng.integers(0, 10**7, NUM_ROWS)), "s")
     log = pd.DataFrame({"user": rng.integers(0, 9, NUM_ROWS), "item": rng.integers(0, 20, NUM_ROWS), "ts": times})
     log["fee"], log["spent"] = rng.integers(1000, 9000, NUM_ROWS), rng.integers(0, 10**7, NUM_ROWS) / 100
-    log["click"] = rng.integers(0, 2, NUM_ROWS)
+    for label, words in {"click": "ny", "gift": "01", "mood": "abc"}.items():
+        log[label] = rng.choice([*words], NUM_ROWS)
+    log["colours"] = rng.choice(["red", "red,blue", "blue", ""], NUM_ROWS)
     items = pd.DataFrame({"item": range(20), "price": [np.nan, *(rng.integers(1, 10**8, 19) / 100)]})
+    items["gender"] = [*"ffmmx"] * 4
     if raw:
         log["fee"] = log.fee.map(lambda fee: f"EUR {fee:,}".replace(",", "."))
         log["spent"] = log.spent.map("${:,.2f}".format)
+        log["click"], log["mood"] = log.click.map({"y": " TAKEN", "n": "No"}), log.mood.str.upper()
+        log["gift"] = log.gift.map({"1": "wrapped", "0": "bare"})
+        log["colours"] = log.colours.map({"red": "Rot", "red,blue": "?, red ,BLUE", "blue": "blue,?", "": "?"})
         items["price"] = items.price.map(euros)
+        items["gender"] = ["Female ", "FEMAL", "male", "M", "X"] * 4
     return log, items
 
 
@@ -80,6 +95,12 @@ def test_lost_cells_are_told_with_an_example(both: dict[bool, Prepared], tmp_pat
     assert f"{line}: read as null" in findings(both[True].quality)
     assert f"{line}: read as null" in plan(experiment(tmp_path, *frames(raw=True))).findings
     assert not [line for line in findings(both[False].quality) if "cannot be read" in line]
+
+
+def test_a_name_that_occurs_in_no_row_is_told(both: dict[bool, Prepared]):
+    line = "in no row: features.gender.map.Fem.: correct these values, or leave them out"
+    assert line in findings(both[True].quality)
+    assert line not in findings(both[True].quality, whole=False)
 
 
 def test_a_column_that_is_mostly_lost_is_refused(tmp_path: Path):

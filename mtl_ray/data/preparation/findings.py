@@ -6,7 +6,7 @@ from typing import Any
 
 from mtl_ray.config import Experiment
 from mtl_ray.data.preparation.repeats import REASONS
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, some
 
 Keys = Mapping[str, Sequence[str]]
 NO_KEYS: Keys = MappingProxyType({})
@@ -42,6 +42,8 @@ def _findings(quality: dict[str, Any], whole: bool) -> Iterator[str]:
         yield f"{what} has the same value in all training rows, or none"
     for name, said in quality.get("advice", {}).items():  # data sets of before have none
         yield f"features.{name} {said}"
+    if whole and (unmapped := quality.get("unmapped")):  # data sets of before have none
+        yield f"in no row: {some(unmapped)}: correct these values, or leave them out"
     if whole and quality["in_no_split"]:
         yield _share(quality["in_no_split"], rows, "in no split: neither trained on nor evaluated")
     yield from (_share(count, rows, what) for what, count in lost.items() if count <= rows / 2)

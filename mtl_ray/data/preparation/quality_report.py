@@ -73,6 +73,7 @@ def quality_report(
         "shown_in_histories": int(rows[SHOWN]),
         "mended": mended,
         "lost": {path: {**lost._asdict(), "examples": [*lost.examples]} for path, lost in staged["lost"].items()},
+        "unmapped": total.declared.unmapped(experiment),
         "unknown_entities": dict(total.issues),
         "constant": total.constant,
         "advice": advice(experiment, total),

@@ -213,7 +213,7 @@ def clean_table(
             continue
         if isinstance(task, RealTaskConfig) or _has_threshold(task):
             menders.setdefault(task.column or task_name, []).append(partial(mend_numbers, null_words=null_words))
-        elif is_flag(task):
+        elif is_flag(task) and not (isinstance(task, BinaryTaskConfig) and task.is_set):
             menders.setdefault(task.column or task_name, []).append(partial(mend_booleans, null_words=null_words))
     columns: dict[str, pa.Array] = {}
     for column in table.column_names:
