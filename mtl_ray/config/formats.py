@@ -1,8 +1,10 @@
 """How the cells of a column are written: settings that features and tasks share."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, Section, iso_date
 
@@ -16,6 +18,41 @@ def _name(value: Any) -> Any:
 Written = Annotated[str, BeforeValidator(_name)]
 Meant = Annotated[str, BeforeValidator(_name, json_schema_input_type=str | int | float)]
 """A value of a column of categories, as the experiment file names it."""
+
+
+def _known_format(text: str) -> str:
+    if text != "iso":
+        try:
+            datetime.strptime(datetime(2000, 1, 1).strftime(text), text)
+        except ValueError as error:
+            raise ValueError(f"expected `iso` or a pattern such as %d/%m/%Y; found {text!r}: {error}") from None
+        if "%" not in text:
+            raise ValueError(f"expected `iso` or a pattern such as %d/%m/%Y; found {text!r}")
+    return text
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"expected a time zone such as Europe/Berlin; found {name!r}") from None
+    return name
+
+
+TimeFormat = Annotated[str, AfterValidator(_known_format)]
+_Formats = Annotated[tuple[TimeFormat, ...], Field(min_length=1)]
+TimeFormats = Annotated[
+    _Formats,
+    BeforeValidator(
+        lambda value: (value,) if isinstance(value, str) else value, json_schema_input_type=_Formats | TimeFormat
+    ),
+]
+"""How times are written: `iso` (ISO 8601), patterns of `strptime`, or several of these, tried in turn."""
+
+ISO = ("iso",)
+
+Zone = Annotated[str, AfterValidator(_known_zone)]
+"""A time zone of the IANA database."""
 
 
 class NumberFormat(Section):

@@ -11,7 +11,7 @@ from mtl_ray.config import Experiment
 from mtl_ray.config.columns import request_columns
 from mtl_ray.config.data import NULL_WORDS
 from mtl_ray.config.feature_base import FeatureSection, column_of, key_of, readers_of
-from mtl_ray.config.formats import NumberFormat
+from mtl_ray.config.formats import ISO, NumberFormat
 from mtl_ray.values.columns import raw_values
 from mtl_ray.values.money import as_numbers
 
@@ -42,6 +42,8 @@ class Surroundings:
     """Seed of the split and of folds."""
     null_words: tuple[str, ...] = NULL_WORDS
     """Words that mean "no value" in a column of numbers."""
+    time_format: tuple[str, ...] = ISO
+    """How texts of the time are written."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Surroundings":
@@ -56,6 +58,7 @@ class Surroundings:
             data.split.kind,
             experiment.data_seed,
             data.null_words,
+            data.time_format,
         )
 
     @property

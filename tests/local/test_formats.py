@@ -21,15 +21,25 @@ from mtl_ray.workflows.plan import plan
 
 NUM_ROWS = 200
 GENDER = {"kind": "categorical", "case": "fold", "map": {"female": "f", "femal": "f", "Fem.": "f", "male": "m"}}
+MADE = ["iso", "%d/%m/%Y"]
 TREE: dict[str, Any] = {
     "name": "shop",
-    "data": {"time": "ts", "source": {"kind": "table", "interactions": "log.csv", "items": "items.csv"}},
+    "data": {
+        "time": "ts",
+        "time_format": ["iso", "%d.%m.%Y %H:%M:%S"],
+        "source": {"kind": "table", "interactions": "log.csv", "items": "items.csv"},
+    },
     "features": {
         "user": {"kind": "id", "entity": "user"},
         "item": {"kind": "id", "entity": "item"},
         "price": {"kind": "numeric", "entity": "item", "format": "money"},
         "fee": {"kind": "numeric", "format": "money", "decimal": ",", "buckets": 4},
         "basket": {"kind": "sequence", "of": "item", "values": "spent", "max_length": 5},
+        "age": {"kind": "date", "entity": "item", "column": "made", "measure": "years", "format": MADE},
+        "new": {"kind": "date", "entity": "item", "column": "made", "measure": "days", "format": MADE, "buckets": 4},
+        "season": {"kind": "date", "entity": "item", "column": "made", "measure": "month", "format": MADE},
+        "day": {"kind": "date", "column": "ts", "measure": "weekday"},
+        "hour": {"kind": "date", "column": "ts", "measure": "hour", "zone": "Asia/Kolkata"},
         "gender": {"entity": "item", **GENDER},
         "colours": {"kind": "multi_categorical", "case": "fold", "map": {"rot": "red", "?": None}, "separator": ","},
         "usual": {"kind": "statistic", "entity": "user", "of": "spent"},
@@ -57,13 +67,15 @@ def frames(*, raw: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
         log[label] = rng.choice([*words], NUM_ROWS)
     log["colours"] = rng.choice(["red", "red,blue", "blue", ""], NUM_ROWS)
     items = pd.DataFrame({"item": range(20), "price": [np.nan, *(rng.integers(1, 10**8, 19) / 100)]})
-    items["gender"] = [*"ffmmx"] * 4
+    items["gender"], items["made"] = [*"ffmmx"] * 4, pd.to_datetime("1985-06-07") + pd.to_timedelta(range(20), "W")
     if raw:
         log["fee"] = log.fee.map(lambda fee: f"EUR {fee:,}".replace(",", "."))
         log["spent"] = log.spent.map("${:,.2f}".format)
         log["click"], log["mood"] = log.click.map({"y": " TAKEN", "n": "No"}), log.mood.str.upper()
         log["gift"] = log.gift.map({"1": "wrapped", "0": "bare"})
         log["colours"] = log.colours.map({"red": "Rot", "red,blue": "?, red ,BLUE", "blue": "blue,?", "": "?"})
+        log["ts"] = log.ts.dt.strftime("%d.%m.%Y %H:%M:%S")
+        items["made"] = [f"{day:%d/%m/%Y}" if day.month == 6 else f"{day:%Y-%m-%d}" for day in items.made]
         items["price"] = items.price.map(euros)
         items["gender"] = ["Female ", "FEMAL", "male", "M", "X"] * 4
     return log, items
@@ -113,14 +125,31 @@ def test_a_column_that_is_mostly_lost_is_refused(tmp_path: Path):
             look(ours)
 
 
-def test_a_raw_row_scores_as_a_clean_one(both: dict[bool, Prepared], tmp_path: Path):
-    prepared = both[True]
-    ours = experiment(tmp_path, *frames(raw=True))
+@pytest.fixture(scope="module")
+def scorer(both: dict[bool, Prepared], tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    """A model with random weights, of the raw cells."""
+    folder, prepared = tmp_path_factory.mktemp("model"), both[True]
+    ours = experiment(folder, *frames(raw=True))
     torch.manual_seed(0)
-    checkpoint.save(tmp_path / "c", ours, prepared.schema, build_model(ours, prepared.schema), {})
-    prepared.folder.copy_to(VOCABULARY, tmp_path / "c" / VOCABULARY)
-    scorer = Scorer(tmp_path / "c")
+    checkpoint.save(folder / "c", ours, prepared.schema, build_model(ours, prepared.schema), {})
+    prepared.folder.copy_to(VOCABULARY, folder / "c" / VOCABULARY)
+    return Scorer(folder / "c")
+
+
+def test_a_raw_row_scores_as_a_clean_one(both: dict[bool, Prepared], scorer: Scorer):
     raw, clean = (pq.read_table(f"{both[raw].folder.path}/raw_test") for raw in (True, False))
     expected = scorer.score(clean)
     for task, scores in scorer.score(raw).items():
         np.testing.assert_array_equal(scores, expected[task])
+
+
+def test_a_row_without_a_time_is_of_now(both: dict[bool, Prepared], scorer: Scorer, monkeypatch: pytest.MonkeyPatch):
+    rows = pq.read_table(f"{both[True].folder.path}/raw_test").slice(0, 1)
+    assert "ts" in scorer.input_columns()
+    (time,) = rows["ts"].to_pylist()
+    monkeypatch.setattr("mtl_ray.features.date.time.time", pd.to_datetime(time, dayfirst=True).timestamp)
+    now = scorer.score(rows.drop_columns(["ts"]))
+    for task, scores in scorer.score(rows).items():
+        np.testing.assert_array_equal(scores, now[task])
+    monkeypatch.setattr("mtl_ray.features.date.time.time", lambda: 1.9e9)
+    assert scorer.score(rows.drop_columns(["ts"]))["mood"] != pytest.approx(now["mood"])

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.config import Experiment
+from mtl_ray.config.formats import ISO
 from mtl_ray.config.tasks import (
     BinaryTaskConfig,
     CountTaskConfig,
@@ -61,7 +62,7 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table, joined: fr
     for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
         reasons.add(keys.column(key).is_null(), f"{experiment.column_of(name)} is null")
     if experiment.data.time:
-        reasons.time(table, experiment.data.time)
+        reasons.time(table, experiment.data.time, experiment.data.time_format)
     kinds = [kind for name, kind in feature_kinds(experiment).items() if name not in joined]
     for part in (*(kind.bad_cells(table) for kind in kinds), *(kind.bad_log_cells(table) for kind in kinds)):
         for wrong, why in part:
@@ -153,9 +154,11 @@ class _Reasons:
             self.add(flags, why)
         return numbers
 
-    def time(self, table: pa.Table, column: str) -> None:
+    def time(self, table: pa.Table, column: str, formats: tuple[str, ...]) -> None:
         """Check the column of times."""
-        times, _, wrong = parse_times(raw_values(table, column), self.null_words)
+        times, _, wrong = parse_times(raw_values(table, column), self.null_words, formats)
+        if formats != ISO:
+            self.add(wrong, f"{column} is not written as data.time_format says: {' or '.join(formats)}")
         for flags, why in bad_numbers(times, wrong, column):
             self.add(flags, why)
         self.add(np.isnan(times) & ~wrong, f"{column} is null")

@@ -99,7 +99,8 @@ class Stage:
         time_column = self.experiment.data.time
         times, is_date = np.zeros(len(table)), np.zeros(len(table), bool)
         if time_column:
-            times, is_date, _ = parse_times(flat(table.column(time_column)), self.experiment.data.null_words)
+            data = self.experiment.data
+            times, is_date, _ = parse_times(flat(table.column(time_column)), data.null_words, data.time_format)
         own = {
             **{name: flat(keys.column(name)) for name in keys.column_names},
             TIME: pa.array(times),

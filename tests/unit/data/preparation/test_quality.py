@@ -23,6 +23,10 @@ QUALITY: dict[str, Any] = {
 """80 rows in the splits, 100 used."""
 
 
+def lost(column: str, cells: int, number: int) -> dict[str, Any]:
+    return {"column": column, "cells": cells, "lost": number, "examples": ["'a' (log row 1)"]}
+
+
 def found(whole: bool = True, **changes: Any) -> list[str]:
     return findings({**QUALITY, "in_no_split": 0, "shown_in_histories": 20, **changes}, whole=whole)
 
@@ -61,6 +65,14 @@ def test_a_sound_data_set_has_no_finding():
                 "1 x users.id is repeated: the first row counts",
             ],
         ),
+        (
+            {"lost": {"tasks.x": lost("x", 4, 1), "tasks.y": lost("z", 4, 2), "features.w": lost("w", 4, 0)}},
+            [
+                "2 of 4 cells (50.0%) of `z` cannot be read by tasks.y.format, such as 'a' (log row 1): read as null",
+                "1 of 4 cells (25.0%) of `x` cannot be read by tasks.x.format, such as 'a' (log row 1): read as null",
+            ],
+        ),
+        ({"unmapped": ["features.x.map.a"]}, ["in no row: features.x.map.a: correct these values, or leave them out"]),
     ],
 )
 def test_each_finding_is_a_line_with_its_share(changes: dict[str, Any], lines: list[str]):
