@@ -68,7 +68,6 @@ from mtl_ray.config.features import (
     IdFeatureConfig,
     ImageFeatureConfig,
     MultiCategoricalFeatureConfig,
-    NumericFeatureConfig,
     SequenceFeatureConfig,
     StatisticFeatureConfig,
     TextFeatureConfig,
@@ -93,6 +92,7 @@ from mtl_ray.config.model import (
     SoftSharingConfig,
     STEMConfig,
 )
+from mtl_ray.config.numbers import DateFeatureConfig, NumericFeatureConfig
 from mtl_ray.config.own_task_parts import CustomLossConfig, CustomMetricConfig
 from mtl_ray.config.promotion import PromotionConfig
 from mtl_ray.config.search_algorithms import (
@@ -174,6 +174,7 @@ __all__ = [
     "DTPBalancingConfig",
     "DWABalancingConfig",
     "DataConfig",
+    "DateFeatureConfig",
     "DotConfig",
     "DriverCallbackConfig",
     "ESMMConfig",

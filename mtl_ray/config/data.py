@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, Pos
 
 from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, NOT_ENCODED, Scalar, Section, iso_date, name_alone
 from mtl_ray.config.custom import CustomConfig
+from mtl_ray.config.formats import ISO, TimeFormats
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Sign = Annotated[str, Field(pattern=r"^[\x09\x20-\x7e]$")]
@@ -257,6 +258,8 @@ class DataConfig(Section):
     """Folder, zip or URL of the raw files."""
     time: str | None = None
     """Column with the time of the interaction, a number or a timestamp. Histories and the time split need it."""
+    time_format: Annotated[TimeFormats, ENCODED_UNLESS_DEFAULT] = ISO
+    """How its texts are written: `iso`, a pattern such as `%d/%m/%Y %H:%M`, or a list of these, tried in turn."""
     split: Annotated[SplitConfig, name_alone(SplitConfig)] = RandomSplitConfig()
     holdout: Annotated[Annotated[HoldoutConfig, name_alone(HoldoutConfig)] | None, ENCODED_UNLESS_DEFAULT] = None
     """Validation rows, cut from the training rows of the split; see `training.choose_epochs`."""
@@ -283,7 +286,9 @@ class DataConfig(Section):
     """Approximate rows of a partition of users: the unit of memory, of shuffling and of parallel work."""
 
     @model_validator(mode="after")
-    def _holdout(self) -> "DataConfig":
+    def _goes_together(self) -> "DataConfig":
+        if self.time is None and self.time_format != ISO:
+            raise ValueError("time_format: needs `time`, the log's time column")
         if self.holdout and self.split.has_valid:
             raise ValueError("holdout: expected a split without validation rows; `split` has some of its own")
         if self.holdout and self.holdout.kind == "time" and self.time is None:

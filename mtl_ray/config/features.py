@@ -1,6 +1,7 @@
 """Feature kinds, each owned by an entity: user, item or context.
 
-A kind is its settings here, listed in `FeatureConfig`, and the module of `mtl_ray.features` that they name.
+A kind is its settings, here or in `numbers`, listed in `FeatureConfig`, and the module of `mtl_ray.features` that they
+name.
 """
 
 from collections.abc import Mapping
@@ -14,14 +15,14 @@ from mtl_ray.config.encoders import (
     CNNEncoderConfig,
     CustomEncoderConfig,
     ImageEncoderConfig,
-    LinearNumberConfig,
     MeanPoolConfig,
-    NumberEncoderConfig,
     SequenceEncoderConfig,
     TextEncoderConfig,
     VectorEncoderConfig,
 )
 from mtl_ray.config.feature_base import FEWER_LAYERS, Entity, FeatureSection, check_encoder, column_of, key_of
+from mtl_ray.config.formats import Spelling
+from mtl_ray.config.numbers import DateFeatureConfig, NumericFeatureConfig
 
 if TYPE_CHECKING:
     from mtl_ray.config.experiment import Experiment
@@ -64,7 +65,7 @@ class IdFeatureConfig(FeatureSection):
         return False
 
 
-class CategoricalFeatureConfig(FeatureSection):
+class CategoricalFeatureConfig(FeatureSection, Spelling):
     implementation: ClassVar[str] = "mtl_ray.features.categorical:CategoricalKind"
     kind: Literal["categorical"] = "categorical"
     min_count: PositiveInt = 1
@@ -73,24 +74,7 @@ class CategoricalFeatureConfig(FeatureSection):
     """As that of an id."""
 
 
-class NumericFeatureConfig(FeatureSection):
-    """A number, as a vector of its value (see `encoder`), or cut into quantile buckets."""
-
-    implementation: ClassVar[str] = "mtl_ray.features.numeric:NumericKind"
-    kind: Literal["numeric"] = "numeric"
-    buckets: Annotated[int, Field(ge=2, le=1024)] | None = None
-    """Largest number of quantile buckets, each with an embedding; a value that fills a bucket has one to itself."""
-    encoder: Annotated[NumberEncoderConfig, name_alone(NumberEncoderConfig), NOT_ENCODED] = LinearNumberConfig()
-    """How a number that is not cut into buckets becomes a vector."""
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "NumericFeatureConfig":
-        if self.buckets is not None and not isinstance(self.encoder, LinearNumberConfig):
-            raise ValueError("expected either `buckets` or an `encoder`; found both")
-        return self
-
-
-class MultiCategoricalFeatureConfig(FeatureSection):
+class MultiCategoricalFeatureConfig(FeatureSection, Spelling):
     """A set of categories, as a list or as one string with separators."""
 
     implementation: ClassVar[str] = "mtl_ray.features.multi_categorical:MultiCategoricalKind"
@@ -260,6 +244,7 @@ FeatureConfig = Annotated[
     IdFeatureConfig
     | CategoricalFeatureConfig
     | NumericFeatureConfig
+    | DateFeatureConfig
     | MultiCategoricalFeatureConfig
     | TextFeatureConfig
     | SequenceFeatureConfig

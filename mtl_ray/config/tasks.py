@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mtl_ray.config.base import NOT_ENCODED, Scalar, Section
+from mtl_ray.config.formats import NumberFormat, Spelling
 from mtl_ray.config.own_task_parts import NAMED, NAMED_OR_CUSTOM, CustomMetricConfig, OwnLoss, OwnMetric
 
 
@@ -77,7 +78,7 @@ class _TaskConfig(Section):
         return 0.5
 
 
-class RealTaskConfig(_TaskConfig):
+class RealTaskConfig(_TaskConfig, NumberFormat):
     """A task whose label and prediction are numbers."""
 
     range: tuple[float, float] | None = None
@@ -132,7 +133,7 @@ class ValueTaskConfig(RealTaskConfig):
     implementation: ClassVar[str] = "mtl_ray.tasks.value:Value"
 
 
-class BinaryTaskConfig(_TaskConfig):
+class BinaryTaskConfig(_TaskConfig, Spelling):
     kind: Literal["binary"] = "binary"
     implementation: ClassVar[str] = "mtl_ray.tasks.binary:Binary"
     has_one_output: ClassVar[bool] = True
@@ -172,7 +173,7 @@ class RankingTaskConfig(_TaskConfig):
         return self
 
 
-class MulticlassTaskConfig(_TaskConfig):
+class MulticlassTaskConfig(_TaskConfig, Spelling):
     """One of the classes seen in training; a label of another class is masked and counted in `quality.json`."""
 
     kind: Literal["multiclass"] = "multiclass"

@@ -25,7 +25,9 @@ from mtl_ray.values.booleans import equals, is_word, key_equals, parse_booleans
 from mtl_ray.values.canonical import plain
 from mtl_ray.values.keys import to_keys
 from mtl_ray.values.lists import to_lists
+from mtl_ray.values.money import as_numbers
 from mtl_ray.values.numbers import to_numbers
+from mtl_ray.values.spelling import spelled
 from mtl_ray.values.vocabulary import Vocabulary
 
 
@@ -57,8 +59,8 @@ class Encoder:
     def label(self, name: str, table: pa.Table) -> np.ndarray:
         """Encode a task's labels: (n,) float32 with NaN (numbers and binary), (n,) int32 with -1 (multiclass), or
         (n, num_labels) int8 with -1 (multilabel) for "no label"."""
-        task = self.experiment.tasks[name]
-        values, null_words = plain(table.column(task.column or name)), self.experiment.data.null_words
+        task, null_words = self.experiment.tasks[name], self.experiment.data.null_words
+        values = as_labels(task, plain(table.column(task.column or name)), null_words)
         absent = ~population(task, table)
         classes = to_keys(pa.array(self.schema.tasks[name].classes, pa.string()))
         match task:
@@ -82,6 +84,16 @@ class Encoder:
 def texts(experiment: Experiment) -> list[str]:
     """Return the names of the features whose vocabularies hold words."""
     return [name for name, feature in experiment.features.items() if feature.kind == "text"]
+
+
+def as_labels(task: TaskConfig, values: pa.Array, null_words: tuple[str, ...]) -> pa.Array:
+    """Return a label column as the settings of its task say that it is written."""
+    match task:
+        case RealTaskConfig():
+            return as_numbers(values, task, null_words)
+        case BinaryTaskConfig() | MulticlassTaskConfig():
+            return spelled(values, task)
+    return values
 
 
 def population(task: TaskConfig, table: pa.Table) -> np.ndarray:

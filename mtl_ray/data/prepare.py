@@ -35,6 +35,7 @@ from mtl_ray.data.preparation.fit import (
 )
 from mtl_ray.data.preparation.giveaways import Sampler, giveaways
 from mtl_ray.data.preparation.leakage import leakage_report
+from mtl_ray.data.preparation.lost_cells import added, refuse_lost_cells
 from mtl_ray.data.preparation.parallel import MapPieces, map_pieces_of
 from mtl_ray.data.preparation.partition import SideTable
 from mtl_ray.data.preparation.passes import (
@@ -129,12 +130,14 @@ def _write_dataset(
     echo: Callable[[str], None],
 ) -> tuple[Schema, dict[str, Any]]:
     """Write all files of the data set to `aside`; return its schema and the content of `quality.json`."""
-    users, items, mended = side_tables(experiment, raw, columns)
+    users, items, mended, lost = side_tables(experiment, raw, columns)
     num_partitions = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
     echo(f"staging {len(raw.chunks)} chunks into {num_partitions} partitions")
     stage = Stage(experiment, columns.log, num_partitions, aside, columns.joined)
     pieces = stage_pieces(stage, raw, map_pieces)
     staged = count_staged(experiment, pieces, aside, target)
+    staged["lost"] = added([lost, staged["lost"]])
+    refuse_lost_cells(staged["lost"])
 
     cuts = find_cuts(experiment, pieces, aside, num_partitions, map_pieces)
     partitions = [number for number in range(num_partitions) if (aside / f"staging/{number:05d}").exists()]

@@ -126,8 +126,15 @@ class FeatureKind(ABC, Generic[ConfigT]):
         return [self.request_column]
 
     def raw(self, table: pa.Table) -> pa.Array:
-        """Return the raw values, nulls if the table does not have the column."""
-        return raw_values(table, self.column_in(table))
+        """Return the raw values as `read` gives them, nulls if the table does not have the column."""
+        return self.read(raw_values(table, self.column_in(table)))
+
+    def read(self, values: pa.Array) -> pa.Array:
+        """Return a raw column as the settings say that it is written, null where a cell is not written so."""
+        return values
+
+    may_lose = False
+    """True if `read` gives null for some cells that hold something; `prepare` counts them."""
 
     def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
         """Yield (n,) flags of rows whose raw value is unusable, with the reason; a missing column has none."""

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.config.features import CategoricalFeatureConfig, IdFeatureConfig
+from mtl_ray.config.numbers import DateFeatureConfig
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
 from mtl_ray.features.unseen import with_unseen
 from mtl_ray.schema import FIRST, NULL, UNKNOWN, FittedFeature
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from mtl_ray.nn.embedding_parts import EmbeddingParts
 
-LookupConfigT = TypeVar("LookupConfigT", IdFeatureConfig, CategoricalFeatureConfig)
+LookupConfigT = TypeVar("LookupConfigT", IdFeatureConfig, CategoricalFeatureConfig, DateFeatureConfig)
 
 
 class LookupKind(FeatureKind[LookupConfigT]):

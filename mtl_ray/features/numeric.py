@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from mtl_ray.config.encoders import CustomEncoderConfig, PeriodicNumberConfig, PiecewiseLinearNumberConfig
-from mtl_ray.config.features import NumericFeatureConfig
+from mtl_ray.config.numbers import NumberSection, NumericFeatureConfig
 from mtl_ray.errors import InputError
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
 from mtl_ray.features.lookup import embed_rows
 from mtl_ray.features.observed import observed_rows
 from mtl_ray.schema import FIRST, NULL, FittedFeature
 from mtl_ray.values.moments import Moments, scaled
+from mtl_ray.values.money import as_numbers
 from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers, to_numbers
 from mtl_ray.values.partition import Partition
 from mtl_ray.values.quantiles import Distribution
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mtl_ray.nn.embedding_parts import EmbeddingParts
+
+NumberConfigT = TypeVar("NumberConfigT", bound=NumberSection)
 
 PIECES = 32
 """Largest number of pieces of `piecewise_linear`."""
@@ -45,15 +48,11 @@ class NumberStatistics:
         return self.moments.is_constant
 
 
-class NumericKind(FeatureKind[NumericFeatureConfig]):
-    """A number."""
+class NumberKind(FeatureKind[NumberConfigT]):
+    """What becomes a number: `raw` returns numbers, or texts of numbers."""
 
-    def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
-        if (column := self.column_in(table)) in table.column_names:
-            yield from bad_numbers(*parse_numbers(self.raw(table), self.null_words), column)
-
-    def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]]:
-        return mend_numbers(values, self.null_words)
+    quantity = "value"
+    """What is standardised, in words."""
 
     def fit(self, rows: Partition, train: pa.Table) -> NumberStatistics:
         numbers = to_numbers(self.raw(train), self.null_words)
@@ -74,8 +73,10 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
 
     def encoded_columns(self, fitted: FittedFeature) -> dict[str, EncodedColumn]:
         if fitted.num_embeddings is None:
-            return {self.name: EncodedColumn("(value - mean) / std; NaN for null", "float32", is_nullable=True)}
-        meaning = f"{FIRST} + how many of `boundaries` are at most the value; {NULL} for null"
+            return {
+                self.name: EncodedColumn(f"({self.quantity} - mean) / std; NaN for null", "float32", is_nullable=True)
+            }
+        meaning = f"{FIRST} + how many of `boundaries` are at most the {self.quantity}; {NULL} for null"
         return {self.name: EncodedColumn(meaning, low=NULL, num_embeddings=fitted.num_embeddings)}
 
     def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
@@ -139,3 +140,22 @@ class NumericKind(FeatureKind[NumericFeatureConfig]):
     def observed(self, batch: "Mapping[str, Tensor]") -> np.ndarray:
         column = batch[self.name]
         return observed_rows(column.numpy()) if self.is_category else column.double().numpy()
+
+
+class NumericKind(NumberKind[NumericFeatureConfig]):
+    """A number."""
+
+    def read(self, values: pa.Array) -> pa.Array:
+        return as_numbers(values, self.config, self.null_words)
+
+    @property
+    def may_lose(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if it has a format."""
+        return self.config.format is not None
+
+    def bad_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
+        if (column := self.column_in(table)) in table.column_names:
+            yield from bad_numbers(*parse_numbers(self.raw(table), self.null_words), column)
+
+    def mend(self, values: pa.Array) -> tuple[pa.Array, dict[str, int]] | None:
+        return None if self.may_lose else mend_numbers(values, self.null_words)

@@ -65,7 +65,7 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
     def bad_log_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
         column = self.config.values
         if column and column in table.column_names:
-            yield from bad_numbers(*parse_numbers(raw_values(table, column), self.null_words), column)
+            yield from bad_numbers(*parse_numbers(self.around.numbers(table, column), self.null_words), column)
 
     def bad_request_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
         for column in self.input_columns():
@@ -84,7 +84,7 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         return Moments.of(self._numbers(train, self.config.values)) if self.config.values else None
 
     def _numbers(self, table: pa.Table, column: str) -> np.ndarray:
-        return to_numbers(raw_values(table, column), self.null_words, column)
+        return to_numbers(self.around.numbers(table, column), self.null_words, column)
 
     def fitted(self, statistics: Moments | None, vocabularies: Mapping[str, Vocabulary]) -> FittedFeature:
         mean, std = (statistics or Moments()).scale

@@ -10,7 +10,6 @@ from mtl_ray.config.features import StatisticFeatureConfig
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState, LogColumn
 from mtl_ray.features.target_statistics import TargetStatistics, slices_of
 from mtl_ray.schema import FittedFeature
-from mtl_ray.values.columns import raw_values
 from mtl_ray.values.keys import bad_keys, to_keys
 from mtl_ray.values.numbers import bad_numbers, parse_numbers, to_numbers
 from mtl_ray.values.partition import TIME, TRAIN, Partition
@@ -34,7 +33,8 @@ class StatisticKind(FeatureKind[StatisticFeatureConfig]):
         yield from bad_keys(self.raw(table), self.column)
 
     def bad_log_cells(self, table: pa.Table) -> Iterator[tuple[np.ndarray, str]]:
-        yield from bad_numbers(*parse_numbers(raw_values(table, self.config.of), self.null_words), self.config.of)
+        numbers, wrong = parse_numbers(self.around.numbers(table, self.config.of), self.null_words)
+        yield from bad_numbers(numbers, wrong, self.config.of)
 
     def fit(self, rows: Partition, train: pa.Table) -> TargetStatistics:
         is_train = rows.split == TRAIN
@@ -51,7 +51,7 @@ class StatisticKind(FeatureKind[StatisticFeatureConfig]):
         return slices_of(rows, self.around.seed, timed=self.around.time is not None)
 
     def _labels(self, rows: Partition) -> np.ndarray:
-        return to_numbers(raw_values(rows.table, self.config.of), self.null_words)
+        return to_numbers(self.around.numbers(rows.table, self.config.of), self.null_words)
 
     def vocabulary(self, statistics: TargetStatistics) -> Vocabulary:
         return statistics.by_key()

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from mtl_ray.config import Experiment
 from mtl_ray.config.columns import request_columns
 from mtl_ray.config.data import NULL_WORDS
-from mtl_ray.config.feature_base import FeatureSection, column_of, key_of
+from mtl_ray.config.feature_base import FeatureSection, column_of, key_of, readers_of
+from mtl_ray.config.formats import ISO, NumberFormat
+from mtl_ray.values.columns import raw_values
+from mtl_ray.values.money import as_numbers
 
 if TYPE_CHECKING:
     from mtl_ray.config.tasks import TaskConfig
@@ -37,6 +42,8 @@ class Surroundings:
     """Seed of the split and of folds."""
     null_words: tuple[str, ...] = NULL_WORDS
     """Words that mean "no value" in a column of numbers."""
+    time_format: tuple[str, ...] = ISO
+    """How texts of the time are written."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Surroundings":
@@ -51,12 +58,20 @@ class Surroundings:
             data.split.kind,
             experiment.data_seed,
             data.null_words,
+            data.time_format,
         )
 
     @property
     def user_column(self) -> str:
         """Raw column of the user's key."""
         return column_of(self.features, key_of(self.features, "user"))
+
+    def numbers(self, table: pa.Table, column: str) -> pa.Array:
+        """Return a raw column of numbers, written as a task or a feature that reads it says."""
+        tasks = [task for name, task in self.tasks.items() if (task.column or name) == column]
+        sections = [*tasks, *(self.features[name] for name in readers_of(self.features, column))]
+        formats = (each for each in sections if isinstance(each, NumberFormat) and each.format is not None)
+        return as_numbers(raw_values(table, column), next(formats, NumberFormat()), self.null_words)
 
     @cached_property
     def request_columns(self) -> dict[str, str]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.custom import custom_parts, untrusted
-from mtl_ray.config.features import FeatureConfig, NumericFeatureConfig, SequenceFeatureConfig
+from mtl_ray.config.features import FeatureConfig, SequenceFeatureConfig
+from mtl_ray.config.numbers import NumberSection
 from mtl_ray.errors import InputError, some
 from mtl_ray.schema import FIRST, Schema
 from mtl_ray.storage import Folder
@@ -43,7 +44,7 @@ def refuse_parts(experiment: Experiment, schema: Schema, folder: Folder) -> None
 def _refuse_numbers(features: Mapping[str, FeatureConfig], schema: Schema, where: str) -> None:
     for name, feature in schema.features.items():
         config = features.get(name)
-        is_number = isinstance(config, NumericFeatureConfig) and not config.buckets
+        is_number = isinstance(config, NumberSection) and config.is_number
         numbers = {"mean": feature.mean, "std": feature.std}
         for key in ("boundaries", "quantiles"):
             numbers |= {f"{key}.{i}": value for i, value in enumerate(getattr(feature, key) or ())}
@@ -62,7 +63,7 @@ def _refuse_vocabulary(features: Mapping[str, FeatureConfig], schema: Schema, fo
     counts = Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()})
     for name, config in features.items():
         feature = schema.features[name]
-        if feature.num_embeddings is None or isinstance(config, NumericFeatureConfig):
+        if feature.num_embeddings is None or (isinstance(config, NumberSection) and config.buckets):
             continue
         words = config.of if isinstance(config, SequenceFeatureConfig) else name
         if feature.num_embeddings != FIRST + counts[words]:

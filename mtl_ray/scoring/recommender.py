@@ -75,8 +75,11 @@ class Recommender:
 
     def user_columns(self) -> list[str]:
         """Return the raw columns that describe a user and the context; histories are item ids, oldest first."""
-        own = {column for name in self._own for column in self.scorer.encoder.kinds[name].input_columns()}
-        return [name for name in self.scorer.input_columns() if name not in own]
+        kinds = self.scorer.encoder.kinds
+        own, others = (
+            {column for name in names for column in kinds[name].input_columns()} for names in (self._own, self._others)
+        )
+        return [name for name in self.scorer.input_columns() if name not in own or name in others]
 
     def recommend(self, profile: Mapping[str, Any], k: int = 10, seen: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Return the best k items for one user, the best first.

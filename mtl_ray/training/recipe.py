@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtl_ray.config import Experiment, override
-from mtl_ray.config.features import NumericFeatureConfig
+from mtl_ray.config.numbers import NumberSection
 from mtl_ray.config.training import is_sparse
 from mtl_ray.schema import FIRST, Schema
 
@@ -79,7 +79,7 @@ def _rules(experiment: Experiment, schema: Schema) -> Iterator[Choice]:
 
 def _of_numbers(experiment: Experiment, schema: Schema) -> Iterator[Choice]:
     for name, feature in experiment.features.items():
-        if isinstance(feature, NumericFeatureConfig) and feature.buckets is None and schema.features[name].quantiles:
+        if isinstance(feature, NumberSection) and feature.is_number and schema.features[name].quantiles:
             reason = "the effect of a number need not be a line, and skewed numbers need no logarithm"
             yield Choice(f"features.{name}.encoder", "piecewise_linear", reason)
 

@@ -1,6 +1,7 @@
 """Instants: timestamps, dates and texts in ISO 8601 as seconds since 1970; without a zone they are in UTC."""
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mtl_ray.config.formats import ISO
 from mtl_ray.values.canonical import decoded, plain
 from mtl_ray.values.numbers import NULL_WORDS, parse_numbers, without_words
 
@@ -20,11 +22,20 @@ ISO_DATE = (
 PARTS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """Units in a second."""
 
+YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800
+"""Seconds since 1970."""
+
 
 def parse_times(
-    values: pa.Array, null_words: tuple[str, ...] = NULL_WORDS
+    values: pa.Array, null_words: tuple[str, ...] = NULL_WORDS, formats: Sequence[str] = ISO
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return what a column of times holds.
+
+    Args:
+        values: timestamps, dates, numbers or texts.
+        null_words: words that mean no time.
+        formats: how times are written that are neither timestamps nor dates, see `TimeFormats`. Other formats than
+            `iso` alone are tried in turn, and numbers are read by them, too, such as 20240501 by `%Y%m%d`.
 
     Returns:
         (n,) float64 times, NaN where there is none: seconds since 1970 for timestamps, dates and ISO texts (to the
@@ -34,6 +45,10 @@ def parse_times(
     if is_date(values.type):
         times = seconds(values)
         return times, ~np.isnan(times), np.zeros(len(values), bool)
+    if tuple(formats) != ISO and not pa.types.is_nested(values.type):
+        texts = without_words(values.cast(pa.string()), null_words)
+        times = _written_seconds(texts, formats)
+        return times, ~np.isnan(times), np.asarray(texts.is_valid()) & np.isnan(times)
     if pa.types.is_string(values.type):
         values = without_words(values, null_words)
     if pa.types.is_string(values.type) and (found := _iso_column(values)) is not None:
@@ -66,6 +81,23 @@ def seconds(values: pa.Array) -> np.ndarray:
     return np.where(np.asarray(values.is_valid()), times, np.nan)
 
 
+def unit_of(low: float, high: float) -> int | None:
+    """Return how many units of numbers from `low` to `high` a second has, if they count from 1970 in a usual unit.
+
+    They do if they then lie between 1990 and 2100; no number does so in two of the units.
+    """
+    return next((unit for unit in PARTS.values() if YEAR_1990 * unit <= low and high <= YEAR_2100 * unit), None)
+
+
+def instants(numbers: np.ndarray) -> np.ndarray:
+    """Return (n,) float64 seconds since 1970 of numbers that count from then, see `unit_of`; NaN for others."""
+    found = np.full(len(numbers), np.nan)
+    for unit in PARTS.values():
+        counts = (YEAR_1990 * unit <= numbers) & (numbers <= YEAR_2100 * unit)
+        found[counts] = numbers[counts] / unit
+    return found
+
+
 def time_keys(values: pa.Array) -> pa.Array:
     """Return timestamps and dates as text keys: `2024-05-01`, with ` 13:45:00` and a fraction if they have them."""
     if not is_date(values.type):
@@ -95,6 +127,24 @@ def _iso_seconds(texts: pa.Array) -> np.ndarray:
     parts = pd.Series(distinct.dictionary.to_pylist(), dtype=object).str.extract(ISO_DATE)
     fraction, zone = "." + parts["fraction"], parts["zone"].replace({"UTC": "Z", "GMT": "Z", "z": "Z"})
     whole = parts["date"] + "T" + parts["time"].fillna("00:00") + fraction.fillna("") + zone.fillna("Z")
-    times = pd.DatetimeIndex(pd.to_datetime(whole, format="ISO8601", utc=True, errors="coerce"))
-    instants = pa.array(times.tz_localize(None).as_unit("us"), pa.timestamp("us"))
-    return seconds(instants)[distinct.indices.to_numpy()]
+    return _pandas_seconds(whole, "ISO8601")[distinct.indices.to_numpy()]
+
+
+def _written_seconds(texts: pa.Array, formats: Sequence[str]) -> np.ndarray:
+    """Return (n,) float64 seconds since 1970 of texts in any of some formats, NaN for others and for null."""
+    distinct = texts.dictionary_encode()
+    known = pc.utf8_trim_whitespace(distinct.dictionary)
+    found = np.full(len(known) + 1, np.nan)  # the last one is that of null
+    for each in formats:
+        left = np.flatnonzero(np.isnan(found[:-1]))
+        rest = known.take(pa.array(left))
+        found[left] = (
+            _iso_seconds(rest) if each == "iso" else _pandas_seconds(pd.Series(rest.to_pylist(), dtype=object), each)
+        )
+    return found[distinct.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)]
+
+
+def _pandas_seconds(texts: pd.Series, written: str) -> np.ndarray:
+    """Return (n,) float64 seconds since 1970 of texts in a format of pandas, NaN for others."""
+    times = pd.DatetimeIndex(pd.to_datetime(texts, format=written, utc=True, errors="coerce"))
+    return seconds(pa.array(times.tz_localize(None).as_unit("us"), pa.timestamp("us")))

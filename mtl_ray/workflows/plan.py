@@ -21,6 +21,7 @@ from mtl_ray.config.data import RandomSplitConfig
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.data.preparation.findings import findings, refuse_lost_join
 from mtl_ray.data.preparation.fit import fit_partition, fitted_features, fitted_tasks
+from mtl_ray.data.preparation.lost_cells import added, refuse_lost_cells
 from mtl_ray.data.preparation.partition import partition_of
 from mtl_ray.data.preparation.quality_report import quality_report
 from mtl_ray.data.preparation.side_tables import raw_columns, side_tables
@@ -201,17 +202,20 @@ def _estimate(experiment: Experiment, raw: Raw) -> tuple[Schema, dict[str, Any]]
     """A schema fitted to the first rows of the log, all taken as training rows, and what `quality.json` would say."""
     columns = raw_columns(experiment, raw)
     stage = Stage(experiment, columns.log, 1, Folder(experiment.data.output), columns.joined)
-    users, items, mended = side_tables(experiment, raw, columns)
+    users, items, mended, lost = side_tables(experiment, raw, columns)
     tables = ((chunk.file, *entry) for chunk in raw.chunks for entry in chunk.read())
     parts, read, reasons, is_whole = [], 0, Counter[str](), True
     for file, first_row, table in tables:
         if read >= SAMPLE_ROWS:
             is_whole = False
             break
-        reason, part, _ = stage.checked(table, file, np.arange(first_row, first_row + len(table)))
+        rows = np.arange(first_row, first_row + len(table))
+        reason, part, _ = stage.checked(table, file, rows)
+        lost = added([lost, stage.lost(table, np.asarray(reason.is_null()), file, rows)])
         parts.append(part)
         reasons.update(reason.drop_null().to_pylist())
         read += len(table)
+    refuse_lost_cells(lost)
     if not parts or not sum(map(len, parts)):
         raise InputError("the log has no usable row among its first; run `mtl-ray prepare` to see why")
     everything = experiment.model_copy(
@@ -219,7 +223,7 @@ def _estimate(experiment: Experiment, raw: Raw) -> tuple[Schema, dict[str, Any]]
     )
     sample = partition_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, Cuts())
     total = fit_partition(everything, sample)
-    staged = {"rows": read, "reasons": reasons, "examples": []}
+    staged = {"rows": read, "reasons": reasons, "examples": [], "lost": lost}
     quality = quality_report(everything, staged, total, mended)
     if is_whole:
         refuse_lost_join(experiment, quality, *example_keys(experiment, total, users, items))

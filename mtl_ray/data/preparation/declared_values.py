@@ -1,19 +1,28 @@
-"""Values that the settings name (`positive`, `where`, those of a predefined split): each must occur in the log."""
+"""Values that the settings name. Those of `positive`, `where` and a predefined split must occur in the log; a key of
+`map` that does not is told."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.base import Scalar
 from mtl_ray.config.data import PredefinedSplitConfig, TableSourceConfig
+from mtl_ray.config.features import MultiCategoricalFeatureConfig
+from mtl_ray.config.formats import Spelling
 from mtl_ray.config.tasks import BinaryTaskConfig
+from mtl_ray.data.encoding import as_labels
 from mtl_ray.errors import InputError
+from mtl_ray.features.base import feature_kinds
 from mtl_ray.values.booleans import equals
+from mtl_ray.values.columns import raw_values
 from mtl_ray.values.keys import to_keys
+from mtl_ray.values.lists import to_lists
+from mtl_ray.values.spelling import folded
 
 EXAMPLES = 10
 """The most values that are remembered of a column in which a declared one was not found."""
@@ -25,6 +34,14 @@ class Declared(NamedTuple):
     path: str
     column: str
     values: tuple[Scalar, ...]
+    task: str | None = None
+    """The task whose label they are; None if they are compared with the raw column."""
+
+    def cells(self, experiment: Experiment, table: pa.Table) -> pa.Array:
+        """Return the column, as its task reads it."""
+        values = raw_values(table, self.column)
+        null_words = experiment.data.null_words
+        return values if self.task is None else as_labels(experiment.tasks[self.task], values, null_words)
 
     def is_in(self, cells: pa.Array | pa.ChunkedArray) -> bool:
         """Return whether one of the values is among the cells."""
@@ -41,19 +58,28 @@ class Occurrences:
     found: frozenset[Declared] = frozenset()
     examples: Mapping[str, Counter[str]] = field(default_factory=dict)
     """By column, rows by key."""
+    mapped: frozenset[str] = frozenset()
+    """Paths of the keys of `map` that were found."""
 
     @classmethod
     def of(cls, experiment: Experiment, table: pa.Table) -> "Occurrences":
         """Look for the declared values in rows of the log, joined with the tables."""
         declared = declared_values(experiment)
-        found = frozenset(one for one in declared if one.is_in(table.column(one.column)))
-        missing = {one.column for one in declared if one not in found}
-        return cls(found, {column: _most_common(_counted(table.column(column))) for column in sorted(missing)})
+        cells = {one: one.cells(experiment, table) for one in declared}
+        found = frozenset(one for one in declared if one.is_in(cells[one]))
+        missing = {one.column: cells[one] for one in declared if one not in found}
+        examples = {column: _most_common(_counted(missing[column])) for column in sorted(missing)}
+        return cls(found, examples, frozenset(path for path, is_there in _mapped(experiment, table) if is_there))
 
     def __add__(self, other: "Occurrences") -> "Occurrences":
         columns = {**self.examples, **other.examples}
         both = {c: self.examples.get(c, Counter()) + other.examples.get(c, Counter()) for c in columns}
-        return Occurrences(self.found | other.found, {c: _most_common(counts) for c, counts in both.items()})
+        examples = {c: _most_common(counts) for c, counts in both.items()}
+        return Occurrences(self.found | other.found, examples, self.mapped | other.mapped)
+
+    def unmapped(self, experiment: Experiment) -> list[str]:
+        """Return the paths of the keys of `map` that occur in no row."""
+        return [path for path, _ in _mapped(experiment, pa.table({})) if path not in self.mapped]
 
     def refuse_absent(self, experiment: Experiment, files: Collection[str]) -> None:
         """Raise InputError for the first declared value that occurs in no row, or as the name of no file."""
@@ -79,7 +105,7 @@ def declared_values(experiment: Experiment) -> list[Declared]:
     declared = []
     for name, task in experiment.tasks.items():
         if isinstance(task, BinaryTaskConfig) and task.positive is not None:
-            declared.append(Declared(f"tasks.{name}.positive", task.column or name, (task.positive,)))
+            declared.append(Declared(f"tasks.{name}.positive", task.column or name, (task.positive,), name))
         for column, allowed in (task.where or {}).items():
             values = allowed if isinstance(allowed, list) else [allowed]
             declared += [Declared(f"tasks.{name}.where.{column}", column, (value,)) for value in values]
@@ -105,7 +131,25 @@ def _of_split(experiment: Experiment, split: PredefinedSplitConfig, column: str)
     ]
 
 
-def _counted(column: pa.ChunkedArray) -> Counter[str]:
+def _mapped(experiment: Experiment, table: pa.Table) -> Iterator[tuple[str, bool]]:
+    """Yield the path of each key of `map`, and whether it occurs in some joined rows."""
+    columns: list[tuple[str, Any, pa.Array]] = []
+    for name, kind in feature_kinds(experiment).items():
+        if isinstance(kind.config, Spelling) and kind.config.map:
+            values = raw_values(table, kind.column_in(table))
+            if isinstance(kind.config, MultiCategoricalFeatureConfig):
+                values = to_lists(values, kind.config.separator).flatten()
+            columns.append((f"features.{name}", kind.config, values))
+    for name, task in experiment.tasks.items():
+        if isinstance(task, Spelling) and task.map:
+            columns.append((f"tasks.{name}", task, raw_values(table, task.column or name)))
+    for path, how, values in columns:
+        written = folded(pa.array([*how.map]), how)
+        there = pc.is_in(written, value_set=folded(values, how).unique().drop_null())
+        yield from ((f"{path}.map.{key}", is_there) for key, is_there in zip(how.map, there.to_pylist(), strict=True))
+
+
+def _counted(column: pa.Array) -> Counter[str]:
     counts = to_keys(column).drop_null().value_counts()
     return Counter(dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mtl_ray.config import Experiment
 from mtl_ray.data.preparation.repeats import REASONS
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, some
 
 Keys = Mapping[str, Sequence[str]]
 NO_KEYS: Keys = MappingProxyType({})
@@ -42,9 +42,16 @@ def _findings(quality: dict[str, Any], whole: bool) -> Iterator[str]:
         yield f"{what} has the same value in all training rows, or none"
     for name, said in quality.get("advice", {}).items():  # data sets of before have none
         yield f"features.{name} {said}"
+    if whole and (unmapped := quality.get("unmapped")):  # data sets of before have none
+        yield f"in no row: {some(unmapped)}: correct these values, or leave them out"
     if whole and quality["in_no_split"]:
         yield _share(quality["in_no_split"], rows, "in no split: neither trained on nor evaluated")
     yield from (_share(count, rows, what) for what, count in lost.items() if count <= rows / 2)
+    formats = quality.get("lost", {}).items()  # data sets of before have none
+    for path, one in sorted(formats, key=lambda entry: -entry[1]["lost"] / max(1, entry[1]["cells"])):
+        if one["lost"]:
+            cells = f"{one['lost']:,} of {one['cells']:,} cells ({one['lost'] / one['cells']:.1%}) of `{one['column']}`"
+            yield f"{cells} cannot be read by {path}.format, such as {one['examples'][0]}: read as null"
     repeats = set(REASONS.values())
     reasons = sorted(quality["reasons"].items(), key=lambda entry: -entry[1])
     yield from (_share(n, quality["rows"], f"set aside: {why}") for why, n in reasons if why not in repeats)

@@ -18,7 +18,7 @@ from mtl_ray.config.tasks import (
     RealTaskConfig,
     TaskConfig,
 )
-from mtl_ray.data.encoding import population, to_flags
+from mtl_ray.data.encoding import as_labels, population, to_flags
 from mtl_ray.data.preparation.declared_values import Occurrences
 from mtl_ray.errors import InputError
 from mtl_ray.features.base import feature_kinds
@@ -109,7 +109,8 @@ def _fit_label(
 ) -> np.ndarray:
     """Add a label's statistics on the training rows; returns (n,) bool, the rows with a label."""
     table, train = rows.table, rows.split == TRAIN
-    values, inside, key = raw_values(table, task.column or name), population(task, table), f"{name}.label"
+    values = as_labels(task, raw_values(table, task.column or name), null_words)
+    inside, key = population(task, table), f"{name}.label"
     match task:
         case RealTaskConfig() | BinaryTaskConfig() | RankingTaskConfig():
             is_real = isinstance(task, RealTaskConfig)

@@ -7,6 +7,7 @@ import numpy as np
 
 from mtl_ray.config import Experiment
 from mtl_ray.data.preparation.fit import FitStatistics, advice
+from mtl_ray.data.preparation.lost_cells import added
 from mtl_ray.data.preparation.repeats import REASONS
 from mtl_ray.errors import InputError
 from mtl_ray.schema import SPLITS
@@ -24,6 +25,7 @@ def count_staged(experiment: Experiment, pieces: list[dict[str, Any]], aside: Fo
         "bad": sum(reasons.values()),
         "reasons": dict(reasons),
         "examples": [e for piece in pieces for e in piece["examples"]][:5],
+        "lost": added(piece["lost"] for piece in pieces),
     }
     if not staged["rows"]:
         raise InputError("the log is empty: expected at least one row of interactions")
@@ -70,6 +72,8 @@ def quality_report(
         "in_no_split": int(rows[NONE]),
         "shown_in_histories": int(rows[SHOWN]),
         "mended": mended,
+        "lost": {path: {**lost._asdict(), "examples": [*lost.examples]} for path, lost in staged["lost"].items()},
+        "unmapped": total.declared.unmapped(experiment),
         "unknown_entities": dict(total.issues),
         "constant": total.constant,
         "advice": advice(experiment, total),

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.config import Experiment
+from mtl_ray.config.formats import ISO
 from mtl_ray.config.tasks import (
     BinaryTaskConfig,
     CountTaskConfig,
@@ -17,6 +18,8 @@ from mtl_ray.config.tasks import (
     TaskConfig,
     ValueTaskConfig,
 )
+from mtl_ray.data.encoding import as_labels
+from mtl_ray.data.preparation.lost_cells import formatted_in_table
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.errors import InputError, some
 from mtl_ray.features.base import feature_kinds
@@ -59,7 +62,7 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table, joined: fr
     for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
         reasons.add(keys.column(key).is_null(), f"{experiment.column_of(name)} is null")
     if experiment.data.time:
-        reasons.time(table, experiment.data.time)
+        reasons.time(table, experiment.data.time, experiment.data.time_format)
     kinds = [kind for name, kind in feature_kinds(experiment).items() if name not in joined]
     for part in (*(kind.bad_cells(table) for kind in kinds), *(kind.bad_log_cells(table) for kind in kinds)):
         for wrong, why in part:
@@ -72,18 +75,19 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table, joined: fr
         column = task.column or name
         if column not in table.column_names:
             continue
+        labels = as_labels(task, raw_values(table, column), experiment.data.null_words)
         if _has_threshold(task):
-            reasons.number(table, column)
+            reasons.number(labels, column)
         elif isinstance(task, RealTaskConfig):
-            numbers = reasons.number(table, column)
+            numbers = reasons.number(labels, column)
             if isinstance(task, CountTaskConfig | ValueTaskConfig):
                 reasons.add(numbers < 0, f"{column} is negative")
             if task.range:
                 low, high = task.range
                 outside = (numbers < low) | (numbers > high)
                 reasons.add(outside, f"{column} is outside [{low:g}, {high:g}]")
-        elif is_flag(task) and is_single(table.schema.field(column).type):
-            _, wrong = parse_booleans(table.column(column), experiment.data.null_words)
+        elif is_flag(task) and is_single(labels.type):
+            _, wrong = parse_booleans(labels, experiment.data.null_words)
             reasons.add(wrong, f"{column} is not 0 or 1")
     return reasons.array()
 
@@ -143,16 +147,18 @@ class _Reasons:
         if MALFORMED in table.column_names:
             self.add(table.column(MALFORMED).is_valid(), "malformed line")
 
-    def number(self, table: pa.Table, column: str) -> np.ndarray:
+    def number(self, values: pa.Array, column: str) -> np.ndarray:
         """Check a numeric column; return its (n,) float64 values, NaN where there is none."""
-        numbers, wrong = parse_numbers(raw_values(table, column), self.null_words)
+        numbers, wrong = parse_numbers(values, self.null_words)
         for flags, why in bad_numbers(numbers, wrong, column):
             self.add(flags, why)
         return numbers
 
-    def time(self, table: pa.Table, column: str) -> None:
+    def time(self, table: pa.Table, column: str, formats: tuple[str, ...]) -> None:
         """Check the column of times."""
-        times, _, wrong = parse_times(raw_values(table, column), self.null_words)
+        times, _, wrong = parse_times(raw_values(table, column), self.null_words, formats)
+        if formats != ISO:
+            self.add(wrong, f"{column} is not written as data.time_format says: {' or '.join(formats)}")
         for flags, why in bad_numbers(times, wrong, column):
             self.add(flags, why)
         self.add(np.isnan(times) & ~wrong, f"{column} is null")
@@ -204,12 +210,13 @@ def clean_table(
     for feature, kind in feature_kinds(experiment).items():
         if experiment.features[feature].is_profile and kind.request_column in names:
             menders.setdefault(kind.column, []).append(kind.mend)
+    formatted = {each.column for each in formatted_in_table(experiment, names)}  # they are read where they are used
     for task_name, task in experiment.tasks.items():
         if (task.column or task_name) not in names:
             continue
         if isinstance(task, RealTaskConfig) or _has_threshold(task):
             menders.setdefault(task.column or task_name, []).append(partial(mend_numbers, null_words=null_words))
-        elif is_flag(task):
+        elif is_flag(task) and not (isinstance(task, BinaryTaskConfig) and task.is_set):
             menders.setdefault(task.column or task_name, []).append(partial(mend_booleans, null_words=null_words))
     columns: dict[str, pa.Array] = {}
     for column in table.column_names:
@@ -219,7 +226,7 @@ def clean_table(
         values = as_variable(values).filter(pa.array(first))
         if column == key:
             values = keys.filter(pa.array(first))
-        elif (found := _first(menders.get(column, ()), values)) is not None:
+        elif column not in formatted and (found := _first(menders.get(column, ()), values)) is not None:
             values, counts = found
             mended.update({f"{name}.{column} {why}": count for why, count in counts.items()})
         if column != key and is_text(values.type):

@@ -18,11 +18,9 @@ from mtl_ray.values.booleans import equals
 from mtl_ray.values.canonical import decoded
 from mtl_ray.values.keys import hash_keys, to_keys
 from mtl_ray.values.partition import ITEM, NONE, SHOWN, TEST, TIME, TRAIN, USER, VALID
-from mtl_ray.values.times import PARTS, parse_times
+from mtl_ray.values.times import parse_times, unit_of
 
 HISTOGRAM_BINS = 1 << 16
-YEAR_1990, YEAR_2100 = 631_152_000, 4_102_444_800
-"""Seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +175,7 @@ def declared_cuts(experiment: Experiment, pieces: Sequence[Mapping[str, Any]]) -
 
 
 def _time_unit(experiment: Experiment, pieces: Sequence[Mapping[str, Any]]) -> int | None:
-    """Return how many units of the staged times a second has: 1 for dates; None for numbers that may be anything.
-
-    Numbers count from 1970 if all of them are then between 1990 and 2100 in one of the usual units; no number is that
-    in two of them.
-    """
+    """Return how many units of the staged times a second has: 1 for dates; None for numbers that may be anything."""
     dates, numbers = (sum(piece[kind] for piece in pieces) for kind in ("dates", "numbers"))
     if dates and numbers:
         raise InputError(
@@ -191,7 +185,7 @@ def _time_unit(experiment: Experiment, pieces: Sequence[Mapping[str, Any]]) -> i
     if dates:
         return 1
     low, high = min(piece["low"] for piece in pieces), max(piece["high"] for piece in pieces)
-    return next((u for u in PARTS.values() if YEAR_1990 * u <= low and high <= YEAR_2100 * u), None)
+    return unit_of(low, high)
 
 
 def instant(value: float | str, unit: int | None, path: str) -> float:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from mtl_ray.config import Experiment
 from mtl_ray.data.preparation.deal import dealt
+from mtl_ray.data.preparation.lost_cells import Lost, added, formatted_in_log, lost_cells
 from mtl_ray.data.preparation.row_checks import bad_rows, keys_of
 from mtl_ray.data.preparation.row_digests import row_digests
 from mtl_ray.data.sources import Chunk
@@ -40,9 +41,9 @@ class Stage:
     """Features that are read from another table than the log."""
 
     def __call__(self, piece: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
-        """Stage one piece of the log; return its counts: rows, bad rows by reason, first bad rows, time range."""
+        """Stage one piece of the log; return counts: rows, bad rows by reason, the first, lost cells, time range."""
         writers: dict[str, pq.ParquetWriter] = {}
-        total, reasons, examples = 0, Counter(), []
+        total, reasons, examples, lost = 0, Counter(), [], []
         low, high, dates, numbers = float("inf"), float("-inf"), 0, 0
         waiting: list[pa.Table] = []  # dealt together: the parts of a single table are small and slow to write
         for chunk in chunks:
@@ -51,6 +52,7 @@ class Stage:
                 rows = np.arange(first_row, first_row + len(table))
                 reason, staged, num_dates = self.checked(table, chunk.file, rows)
                 good = np.asarray(reason.is_null())
+                lost.append(self.lost(table, good, chunk.file, rows))
                 if not good.all():
                     bad = quarantined(table.filter(pa.array(~good)), reason.drop_null(), chunk.file, rows[~good])
                     self._write(writers, f"quarantine/{piece:06d}.parquet", bad)
@@ -73,6 +75,7 @@ class Stage:
             "rows": total,
             "reasons": dict(reasons),
             "examples": examples,
+            "lost": added(lost),
             "low": low,
             "high": high,
             "dates": dates,
@@ -96,7 +99,8 @@ class Stage:
         time_column = self.experiment.data.time
         times, is_date = np.zeros(len(table)), np.zeros(len(table), bool)
         if time_column:
-            times, is_date, _ = parse_times(flat(table.column(time_column)), self.experiment.data.null_words)
+            data = self.experiment.data
+            times, is_date, _ = parse_times(flat(table.column(time_column)), data.null_words, data.time_format)
         own = {
             **{name: flat(keys.column(name)) for name in keys.column_names},
             TIME: pa.array(times),
@@ -108,6 +112,12 @@ class Stage:
         # Dictionaries differ from table to table, so plain values are staged.
         raw = {f"raw.{name}": decoded(flat(table.column(name))) for name in self.columns}
         return reason, pa.table({**own, **raw}), int(is_date.sum())
+
+    def lost(self, table: pa.Table, good: np.ndarray, file: str, rows: np.ndarray) -> dict[str, Lost]:
+        """Count the cells that formats cannot read, of the good rows of a file."""
+        formatted = formatted_in_log(self.experiment, table.column_names, self.joined)
+        table = table.select(list({each.column for each in formatted})).filter(pa.array(good))
+        return lost_cells(self.experiment, formatted, table, lambda row: f"{file} row {rows[good][row]}")
 
     def _deal(self, writers: dict[str, pq.ParquetWriter], piece: int, tables: list[pa.Table]) -> None:
         if tables:

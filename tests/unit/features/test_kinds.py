@@ -28,11 +28,13 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "vector": {"size": 12},
     "image": {"shape": [8, 8, 1]},
     "numeric": {"buckets": 3},
+    "date": {"measure": "days"},
 }
 VARIANTS: dict[str, dict[str, Any]] = {kind: {"kind": kind, **REQUIRED.get(kind, {})} for kind in MEMBERS}
 VARIANTS |= {"number": {"kind": "numeric"}, "pieces": {"kind": "numeric", "encoder": "piecewise_linear"}}
 VARIANTS |= {
     "waves": {"kind": "numeric", "encoder": "periodic"},
+    "weekday": {"kind": "date", "measure": "weekday"},
     "history": {"kind": "sequence", "of": "item_id", "max_length": 3},
 }
 VARIANTS |= {"audience": {"kind": "sequence", "entity": "item", "of": "user_id", "max_length": 3, "values": "rating"}}
@@ -69,6 +71,9 @@ def rows_of(experiment: Experiment, name: str, seed: int = 0) -> Partition:
         "rating": pa.array(rng.random(ROWS)),
         "click": pa.array(rng.integers(0, 2, ROWS)),
     }
+    if experiment.features[name].kind == "date":
+        columns["time"], values = pa.array(np.arange(ROWS) * 1e5 + 1.7e9), [f"2023-11-0{day}" for day in range(1, 10)]
+        values = [values[place] for place in rng.integers(0, 9, ROWS)]
     if name not in columns and experiment.features[name].raw_column(name, experiment.features) == name:
         columns[name] = pa.array([None, *values[1:]])
     split = np.where(np.arange(ROWS) < 30, TRAIN, TEST).astype(np.int8)
@@ -143,7 +148,8 @@ def test_the_settings_name_the_class(kind: str):
 
 
 def test_no_kind_loads_torch_before_it_embeds():
-    modules = [member.implementation.partition(":")[0] for member in MEMBERS.values()]
+    settings = [member(**REQUIRED.get(kind, {})) for kind, member in MEMBERS.items()]
+    modules = [each.implementation.partition(":")[0] for each in settings]
     code = f"import sys, importlib; [importlib.import_module(m) for m in {modules}]; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -23,6 +23,10 @@ QUALITY: dict[str, Any] = {
 """80 rows in the splits, 100 used."""
 
 
+def lost(column: str, cells: int, number: int) -> dict[str, Any]:
+    return {"column": column, "cells": cells, "lost": number, "examples": ["'a' (log row 1)"]}
+
+
 def found(whole: bool = True, **changes: Any) -> list[str]:
     return findings({**QUALITY, "in_no_split": 0, "shown_in_histories": 20, **changes}, whole=whole)
 
@@ -61,6 +65,14 @@ def test_a_sound_data_set_has_no_finding():
                 "1 x users.id is repeated: the first row counts",
             ],
         ),
+        (
+            {"lost": {"tasks.x": lost("x", 4, 1), "tasks.y": lost("z", 4, 2), "features.w": lost("w", 4, 0)}},
+            [
+                "2 of 4 cells (50.0%) of `z` cannot be read by tasks.y.format, such as 'a' (log row 1): read as null",
+                "1 of 4 cells (25.0%) of `x` cannot be read by tasks.x.format, such as 'a' (log row 1): read as null",
+            ],
+        ),
+        ({"unmapped": ["features.x.map.a"]}, ["in no row: features.x.map.a: correct these values, or leave them out"]),
     ],
 )
 def test_each_finding_is_a_line_with_its_share(changes: dict[str, Any], lines: list[str]):
@@ -107,7 +119,8 @@ def test_without_a_row_no_join_is_lost():
 
 
 def piece(rows: int, **reasons: int) -> dict[str, Any]:
-    return {"rows": rows, "reasons": reasons, "examples": [f"row {number}" for number in range(sum(reasons.values()))]}
+    examples = [f"row {number}" for number in range(sum(reasons.values()))]
+    return {"rows": rows, "reasons": reasons, "examples": examples, "lost": {}}
 
 
 def quarantine(folder: Folder) -> tuple[Folder, Folder]:
@@ -122,6 +135,7 @@ def test_counts_of_the_pieces_add_up(tmp_path):
     assert count_staged(experiment, [piece(10, a=3), piece(5, a=1, b=3)], aside, target) == {
         **{"rows": 15, "bad": 7, "reasons": {"a": 4, "b": 3}},
         "examples": ["row 0", "row 1", "row 2", "row 0", "row 1"],
+        "lost": {},
     }
     with pytest.raises(InputError, match="the log is empty"):
         count_staged(experiment, [piece(0)], aside, target)
@@ -152,14 +166,15 @@ def test_the_report_has_the_rows_of_each_split_and_shares_of_labels():
         duplicates=["row 9"],
     )
     experiment = small_experiment()
-    found = quality_report(experiment, {"rows": 23, "reasons": {"a": 1}, "examples": ["row 1"]}, total, {"m": 1})
+    staged = {"rows": 23, "reasons": {"a": 1}, "examples": ["row 1"], "lost": {}}
+    found = quality_report(experiment, staged, total, {"m": 1})
     assert found["splits"] == {"train": 8, "valid": 2, "test": 1}
     assert (found["in_no_split"], found["shown_in_histories"], found["rows"], found["bad"]) == (4, 4, 23, 4)
     assert found["reasons"] == {"a": 1, "repeats an earlier row": 3}
     assert found["examples"] == ["row 1", "row 9"]
     assert found["label_share"]["click"] == {"train": 0.25, "valid": 0.5, "test": 0.0}
     assert (found["unknown_entities"], found["mended"], found["repeats"]) == ({"lost": 2}, {"m": 1}, "exact")
-    without = quality_report(experiment, {"rows": 20, "reasons": {}, "examples": []}, FitStatistics(total.num_rows), {})
+    without = quality_report(experiment, {**staged, "reasons": {}}, FitStatistics(total.num_rows), {})
     assert (without["reasons"], without["bad"]) == ({}, 0)
 
 
