@@ -1,7 +1,7 @@
 """Values that the settings name (`positive`, `where`, those of a predefined split): each must occur in the log."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.base import Scalar
-from mtl_ray.config.data import PredefinedSplitConfig, TableSourceConfig
+from mtl_ray.config.data import PredefinedSplitConfig
+from mtl_ray.config.tables import FilesConfig
 from mtl_ray.config.tasks import BinaryTaskConfig
 from mtl_ray.errors import InputError
 from mtl_ray.values.booleans import equals
@@ -45,7 +46,11 @@ class Occurrences:
     @classmethod
     def of(cls, experiment: Experiment, table: pa.Table) -> "Occurrences":
         """Look for the declared values in rows of the log, joined with the tables."""
-        declared = declared_values(experiment)
+        return cls.among(declared_values(experiment), table)
+
+    @classmethod
+    def among(cls, declared: Sequence[Declared], table: pa.Table) -> "Occurrences":
+        """Look for values in a table with the columns that they name."""
         found = frozenset(one for one in declared if one.is_in(table.column(one.column)))
         missing = {one.column for one in declared if one not in found}
         return cls(found, {column: _most_common(_counted(table.column(column))) for column in sorted(missing)})
@@ -64,7 +69,11 @@ class Occurrences:
                 if not one.is_in(pa.array([*names, *(name.rpartition("/")[2] for name in names)])):
                     found = ", ".join(names[:EXAMPLES])
                     raise InputError(f"{one.path}: expected the name of a file of the log; found {one}, not of {found}")
-        for one in declared_values(experiment):
+        self.refuse(declared_values(experiment))
+
+    def refuse(self, declared: Sequence[Declared]) -> None:
+        """Raise InputError for the first of these values that occurs in no row."""
+        for one in declared:
             if one not in self.found:
                 counts = self.examples.get(one.column, Counter())
                 found = ", ".join(f"{value} ({count:,})" for value, count in counts.items()) or "no value at all"
@@ -97,7 +106,7 @@ def _of_split(experiment: Experiment, split: PredefinedSplitConfig, column: str)
     fields, values = type(split).model_fields, {"train": split.train}
     for name in ("valid", "test", "shown"):
         values |= {name: getattr(split, name)} if getattr(split, name) != fields[name].default else {}
-    each = isinstance(experiment.data.source, TableSourceConfig)
+    each = isinstance(experiment.data.source, FilesConfig)
     return [
         Declared(f"data.split.{name}", column, one)
         for name, named in values.items()

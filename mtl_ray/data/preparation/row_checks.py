@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.config import Experiment
+from mtl_ray.config.tables import EventsSourceConfig
 from mtl_ray.config.tasks import (
     BinaryTaskConfig,
     CountTaskConfig,
@@ -17,6 +18,7 @@ from mtl_ray.config.tasks import (
     TaskConfig,
     ValueTaskConfig,
 )
+from mtl_ray.data.preparation.event_rows import events_of
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.errors import InputError, some
 from mtl_ray.features.base import feature_kinds
@@ -56,8 +58,7 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table, joined: fr
     """
     reasons = _Reasons(len(table), experiment.data.null_words)
     reasons.malformed(table)
-    for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
-        reasons.add(keys.column(key).is_null(), f"{experiment.column_of(name)} is null")
+    reasons.keys(experiment, keys)
     if experiment.data.time:
         reasons.time(table, experiment.data.time)
     kinds = [kind for name, kind in feature_kinds(experiment).items() if name not in joined]
@@ -85,6 +86,35 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table, joined: fr
         elif is_flag(task) and is_single(table.schema.field(column).type):
             _, wrong = parse_booleans(table.column(column), experiment.data.null_words)
             reasons.add(wrong, f"{column} is not 0 or 1")
+    return reasons.array()
+
+
+def bad_events(experiment: Experiment, source: EventsSourceConfig, table: pa.Table, keys: pa.Table) -> pa.Array:
+    """Return (n,) text that says why an event cannot become a part of a row, null for a good one.
+
+    Args:
+        experiment: the experiment.
+        source: how rows are made of events.
+        table: events.
+        keys: see `keys_of`.
+    """
+    reasons = _Reasons(len(table), experiment.data.null_words)
+    reasons.malformed(table)
+    reasons.keys(experiment, keys)
+    for column in (*source.unit, *((source.event,) if source.event else ())):
+        values = raw_values(table, column)
+        for flags, why in bad_keys(values, column):
+            reasons.add(flags, why)
+        if is_single(values.type):
+            reasons.add(to_keys(values).is_null(), f"{column} is null")
+    if experiment.data.time:
+        reasons.time(table, experiment.data.time)
+    for value in source.values.values():
+        if value.column and value.by != "count":
+            is_meant = events_of(source, table, value.of)
+            numbers, wrong = parse_numbers(raw_values(table, value.column), reasons.null_words)
+            for flags, why in bad_numbers(numbers, wrong, value.column):
+                reasons.add(flags & is_meant, why)
     return reasons.array()
 
 
@@ -142,6 +172,11 @@ class _Reasons:
         """Add lines of a CSV file that could not be read."""
         if MALFORMED in table.column_names:
             self.add(table.column(MALFORMED).is_valid(), "malformed line")
+
+    def keys(self, experiment: Experiment, keys: pa.Table) -> None:
+        """Check the keys of user and item, see `keys_of`."""
+        for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
+            self.add(keys.column(key).is_null(), f"{experiment.column_of(name)} is null")
 
     def number(self, table: pa.Table, column: str) -> np.ndarray:
         """Check a numeric column; return its (n,) float64 values, NaN where there is none."""
