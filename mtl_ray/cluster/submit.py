@@ -23,7 +23,7 @@ from mtl_ray.cluster.environment import SETUP_HOOK, ForwardedEnvironment
 from mtl_ray.cluster.ray_compat import quiet_job_client
 from mtl_ray.config import Experiment, load
 from mtl_ray.config.custom import code_of
-from mtl_ray.config.data import TableSourceConfig
+from mtl_ray.config.tables import FilesConfig
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.storage import absolute
@@ -55,8 +55,8 @@ def locations(experiment: Experiment) -> dict[str, str]:
     """Return the locations where the experiment reads or writes files, by setting."""
     data, training = experiment.data, experiment.training
     found = {"data.output": data.output, "training.output": training.output, "data.raw": data.raw}
-    if isinstance(data.source, TableSourceConfig) and data.raw is None:
-        tables = data.source.model_dump(include={"interactions", "users", "items"})
+    if isinstance(data.source, FilesConfig) and data.raw is None:
+        tables = data.source.model_dump(include={"interactions", "events", "users", "items"})
         found |= {f"data.source.{name}": place for name, place in tables.items()}
     for setting, model in {"warm_start": training.warm_start, "distill": training.distill}.items():
         if model is not None and not model.startswith(("models:/", "runs:/")):

@@ -46,7 +46,6 @@ from mtl_ray.config.data import (
     ProfilesSourceConfig,
     RandomSplitConfig,
     SyntheticSourceConfig,
-    TableSourceConfig,
     TimeSplitConfig,
 )
 from mtl_ray.config.encoders import (
@@ -106,6 +105,7 @@ from mtl_ray.config.search_algorithms import (
     RandomConfig,
     TPEConfig,
 )
+from mtl_ray.config.tables import EventsSourceConfig, EventValueConfig, TableSourceConfig
 from mtl_ray.config.tasks import (
     BinaryTaskConfig,
     CountTaskConfig,
@@ -183,6 +183,8 @@ __all__ = [
     "EntityMaskingConfig",
     "EqualBalancingConfig",
     "EvaluationConfig",
+    "EventValueConfig",
+    "EventsSourceConfig",
     "Experiment",
     "FAMOBalancingConfig",
     "FMConfig",

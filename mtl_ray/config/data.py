@@ -2,24 +2,14 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, NOT_ENCODED, Scalar, Section, iso_date, name_alone
 from mtl_ray.config.custom import CustomConfig
 from mtl_ray.config.formats import ISO, TimeFormats
+from mtl_ray.config.tables import EventsSourceConfig, TableSourceConfig
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-Sign = Annotated[str, Field(pattern=r"^[\x09\x20-\x7e]$")]
-
-
-def _known_encoding(name: str) -> str:
-    try:
-        "".encode(name)
-    except LookupError:
-        raise ValueError(f"expected an encoding such as utf-8, latin-1 or utf-16; found {name!r}") from None
-    return name
-
-
 NULL_WORDS = ("nan", "na", "n/a", "nat", "none", "null", "nil", "-", "--", "?", "\\n", "<na>", "#n/a", "#na")
 """Words that mean "no value" where a number or a time is expected, by default."""
 
@@ -103,31 +93,6 @@ class KuaiRandSourceConfig(Section):
     kind: Literal["kuairand"] = "kuairand"
 
 
-class TableSourceConfig(Section):
-    """Your own log, Parquet or CSV: a file, a folder or a glob, local or any URL that pyarrow opens.
-
-    Relative paths start from the folder `data.raw`, if it is given.
-    """
-
-    kind: Literal["table"] = "table"
-    interactions: str
-    """The log, with the columns of the two `id` features as keys of user and item."""
-    users: str | None = None
-    """Table of user attributes, with the user's id column as key."""
-    items: str | None = None
-    # How CSV files are read. A data set's fingerprint has these in the digest of its raw rows, see `sources/table.py`.
-    separator: Annotated[Sign | None, NOT_ENCODED] = None
-    """Sign between the fields of CSV files; by default that of the suffix, or what the first line shows."""
-    quote: Annotated[Sign | Literal[""], NOT_ENCODED] = '"'
-    """Sign around fields that contain separators or line ends; empty if quotes are part of the text."""
-    escape: Annotated[Sign | Literal[""], NOT_ENCODED] = ""
-    """Sign before a quote that is part of the text, mostly `\\`; empty if such a quote is doubled."""
-    decimal: Annotated[Literal[".", ","], NOT_ENCODED] = "."
-    """Decimal sign of numbers in CSV files."""
-    encoding: Annotated[Annotated[str, AfterValidator(_known_encoding)] | None, NOT_ENCODED] = None
-    """Encoding of CSV files, such as `latin-1`; by default UTF-8, or what the first bytes show."""
-
-
 class MemorySourceConfig(Section):
     """Frames that a Python program gives: `mtl_ray.train(experiment, interactions=..., users=..., items=...)`."""
 
@@ -146,6 +111,7 @@ SourceConfig = Annotated[
     | MovieLensSourceConfig
     | KuaiRandSourceConfig
     | TableSourceConfig
+    | EventsSourceConfig
     | MemorySourceConfig
     | CustomSourceConfig,
     Field(discriminator="kind"),
@@ -284,6 +250,18 @@ class DataConfig(Section):
     """Number of parts that training rows are dealt into; at most so many workers can share them."""
     bucket_rows: PositiveInt = 250_000
     """Approximate rows of a partition of users: the unit of memory, of shuffling and of parallel work."""
+
+    @property
+    def needs_frames(self) -> bool:
+        """True if the log comes from a Python program, not from files."""
+        source = self.source
+        return source.kind == "memory" or (isinstance(source, EventsSourceConfig) and source.events is None)
+
+    @model_validator(mode="after")
+    def _window(self) -> "DataConfig":
+        if isinstance(self.source, EventsSourceConfig) and self.source.window is not None and self.time is None:
+            raise ValueError("source.window: expected `time`, the column with the time of an event, beside it")
+        return self
 
     @model_validator(mode="after")
     def _goes_together(self) -> "DataConfig":

@@ -61,6 +61,9 @@ class Prepared(Shown):
     def lines(self) -> Iterator[str]:
         """Yield what was read, what of it is bad, and where the data set is."""
         quality = self.quality
+        if events := quality.get("events"):
+            yield f"events: {events['rows']:,} read, {events['bad']:,} set aside"
+            yield from (f"  {count:,} x {reason}" for reason, count in events["reasons"].items())
         yield f"rows: {quality['rows']:,} read, {quality['bad']:,} bad, splits {quality['splits']}"
         yield from (f"  {count:,} x {reason}" for reason, count in quality["reasons"].items())
         yield f"data set: {self.folder}"

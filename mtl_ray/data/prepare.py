@@ -1,5 +1,6 @@
 """`prepare`: from the raw log to the encoded data set, in passes over pieces that fit in one process.
 
+make   of a log of events alone: deal the events into partitions of users, make the rows of each
 stage  read and check rows, deal them into partitions of users
 fit    per partition: join, remove duplicates, split, collect statistics of the training rows
 list   for audiences alone: per partition of items, list the users of each
@@ -24,6 +25,7 @@ from mtl_ray.data.item_catalog import ITEMS, items_of
 from mtl_ray.data.preparation.audiences import DealByItem, MakeAudiences, audiences_of, audiences_of_items
 from mtl_ray.data.preparation.columns import Columns
 from mtl_ray.data.preparation.empty_splits import refuse_empty_splits
+from mtl_ray.data.preparation.events import make_rows
 from mtl_ray.data.preparation.findings import refuse_lost_join
 from mtl_ray.data.preparation.fit import (
     FitStatistics,
@@ -75,9 +77,9 @@ def prepare(
         experiment: `data`, `features`, `tasks` and `data_seed` decide the result.
         interactions: for `data.source: memory`, the log: a pandas or polars frame, an Arrow table, or a data set of Ray
             Data, with a row per interaction and the columns that the experiment names. The same rows in the same order
-            are the same data set.
-        users: for `memory`, the table of users as such a frame, with a row per user; optional.
-        items: for `memory`, the table of items, likewise.
+            are the same data set. For `events` without a path, such a frame with a row per event.
+        users: with it, the table of users as such a frame, with a row per user; optional.
+        items: with it, the table of items, likewise.
         echo: receives a line of text at each step.
 
     Raises:
@@ -131,10 +133,14 @@ def _write_dataset(
 ) -> tuple[Schema, dict[str, Any]]:
     """Write all files of the data set to `aside`; return its schema and the content of `quality.json`."""
     users, items, mended, lost = side_tables(experiment, raw, columns)
-    num_partitions = max(1, -(-raw.num_rows // experiment.data.bucket_rows))
-    echo(f"staging {len(raw.chunks)} chunks into {num_partitions} partitions")
+    log, events = raw, None
+    if raw.events is not None:
+        log, events = make_rows(experiment, raw, columns, aside, target, map_pieces, echo)
+    num_partitions = max(1, -(-log.num_rows // experiment.data.bucket_rows))
+    echo(f"staging {len(log.chunks)} chunks into {num_partitions} partitions")
     stage = Stage(experiment, columns.log, num_partitions, aside, columns.joined)
-    pieces = stage_pieces(stage, raw, map_pieces)
+    pieces = stage_pieces(stage, log.chunks, log.num_rows, map_pieces)
+    (aside / "rows").delete()
     staged = count_staged(experiment, pieces, aside, target)
     staged["lost"] = added([lost, staged["lost"]])
     refuse_lost_cells(staged["lost"])
@@ -148,7 +154,7 @@ def _write_dataset(
     deal = DealByItem(experiment, aside, num_partitions) if audiences_of(experiment) else None
     total = reduce(add, map_pieces(FitPartition(load, deal), partitions))
     total.declared.refuse_absent(experiment, {chunk.file for chunk in raw.chunks})
-    quality = quality_report(experiment, staged, total, mended)
+    quality = quality_report(experiment, staged, total, mended) | ({"events": events} if events else {})
     refuse_bad(experiment, quality, aside, target)
     refuse_lost_join(experiment, quality, *example_keys(experiment, total, users, items))
 

@@ -16,7 +16,7 @@ def new_name(experiment: Experiment, kind: str = "") -> str:
 
 def resume_command(command: str, experiment: Experiment, name: str) -> str:
     """Return what continues a run: a command line, or the call of a program that holds the data."""
-    if experiment.data.source.kind == "memory":
+    if experiment.data.needs_frames:
         return f'mtl_ray.{command}(experiment, interactions=..., resume="{name}")'
     return f"mtl-ray {command} EXPERIMENT --resume {name}"
 

@@ -168,8 +168,9 @@ def _trained(report: HtmlReport, experiment: Experiment, prepared: Prepared, fac
     report.heading("What was trained on what")
     rows, reasons = schema.num_rows, quality["reasons"]
     bad = f", {quality['bad']:,} left out ({', '.join(f'{n:,} {r}' for r, n in reasons.items())})" if reasons else ""
+    made = f", made of {quality['events']['rows']:,} events" if "events" in quality else ""
     report.text(
-        f"{quality['rows']:,} interactions{bad}: {rows['train']:,} to train on, {rows['valid']:,} to watch the "
+        f"{quality['rows']:,} interactions{made}{bad}: {rows['train']:,} to train on, {rows['valid']:,} to watch the "
         f"training, {rows['test']:,} to test; split: {experiment.data.split.kind}. The model is "
         f"{experiment.model.kind}, its tasks weighted by {experiment.balancing.kind}, seed {experiment.seed}."
     )

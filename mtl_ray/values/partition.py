@@ -14,6 +14,9 @@ INTERNAL = "\ufdd1"
 USER, ITEM, TIME = f"{INTERNAL}user", f"{INTERNAL}item", f"{INTERNAL}time"
 """Columns of a staged row beside its raw ones: the keys as text, the time as a number."""
 
+FILE, ROW = f"{INTERNAL}file", f"{INTERNAL}row"
+"""Columns of rows that bring their place in the log: the name of the file, and the number of the row in it."""
+
 
 @dataclass(frozen=True)
 class Partition:

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 import mtl_ray
@@ -19,6 +18,7 @@ from mtl_ray.config import Experiment
 from mtl_ray.config.cost import Complexity
 from mtl_ray.config.data import RandomSplitConfig
 from mtl_ray.config.visibility import hidden_by
+from mtl_ray.data.preparation.events import first_rows
 from mtl_ray.data.preparation.findings import findings, refuse_lost_join
 from mtl_ray.data.preparation.fit import fit_partition, fitted_features, fitted_tasks
 from mtl_ray.data.preparation.lost_cells import added, refuse_lost_cells
@@ -26,7 +26,7 @@ from mtl_ray.data.preparation.partition import partition_of
 from mtl_ray.data.preparation.quality_report import quality_report
 from mtl_ray.data.preparation.side_tables import raw_columns, side_tables
 from mtl_ray.data.preparation.split import Cuts
-from mtl_ray.data.preparation.stage import Stage
+from mtl_ray.data.preparation.stage import Stage, placed
 from mtl_ray.data.prepare import example_keys, find_prepared
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.errors import InputError
@@ -203,15 +203,18 @@ def _estimate(experiment: Experiment, raw: Raw) -> tuple[Schema, dict[str, Any]]
     columns = raw_columns(experiment, raw)
     stage = Stage(experiment, columns.log, 1, Folder(experiment.data.output), columns.joined)
     users, items, mended, lost = side_tables(experiment, raw, columns)
+    events, all_events = None, True
+    if raw.events is not None:
+        raw, events, all_events = first_rows(experiment, raw, columns, SAMPLE_ROWS)
     tables = ((chunk.file, *entry) for chunk in raw.chunks for entry in chunk.read())
-    parts, read, reasons, is_whole = [], 0, Counter[str](), True
+    parts, read, reasons, is_whole = [], 0, Counter[str](), all_events
     for file, first_row, table in tables:
         if read >= SAMPLE_ROWS:
             is_whole = False
             break
-        rows = np.arange(first_row, first_row + len(table))
-        reason, part, _ = stage.checked(table, file, rows)
-        lost = added([lost, stage.lost(table, np.asarray(reason.is_null()), file, rows)])
+        read_rows = placed(table, file, first_row)
+        reason, part, _ = stage.checked(*read_rows)
+        lost = added([lost, stage.lost(read_rows[0], reason, *read_rows[1:])])
         parts.append(part)
         reasons.update(reason.drop_null().to_pylist())
         read += len(table)
@@ -224,7 +227,7 @@ def _estimate(experiment: Experiment, raw: Raw) -> tuple[Schema, dict[str, Any]]
     sample = partition_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, Cuts())
     total = fit_partition(everything, sample)
     staged = {"rows": read, "reasons": reasons, "examples": [], "lost": lost}
-    quality = quality_report(everything, staged, total, mended)
+    quality = quality_report(everything, staged, total, mended) | ({"events": events} if events else {})
     if is_whole:
         refuse_lost_join(experiment, quality, *example_keys(experiment, total, users, items))
     schema = Schema(

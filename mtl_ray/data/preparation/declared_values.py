@@ -2,8 +2,8 @@
 `map` that does not is told."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.base import Scalar
-from mtl_ray.config.data import PredefinedSplitConfig, TableSourceConfig
+from mtl_ray.config.data import PredefinedSplitConfig
 from mtl_ray.config.features import MultiCategoricalFeatureConfig
 from mtl_ray.config.formats import Spelling
+from mtl_ray.config.tables import FilesConfig
 from mtl_ray.config.tasks import BinaryTaskConfig
 from mtl_ray.data.encoding import as_labels
 from mtl_ray.errors import InputError
@@ -64,12 +65,16 @@ class Occurrences:
     @classmethod
     def of(cls, experiment: Experiment, table: pa.Table) -> "Occurrences":
         """Look for the declared values in rows of the log, joined with the tables."""
-        declared = declared_values(experiment)
-        cells = {one: one.cells(experiment, table) for one in declared}
-        found = frozenset(one for one in declared if one.is_in(cells[one]))
-        missing = {one.column: cells[one] for one in declared if one not in found}
-        examples = {column: _most_common(_counted(missing[column])) for column in sorted(missing)}
-        return cls(found, examples, frozenset(path for path, is_there in _mapped(experiment, table) if is_there))
+        cells = {one: one.cells(experiment, table) for one in declared_values(experiment)}
+        mapped = frozenset(path for path, is_there in _mapped(experiment, table) if is_there)
+        return replace(cls.among(cells), mapped=mapped)
+
+    @classmethod
+    def among(cls, cells: Mapping[Declared, pa.Array]) -> "Occurrences":
+        """Look for each of some values in cells."""
+        found = frozenset(one for one in cells if one.is_in(cells[one]))
+        missing = {one.column: cells[one] for one in cells if one not in found}
+        return cls(found, {column: _most_common(_counted(missing[column])) for column in sorted(missing)})
 
     def __add__(self, other: "Occurrences") -> "Occurrences":
         columns = {**self.examples, **other.examples}
@@ -90,7 +95,11 @@ class Occurrences:
                 if not one.is_in(pa.array([*names, *(name.rpartition("/")[2] for name in names)])):
                     found = ", ".join(names[:EXAMPLES])
                     raise InputError(f"{one.path}: expected the name of a file of the log; found {one}, not of {found}")
-        for one in declared_values(experiment):
+        self.refuse(declared_values(experiment))
+
+    def refuse(self, declared: Sequence[Declared]) -> None:
+        """Raise InputError for the first of these values that occurs in no row."""
+        for one in declared:
             if one not in self.found:
                 counts = self.examples.get(one.column, Counter())
                 found = ", ".join(f"{value} ({count:,})" for value, count in counts.items()) or "no value at all"
@@ -123,7 +132,7 @@ def _of_split(experiment: Experiment, split: PredefinedSplitConfig, column: str)
     fields, values = type(split).model_fields, {"train": split.train}
     for name in ("valid", "test", "shown"):
         values |= {name: getattr(split, name)} if getattr(split, name) != fields[name].default else {}
-    each = isinstance(experiment.data.source, TableSourceConfig)
+    each = isinstance(experiment.data.source, FilesConfig)
     return [
         Declared(f"data.split.{name}", column, one)
         for name, named in values.items()

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mtl_ray.config import Experiment
-from mtl_ray.data.preparation.repeats import REASONS
+from mtl_ray.data.preparation.repeats import REASONS, REPEATED_EVENT
 from mtl_ray.errors import InputError, some
 
 Keys = Mapping[str, Sequence[str]]
@@ -58,6 +58,10 @@ def _findings(quality: dict[str, Any], whole: bool) -> Iterator[str]:
     for why, count in reasons:
         if why in repeats:
             yield _share(count, quality["rows"], f"set aside: {why} (`data.repeats: keep` keeps them)")
+    if events := quality.get("events"):  # other logs have none
+        for why, count in sorted(events["reasons"].items(), key=lambda entry: -entry[1]):
+            kept = " (`data.repeats: keep` keeps them)" if why == REPEATED_EVENT else ""
+            yield _share(count, events["rows"], f"set aside: {why}{kept}", "events")
     for what, count in sorted(quality["mended"].items(), key=lambda entry: -entry[1]):
         done = next((done for end, done in MENDED.items() if what.endswith(end)), "read as null")
         yield f"{count:,} x {what}: {done}"
@@ -101,8 +105,8 @@ def _giveaway(pair: dict[str, Any]) -> str:
     return f"{subject} {told}: leave it out, unless it is known wherever the label is asked for"
 
 
-def _share(count: int, rows: int, what: str) -> str:
-    return f"{count:,} of {rows:,} rows ({count / max(1, rows):.1%}) {what}"
+def _share(count: int, rows: int, what: str, of: str = "rows") -> str:
+    return f"{count:,} of {rows:,} {of} ({count / max(1, rows):.1%}) {what}"
 
 
 def _used(quality: dict[str, Any]) -> int:

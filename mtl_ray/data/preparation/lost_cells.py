@@ -88,7 +88,7 @@ def lost_cells(
     found = {}
     for each in formatted:
         values = raw_values(table, each.column)
-        present = _has_value(values, experiment.data.null_words)
+        present = has_value(values, experiment.data.null_words)
         lost = present & np.asarray(each.read(values).is_null())
         rows = np.flatnonzero(lost)
         examples = tuple(f"{str(values[row].as_py())[:LONGEST]!r} ({where(row)})" for row in rows[:EXAMPLES].tolist())
@@ -117,7 +117,8 @@ def refuse_lost_cells(losses: Mapping[str, Lost]) -> None:
             )
 
 
-def _has_value(values: pa.Array, null_words: tuple[str, ...]) -> np.ndarray:
+def has_value(values: pa.Array, null_words: tuple[str, ...]) -> np.ndarray:
+    """Return (n,) bool: whether cells hold something: no null, no blank, no word of `data.null_words`."""
     values = decoded(values)
     if pa.types.is_string(values.type):
         values = without_words(values, null_words)

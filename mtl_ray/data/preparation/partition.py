@@ -61,8 +61,31 @@ def load_partition(
     cuts: Cuts,
 ) -> Partition:
     """Read one partition, see `partition_of`."""
+    return partition_of(experiment, read_pieces(staging), users, items, cuts)
+
+
+def read_pieces(staging: Folder) -> pa.Table:
+    """Return the rows of a staged partition in the order of the log, texts dictionary-encoded."""
     parts = [staging.read_table(path.rpartition("/")[2], dictionaries=True) for path in staging.files(".parquet")]
-    return partition_of(experiment, pa.concat_tables(parts, promote_options="permissive"), users, items, cuts)
+    return pa.concat_tables(parts, promote_options="permissive")
+
+
+def in_time_order(table: pa.Table) -> pa.Table:
+    """Put staged rows, which are in the order of the log, in that of their times."""
+    # Each distinct text is looked at once; from here on its code is moved and compared.
+    table = pa.table({name: _dictionary_encoded(flat(table.column(name))) for name in table.column_names})
+    return table.take(pa.array(np.argsort(table.column(TIME).to_numpy(), kind="stable")))
+
+
+def set_aside(table: pa.Table, reason: str) -> pa.Table:
+    """Return staged rows as quarantined ones."""
+    names = [name for name in table.column_names if name.startswith("raw.")]
+    return quarantined(
+        table.select(names).rename_columns([name.removeprefix("raw.") for name in names]),
+        pa.array([reason for _ in range(len(table))], pa.string()),
+        decoded(flat(table.column("_file"))),
+        table.column("_row").to_numpy(),
+    )
 
 
 def partition_of(
@@ -76,19 +99,11 @@ def partition_of(
 
     Repeats are set aside, see `data.repeats`.
     """
-    # Each distinct text is looked at once; from here on its code is moved and compared.
-    table = pa.table({name: _dictionary_encoded(flat(table.column(name))) for name in table.column_names})
-    table = table.take(pa.array(np.argsort(table.column(TIME).to_numpy(), kind="stable")))
+    table = in_time_order(table)
     names = [n for n in table.column_names if n.startswith("raw.")]
     wanted = experiment.data.repeats
     is_kept = ~repeats(table.drop_columns(["_file", "_row"]), wanted)
-    repeated = table.filter(pa.array(~is_kept))
-    duplicates = quarantined(
-        repeated.select(names).rename_columns([n.removeprefix("raw.") for n in names]),
-        pa.array([REASONS[wanted] for _ in range(len(repeated))], pa.string()),
-        decoded(flat(repeated.column("_file"))),
-        repeated.column("_row").to_numpy(),
-    )
+    duplicates = set_aside(table.filter(pa.array(~is_kept)), REASONS.get(wanted, ""))
     table = table.filter(pa.array(is_kept)).combine_chunks()
     columns = {n: flat(table.column(n)) for n in (USER, ITEM, TIME)}
     columns |= {n.removeprefix("raw."): flat(table.column(n)) for n in names}

@@ -29,7 +29,7 @@ from mtl_ray.data.preparation.split import (
 )
 from mtl_ray.data.preparation.stage import Stage, describe
 from mtl_ray.data.preparation.write import Writer, Written
-from mtl_ray.data.sources import Raw
+from mtl_ray.data.sources import Chunk
 from mtl_ray.features.base import feature_kinds
 from mtl_ray.features.target_statistics import slice_borders
 from mtl_ray.storage import Folder
@@ -39,11 +39,11 @@ PIECE_ROWS = 1_000_000
 """Approximate rows of the log that one task stages."""
 
 
-def stage_pieces(stage: Stage, raw: Raw, map_pieces: MapPieces) -> list[dict[str, Any]]:
-    """Deal the log into partitions (first pass); return what `Stage` returns for each piece."""
-    num_pieces = max(1, min(len(raw.chunks), round(raw.num_rows / PIECE_ROWS)))
-    size = -(-len(raw.chunks) // num_pieces)
-    return list(map_pieces(_StagePiece(stage, raw.chunks, size), range(-(-len(raw.chunks) // size))))
+def stage_pieces(stage: Stage, chunks: Sequence[Chunk], num_rows: int, map_pieces: MapPieces) -> list[dict[str, Any]]:
+    """Deal a log of about `num_rows` rows into partitions; return what `Stage` returns for each piece."""
+    num_pieces = max(1, min(len(chunks), round(num_rows / PIECE_ROWS)))
+    size = -(-len(chunks) // num_pieces)
+    return list(map_pieces(_StagePiece(stage, chunks, size), range(-(-len(chunks) // size))))
 
 
 def find_cuts(
@@ -119,7 +119,7 @@ class WritePartition:
 @dataclass(frozen=True)
 class _StagePiece:
     stage: Stage
-    raw_chunks: Sequence[Any]
+    raw_chunks: Sequence[Chunk]
     size: int
 
     def __call__(self, piece: int) -> dict[str, Any]:

@@ -16,6 +16,9 @@ REASONS: dict[Repeats, str] = {
 }
 """Why a row is set aside, by `data.repeats`."""
 
+REPEATED_EVENT = "repeats an earlier event"
+"""Why an event is set aside before rows are made."""
+
 
 def repeats(table: pa.Table, wanted: Repeats) -> np.ndarray:
     """Return (n,) bool: true for a row that is set aside.

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from mtl_ray.config import Experiment
 from mtl_ray.config.formats import ISO
+from mtl_ray.config.tables import EventsSourceConfig
 from mtl_ray.config.tasks import (
     BinaryTaskConfig,
     CountTaskConfig,
@@ -19,7 +20,8 @@ from mtl_ray.config.tasks import (
     ValueTaskConfig,
 )
 from mtl_ray.data.encoding import as_labels
-from mtl_ray.data.preparation.lost_cells import formatted_in_table
+from mtl_ray.data.preparation.event_rows import events_of
+from mtl_ray.data.preparation.lost_cells import formatted_in_table, has_value
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.errors import InputError, some
 from mtl_ray.features.base import feature_kinds
@@ -28,6 +30,7 @@ from mtl_ray.values.booleans import mend_booleans, parse_booleans
 from mtl_ray.values.canonical import flat, is_single, plain
 from mtl_ray.values.columns import raw_values
 from mtl_ray.values.keys import bad_keys, to_keys
+from mtl_ray.values.money import as_numbers
 from mtl_ray.values.numbers import bad_numbers, mend_numbers, parse_numbers
 from mtl_ray.values.partition import ITEM, USER
 from mtl_ray.values.times import parse_times
@@ -59,8 +62,7 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table, joined: fr
     """
     reasons = _Reasons(len(table), experiment.data.null_words)
     reasons.malformed(table)
-    for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
-        reasons.add(keys.column(key).is_null(), f"{experiment.column_of(name)} is null")
+    reasons.keys(experiment, keys)
     if experiment.data.time:
         reasons.time(table, experiment.data.time, experiment.data.time_format)
     kinds = [kind for name, kind in feature_kinds(experiment).items() if name not in joined]
@@ -89,6 +91,39 @@ def bad_rows(experiment: Experiment, table: pa.Table, keys: pa.Table, joined: fr
         elif is_flag(task) and is_single(labels.type):
             _, wrong = parse_booleans(labels, experiment.data.null_words)
             reasons.add(wrong, f"{column} is not 0 or 1")
+    return reasons.array()
+
+
+def bad_events(experiment: Experiment, source: EventsSourceConfig, table: pa.Table, keys: pa.Table) -> pa.Array:
+    """Return (n,) text that says why an event cannot become a part of a row, null for a good one.
+
+    Args:
+        experiment: the experiment.
+        source: how rows are made of events.
+        table: events.
+        keys: see `keys_of`.
+    """
+    reasons = _Reasons(len(table), experiment.data.null_words)
+    reasons.malformed(table)
+    reasons.keys(experiment, keys)
+    for column in (*source.unit, *((source.event,) if source.event else ())):
+        values = raw_values(table, column)
+        for flags, why in bad_keys(values, column):
+            reasons.add(flags, why)
+        if is_single(values.type):
+            reasons.add(to_keys(values).is_null(), f"{column} is null")
+    if experiment.data.time:
+        reasons.time(table, experiment.data.time, experiment.data.time_format)
+    for value in source.values.values():
+        if value.column and value.by != "count":
+            is_meant = events_of(source, table, value.of)
+            cells = raw_values(table, value.column)
+            read = as_numbers(cells, value, reasons.null_words)
+            numbers, wrong = parse_numbers(read, reasons.null_words)
+            if value.format is not None:
+                wrong = has_value(cells, reasons.null_words) & np.asarray(read.is_null())
+            for flags, why in bad_numbers(numbers, wrong, value.column):
+                reasons.add(flags & is_meant, why)
     return reasons.array()
 
 
@@ -146,6 +181,11 @@ class _Reasons:
         """Add lines of a CSV file that could not be read."""
         if MALFORMED in table.column_names:
             self.add(table.column(MALFORMED).is_valid(), "malformed line")
+
+    def keys(self, experiment: Experiment, keys: pa.Table) -> None:
+        """Check the keys of user and item, see `keys_of`."""
+        for key, name in ((USER, experiment.user), (ITEM, experiment.item)):
+            self.add(keys.column(key).is_null(), f"{experiment.column_of(name)} is null")
 
     def number(self, values: pa.Array, column: str) -> np.ndarray:
         """Check a numeric column; return its (n,) float64 values, NaN where there is none."""

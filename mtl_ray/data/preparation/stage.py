@@ -7,7 +7,7 @@ memory, however long the log is.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from mtl_ray.parquet import is_text
 from mtl_ray.storage import Folder, naming
 from mtl_ray.values.canonical import decoded, flat
 from mtl_ray.values.columns import plain_table
-from mtl_ray.values.partition import TIME, USER
+from mtl_ray.values.partition import FILE, ROW, TIME, USER
 from mtl_ray.values.times import parse_times
 
 
@@ -39,6 +39,10 @@ class Stage:
     folder: Folder
     joined: frozenset[str] = frozenset()
     """Features that are read from another table than the log."""
+    target: ClassVar[str] = "staging"
+    """Folder of the partitions."""
+    rejected: ClassVar[str] = ""
+    """Beginning of the names of files in quarantine."""
 
     def __call__(self, piece: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         """Stage one piece of the log; return counts: rows, bad rows by reason, the first, lost cells, time range."""
@@ -47,15 +51,16 @@ class Stage:
         low, high, dates, numbers = float("inf"), float("-inf"), 0, 0
         waiting: list[pa.Table] = []  # dealt together: the parts of a single table are small and slow to write
         for chunk in chunks:
-            for first_row, table in chunk.read():
-                total += len(table)
-                rows = np.arange(first_row, first_row + len(table))
-                reason, staged, num_dates = self.checked(table, chunk.file, rows)
+            for first_row, read in chunk.read():
+                total += len(read)
+                table, file, rows = placed(read, chunk.file, first_row)
+                reason, staged, num_dates = self.checked(table, file, rows)
                 good = np.asarray(reason.is_null())
-                lost.append(self.lost(table, good, chunk.file, rows))
+                lost.append(self.lost(table, reason, file, rows))
                 if not good.all():
-                    bad = quarantined(table.filter(pa.array(~good)), reason.drop_null(), chunk.file, rows[~good])
-                    self._write(writers, f"quarantine/{piece:06d}.parquet", bad)
+                    is_bad = pa.array(~good)
+                    bad = quarantined(table.filter(is_bad), reason.drop_null(), file.filter(is_bad), rows[~good])
+                    self._write(writers, f"quarantine/{self.rejected}{piece:06d}.parquet", bad)
                     reasons.update(reason.drop_null().to_pylist())
                     if len(examples) < 5:
                         examples += describe(bad, 5 - len(examples))
@@ -82,8 +87,8 @@ class Stage:
             "numbers": numbers,
         }
 
-    def checked(self, table: pa.Table, file: str, rows: np.ndarray) -> tuple[pa.Array, pa.Table, int]:
-        """Check rows of a file.
+    def checked(self, table: pa.Table, file: pa.Array, rows: np.ndarray) -> tuple[pa.Array, pa.Table, int]:
+        """Check rows of the log, with (n,) the names of their files and (n,) int64 their numbers there.
 
         Returns:
             (n,) text that says why a row is bad, null for a good one; the good rows with their keys, time and place in
@@ -91,11 +96,11 @@ class Stage:
         """
         table = plain_table(table, self.columns)
         keys = keys_of(self.experiment, table)
-        reason = bad_rows(self.experiment, table, keys, self.joined)
+        reason = self._reasons(table, keys)
         good = reason.is_null()
         unread = [place for place, name in enumerate(table.column_names) if name not in {*self.columns, MALFORMED}]
-        others = table.select(unread).filter(good).columns if self.experiment.data.repeats == "exact" else []
-        table, keys, rows = table.select(self.columns).filter(good), keys.filter(good), rows[np.asarray(good)]
+        others = table.select(unread).filter(good).columns if self._compares_all else []
+        table, keys, file = table.select(self.columns).filter(good), keys.filter(good), file.filter(good)
         time_column = self.experiment.data.time
         times, is_date = np.zeros(len(table)), np.zeros(len(table), bool)
         if time_column:
@@ -104,8 +109,8 @@ class Stage:
         own = {
             **{name: flat(keys.column(name)) for name in keys.column_names},
             TIME: pa.array(times),
-            "_file": pa.array([file]).take(pa.array(np.zeros(len(table), np.int32))),
-            "_row": pa.array(rows),
+            "_file": file,
+            "_row": pa.array(rows[np.asarray(good)]),
         }
         if others:
             own["_others"] = pa.array(row_digests(others))
@@ -113,17 +118,27 @@ class Stage:
         raw = {f"raw.{name}": decoded(flat(table.column(name))) for name in self.columns}
         return reason, pa.table({**own, **raw}), int(is_date.sum())
 
-    def lost(self, table: pa.Table, good: np.ndarray, file: str, rows: np.ndarray) -> dict[str, Lost]:
-        """Count the cells that formats cannot read, of the good rows of a file."""
-        formatted = formatted_in_log(self.experiment, table.column_names, self.joined)
-        table = table.select(list({each.column for each in formatted})).filter(pa.array(good))
-        return lost_cells(self.experiment, formatted, table, lambda row: f"{file} row {rows[good][row]}")
+    def lost(self, table: pa.Table, reason: pa.Array, file: pa.Array, rows: np.ndarray) -> dict[str, Lost]:
+        """Count the cells that formats cannot read, of the rows that `checked` gave no reason against."""
+        good, formatted = reason.is_null(), formatted_in_log(self.experiment, table.column_names, self.joined)
+        table = table.select(list({each.column for each in formatted})).filter(good)
+        file, rows = file.filter(good), rows[np.asarray(good)]
+        return lost_cells(self.experiment, formatted, table, lambda row: f"{file[row]} row {rows[row]}")
+
+    def _reasons(self, table: pa.Table, keys: pa.Table) -> pa.Array:
+        """Return (n,) text that says why a row is bad, null for a good one."""
+        return bad_rows(self.experiment, table, keys, self.joined)
+
+    @property
+    def _compares_all(self) -> bool:
+        """True if rows are repeats only where columns that nothing reads are equal, too."""
+        return self.experiment.data.repeats == "exact"
 
     def _deal(self, writers: dict[str, pq.ParquetWriter], piece: int, tables: list[pa.Table]) -> None:
         if tables:
             staged = pa.concat_tables(tables, promote_options="permissive")
             for partition, part in dealt(staged, USER, self.num_partitions):
-                self._write(writers, f"staging/{partition:05d}/{piece:06d}.parquet", part)
+                self._write(writers, f"{self.target}/{partition:05d}/{piece:06d}.parquet", part)
 
     def _write(self, writers: dict[str, pq.ParquetWriter], name: str, table: pa.Table) -> None:
         if name not in writers:
@@ -140,6 +155,14 @@ class Stage:
             )
         with naming(f"{self.folder.path}/{name}"):
             writers[name].write_table(table.cast(writers[name].schema))
+
+
+def placed(table: pa.Table, file: str, first_row: int) -> tuple[pa.Table, pa.Array, np.ndarray]:
+    """Return rows of a chunk, (n,) the names of their files and (n,) int64 their numbers there, see `Chunk.read`."""
+    if FILE in table.column_names:
+        return table.drop_columns([FILE, ROW]), flat(table.column(FILE)), table.column(ROW).to_numpy()
+    files = pa.array([file]).take(pa.array(np.zeros(len(table), np.int32)))
+    return table, files, np.arange(first_row, first_row + len(table))
 
 
 def quarantined(table: pa.Table, reason: pa.Array, file: str | pa.Array, rows: np.ndarray) -> pa.Table:

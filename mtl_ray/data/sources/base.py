@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from mtl_ray.config.tables import EventsSourceConfig
+
 
 class Chunk(Protocol):
     """A piece of the log that is read at once. Picklable and small: it says where rows are, not what they are."""
@@ -21,7 +23,8 @@ class Chunk(Protocol):
         """Yield tables of consecutive rows, each of at most some 10^5 rows, with the row number of the first row.
 
         Row numbers count the data rows of the file from 1; a CSV header is not a row. All columns of text files are
-        strings, so that a malformed value reaches validation as it is.
+        strings, so that a malformed value reaches validation as it is. Tables with the columns `FILE` and `ROW` of
+        `values.partition` bring the place of each row in the log.
         """
         ...
 
@@ -32,7 +35,7 @@ class Raw:
 
     chunks: Sequence[Chunk]
     columns: Sequence[str]
-    """Columns of the log."""
+    """Columns of the log; with `events`, those that are made of events, too."""
     num_rows: int
     """Estimated rows of the log, the same on every machine. It decides the number of partitions, and whether the log is
     prepared in one process."""
@@ -43,6 +46,8 @@ class Raw:
     items: pa.Table | None = None
     noise_floor: dict[str, float] = field(default_factory=dict)
     """Best reachable value by `task/metric`, where the source knows it."""
+    events: EventsSourceConfig | None = None
+    """How rows are made, where the chunks hold events; `num_rows` counts events then."""
 
 
 class Source(ABC):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from mtl_ray.config.data import SourceConfig, TableSourceConfig
+from mtl_ray.config.data import SourceConfig
+from mtl_ray.config.tables import FilesConfig
 from mtl_ray.data.sources.locate import File
 from mtl_ray.errors import InputError
 
@@ -33,7 +34,7 @@ DEFAULT = Dialect()
 
 def dialect_of(source: SourceConfig) -> Dialect:
     """Return how the CSV files of a source are written: its log and tables, and the rows that its model scores."""
-    if not isinstance(source, TableSourceConfig):
+    if not isinstance(source, FilesConfig):
         return DEFAULT
     return Dialect(source.separator, source.quote, source.decimal, source.encoding, source.escape)
 

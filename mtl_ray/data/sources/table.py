@@ -3,7 +3,8 @@
 import hashlib
 from dataclasses import astuple
 
-from mtl_ray.config.data import DataConfig, TableSourceConfig
+from mtl_ray.config.data import DataConfig
+from mtl_ray.config.tables import EventsSourceConfig, TableSourceConfig
 from mtl_ray.data.sources.base import Raw
 from mtl_ray.data.sources.csv_dialect import DEFAULT, Dialect, dialect_of
 from mtl_ray.data.sources.files import fingerprint, open_log, read_table
@@ -11,12 +12,17 @@ from mtl_ray.data.sources.locate import find_files
 
 
 def open_source(source: TableSourceConfig, data: DataConfig) -> Raw:
-    """Open the log and read the tables that the settings name.
+    """Open the log and read the tables that the settings name, see `open_files`."""
+    return open_files(source.interactions, source, data)
+
+
+def open_files(path: str, source: TableSourceConfig | EventsSourceConfig, data: DataConfig) -> Raw:
+    """Open the log at a path and read the tables that the settings name.
 
     Raises:
         InputError: a file is missing or unreadable, or the log is empty.
     """
-    log_path = _path(source.interactions, data.raw)
+    log_path = _path(path, data.raw)
     user_path, item_path = (path and _path(path, data.raw) for path in (source.users, source.items))
     dialect = dialect_of(source)
     log = open_log(log_path, dialect=dialect)
