@@ -116,6 +116,8 @@ class Stage:
     def lost(self, table: pa.Table, good: np.ndarray, file: str, rows: np.ndarray) -> dict[str, Lost]:
         """Count the cells that formats cannot read, of the good rows of a file."""
         formatted = formatted_in_log(self.experiment, table.column_names, self.joined)
+        if not formatted:
+            return {}
         table = table.select(list({each.column for each in formatted})).filter(pa.array(good))
         return lost_cells(self.experiment, formatted, table, lambda row: f"{file} row {rows[good][row]}")
 
