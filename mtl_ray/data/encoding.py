@@ -52,10 +52,6 @@ class Encoder:
             encoded |= self.kinds[name].encode(table, self.state)
         return encoded
 
-    def feature(self, name: str, values: pa.Array) -> np.ndarray:
-        """Encode the raw values of one input."""
-        return self.kinds[name].encode_column(values, self.state)
-
     def label(self, name: str, table: pa.Table) -> np.ndarray:
         """Encode a task's labels: (n,) float32 with NaN (numbers and binary), (n,) int32 with -1 (multiclass), or
         (n, num_labels) int8 with -1 (multilabel) for "no label"."""

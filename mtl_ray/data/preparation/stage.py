@@ -120,7 +120,10 @@ class Stage:
 
     def lost(self, table: pa.Table, reason: pa.Array, file: pa.Array, rows: np.ndarray) -> dict[str, Lost]:
         """Count the cells that formats cannot read, of the rows that `checked` gave no reason against."""
-        good, formatted = reason.is_null(), formatted_in_log(self.experiment, table.column_names, self.joined)
+        formatted = formatted_in_log(self.experiment, table.column_names, self.joined)
+        if not formatted:
+            return {}
+        good = reason.is_null()
         table = table.select(list({each.column for each in formatted})).filter(good)
         file, rows = file.filter(good), rows[np.asarray(good)]
         return lost_cells(self.experiment, formatted, table, lambda row: f"{file[row]} row {rows[row]}")
