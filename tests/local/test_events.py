@@ -55,7 +55,9 @@ def test_events_of_files_and_of_frames_become_rows_once(tmp_path: Path, events: 
 
 def test_other_rows_of_the_same_events_are_another_data_set(tmp_path: Path, events: pd.DataFrame):
     first = mtl.prepare(experiment(tmp_path), interactions=events)
-    for source in ({"values": {"number": {"by": "count"}}}, {"chain": ["view", "cart", "order"]}, {"window": 5}):
+    counted, chained = {"values": {"number": {"by": "count"}}}, {"chain": ["view", "cart", "order"]}
+    sources: list[dict[str, Any]] = [counted, chained, {"window": 5}]
+    for source in sources:
         other = mtl.prepare(experiment(tmp_path, **source), interactions=events)
         assert other.schema.fingerprint != first.schema.fingerprint
 
