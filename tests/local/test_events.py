@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import mtl_ray as mtl
+from mtl_ray.data.preparation import parallel
 from mtl_ray.data.preparation.findings import findings
 from mtl_ray.errors import InputError
 
@@ -51,6 +52,21 @@ def test_events_of_files_and_of_frames_become_rows_once(tmp_path: Path, events: 
     assert of_frames.quality["events"] == {"rows": 210, "bad": 0, "reasons": {}, "examples": []}
     assert mtl.prepare(experiment(tmp_path), interactions=events).reused
     assert not {"events", "rows", "staging"} & {*of_frames.folder.entries()}
+
+
+def test_this_process_and_the_cluster_make_the_same_rows(
+    local_ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: pd.DataFrame
+):
+    log = pd.concat([events, events.iloc[[20]]])
+    made = []
+    for limit in (parallel.IN_PROCESS_ROWS, 0):
+        monkeypatch.setattr(parallel, "IN_PROCESS_ROWS", limit)
+        data = {"bucket_rows": 40, "output": str(tmp_path / str(limit))}
+        made.append(mtl.prepare(experiment(tmp_path, data=data), interactions=log))
+    here, spread = made
+    assert not spread.reused
+    assert here.schema == spread.schema
+    assert here.quality == spread.quality
 
 
 def test_other_rows_of_the_same_events_are_another_data_set(tmp_path: Path, events: pd.DataFrame):
