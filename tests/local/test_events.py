@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import mtl_ray as mtl
+from mtl_ray.data.preparation import parallel
 from mtl_ray.data.preparation.findings import findings
 from mtl_ray.errors import InputError
 
@@ -53,9 +54,26 @@ def test_events_of_files_and_of_frames_become_rows_once(tmp_path: Path, events: 
     assert not {"events", "rows", "staging"} & {*of_frames.folder.entries()}
 
 
+def test_this_process_and_the_cluster_make_the_same_rows(
+    local_ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: pd.DataFrame
+):
+    log = pd.concat([events, events.iloc[[20]]])
+    made = []
+    for limit in (parallel.IN_PROCESS_ROWS, 0):
+        monkeypatch.setattr(parallel, "IN_PROCESS_ROWS", limit)
+        data = {"bucket_rows": 40, "output": str(tmp_path / str(limit))}
+        made.append(mtl.prepare(experiment(tmp_path, data=data), interactions=log))
+    here, spread = made
+    assert not spread.reused
+    assert here.schema == spread.schema
+    assert here.quality == spread.quality
+
+
 def test_other_rows_of_the_same_events_are_another_data_set(tmp_path: Path, events: pd.DataFrame):
     first = mtl.prepare(experiment(tmp_path), interactions=events)
-    for source in ({"values": {"number": {"by": "count"}}}, {"chain": ["view", "cart", "order"]}, {"window": 5}):
+    counted, chained = {"values": {"number": {"by": "count"}}}, {"chain": ["view", "cart", "order"]}
+    sources: list[dict[str, Any]] = [counted, chained, {"window": 5}]
+    for source in sources:
         other = mtl.prepare(experiment(tmp_path, **source), interactions=events)
         assert other.schema.fingerprint != first.schema.fingerprint
 

@@ -38,6 +38,7 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
             "unit/data/preparation",
             "unit/data/test_encoding.py",
             "local/test_prepare.py",
+            "local/test_events.py",
             "local/test_rough_logs.py",
             "local/test_joined_tables.py",
             "local/test_statistic.py",

@@ -34,7 +34,7 @@ from mtl_ray.storage import Folder
 
 @dataclass(frozen=True)
 class EventStage(Stage):
-    """A writer of `events/PARTITION/PIECE.parquet` from consecutive chunks of events."""
+    """A writer of `events/PARTITION/PIECE-PART.parquet` from consecutive chunks of events."""
 
     source: EventsSourceConfig = field(kw_only=True)
     target: ClassVar[str] = "events"

@@ -27,10 +27,13 @@ from mtl_ray.values.columns import plain_table
 from mtl_ray.values.partition import FILE, ROW, TIME, USER
 from mtl_ray.values.times import parse_times
 
+DEALS_PER_FILE = 16
+"""The most times that rows are added to a file: what Parquet notes of each stays in memory until the file is closed."""
+
 
 @dataclass(frozen=True)
 class Stage:
-    """A writer of `staging/PARTITION/PIECE.parquet` and `quarantine/PIECE.parquet` from consecutive chunks."""
+    """A writer of `staging/PARTITION/PIECE-PART.parquet` and `quarantine/PIECE.parquet` from consecutive chunks."""
 
     experiment: Experiment
     columns: Sequence[str]
@@ -47,7 +50,8 @@ class Stage:
     def __call__(self, piece: int, chunks: Sequence[Chunk]) -> dict[str, Any]:
         """Stage one piece of the log; return counts: rows, bad rows by reason, the first, lost cells, time range."""
         writers: dict[str, pq.ParquetWriter] = {}
-        total, reasons, examples, lost = 0, Counter(), [], []
+        quarantine: dict[str, pq.ParquetWriter] = {}
+        total, reasons, examples, lost, num_deals = 0, Counter(), [], [], 0
         low, high, dates, numbers = float("inf"), float("-inf"), 0, 0
         waiting: list[pa.Table] = []  # dealt together: the parts of a single table are small and slow to write
         for chunk in chunks:
@@ -60,7 +64,7 @@ class Stage:
                 if not good.all():
                     is_bad = pa.array(~good)
                     bad = quarantined(table.filter(is_bad), reason.drop_null(), file.filter(is_bad), rows[~good])
-                    self._write(writers, f"quarantine/{self.rejected}{piece:06d}.parquet", bad)
+                    self._write(quarantine, f"quarantine/{self.rejected}{piece:06d}.parquet", bad)
                     reasons.update(reason.drop_null().to_pylist())
                     if len(examples) < 5:
                         examples += describe(bad, 5 - len(examples))
@@ -70,12 +74,14 @@ class Stage:
                     high = max(high, float(staged.column(TIME).to_numpy().max()))
                 waiting.append(staged)
                 if sum(map(len, waiting)) >= self.experiment.data.bucket_rows:
-                    self._deal(writers, piece, waiting)
+                    self._deal(writers, f"{piece:06d}-{num_deals // DEALS_PER_FILE:04d}", waiting)
                     waiting = []
-        self._deal(writers, piece, waiting)
-        for name, writer in writers.items():
-            with naming(f"{self.folder.path}/{name}"):
-                writer.close()
+                    num_deals += 1
+                    if num_deals % DEALS_PER_FILE == 0:
+                        self._close(writers)
+        self._deal(writers, f"{piece:06d}-{num_deals // DEALS_PER_FILE:04d}", waiting)
+        self._close(writers)
+        self._close(quarantine)
         return {
             "rows": total,
             "reasons": dict(reasons),
@@ -137,11 +143,11 @@ class Stage:
         """True if rows are repeats only where columns that nothing reads are equal, too."""
         return self.experiment.data.repeats == "exact"
 
-    def _deal(self, writers: dict[str, pq.ParquetWriter], piece: int, tables: list[pa.Table]) -> None:
+    def _deal(self, writers: dict[str, pq.ParquetWriter], file: str, tables: list[pa.Table]) -> None:
         if tables:
             staged = pa.concat_tables(tables, promote_options="permissive")
             for partition, part in dealt(staged, USER, self.num_partitions):
-                self._write(writers, f"{self.target}/{partition:05d}/{piece:06d}.parquet", part)
+                self._write(writers, f"{self.target}/{partition:05d}/{file}.parquet", part)
 
     def _write(self, writers: dict[str, pq.ParquetWriter], name: str, table: pa.Table) -> None:
         if name not in writers:
@@ -158,6 +164,12 @@ class Stage:
             )
         with naming(f"{self.folder.path}/{name}"):
             writers[name].write_table(table.cast(writers[name].schema))
+
+    def _close(self, writers: dict[str, pq.ParquetWriter]) -> None:
+        for name, writer in writers.items():
+            with naming(f"{self.folder.path}/{name}"):
+                writer.close()
+        writers.clear()
 
 
 def placed(table: pa.Table, file: str, first_row: int) -> tuple[pa.Table, pa.Array, np.ndarray]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mtl_ray.config import parse
+from mtl_ray.data.preparation import stage
 from mtl_ray.data.preparation.partition import SideTable, partition_of
 from mtl_ray.data.preparation.split import Cuts
 from mtl_ray.data.preparation.stage import Stage, describe, quarantined
@@ -73,6 +74,18 @@ def test_all_rows_of_a_user_are_in_one_partition_in_the_order_of_the_log(tmp_pat
     assert Counter(rows) == Counter([("a", row) for row in range(1, 66)] + [("b", row) for row in range(1, 36)])
     for part in parts:
         assert (np.diff(part[TIME].to_numpy()) > 0).all()
+
+
+def test_rows_are_in_the_order_of_the_log_however_often_files_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    chunks = [Rows("a", [log(35, start) for start in range(0, 210, 35)])]  # a deal each
+    whole, expected = staged(tmp_path / "whole", chunks)
+    monkeypatch.setattr(stage, "DEALS_PER_FILE", 2)
+    counts, parts = staged(tmp_path / "parts", chunks)
+    assert counts == whole
+    assert [part.to_pylist() for part in parts] == [part.to_pylist() for part in expected]
+    assert {path.name for path in tmp_path.glob("parts/staging/*/*")} == {f"000000-000{n}.parquet" for n in range(3)}
 
 
 def test_times_are_counted_from_the_first_to_the_last_as_numbers_or_dates(tmp_path: Path):
