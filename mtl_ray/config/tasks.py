@@ -100,6 +100,8 @@ class RealTaskConfig(_TaskConfig):
 
 
 class RegressionTaskConfig(RealTaskConfig):
+    """A number, such as a rating, an age or a time."""
+
     kind: Literal["regression"] = "regression"
     implementation: ClassVar[str] = "mtl_ray.tasks.regression:Regression"
     has_one_output: ClassVar[bool] = True
@@ -133,6 +135,8 @@ class ValueTaskConfig(RealTaskConfig):
 
 
 class BinaryTaskConfig(_TaskConfig):
+    """An event that happens or not; the prediction is its probability."""
+
     kind: Literal["binary"] = "binary"
     implementation: ClassVar[str] = "mtl_ray.tasks.binary:Binary"
     has_one_output: ClassVar[bool] = True
