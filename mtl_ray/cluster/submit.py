@@ -23,7 +23,7 @@ from mtl_ray.cluster.environment import SETUP_HOOK, ForwardedEnvironment
 from mtl_ray.cluster.ray_compat import quiet_job_client
 from mtl_ray.config import Experiment, load
 from mtl_ray.config.custom import code_of
-from mtl_ray.config.data import TableSourceConfig
+from mtl_ray.config.data import MemorySourceConfig, TableSourceConfig
 from mtl_ray.credentials import without_credentials
 from mtl_ray.errors import InputError, first_line
 from mtl_ray.storage import absolute
@@ -65,12 +65,19 @@ def locations(experiment: Experiment) -> dict[str, str]:
 
 
 def check_locations(experiment: Experiment, options: Mapping[str, str | None]) -> None:
-    """Raise InputError if a location is inside the working folder, of which a job has only a copy.
+    """Raise InputError if a job would not find its data.
+
+    They are in memory then, or a location is inside the working folder, of which a job has only a copy.
 
     Args:
         experiment: has locations in its settings.
         options: locations in options of the command, by option.
     """
+    if isinstance(experiment.data.source, MemorySourceConfig):
+        raise InputError(
+            "data.source: `memory` stands for frames of a Python program, which a job does not have; expected "
+            "{kind: table, interactions: FILE} with files that all machines of the cluster see"
+        )
     given = {option: place for option, place in options.items() if place is not None}
     for setting, place in {**locations(experiment), **given}.items():
         if "://" not in place and not place.startswith(("/", "~")):
