@@ -57,6 +57,27 @@ TREE: dict[str, Any] = {
 }
 
 
+OWN: dict[str, Any] = {
+    "data": {**TREE["data"], "source": {"kind": "custom", "class": "shop.parts:Synthetic"}},
+    "model": {**TREE["model"], "kind": "custom", "class": "shop.parts:Wide", "settings": {"width": 8}},
+    "balancing": {"kind": "custom", "class": "shop.parts:Cautious"},
+    "features": {
+        **TREE["features"],
+        "age": {"kind": "numeric", "entity": "user", "encoder": {"kind": "custom", "class": "shop.parts:Plain"}},
+        "history": {**TREE["features"]["history"], "encoder": {"kind": "custom", "class": "shop.parts:Plain"}},
+    },
+    "tasks": {
+        **TREE["tasks"],
+        "rating": {
+            "kind": "regression",
+            "loss": {"kind": "custom", "class": "shop.parts:Pinball", "settings": {"quantile": 0.6}},
+            "metrics": ["rmse", {"kind": "custom", "class": "shop.parts:HitShare"}],
+        },
+    },
+}
+"""Sections with parts of the user's own, from the package that `write_parts` writes, in place of those of `TREE`."""
+
+
 def small_experiment(**changes: Any) -> Experiment:
     """The small experiment with dotted-path changes."""
     from mtl_ray.config import override
@@ -123,6 +144,13 @@ def test_data(name: str) -> Path:
 
 
 test_data.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def write_parts(folder: Path, more: str = "") -> None:
+    """Write a package `shop` with the module `parts`: the classes of `custom_parts`, and `more`."""
+    (folder / "shop").mkdir(parents=True)
+    (folder / "shop/__init__.py").touch()
+    (folder / "shop/parts.py").write_text(Path(__file__).with_name("custom_parts.py").read_text() + more)
 
 
 @contextmanager

@@ -164,6 +164,9 @@ def build(
 def build_balancer(experiment: Experiment) -> Balancer:
     """Build the balancer that the experiment names, see `build`.
 
+    Args:
+        experiment: its task weighting, tasks, learning rate and batch size.
+
     Example:
         >>> from mtl_ray.config import parse
         >>> keys = {"user_id": {"kind": "id", "entity": "user"}, "item_id": {"kind": "id", "entity": "item"}}

@@ -65,12 +65,19 @@ def locations(experiment: Experiment) -> dict[str, str]:
 
 
 def check_locations(experiment: Experiment, options: Mapping[str, str | None]) -> None:
-    """Raise InputError if a location is inside the working folder, of which a job has only a copy.
+    """Raise InputError if a job would not find its data.
+
+    They are in memory then, or a location is inside the working folder, of which a job has only a copy.
 
     Args:
         experiment: has locations in its settings.
         options: locations in options of the command, by option.
     """
+    if experiment.data.needs_frames:
+        raise InputError(
+            f"data.source: `{experiment.data.source.kind}` stands for frames of a Python program here, which a job does "
+            "not have; expected files that all machines of the cluster see, as in {kind: table, interactions: FILE}"
+        )
     given = {option: place for option, place in options.items() if place is not None}
     for setting, place in {**locations(experiment), **given}.items():
         if "://" not in place and not place.startswith(("/", "~")):

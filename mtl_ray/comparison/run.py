@@ -70,7 +70,8 @@ class Compared(Shown):
         return self.comparison.table()
 
     def lines(self) -> Iterator[str]:
-        """Yield where the run and its files are."""
+        """Yield whether other tasks help the main one, then where the run and its files are."""
+        yield from against_single_task(self.comparison, [run for run, _ in self.trainings])
         yield f"MLflow run: {self.run_id}"
         yield f"report: {self.folder}/report.html, comparison.md, comparison.json"
 
@@ -135,8 +136,6 @@ def compare(
         comparison = comparison_of(experiment, grid_runs, finished)
         folder.keep_comparison(comparison.markdown(command), comparison.to_dict(), run)
         write_report(experiment, folder, run)
-        for line in against_single_task(comparison, grid_runs):
-            echo(line)
     trained = [(each, finished[each.name]["metrics"]) for each in grid_runs]
     return Compared(name, folder, run.run_id, comparison, trained)
 

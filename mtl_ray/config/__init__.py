@@ -1,4 +1,30 @@
-"""The experiment file: everything a run is, as frozen data (pydantic only), and the classes of all its sections."""
+"""The experiment file: everything a run is, as frozen data (pydantic only), and the classes of all its sections.
+
+Example:
+    >>> shop = Experiment(
+    ...     name="shop",
+    ...     data=DataConfig(source=TableSourceConfig(interactions="log.csv"), time="day", split=TimeSplitConfig()),
+    ...     features={
+    ...         "user": IdFeatureConfig(entity="user"),
+    ...         "item": IdFeatureConfig(entity="item", cold_start=ContentGateConfig()),
+    ...         "price": NumericFeatureConfig(entity="item", encoder=PeriodicNumberConfig()),
+    ...         "title": TextFeatureConfig(entity="item", encoder=CNNEncoderConfig()),
+    ...         "look": VectorFeatureConfig(entity="item", size=64, encoder=MLPEncoderConfig()),
+    ...         "seen": SequenceFeatureConfig(of="item", encoder=TransformerEncoderConfig()),
+    ...     },
+    ...     tasks={"buy": BinaryTaskConfig(), "stars": OrdinalTaskConfig(range=(1, 5), weight=0.5)},
+    ...     model=MMoEConfig(interaction=DCNv2Config()),
+    ...     balancing=CAGradBalancingConfig(c=0.4),
+    ...     tune=TuneConfig(
+    ...         space={"training.optimizer.lr": LogUniformConfig(low=1e-4, high=1e-2)},
+    ...         objectives="valid/buy/auc",
+    ...         algorithm=TPEConfig(),
+    ...         scheduler=ASHAConfig(),
+    ...     ),
+    ... )
+    >>> shop.main_task, shop.stopping_metric
+    ('buy', 'valid/buy/loss')
+"""
 
 from mtl_ray.config.auxiliary_balancing import (
     BanditBalancingConfig,

@@ -14,6 +14,8 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 class CompareConfig(Section):
+    """A grid of variants, folds and seeds, each trained on the same rows and tested against the baseline."""
+
     variants: Annotated[dict[str, Changes], Field(min_length=1)]
     """Changes to the rest of this file, by name of the variant; `{}` is the file as it stands."""
     baseline: str

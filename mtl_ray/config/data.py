@@ -119,6 +119,8 @@ SourceConfig = Annotated[
 
 
 class RandomSplitConfig(Section):
+    """Rows at random, by a draw of the seed, the file and the number of the row."""
+
     kind: Literal["random"] = "random"
     valid: Share = 0.1
     test: Share = 0.1
@@ -218,6 +220,8 @@ class HoldoutConfig(Section):
 
 
 class DataConfig(Section):
+    """The log: its source, its split, the rows that are set aside, and the places of what is made of it."""
+
     source: Annotated[SourceConfig, name_alone(SourceConfig)]
     """The data set, by name (`source: movielens`) or with its settings (`source: {kind: synthetic, ...}`)."""
     raw: Annotated[str | None, NOT_ENCODED] = None

@@ -66,6 +66,8 @@ class IdFeatureConfig(FeatureSection):
 
 
 class CategoricalFeatureConfig(FeatureSection, Spelling):
+    """One of the values seen in training, each with an embedding; a new or a rare one is "unknown"."""
+
     implementation: ClassVar[str] = "mtl_ray.features.categorical:CategoricalKind"
     kind: Literal["categorical"] = "categorical"
     min_count: PositiveInt = 1

@@ -76,6 +76,12 @@ def parse(tree: Mapping[str, Any], where: str, *, trust: Trust = True, model_alo
 
     Raises:
         InputError: the settings are not valid; the message begins with `where`.
+
+    Example:
+        >>> ids = {"user_id": {"kind": "id", "entity": "user"}, "item_id": {"kind": "id", "entity": "item"}}
+        >>> tree = {"name": "shop", "data": {"source": "synthetic"}, "features": ids, "tasks": {"click": "binary"}}
+        >>> parse(tree, "shop.yaml").data.split.kind
+        'random'
     """
     try:
         return Experiment.model_validate(tree, context={TRUST: trust, MODEL_ALONE: model_alone})

@@ -12,6 +12,8 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class MLPConfig(Section):
+    """A stack of fully connected layers."""
+
     hidden: tuple[PositiveInt, ...] = (64,)
     """Width of each layer."""
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"

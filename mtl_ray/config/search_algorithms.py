@@ -13,6 +13,8 @@ class _AlgorithmConfig(Section):
 
 
 class RandomConfig(_AlgorithmConfig):
+    """Independent draws from the space."""
+
     kind: Literal["random"] = "random"
 
 

@@ -101,6 +101,8 @@ class RealTaskConfig(_TaskConfig, NumberFormat):
 
 
 class RegressionTaskConfig(RealTaskConfig):
+    """A number, such as a rating, an age or a time."""
+
     kind: Literal["regression"] = "regression"
     implementation: ClassVar[str] = "mtl_ray.tasks.regression:Regression"
     has_one_output: ClassVar[bool] = True
@@ -134,6 +136,8 @@ class ValueTaskConfig(RealTaskConfig):
 
 
 class BinaryTaskConfig(_TaskConfig, Spelling):
+    """An event that happens or not; the prediction is its probability."""
+
     kind: Literal["binary"] = "binary"
     implementation: ClassVar[str] = "mtl_ray.tasks.binary:Binary"
     has_one_output: ClassVar[bool] = True

@@ -12,6 +12,8 @@ BatchSize = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class OptimizerConfig(Section):
+    """The optimizer of all parameters but large embedding tables, which `sparse_tables` describes."""
+
     kind: Literal["adamw", "adam", "sgd", "adagrad"] = "adamw"
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.0
@@ -99,6 +101,8 @@ class EntityMaskingConfig(Section):
 
 
 class MaskingConfig(Section):
+    """Rates at which training hides inputs, so that the model knows rows of new users and items."""
+
     user: EntityMaskingConfig = EntityMaskingConfig(new=0.1)
     item: EntityMaskingConfig = EntityMaskingConfig(new=0.1)
     values: Rate = 0.0
@@ -124,6 +128,8 @@ class ElasticConfig(Section):
 
 
 class TrainingConfig(Section):
+    """Workers, epochs, batches, optimizer, what stops a training and what it starts from."""
+
     num_workers: PositiveInt | ElasticConfig = 1
     """A number, or `{min: 1, max: 4}`: training continues with fewer workers if a node is lost, and grows later."""
     use_gpu: bool = False
@@ -212,6 +218,8 @@ def is_sparse(num_embeddings: int, sparse_rows: int | None) -> bool:
 
 
 class EvaluationConfig(Section):
+    """Passes over evaluated rows, and the segments by known interactions."""
+
     batch_size: BatchSize = 8192
     """Rows of a forward pass on one worker."""
     support_buckets: tuple[PositiveInt, ...] = (1, 5, 20)
@@ -219,6 +227,8 @@ class EvaluationConfig(Section):
 
 
 class TrackingConfig(Section):
+    """The MLflow server, and the names that runs and models have there."""
+
     uri: str | None = None
     """MLflow tracking server; SQLite in the working folder by default."""
     experiment: str | None = None

@@ -40,10 +40,14 @@ class _RangeConfig(_EntryConfig):
 
 
 class UniformConfig(_RangeConfig):
+    """Numbers between two ends, all equally likely."""
+
     kind: Literal["uniform"] = "uniform"
 
 
 class LogUniformConfig(_RangeConfig):
+    """Numbers above 0 between two ends, whose logarithms are equally likely."""
+
     kind: Literal["loguniform"] = "loguniform"
 
     @model_validator(mode="after")
@@ -69,6 +73,8 @@ def _labelled(values: Any) -> Any:
 
 
 class ChoiceConfig(_EntryConfig):
+    """One of some values."""
+
     kind: Literal["choice"] = "choice"
     values: Annotated[
         dict[str, Any],
@@ -132,6 +138,8 @@ def _directed(objectives: Any) -> Any:
 
 
 class TuneConfig(Section):
+    """A search of settings, by validation rows."""
+
     minutes: PositiveFloat | None = None
     """Minutes from the start of the command to the registered model; what is left out of this section is then chosen
     (see `mtl_ray.tuning.automatic`). Trials start until the time is over, and the best are joined into one model."""

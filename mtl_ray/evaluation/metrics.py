@@ -252,7 +252,10 @@ METRICS = (
 
 
 def metric_of(name: str) -> Metric | None:
-    """Return the metric of a name such as `auc` or `ndcg@10`, or None if there is none.
+    """Return the metric of a name, or None if there is none.
+
+    Args:
+        name: such as `auc` or `ndcg@10`.
 
     Example:
         >>> metric_of("auc").text

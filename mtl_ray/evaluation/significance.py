@@ -28,7 +28,10 @@ class Summary:
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Return the mean and the deviation of at least one value.
+    """Return the mean and the deviation of repeated measurements.
+
+    Args:
+        values: (n,) measurements, at least one.
 
     Example:
         >>> summarize([1.0, 2.0, 3.0])
@@ -65,6 +68,9 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Adjust p values so that the probability of any false discovery below a level is at most that level.
 
     With p_(1) <= ... <= p_(m): p'_(i) = max_{j <= i} min(1, (m - j + 1) p_(j)) (Holm 1979).
+
+    Args:
+        p_values: those of all m tests, by any key.
 
     Example:
         >>> holm({"click": 0.01, "like": 0.04, "buy": 0.03})

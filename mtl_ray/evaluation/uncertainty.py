@@ -91,6 +91,10 @@ def _interval(
 def calibration(tasks: Mapping[str, TaskHead], rows: Mapping[str, Tensor]) -> dict[str, list[Bin]]:
     """Return, for each task whose prediction estimates its label, bins of similar predictions and of similar size.
 
+    Args:
+        tasks: heads of the tasks, by name.
+        rows: (n,) predictions `NAME` and labels `NAME.label` of all rows of a split.
+
     Example:
         >>> from mtl_ray.config.tasks import BinaryTaskConfig
         >>> from mtl_ray.tasks import Binary

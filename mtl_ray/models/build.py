@@ -9,6 +9,10 @@ from mtl_ray.schema import Fitted
 def build_model(experiment: Experiment, schema: Fitted) -> MultiTaskModel:
     """Build the model of an experiment with random weights, see `MultiTaskModel`.
 
+    Args:
+        experiment: its features, tasks and architecture.
+        schema: what `prepare` found in the training rows.
+
     Example:
         >>> from mtl_ray.config import parse
         >>> from mtl_ray.schema import FittedFeature, FittedTask
@@ -34,6 +38,9 @@ def build_model(experiment: Experiment, schema: Fitted) -> MultiTaskModel:
 
 def build_masking(experiment: Experiment) -> Masking:
     """Build what decides the inputs that the training of an experiment hides.
+
+    Args:
+        experiment: its features, tasks, rates and seed.
 
     Example:
         >>> from mtl_ray.config import parse

@@ -185,7 +185,11 @@ class RowHead(TaskHead[Spec]):
 
 
 def build_task(spec: TaskConfig, fitted: FittedTask = FittedTask()) -> TaskHead:  # noqa: B008 - it is frozen
-    """Build the head of a task from its settings and what `prepare` found in its training labels.
+    """Build the head of a task.
+
+    Args:
+        spec: settings of the task.
+        fitted: what `prepare` found in its training labels, such as their mean.
 
     Example:
         >>> from mtl_ray.config.tasks import MulticlassTaskConfig

@@ -19,11 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from mtl_ray.cluster.ray_compat import quiet_tune_checkpoints
 from mtl_ray.config import Experiment, parse
 from mtl_ray.config.comparison import Changes
+from mtl_ray.config.custom import classes_of
 from mtl_ray.config.tasks import is_higher_better
 from mtl_ray.config.tuning import TuneConfig
 from mtl_ray.data.shared import SharedDataset
 from mtl_ray.distributed import rank, world_size
 from mtl_ray.errors import InputError
+from mtl_ray.models import checkpoint
 from mtl_ray.models.checkpoint import SCHEMA, SCORE, SETTINGS, WEIGHTS, WITHIN_EPOCH
 from mtl_ray.storage import Folder
 from mtl_ray.training.fit import fit, is_over
@@ -176,7 +178,7 @@ def _settings(
     changes = changes_of(base, drawn_from(params))
     if not tune.algorithm.is_population:
         return trial_experiment(base, changes), changes
-    before = parse(Folder(str(folder)).read_json(SETTINGS), str(folder / SETTINGS)) if folder else untuned(base)
+    before = checkpoint.load_settings(folder, classes_of(base)) if folder else untuned(base)
     settings = changed_from(before, changes, epoch)
     return settings, schedule_changes(settings)
 

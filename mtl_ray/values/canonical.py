@@ -16,6 +16,10 @@ import pyarrow.compute as pc
 UUID_BYTES = 16
 
 
+VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+"""Types of views, such as those of polars, and of the values themselves: Arrow picks none out of views by number."""
+
+
 def flat(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Return one contiguous array instead of chunks."""
     if isinstance(array, pa.ChunkedArray):
@@ -25,7 +29,12 @@ def flat(array: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 def decoded(array: pa.Array) -> pa.Array:
     """Return the array without a dictionary."""
-    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+    if not pa.types.is_dictionary(array.type):
+        return array
+    kind = VIEWS.get(array.type.value_type, array.type.value_type)
+    if kind != array.type.value_type:
+        array = pa.DictionaryArray.from_arrays(array.indices, array.dictionary.cast(kind))
+    return array.cast(kind)
 
 
 def plain(values: pa.Array | pa.ChunkedArray) -> pa.Array:

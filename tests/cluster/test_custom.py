@@ -24,8 +24,8 @@ from mtl_ray.models import checkpoint
 from mtl_ray.training.fit import fit
 from mtl_ray.training.trainer import Trainer
 from tests.cluster.test_job import free_ports
-from tests.local.test_custom import OWN, PREDICT
-from tests.support import TREE, importable, shard, wait_for
+from tests.local.test_custom import PREDICT
+from tests.support import OWN, TREE, importable, shard, wait_for, write_parts
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
@@ -51,10 +51,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "elsewhere/shop").mkdir(parents=True)
-        (folder / "elsewhere/shop/__init__.py").touch()
-        parts = (ROOT / "tests/custom_parts.py").read_text()
-        (folder / "elsewhere/shop/parts.py").write_text(parts + DRIVER)
+        write_parts(folder / "elsewhere", DRIVER)
         self.uri = f"sqlite:///{folder}/mlflow.db"
         training = {
             **TREE["training"],
@@ -65,7 +62,7 @@ class Place:
             "callbacks": [{"class": "shop.parts:FailsOnce", "settings": {"mark": str(folder / "failed")}}],
             "driver_callbacks": [{"class": "shop.parts:Noted", "settings": {"file": str(folder / "noted")}}],
         }
-        data = {**TREE["data"], **OWN["data"], "output": str(folder / "datasets")}
+        data = {**OWN["data"], "output": str(folder / "datasets")}
         tracking = {"uri": self.uri, "register_as": "own"}
         self.file = folder / "own.yaml"
         self.file.write_text(

@@ -1,5 +1,6 @@
 """Jobs on a cluster with token authentication, submitted with the code alone: the package is not installed there."""
 
+import json
 import os
 import secrets
 import shutil
@@ -21,7 +22,7 @@ import requests
 from mlflow.tracking import MlflowClient
 
 from tests.cluster.test_failures import LISTENING
-from tests.support import wait_for
+from tests.support import OWN, TREE, wait_for, write_parts
 
 ROOT = Path(__file__).parents[2]
 STARTING = ("No available agent", "Failed to connect to Ray")
@@ -188,6 +189,28 @@ def test_a_job_trains_with_the_packed_code_and_a_planted_secret_appears_nowhere(
     files = [file for root in places for file in (root, *root.rglob("*")) if file.is_file() and not file.is_symlink()]
     assert len(files) > 50
     assert [str(file) for file in files if PLANTED.encode() in file.read_bytes()] == []
+
+
+@pytest.mark.long
+def test_a_job_trains_with_parts_from_a_package_beside_the_project(cluster: Cluster, tmp_path: Path):
+    project, beside, shared = (tmp_path / name for name in ("project", "beside", "shared"))
+    shutil.copytree(ROOT / "mtl_ray", project / "mtl_ray", ignore=shutil.ignore_patterns("__pycache__"))
+    write_parts(beside)
+    tracking = {"uri": f"sqlite:///{tmp_path}/mlflow.db", "register_as": "own"}
+    (project / "own.yaml").write_text(json.dumps({**TREE, **OWN, "tracking": tracking}))
+    places = {"data.output": shared / "datasets", "training.output": shared / "runs"}
+    changes = {**places, "training.num_workers": 2, "training.epochs": 1}
+    words = [word for path, value in changes.items() for word in ("--set", f"{path}={value}")]
+    environment = cluster.environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(beside)])}
+    done = subprocess.run(
+        submit(cluster, "train", "own.yaml", *words, "--follow"),
+        capture_output=True, check=False, text=True, cwd=project, timeout=300, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (evaluation,) = (shared / "runs").glob("*/evaluation.json")
+    found = json.loads(evaluation.read_text())
+    assert 0 < found["metrics"]["test/rating/HitShare"] < 1
+    assert found["model_uri"] == "models:/own/1"
 
 
 def test_every_process_of_a_job_has_its_secrets(cluster: Cluster, tmp_path: Path):

@@ -1,9 +1,7 @@
 """An alias that is followed: what is loaded when it moves, and what a version that cannot be loaded costs."""
 
 import shutil
-from pathlib import Path
 
-import mlflow
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -13,27 +11,19 @@ from mtl_ray.errors import InputError
 from mtl_ray.inference import live
 from mtl_ray.inference.live import Follower, load
 from mtl_ray.models.checkpoint import WEIGHTS
-
-CHECKPOINT = Path(__file__).parents[1] / "fixtures/registered_before_rooms/checkpoint"
+from tests.local.conftest import CHECKPOINT
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory) -> str:
-    """A registry with a sound version and one whose weights are NaN."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{folder}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
-    client = MlflowClient(uri)
-    client.create_registered_model("shop")
-    for version, value in enumerate((None, torch.nan), 1):
-        place = folder / f"model-{version}"
-        shutil.copytree(CHECKPOINT, place / "artifacts/checkpoint")
-        if value is not None:
-            file = place / "artifacts/checkpoint" / WEIGHTS
-            weights = load_file(file)
-            save_file({n: w.fill_(value) if w.is_floating_point() else w for n, w in weights.items()}, file)
-        client.create_model_version("shop", f"file://{place}")
-    return uri
+def uri(registry: str, tmp_path_factory) -> str:
+    """The registry, with a second version whose weights are NaN."""
+    place = tmp_path_factory.mktemp("broken")
+    shutil.copytree(CHECKPOINT, place / "artifacts/checkpoint")
+    file = place / "artifacts/checkpoint" / WEIGHTS
+    weights = load_file(file)
+    save_file({n: w.fill_(torch.nan) if w.is_floating_point() else w for n, w in weights.items()}, file)
+    MlflowClient(registry).create_model_version("shop", f"file://{place}")
+    return registry
 
 
 @pytest.fixture

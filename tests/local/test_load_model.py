@@ -1,41 +1,19 @@
 """A trained model in Python: found by any of its names, without Ray, and nothing of it stays on the disk."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from mlflow import MlflowClient
 
 import mtl_ray as mtl
 from mtl_ray.scoring.scorer import Scorer
-from mtl_ray.tracking.entries import metric_key
+from tests.local.conftest import CHECKPOINT, METRICS
 
-CHECKPOINT = Path(__file__).parents[1] / "fixtures/registered_before_rooms/checkpoint"
 ROWS = pd.DataFrame({"user": ["u1", 2], "item": ["i1", "never seen"], "age": [31, None]}, index=[5, 6])
-METRICS = {"test/click/auc": 0.75, "test/click/auc/user_support_20+": 0.7}
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory) -> str:
-    """A registry with a version of the model, whose run has metrics."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    uri = f"sqlite:///{folder}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
-    client = MlflowClient(uri)
-    client.create_registered_model("shop")
-    shutil.copytree(CHECKPOINT, folder / "model/artifacts/checkpoint")
-    run = client.create_run(client.create_experiment("shop", artifact_location=f"file://{folder}/runs"))
-    for key, value in {**METRICS, "valid/click/auc": 0.8}.items():
-        client.log_metric(run.info.run_id, metric_key(key), value)
-    client.create_model_version("shop", f"file://{folder}/model", run.info.run_id)
-    client.set_registered_model_alias("shop", "champion", "1")
-    return uri
 
 
 @pytest.mark.parametrize("uri", ["models:/shop/1", "models:/shop@champion"])

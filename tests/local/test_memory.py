@@ -103,6 +103,33 @@ class Foreign:
         return self._table.__arrow_c_stream__(requested_schema)
 
 
+def as_polars_gives_it(table: pa.Table) -> Foreign:
+    """A table with the types in which polars hands out texts, categories and lists of texts."""
+    text = pa.string_view()
+
+    def changed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        if pa.types.is_dictionary(column.type):
+            parts = [(part.indices.cast(pa.uint32()), part.dictionary.cast(text)) for part in column.chunks]
+            return pa.chunked_array([pa.DictionaryArray.from_arrays(*part) for part in parts])
+        if pa.types.is_list(column.type):
+            return column.cast(pa.large_list(pa.large_string())).cast(pa.large_list(text))
+        return column.cast(text) if pa.types.is_string(column.type) else column
+
+    return Foreign(pa.table({name: changed(table[name]) for name in table.column_names}))
+
+
+def test_a_polars_frame_is_the_same_data_set(tmp_path: Path, log: pd.DataFrame):
+    """polars itself is no dependency: a stand-in has its types and its interface."""
+    frames = {"interactions": log, "users": USERS, "items": ITEMS}
+    polars = {name: as_polars_gives_it(pa.Table.from_pandas(frame)) for name, frame in frames.items()}
+    first = mtl.prepare(experiment(tmp_path), **frames)
+    again = mtl.prepare(experiment(tmp_path), **polars)
+    assert again.reused
+    assert again.schema == first.schema
+    anew = mtl.prepare(experiment(tmp_path / "anew"), **polars)
+    assert content_of(anew) == content_of(first)
+
+
 def test_the_same_rows_in_another_library_are_the_same_data_set(tmp_path: Path, log: pd.DataFrame):
     first = prepared(tmp_path, log)
     assert not first.reused

@@ -20,6 +20,19 @@ tree = {{
 print(*plan(parse(tree, "test")).lines(), sep="\\n")
 """
 
+HELP = """
+import contextlib, io, sys
+import typer
+from mtl_ray.cli.main import app, main
+
+commands = typer.main.get_command(app).commands
+for words in ([], *([name] for name in commands)):
+    with contextlib.redirect_stdout(io.StringIO()):
+        main([*words, "--help"])
+print(*commands)
+print(*{name.split(".")[1] for name in sys.modules if name.startswith("mtl_ray.")})
+"""
+
 
 def run(code: str) -> tuple[set[str], list[str]]:
     """Heavy packages that a new process has loaded after `code`, and what it printed."""
@@ -32,6 +45,13 @@ def run(code: str) -> tuple[set[str], list[str]]:
 @pytest.mark.parametrize("code", ["import mtl_ray.cli.main", "import mtl_ray.config, mtl_ray.schema"])
 def test_the_door_and_the_words_load_nothing_heavy(code: str):
     assert run(code)[0] == set()
+
+
+def test_the_help_of_the_program_and_of_its_commands_loads_nothing_but_the_command_line():
+    loaded, (commands, packages) = run(HELP)
+    assert {"train", "serve", "submit"} <= {*commands.split()}
+    assert loaded == set()
+    assert {*packages.split()} == {"cli", "cluster", "credentials", "errors"}
 
 
 def test_a_plan_loads_no_ray_and_torch_only_for_the_cost_of_a_model_that_is_new(tmp_path):

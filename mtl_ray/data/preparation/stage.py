@@ -22,7 +22,7 @@ from mtl_ray.data.sources import Chunk
 from mtl_ray.data.sources.csv_files import MALFORMED
 from mtl_ray.parquet import is_text
 from mtl_ray.storage import Folder, naming
-from mtl_ray.values.canonical import decoded, flat
+from mtl_ray.values.canonical import decoded, flat, plain
 from mtl_ray.values.columns import plain_table
 from mtl_ray.values.partition import FILE, ROW, TIME, USER
 from mtl_ray.values.times import parse_times
@@ -195,7 +195,7 @@ def quarantined(table: pa.Table, reason: pa.Array, file: str | pa.Array, rows: n
         shown = "_malformed" if name == MALFORMED else name
         while shown in columns:
             shown = f"raw.{shown}"
-        columns[shown] = _as_text(flat(values))
+        columns[shown] = _as_text(plain(values))
     return pa.table(columns)
 
 

@@ -110,6 +110,11 @@ class NetworkSpec(NamedTuple):
 class Towers(nn.Module):
     """A tower and an output layer for each task.
 
+    Args:
+        in_features: width of what the towers read.
+        outputs: width of each task's output.
+        settings: layers of each tower; none for the output layer alone.
+
     Example:
         >>> towers = Towers(8, {"click": 1, "topic": 5}, MLPConfig(hidden=(4,)))
         >>> {task: tuple(outputs.shape) for task, outputs in towers(torch.ones(2, 8)).items()}

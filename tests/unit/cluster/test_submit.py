@@ -37,6 +37,7 @@ def project(tmp_path: Path, monkeypatch) -> Path:
         (["train", "jobs/small.yaml", *ELSEWHERE, "--resme", "x"], "No such option: --resme"),
         (["check", "jobs/small.yaml", *ELSEWHERE, "--resume", "x"], "No such option: --resume"),
         (["train", "jobs/small.yaml"], "data.output: expected a URL or an absolute path"),
+        (["train", "jobs/small.yaml", *ELSEWHERE, "--set", "data.source=memory"], "data.source: `memory` stands for"),
         (
             ["train", "jobs/small.yaml", "--set", "data.output=/d"],
             "training.output: expected a URL or an absolute path",

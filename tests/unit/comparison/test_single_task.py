@@ -6,9 +6,11 @@ import pytest
 
 from mtl_ray.comparison.grid import grid
 from mtl_ray.comparison.results import comparison_of
+from mtl_ray.comparison.run import Compared
 from mtl_ray.comparison.single_task import against_single_task
 from mtl_ray.config import parse
 from mtl_ray.evaluation.baselines import BASELINES
+from mtl_ray.runs.run_folder import RunFolder
 from tests.support import TREE
 
 OTHERS = {f"tasks.{name}": None for name in TREE["tasks"] if name != "rating"}
@@ -16,7 +18,7 @@ VARIANTS: dict[str, Any] = {"multi": {}, "alone": OTHERS, "wide": {"model.embedd
 
 
 def told(values: dict[str, list[float]], baseline: str, **changes: Any) -> list[str]:
-    """The sentences for the RMSE of each variant by seed."""
+    """The sentences below the table of a comparison, for the RMSE of each variant by seed."""
     compare = {"variants": VARIANTS, "baseline": baseline, "metrics": ["rating/rmse"], "segments": ["all"], **changes}
     experiment = parse({**TREE, "main": "rating", "compare": compare}, "test")
     grid_runs = grid(experiment)
@@ -27,7 +29,11 @@ def told(values: dict[str, list[float]], baseline: str, **changes: Any) -> list[
         }
         for run in grid_runs
     }
-    return list(against_single_task(comparison_of(experiment, grid_runs, results), grid_runs))
+    comparison = comparison_of(experiment, grid_runs, results)
+    trainings = [(run, results[run.name]["metrics"]) for run in grid_runs]
+    *sentences, _, _ = Compared("grid", RunFolder("runs/grid"), "run", comparison, trainings).lines()
+    assert sentences == list(against_single_task(comparison, grid_runs))
+    return sentences
 
 
 CLEAR = {"multi": [0.90, 0.91, 0.92], "alone": [0.951, 0.959, 0.97], "wide": [0.95, 0.96, 0.97]}
