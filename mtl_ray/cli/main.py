@@ -13,6 +13,7 @@ import typer
 
 from mtl_ray.cli.cluster import submit
 from mtl_ray.cli.console import Json, Keys, console, echo, names_of, write_result
+from mtl_ray.cli.drafting import init
 from mtl_ray.cli.models import drift, evaluate, export, predict, promote, recommend, serve
 from mtl_ray.cli.outcome import require_registered, tell_findings, tell_lost
 from mtl_ray.cluster.causes import causes, full_disk
@@ -68,6 +69,9 @@ def _show(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning as one line, except those about type hints, which MLflow shows whatever the filters say."""
     if "type hints" not in str(message):
         print(f"warning: {without_credentials(str(message))}", file=sys.stderr)
+
+
+app.command()(init)
 
 
 @app.command()
