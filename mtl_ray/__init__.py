@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mtl_ray.config import Experiment, load, override
     from mtl_ray.data.dataset import Prepared
     from mtl_ray.data.prepare import prepare
+    from mtl_ray.drafting.draft import Draft, init
     from mtl_ray.errors import InputError
     from mtl_ray.inference.batch_result import BatchResult
     from mtl_ray.inference.evaluate import Evaluation, evaluate
@@ -37,6 +38,7 @@ __all__ = [
     "BatchResult",
     "Compared",
     "Decision",
+    "Draft",
     "Evaluation",
     "Experiment",
     "InputError",
@@ -49,6 +51,7 @@ __all__ = [
     "config",
     "evaluate",
     "evaluation",
+    "init",
     "load",
     "load_model",
     "models",
@@ -66,6 +69,7 @@ _HOMES = {
     "BatchResult": "inference.batch_result",
     "Compared": "comparison.run",
     "Decision": "promotion.decision",
+    "Draft": "drafting.draft",
     "Evaluation": "inference.evaluate",
     "Experiment": "config",
     "InputError": "errors",
@@ -75,6 +79,7 @@ _HOMES = {
     "Tuned": "tuning.run",
     "compare": "comparison.run",
     "evaluate": "inference.evaluate",
+    "init": "drafting.draft",
     "load": "config",
     "load_model": "runs.model",
     "override": "config",

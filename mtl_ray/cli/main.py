@@ -13,6 +13,7 @@ import typer
 
 from mtl_ray.cli.cluster import submit
 from mtl_ray.cli.console import Json, Keys, console, echo, names_of, write_result
+from mtl_ray.cli.drafting import init
 from mtl_ray.cli.models import drift, evaluate, export, predict, promote, recommend, serve
 from mtl_ray.cli.outcome import require_registered, tell_findings, tell_lost
 from mtl_ray.cluster.causes import causes, full_disk
@@ -87,6 +88,9 @@ def options(
 ) -> None:
     """Distributed training of multi-task recommenders that solve the cold-start problem."""
     console.quiet = quiet
+
+
+app.command()(init)
 
 
 @app.command()

@@ -230,6 +230,12 @@ class DataConfig(Section):
     """Column with the time of the interaction, a number or a timestamp. Histories and the time split need it."""
     time_format: Annotated[TimeFormats, ENCODED_UNLESS_DEFAULT] = ISO
     """How its texts are written: `iso`, a pattern such as `%d/%m/%Y %H:%M`, or a list of these, tried in turn."""
+    row_id: Annotated[str | None, ENCODED_UNLESS_DEFAULT] = None
+    """Name of a column that is added to the log, in which each row has a value of its own: the key of users (with
+    `embed: false`) where each row is another person, or nobody knows whose rows are one person's."""
+    constants: Annotated[dict[str, Scalar], ENCODED_UNLESS_DEFAULT] = Field(default={})
+    """Columns that are added to the log, in which all rows have the same value: the key of items where there is but
+    one, or the label of a ranking task where the log has nothing but positives."""
     split: Annotated[SplitConfig, name_alone(SplitConfig)] = RandomSplitConfig()
     holdout: Annotated[Annotated[HoldoutConfig, name_alone(HoldoutConfig)] | None, ENCODED_UNLESS_DEFAULT] = None
     """Validation rows, cut from the training rows of the split; see `training.choose_epochs`."""
@@ -275,4 +281,6 @@ class DataConfig(Section):
             raise ValueError("holdout: expected a split without validation rows; `split` has some of its own")
         if self.holdout and self.holdout.kind == "time" and self.time is None:
             raise ValueError("holdout: the last rows need `time`, the log's time column")
+        if self.row_id in self.constants:
+            raise ValueError(f"constants: expected another column than `row_id`; found `{self.row_id}` in both")
         return self

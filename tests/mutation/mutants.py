@@ -68,6 +68,7 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
         ["reporting/results.py", "data/sources/memory.py", "runs/model.py"],
         ["unit/reporting/test_results.py", "local/test_memory.py", "local/test_load_model.py"],
     ),
+    "drafting": (["drafting/*.py"], ["unit/drafting"]),
     "own parts": (
         ["config/custom.py", "tasks/own_loss.py", "training/callbacks.py"],
         [

@@ -16,7 +16,7 @@ from mtl_ray.config.tasks import BinaryTaskConfig, MulticlassTaskConfig, Ranking
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.counter_rng import Stream, mix, uniform_keys
 from mtl_ray.data.encoding import Encoder
-from mtl_ray.data.preparation.one_input_rules import class_rule, number_rule, tokens_of
+from mtl_ray.data.preparation.one_input_rules import reached, tokens_of
 from mtl_ray.schema import USER_KEY, label_column
 
 ROWS = 20_000
@@ -26,13 +26,6 @@ CELLS = 5_000_000
 FEWEST = 1_000
 """Fewest rows that are worth a look. With thousands of inputs and hundreds of tasks a sample within `CELLS` has fewer,
 and nothing is looked for."""
-ACCURACY, EXPLAINED_ERRORS, EXPLAINED_VARIANCE = 0.99, 0.9, 0.99
-"""A rule nearly tells a class if it is right this often and spares this share of the errors of the most frequent label
-(which alone may be right more often still); it nearly tells a number if it explains this share of the variance. What
-people do is seldom that certain, while a copy of the label that is cut or has some gaps still is."""
-CASES = 20
-"""Fewest rows, users or items of which the constant prediction is wrong; a rule is not right on so many by chance."""
-
 ROW_DRAW = "draw"
 Rows = Mapping[str, np.ndarray]
 
@@ -104,22 +97,8 @@ def _result(
 ) -> dict[str, float] | None:
     """Return what the rule of an input reaches, None if it does not nearly tell the label."""
     is_number = isinstance(experiment.tasks[task], RealTaskConfig)
-    has_label = labels >= 0 if labels.dtype.kind == "i" else ~np.isnan(labels)
-    choosing, trying = chosen & has_label, ~chosen & has_label
-    if not choosing.any() or not trying.any():
-        return None
-    rule = (number_rule if is_number else class_rule)(tokens[choosing], labels[choosing].astype(np.float64))
-    said, true = rule(tokens[trying]), labels[trying].astype(np.float64)
-    errors, constant = ((x - true) ** 2 if is_number else (x != true) for x in (said, rule.otherwise))
-    if len(np.unique(owner[trying][constant > 0])) < CASES:
-        return None
-    explained = 1 - errors.sum() / constant.sum()
-    if is_number:
-        return {"explained": round(float(explained), 6)} if explained >= EXPLAINED_VARIANCE else None
-    accuracy = 1 - errors.mean()
-    if accuracy < ACCURACY or explained < EXPLAINED_ERRORS:
-        return None
-    return {"accuracy": round(float(accuracy), 6), "constant": round(float(1 - constant.mean()), 6)}
+    numbers = np.where(labels < 0, np.nan, labels) if labels.dtype.kind == "i" else labels
+    return reached(tokens, numbers.astype(np.float64), chosen, owner, is_number=is_number)
 
 
 def _columns(encoder: Encoder) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -8,6 +8,12 @@ from mtl_ray.schema import FIRST, NULL, PADDING
 
 BUCKETS = 256
 """Largest number of quantile buckets into which a number is cut."""
+ACCURACY, EXPLAINED_ERRORS, EXPLAINED_VARIANCE = 0.99, 0.9, 0.99
+"""A rule nearly tells a class if it is right this often and spares this share of the errors of the most frequent label
+(which alone may be right more often still); it nearly tells a number if it explains this share of the variance. What
+people do is seldom that certain, while a copy of the label that is cut or has some gaps still is."""
+CASES = 20
+"""Fewest rows, users or items of which the constant prediction is wrong; a rule is not right on so many by chance."""
 
 
 class Rule(NamedTuple):
@@ -78,3 +84,36 @@ def tokens_of(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     borders = np.unique(np.quantile(finite, np.linspace(0, 1, BUCKETS + 1)[1:-1])) if len(finite) else np.zeros(0)
     buckets = np.searchsorted(borders, values, side="right") + FIRST
     return np.where(np.isnan(values), NULL, buckets)[:, None]
+
+
+def reached(
+    tokens: np.ndarray, labels: np.ndarray, chosen: np.ndarray, owner: np.ndarray, *, is_number: bool
+) -> dict[str, float] | None:
+    """Return what the rule of an input reaches, None if it does not nearly tell the label.
+
+    Args:
+        tokens: (n, L) int64, see `tokens_of`.
+        labels: (n,) float64 classes from 0, or numbers; NaN for none.
+        chosen: (n,) bool: rows that choose the rule; it is tried on the others.
+        owner: (n,) whose value it is: what a rule gets right by chance is counted by owners.
+        is_number: whether labels are numbers.
+
+    Returns:
+        For classes the `accuracy` of the rule and of the most frequent label (`constant`), for numbers the share of
+        the variance that the rule explains (`explained`).
+    """
+    choosing, trying = chosen & ~np.isnan(labels), ~chosen & ~np.isnan(labels)
+    if not choosing.any() or not trying.any():
+        return None
+    rule = (number_rule if is_number else class_rule)(tokens[choosing], labels[choosing])
+    said, true = rule(tokens[trying]), labels[trying]
+    errors, constant = ((x - true) ** 2 if is_number else (x != true) for x in (said, rule.otherwise))
+    if len(np.unique(owner[trying][constant > 0])) < CASES:
+        return None
+    explained = 1 - errors.sum() / constant.sum()
+    if is_number:
+        return {"explained": round(float(explained), 6)} if explained >= EXPLAINED_VARIANCE else None
+    accuracy = 1 - errors.mean()
+    if accuracy < ACCURACY or explained < EXPLAINED_ERRORS:
+        return None
+    return {"accuracy": round(float(accuracy), 6), "constant": round(float(1 - constant.mean()), 6)}

@@ -15,6 +15,7 @@ from mtl_ray.config.data import (
 from mtl_ray.config.tables import EventsSourceConfig, TableSourceConfig
 from mtl_ray.data.sources import events, kuairand, memory, movielens, profiles, synthetic, table
 from mtl_ray.data.sources.base import Chunk, Raw, Source
+from mtl_ray.data.sources.chunks import with_added
 from mtl_ray.errors import InputError
 
 __all__ = ["Chunk", "Raw", "Source", "open_source"]
@@ -37,7 +38,7 @@ def open_source(experiment: Experiment, interactions: Any = None, users: Any = N
 
     Raises:
         InputError: files are missing, unreadable or empty, a download failed, frames are missing where the source is
-            `memory`, or are given where it is not.
+            `memory`, or are given where it is not; the log has a column that `data` adds.
     """
     given = {"interactions": interactions, "users": users, "items": items}
     found = [name for name, frame in given.items() if frame is not None]
@@ -52,6 +53,10 @@ def open_source(experiment: Experiment, interactions: Any = None, users: Any = N
             f"data.source: {what} stands for frames of a Python program, which has to give them: "
             f"mtl_ray.train(experiment, interactions=...); for a file it is {otherwise}"
         )
+    return with_added(_opened(experiment, interactions, users, items), experiment.data)
+
+
+def _opened(experiment: Experiment, interactions: Any, users: Any, items: Any) -> Raw:
     match experiment.data.source:
         case SyntheticSourceConfig() as source:
             return synthetic.open_source(source)

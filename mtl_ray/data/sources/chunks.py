@@ -1,13 +1,15 @@
 """Chunks that change the columns of another chunk."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from mtl_ray.data.sources.base import Chunk
+from mtl_ray.config.base import Scalar
+from mtl_ray.config.data import DataConfig
+from mtl_ray.data.sources.base import Chunk, Raw
 from mtl_ray.data.sources.types import to_type
-from mtl_ray.errors import InputError
+from mtl_ray.errors import InputError, some
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,46 @@ class Widened:
                 f"{self.file}, rows from {first}, column `{name}`: expected {values.type} that fits {kind}, the type "
                 f"for all files, found {' '.join(str(error).split())}; convert the file"
             ) from error
+
+
+@dataclass(frozen=True)
+class WithAdded:
+    """Rows with columns that the log itself lacks, see `data.row_id` and `data.constants`."""
+
+    rows: Chunk
+    row_id: str | None
+    constants: tuple[tuple[str, Scalar], ...]
+    """Column and value."""
+
+    @property
+    def file(self) -> str:
+        """Name of the file within its log."""
+        return self.rows.file
+
+    def read(self) -> Iterator[tuple[int, pa.Table]]:
+        """Yield the tables with the added columns; the id of a row is its file and its number there."""
+        for first, table in self.rows.read():
+            more: dict[str, pa.Array] = {}
+            if self.row_id is not None:
+                rows = range(first, first + len(table))
+                more[self.row_id] = pa.array([f"{self.file}:{row}" for row in rows], pa.string())
+            more |= {name: pa.repeat(pa.scalar(value), len(table)) for name, value in self.constants}
+            yield first, pa.table({**dict(zip(table.column_names, table.columns, strict=True)), **more})
+
+
+def with_added(raw: Raw, data: DataConfig) -> Raw:
+    """Return a data set whose log has the columns that the settings add.
+
+    Raises:
+        InputError: the log has a column of that name.
+    """
+    names = [name for name in (data.row_id, *data.constants) if name is not None]
+    if not names:
+        return raw
+    if taken := [name for name in names if name in raw.columns]:
+        raise InputError(
+            f"data.{'row_id' if taken[0] == data.row_id else 'constants'}: expected the name of a new column; the log "
+            f"has a column `{taken[0]}` (its columns are {some(raw.columns)}); choose another name, or read that one"
+        )
+    chunks = [WithAdded(chunk, data.row_id, tuple(data.constants.items())) for chunk in raw.chunks]
+    return replace(raw, chunks=chunks, columns=(*raw.columns, *names))
