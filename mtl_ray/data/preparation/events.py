@@ -10,6 +10,7 @@ from functools import reduce
 from operator import add
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from mtl_ray.config import Experiment
@@ -49,8 +50,9 @@ class EventStage(Stage):
         read += [value.column for value in source.values.values() if value.column]
         return cls(experiment, tuple(dict.fromkeys(read)), source=source, **place)
 
-    def lost(self, *_: Any) -> dict[str, Lost]:  # noqa: D102
-        return {}  # cells are counted in the rows that are made
+    def lost(self, table: pa.Table, reason: pa.Array, file: pa.Array, rows: np.ndarray) -> dict[str, Lost]:
+        """Return nothing: lost cells are counted in the rows that are made."""
+        return {}
 
     def _reasons(self, table: pa.Table, keys: pa.Table) -> pa.Array:
         return bad_events(self.experiment, self.source, table, keys)
