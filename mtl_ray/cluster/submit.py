@@ -76,7 +76,8 @@ def check_locations(experiment: Experiment, options: Mapping[str, str | None]) -
     if experiment.data.needs_frames:
         raise InputError(
             f"data.source: `{experiment.data.source.kind}` stands for frames of a Python program here, which a job "
-            "does not have; expected files that all machines of the cluster see, as in {kind: table, interactions: FILE}"
+            "does not have; expected files that all machines of the cluster see, as in {kind: table, "
+            "interactions: FILE}"
         )
     given = {option: place for option, place in options.items() if place is not None}
     for setting, place in {**locations(experiment), **given}.items():

@@ -62,7 +62,7 @@ def decide(look: Look, answers: Mapping[str, str], able: Abilities) -> Decisions
     is_log = item.column is not None or user.is_input
     labels, left = _labels(look, events, taken, owned if is_log else set(), choices, is_log=is_log)
     if not user.column and not item.column:
-        owners = {name: ENTITIES[0] for name in owners}
+        owners: dict[str, Entity] = dict.fromkeys(owners, ENTITIES[0])
     inputs, more = _inputs(look, owners, taken | set(left), labels, events, able, when)
     left |= more
     inputs, doubted = _answered(inputs, choices)
