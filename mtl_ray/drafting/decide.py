@@ -138,7 +138,7 @@ def _inputs(
     """Return how columns are read, by entity and column, and why others are not."""
     inputs: dict[tuple[Entity, str], Input] = {}
     left: dict[str, str] = {}
-    has_time = when.column is not None
+    has_time = when.is_instant
     for entity, table in TABLES.items():
         for name, facts in look.table_columns.get(table, {}).items():
             if name != look.joins[table].column:
