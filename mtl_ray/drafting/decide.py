@@ -62,7 +62,8 @@ def decide(look: Look, answers: Mapping[str, str], able: Abilities) -> Decisions
     is_log = item.column is not None or user.is_input
     labels, left = _labels(look, events, taken, owned if is_log else set(), choices, is_log=is_log)
     if not user.column and not item.column:
-        owners: dict[str, Entity] = dict.fromkeys(owners, ENTITIES[0])
+        of_people: dict[str, Entity] = dict.fromkeys(owners, "user")
+        owners = of_people
     inputs, more = _inputs(look, owners, taken | set(left), labels, events, able, when)
     left |= more
     inputs, doubted = _answered(inputs, choices)
@@ -138,7 +139,7 @@ def _inputs(
     """Return how columns are read, by entity and column, and why others are not."""
     inputs: dict[tuple[Entity, str], Input] = {}
     left: dict[str, str] = {}
-    has_time = when.column is not None
+    has_time = when.is_instant
     for entity, table in TABLES.items():
         for name, facts in look.table_columns.get(table, {}).items():
             if name != look.joins[table].column:

@@ -50,7 +50,7 @@ def input_of(facts: Facts, entity: Entity, able: Abilities, *, has_time: bool, i
         facts: the column, of the log or of a table.
         entity: whose property it is.
         able: what the file can say.
-        has_time: whether rows have a time, from which days are counted.
+        has_time: whether rows have a time of the calendar, to which days are counted.
         in_table: whether it is of a table, with a row for each user or item.
     """
     if (why := _useless(facts, entity, in_table=in_table)) is not None:
@@ -80,6 +80,8 @@ def _useless(facts: Facts, entity: Entity, *, in_table: bool) -> str | None:
         return "says where the row comes from, not what it is about"
     if facts.form == "category" and SPLITS.issuperset(text.lower() for text in facts.different.to_pylist()):
         return f"names a split; `split: {{kind: predefined, column: {facts.name}}}` uses it"
+    if facts.form == "date" and entity == "context":
+        return "another time of the row"
     if facts.form in ("text", "category") and are_links(facts.different, facts.counts):
         return "addresses: their words mean little"
     if not in_table and entity == "context" and words & AFTERWARDS:
@@ -128,7 +130,7 @@ def _date(facts: Facts, able: Abilities, has_time: bool) -> Input:
     if not able.dates:
         return Input(None, "a date: make a number of it, such as an age in years or days since then")
     if not has_time:
-        return Input(None, "a date, and rows have no time from which days could be counted")
+        return Input(None, "a date, and rows have no time of the calendar to which days could be counted")
     measure = "years" if BIRTHS.intersection(tokens(facts.name)) else "days"
     settings: dict[str, Any] = {"kind": "date", "measure": measure}
     reason = DAYS[measure]

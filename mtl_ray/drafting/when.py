@@ -26,6 +26,8 @@ class When:
     """`data.time_format`, where it has to be said."""
     reason: str = "no column says when it was"
     is_guess: bool = False
+    is_instant: bool = False
+    """True if it is a time of the calendar, to which days can be counted."""
     is_spread: bool = False
     """True if the rows can be cut in time."""
     bad: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
@@ -83,7 +85,7 @@ def _of(facts: Facts, reason: str = "", is_guess: bool = False) -> When:
     is_spread = len(counts) >= FEWEST_INSTANTS and counts.max() <= LARGEST_INSTANT * counts.sum()
     if form is None and (times := parse_times(facts.values)[0]).size and not is_spread:
         reason += f"; {len(np.unique(times[~np.isnan(times)])):,} instants in all"
-    return When(facts.name, form, reason, is_guess, is_spread, bad)
+    return When(facts.name, form, reason, is_guess, facts.form == "date" or facts.unit is not None, is_spread, bad)
 
 
 def _said(form: str) -> str:

@@ -119,6 +119,18 @@ def test_what_the_file_cannot_say_is_left_out_with_what_to_do():
     assert tree(said)["features"]["gender"] == {"kind": "categorical", "entity": "user"}
 
 
+def test_days_are_counted_to_a_time_of_the_calendar_alone():
+    log = ratings().rename(columns={"timestamp": "t"})
+    log["day_before"] = "2026-01-31"
+    log.loc[::2, "day_before"] = "2026-01-30"
+    known = drafted(look_at(log, users()), "shop", {}, ALL)
+    assert tree(known)["features"]["birth_date"]["kind"] == "date"
+    assert left_out(known)["day_before"] == "another time of the row"
+    counted = drafted(look_at(log.assign(t=range(len(log))).drop(columns="day_before"), users()), "shop", {}, ALL)
+    assert tree(counted)["data"]["time"] == "t"
+    assert left_out(counted)["birth_date"].startswith("a date, and rows have no time of the calendar")
+
+
 def test_a_row_a_person_gets_the_keys_that_it_lacks_and_a_doubtful_label():
     draft = init(people())
     said = tree(draft)
