@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from mtl_ray.config.base import NOT_ENCODED, Section, name_alone
+from mtl_ray.config.base import ENCODED_UNLESS_DEFAULT, NOT_ENCODED, Section, name_alone
 from mtl_ray.config.cold_start import ColdStartConfig
 from mtl_ray.config.encoders import (
     CNNEncoderConfig,
@@ -128,6 +128,9 @@ class SequenceFeatureConfig(FeatureSection):
     second pooled vector."""
     encoder: Annotated[SequenceEncoderConfig, name_alone(SequenceEncoderConfig), NOT_ENCODED] = MeanPoolConfig()
     """How the list becomes one vector; with `values`, all but `pool` also read the value beside each id."""
+    unseen: Annotated[Literal["unknown", "content"], ENCODED_UNLESS_DEFAULT] = "unknown"
+    """What stands for an id that training has not seen: the row of such ids, or the vector that the `cold_start` of its
+    id makes of its attributes, if a table has them. Training hides ids in the list as it hides the id itself."""
 
     @property
     def is_attribute(self) -> bool:
@@ -150,6 +153,18 @@ class SequenceFeatureConfig(FeatureSection):
             raise ValueError(f"features.{name}: {what} needs `data.time`, the log's time column")
         if self.known == "all" and experiment.data.split.kind == "time":
             raise ValueError(f"features.{name}.known: `all` does not go with the time split, it would see the future")
+        if self.unseen == "content" and getattr(experiment.features[key], "cold_start", None) is None:
+            raise ValueError(
+                f"features.{name}.unseen: `content` is the vector of features.{key}.cold_start, which is not there; "
+                "give one, or leave `unseen` out"
+            )
+        attributes = {n: experiment.features[n] for n in attributes_of(experiment.features, listed)}
+        dates = [n for n, one in attributes.items() if isinstance(one, DateFeatureConfig) and one.is_duration]
+        if self.unseen == "content" and dates:
+            raise ValueError(
+                f"features.{name}.unseen: `content` has no use for features.{dates[0]}, which counts to the time of a "
+                "row; make a number of it, or leave `unseen` out"
+            )
         check_encoder(name, self.encoder, experiment.features[key].width(experiment.model.embedding_dim))
 
 
@@ -260,3 +275,9 @@ FeatureConfig = Annotated[
 def attributes_of(features: Mapping[str, FeatureConfig], entity: Entity) -> list[str]:
     """Return the inputs that say what an entity is like when its id is new."""
     return [name for name, feature in features.items() if feature.entity == entity and feature.is_attribute]
+
+
+def catalogued(features: Mapping[str, FeatureSection]) -> dict[str, str]:
+    """Return the histories and audiences in which an unseen id reads its attributes, each with the id that it lists."""
+    lists = {name: f for name, f in features.items() if isinstance(f, SequenceFeatureConfig)}
+    return {name: feature.of for name, feature in lists.items() if feature.unseen == "content"}

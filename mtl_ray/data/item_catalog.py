@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mtl_ray.config import Experiment
+from mtl_ray.config.feature_base import Entity, column_of, key_of
 from mtl_ray.data.preparation.partition import SideTable
 from mtl_ray.values.keys import decoded, flat
 from mtl_ray.values.partition import ITEM
@@ -27,7 +28,7 @@ def items_of(
     Returns:
         None if an attribute of items is read from the log: then no table describes the items.
     """
-    items = _described(experiment, table, known)
+    items = described_rows(experiment, "item", table, known)
     if items is None or audiences is None:
         return items
     keys = items.column(experiment.column_of(experiment.item))
@@ -36,10 +37,13 @@ def items_of(
     return pa.table(columns)
 
 
-def _described(experiment: Experiment, table: SideTable | None, known: Vocabulary) -> pa.Table | None:
-    key = experiment.column_of(experiment.item)
+def described_rows(
+    experiment: Experiment, entity: Entity, table: SideTable | None, known: Vocabulary
+) -> pa.Table | None:
+    """Return all rows of the table of users or of items, then the keys that only training rows have; see `items_of`."""
     features = experiment.features
-    own = {name: f.raw_column(name, features) for name, f in features.items() if f.entity == "item"}
+    key = column_of(features, key_of(features, entity))
+    own = {name: f.raw_column(name, features) for name, f in features.items() if f.entity == entity}
     columns = {column for column in own.values() if column is not None}
     if columns - {key} - set(table.table.column_names if table else ()):
         return None

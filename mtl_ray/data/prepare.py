@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from mtl_ray.config import Experiment
+from mtl_ray.data.attribute_catalog import described, refuse_undescribed, write_catalogs
 from mtl_ray.data.dataset import Prepared, open_prepared
 from mtl_ray.data.encoding import Encoder
 from mtl_ray.data.fingerprint import dataset_of
@@ -57,7 +58,7 @@ from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.errors import InputError
 from mtl_ray.schema import SPLITS, Schema
 from mtl_ray.storage import Folder, sweep
-from mtl_ray.values.vocabulary import write_vocabularies
+from mtl_ray.values.vocabulary import Vocabulary, write_vocabularies
 
 
 def prepare(
@@ -133,15 +134,9 @@ def _write_dataset(
 ) -> tuple[Schema, dict[str, Any]]:
     """Write all files of the data set to `aside`; return its schema and the content of `quality.json`."""
     users, items, mended, lost = side_tables(experiment, raw, columns)
-    log, events = raw, None
-    if raw.events is not None:
-        log, events = make_rows(experiment, raw, columns, aside, target, map_pieces, echo)
-    num_partitions = max(1, -(-log.num_rows // experiment.data.bucket_rows))
-    echo(f"staging {len(log.chunks)} chunks into {num_partitions} partitions")
-    stage = Stage(experiment, columns.log, num_partitions, aside, columns.joined)
-    pieces = stage_pieces(stage, log.chunks, log.num_rows, map_pieces)
-    (aside / "rows").delete()
-    staged = count_staged(experiment, pieces, aside, target)
+    tables = {"user": users, "item": items}
+    refuse_undescribed(experiment, tables)
+    pieces, staged, num_partitions = _stage(experiment, raw, columns, aside, target, map_pieces, echo)
     staged["lost"] = added([lost, staged["lost"]])
     refuse_lost_cells(staged["lost"])
 
@@ -154,13 +149,14 @@ def _write_dataset(
     deal = DealByItem(experiment, aside, num_partitions) if audiences_of(experiment) else None
     total = reduce(add, map_pieces(FitPartition(load, deal), partitions))
     total.declared.refuse_absent(experiment, {chunk.file for chunk in raw.chunks})
-    quality = quality_report(experiment, staged, total, mended) | ({"events": events} if events else {})
+    quality = quality_report(experiment, staged, total, mended)
     refuse_bad(experiment, quality, aside, target)
     refuse_lost_join(experiment, quality, *example_keys(experiment, total, users, items))
 
-    schema = _schema(experiment, raw, total, fingerprint)
-    refuse_useless_tasks(experiment, total)
     known = vocabularies(experiment, total)
+    known |= described(experiment, tables, known)
+    schema = _schema(experiment, raw, total, known, fingerprint)
+    refuse_useless_tasks(experiment, total)
     rows = np.stack(total.num_rows)
     offsets = {split: np.cumsum(rows[:, code]) - rows[:, code] for code, split in enumerate(SPLITS)}
     encoder = Encoder(experiment, schema, known)
@@ -174,6 +170,7 @@ def _write_dataset(
     digests = "".join(part.digest for part in written)
     schema = schema.model_copy(update={"content_hash": hashlib.sha256(digests.encode()).hexdigest()})
     write_vocabularies(aside, known)
+    write_catalogs(aside, encoder, tables)
     if (candidates := items_of(experiment, items, known[experiment.item], audiences_of_items(aside))) is not None:
         aside.write_table(ITEMS, candidates)
     quality["giveaways"] = giveaways(encoder, (part.sample for part in written))
@@ -186,7 +183,34 @@ def _write_dataset(
     return schema, quality
 
 
-def _schema(experiment: Experiment, raw: Raw, total: FitStatistics, fingerprint: str) -> Schema:
+def _stage(
+    experiment: Experiment,
+    raw: Raw,
+    columns: Columns,
+    aside: Folder,
+    target: Folder,
+    map_pieces: MapPieces,
+    echo: Callable[[str], None],
+) -> tuple[list[dict[str, Any]], dict[str, Any], int]:
+    """Write the checked rows of the log, made of its events if it has these, to partitions below `aside`.
+
+    Returns:
+        What each piece says of its rows, the same of all, and the number of partitions.
+    """
+    log, events = raw, None
+    if raw.events is not None:
+        log, events = make_rows(experiment, raw, columns, aside, target, map_pieces, echo)
+    num_partitions = max(1, -(-log.num_rows // experiment.data.bucket_rows))
+    echo(f"staging {len(log.chunks)} chunks into {num_partitions} partitions")
+    stage = Stage(experiment, columns.log, num_partitions, aside, columns.joined)
+    pieces = stage_pieces(stage, log.chunks, log.num_rows, map_pieces)
+    (aside / "rows").delete()
+    return pieces, count_staged(experiment, pieces, aside, target) | {"events": events}, num_partitions
+
+
+def _schema(
+    experiment: Experiment, raw: Raw, total: FitStatistics, known: dict[str, Vocabulary], fingerprint: str
+) -> Schema:
     """Return the schema without its content hash. Raises InputError if a split that is needed has no rows."""
     rows = np.stack(total.num_rows)
     if not rows[:, 0].sum():
@@ -194,7 +218,7 @@ def _schema(experiment: Experiment, raw: Raw, total: FitStatistics, fingerprint:
     num_rows = {split: int(rows[:, code].sum()) for code, split in enumerate(SPLITS)}
     refuse_empty_splits(experiment, num_rows)
     schema = Schema(
-        features=fitted_features(experiment, total),
+        features=fitted_features(experiment, total, known),
         tasks=fitted_tasks(experiment, total),
         num_rows=num_rows,
         train_offsets=tuple(np.concatenate([[0], np.cumsum(rows[:, 0])]).tolist()),

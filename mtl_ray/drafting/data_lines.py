@@ -64,18 +64,17 @@ def row_lines(look: Look, user: Id, item: Id, when: When, labels: list[Label]) -
 
 
 def _source(look: Look, events: Events | None, unit: str | None, said: str) -> list[Line]:
-    if look.log.path is None:
+    if look.log.path is None and events is None:
         return [Line("kind", "memory", "the frames that `mtl.train` is given")]
     if events is None:
         lines = [Line("kind", "table"), Line("interactions", look.log.path, said)]
     else:
         reason = f"a row is an event; those of a user with an item{' in a session' if unit else ''} become one"
-        lines = [Line("kind", "events", reason), Line("events", look.log.path)]
+        lines = [Line("kind", "events", reason)]
+        lines += [Line("events", look.log.path)] if look.log.path is not None else []
     for entity, table in look.tables.items():
-        join = look.joins[entity]
-        lines.append(
-            Line(entity, table.path, f"joined by {join.column}: {percent(join.share)} of the rows find theirs")
-        )
+        found = f"joined by {look.joins[entity].column}: {percent(look.joins[entity].share)} of the rows find theirs"
+        lines += [Line(entity, table.path, found)] if table.path is not None else []
     if events is not None:
         counts = ", ".join(f"{meaning} {count:,}" for meaning, count in events.counts.items())
         lines.append(Line("event", events.column, counts))

@@ -8,7 +8,6 @@ import numpy as np
 
 from mtl_ray.config.feature_base import Entity
 from mtl_ray.config.validation import RESERVED
-from mtl_ray.drafting.abilities import Abilities
 from mtl_ray.drafting.choices import Choices, Doubt, Line
 from mtl_ray.drafting.data_lines import data_lines, row_lines
 from mtl_ray.drafting.events import Events, events_of
@@ -39,7 +38,7 @@ class Decisions:
     doubts: list[Doubt]
 
 
-def decide(look: Look, answers: Mapping[str, str], able: Abilities) -> Decisions:
+def decide(look: Look, answers: Mapping[str, str]) -> Decisions:
     """Decide what a draft says; neither the order of columns nor that of rows changes it.
 
     Raises:
@@ -47,14 +46,14 @@ def decide(look: Look, answers: Mapping[str, str], able: Abilities) -> Decisions
     """
     choices = Choices(answers)
     user, item = user_and_item(look.columns, look.joins, choices)
-    owners = _owners(look, user, item)
+    owners: Mapping[str, Entity] = _owners(look, user, item)
     owned = {name for name, entity in owners.items() if entity != "context"}
     keys: set[str | None] = {user.column, item.column}
-    when = time_of(look.columns, keys, owned, choices, able.time_format)
+    when = time_of(look.columns, keys, owned, choices)
     unit = unit_of(look.columns, keys | {when.column})
     taken = keys | {when.column, unit}
     events = events_of(look.columns, taken, owned)
-    if events is not None and (not able.events or look.log.path is None or None in keys):
+    if events is not None and None in keys:
         raise InputError(
             f"{look.log.shown}: a row is an event, as `{events.column}` says ({', '.join(events.counts)}); expected a "
             "row for each user and item, with a 0/1 column for each event; group the rows by user and item"
@@ -62,9 +61,8 @@ def decide(look: Look, answers: Mapping[str, str], able: Abilities) -> Decisions
     is_log = item.column is not None or user.is_input
     labels, left = _labels(look, events, taken, owned if is_log else set(), choices, is_log=is_log)
     if not user.column and not item.column:
-        of_people: dict[str, Entity] = dict.fromkeys(owners, "user")
-        owners = of_people
-    inputs, more = _inputs(look, owners, taken | set(left), labels, events, able, when)
+        owners = dict.fromkeys(owners, ENTITIES[0])
+    inputs, more = _inputs(look, owners, taken | set(left), labels, events, when)
     left |= more
     inputs, doubted = _answered(inputs, choices)
     left |= doubted
@@ -133,7 +131,6 @@ def _inputs(
     taken: set[str | None],
     labels: list[Label],
     events: Events | None,
-    able: Abilities,
     when: When,
 ) -> tuple[dict[tuple[Entity, str], Input], dict[str, str]]:
     """Return how columns are read, by entity and column, and why others are not."""
@@ -143,7 +140,7 @@ def _inputs(
     for entity, table in TABLES.items():
         for name, facts in look.table_columns.get(table, {}).items():
             if name != look.joins[table].column:
-                inputs[entity, name] = input_of(facts, entity, able, has_time=has_time, in_table=True)
+                inputs[entity, name] = input_of(facts, entity, has_time=has_time, in_table=True)
     targets = [label.target for label in labels if len(label.labels)]
     asked = {label.name for label in labels}
     drawn_by = [f for name, f in look.columns.items() if name not in asked and (name in taken or when.column is None)]
@@ -155,7 +152,7 @@ def _inputs(
         if any((other, name) in inputs for other in TABLES):
             left[name] = f"is in the table of {next(t for e, t in TABLES.items() if (e, name) in inputs)} as well"
             continue
-        made = input_of(facts, entity, able, has_time=has_time, in_table=False)
+        made = input_of(facts, entity, has_time=has_time, in_table=False)
         if made.settings and targets and (why := gives_away(facts, targets, chosen)):
             made = Input(None, why)
         inputs[entity, name] = made

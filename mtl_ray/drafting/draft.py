@@ -10,7 +10,6 @@ from typing import Any
 from mtl_ray.config import Experiment
 from mtl_ray.config.loading import parse
 from mtl_ray.config.yaml_text import read_yaml
-from mtl_ray.drafting.abilities import Abilities
 from mtl_ray.drafting.choices import Doubt
 from mtl_ray.drafting.decide import decide
 from mtl_ray.drafting.look import Look, look
@@ -103,9 +102,9 @@ def look_at(log: Any, users: Any = None, items: Any = None) -> Look:
     return look(log, users, items)
 
 
-def drafted(found: Look, name: str, answers: Mapping[str, str], able: Abilities | None = None) -> Draft:
+def drafted(found: Look, name: str, answers: Mapping[str, str]) -> Draft:
     """Return the draft for what was looked at. Raises InputError as `init` does."""
-    decisions = decide(found, answers, able or Abilities.here())
+    decisions = decide(found, answers)
     return Draft(text_of(name, found, decisions), tuple(decisions.doubts))
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from mtl_ray.config.feature_base import Entity
-from mtl_ray.drafting.abilities import Abilities
 from mtl_ray.drafting.dates import ISO
 from mtl_ray.drafting.facts import Facts
 from mtl_ray.drafting.names import (
@@ -43,19 +42,18 @@ class Input:
     is_guess: bool = False
 
 
-def input_of(facts: Facts, entity: Entity, able: Abilities, *, has_time: bool, in_table: bool) -> Input:
+def input_of(facts: Facts, entity: Entity, *, has_time: bool, in_table: bool) -> Input:
     """Return how a column is read.
 
     Args:
         facts: the column, of the log or of a table.
         entity: whose property it is.
-        able: what the file can say.
         has_time: whether rows have a time of the calendar, to which days are counted.
         in_table: whether it is of a table, with a row for each user or item.
     """
     if (why := _useless(facts, entity, in_table=in_table)) is not None:
         return Input(None, why)
-    made = _KINDS[facts.form](facts, able, has_time)
+    made = _KINDS[facts.form](facts, has_time)
     if made.settings is None:
         return made
     kind, *rest = made.settings.items()
@@ -100,12 +98,12 @@ def _counts_events(facts: Facts) -> bool:
     return facts.form == "number" and bool(is_count)
 
 
-def _number(facts: Facts, able: Abilities, has_time: bool) -> Input:
+def _number(facts: Facts, has_time: bool) -> Input:
     words = set(tokens(facts.name))
-    if facts.unit and has_time and able.dates and (facts.unit != "s" or words & (TIMES | DATES | BIRTHS)):
-        return _date(facts, able, has_time)
+    if facts.unit and has_time and (facts.unit != "s" or words & (TIMES | DATES | BIRTHS)):
+        return _date(facts, has_time)
     if facts.is_whole and (is_id(facts.name) or words & CODES):
-        return _category(facts, able, has_time)
+        return _category(facts, has_time)
     present = facts.numbers[~np.isnan(facts.numbers)]
     reason = f"a number, {_said(present.min())} to {_said(present.max())}"
     levels = len(np.unique(present))
@@ -116,19 +114,15 @@ def _number(facts: Facts, able: Abilities, has_time: bool) -> Input:
     return Input({"kind": "numeric"}, reason)
 
 
-def _flag(facts: Facts, able: Abilities, has_time: bool) -> Input:
+def _flag(facts: Facts, has_time: bool) -> Input:
     return Input({"kind": "categorical"}, "yes or no")
 
 
-def _money(facts: Facts, able: Abilities, has_time: bool) -> Input:
-    if not able.money:
-        return Input(None, f"amounts as text, such as `{facts.different[0].as_py()}`: write them as numbers")
+def _money(facts: Facts, has_time: bool) -> Input:
     return Input({"kind": "numeric", "format": "money"}, f"amounts, such as `{facts.different[0].as_py()}`")
 
 
-def _date(facts: Facts, able: Abilities, has_time: bool) -> Input:
-    if not able.dates:
-        return Input(None, "a date: make a number of it, such as an age in years or days since then")
+def _date(facts: Facts, has_time: bool) -> Input:
     if not has_time:
         return Input(None, "a date, and rows have no time of the calendar to which days could be counted")
     measure = "years" if BIRTHS.intersection(tokens(facts.name)) else "days"
@@ -141,7 +135,7 @@ def _date(facts: Facts, able: Abilities, has_time: bool) -> Input:
     return Input(settings, reason)
 
 
-def _set(facts: Facts, able: Abilities, has_time: bool) -> Input:
+def _set(facts: Facts, has_time: bool) -> Input:
     settings: dict[str, Any] = {"kind": "multi_categorical"}
     if facts.separator not in ("", "|"):
         settings["separator"] = facts.separator
@@ -149,29 +143,29 @@ def _set(facts: Facts, able: Abilities, has_time: bool) -> Input:
     return Input(settings, f"{how}, such as `{_short(facts.different[-1].as_py())}`")
 
 
-def _vector(facts: Facts, able: Abilities, has_time: bool) -> Input:
+def _vector(facts: Facts, has_time: bool) -> Input:
     return Input({"kind": "vector", "size": facts.size}, f"lists of {facts.size} numbers")
 
 
-def _image(facts: Facts, able: Abilities, has_time: bool) -> Input:
+def _image(facts: Facts, has_time: bool) -> Input:
     height, width, channels = facts.shape
     reason = f"{facts.size} numbers from 0 to 255, as images of {height} x {width} x {channels} have"
     return Input({"kind": "image", "shape": list(facts.shape)}, reason, is_guess=True)
 
 
-def _text(facts: Facts, able: Abilities, has_time: bool) -> Input:
+def _text(facts: Facts, has_time: bool) -> Input:
     longer = {"max_length": facts.size} if facts.size > 10 else {}
     return Input({"kind": "text", **longer}, f"words, up to {facts.size} in nearly all of {facts.num_present:,} texts")
 
 
-def _category(facts: Facts, able: Abilities, has_time: bool) -> Input:
+def _category(facts: Facts, has_time: bool) -> Input:
     known = len(facts.different)
     settings: dict[str, Any] = {"kind": "categorical"}
     reason = f"{known:,} values, such as `{_short(facts.different[int(np.argmax(facts.counts))].as_py())}`"
     if known > max(FEW_LEVELS, RARE_VALUES * facts.num_present):
         settings["min_count"] = 5
         reason += "; rare ones share an embedding"
-    if facts.folds and able.spellings:
+    if facts.folds:
         spelt = {text.strip().casefold() for text in facts.values.unique().drop_null().to_pylist()} - {""}
         settings["case"] = "fold"
         settings |= {"map": found} if (found := _genders(spelt)) else {}

@@ -34,7 +34,7 @@ class When:
     """(n,) rows without a time."""
 
 
-def time_of(log: Mapping[str, Facts], taken: set[str | None], owned: set[str], choices: Choices, reads: bool) -> When:
+def time_of(log: Mapping[str, Facts], taken: set[str | None], owned: set[str], choices: Choices) -> When:
     """Return when the rows happened.
 
     Args:
@@ -42,7 +42,6 @@ def time_of(log: Mapping[str, Facts], taken: set[str | None], owned: set[str], c
         taken: columns that are something else.
         owned: columns that belong to a user or an item, and so say when these began.
         choices: decides what is in doubt.
-        reads: whether the file can name formats other than ISO 8601.
     """
     dated, counted = [], []
     for name, facts in log.items():
@@ -50,7 +49,7 @@ def time_of(log: Mapping[str, Facts], taken: set[str | None], owned: set[str], c
         if name in taken or name in owned or words & BIRTHS:
             continue
         counts_from_1970 = facts.unit is not None and bool(facts.unit != "s" or words & (TIMES | DATES))
-        if counts_from_1970 or (facts.form == "date" and (reads or set(facts.formats) <= {ISO})):
+        if counts_from_1970 or facts.form == "date":
             dated.append(name)
         elif facts.form == "number" and facts.is_whole and words & (TIMES | {"t"}) and not words & AFTERWARDS:
             counted.append(name)

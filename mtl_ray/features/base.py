@@ -14,6 +14,7 @@ import pyarrow as pa
 from mtl_ray.config import Experiment
 from mtl_ray.config.base import implementation_of
 from mtl_ray.config.feature_base import Entity, FeatureSection, column_of
+from mtl_ray.config.training import MaskingConfig
 from mtl_ray.features.surroundings import Surroundings
 from mtl_ray.schema import FittedFeature
 from mtl_ray.values.columns import raw_values
@@ -257,14 +258,14 @@ class FeatureKind(ABC, Generic[ConfigT]):
             vectors: those of other features, if the kind is `embedded_last`.
         """
 
-    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, unseen: float) -> "dict[str, Tensor]":
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, rates: MaskingConfig) -> "dict[str, Tensor]":
         """Return what training hides within the feature, by name.
 
         Args:
             rows: (B,) numbers of the rows.
             seed: seed of the draws.
             epoch: number of the epoch.
-            unseen: rate of reading a value as one that training has not seen.
+            rates: how often values and ids are read as ones that training has not seen.
         """
         return {}
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from mtl_ray.config.features import CategoricalFeatureConfig
 from mtl_ray.config.numbers import DateFeatureConfig
+from mtl_ray.config.training import MaskingConfig
 from mtl_ray.features.lookup import LookupKind
 from mtl_ray.features.observed import observed_rows
 from mtl_ray.features.unseen import draw_unseen
@@ -23,8 +24,8 @@ CategoryConfigT = TypeVar("CategoryConfigT", CategoricalFeatureConfig, DateFeatu
 class CategoryKind(LookupKind[CategoryConfigT]):
     """A category with an embedding."""
 
-    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, unseen: float) -> "dict[str, Tensor]":
-        return draw_unseen(self.name, rows, seed, epoch, unseen)
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, rates: MaskingConfig) -> "dict[str, Tensor]":
+        return draw_unseen(self.name, rows, seed, epoch, rates.values)
 
     @property
     def is_category(self) -> bool:

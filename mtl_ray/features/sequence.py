@@ -9,10 +9,12 @@ import pyarrow.compute as pc
 
 from mtl_ray.config.feature_base import Entity
 from mtl_ray.config.features import SequenceFeatureConfig
+from mtl_ray.config.training import MaskingConfig
 from mtl_ray.counter_rng import Stream, uniform_rows
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState, LogColumn
 from mtl_ray.features.histories import histories
 from mtl_ray.features.observed import observed_rows
+from mtl_ray.features.unseen import draw_unseen
 from mtl_ray.schema import FIRST, PADDING, UNKNOWN, FittedFeature
 from mtl_ray.values.columns import raw_values
 from mtl_ray.values.keys import decoded, flat, to_keys
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mtl_ray.nn.embedding_parts import EmbeddingParts
+    from mtl_ray.nn.pooling import Unlisted
 
 SHRINKAGE = 3.0
 """Interactions at the mean that a list's mean value starts from."""
@@ -88,7 +91,8 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
 
     def fitted(self, statistics: Moments | None, vocabularies: Mapping[str, Vocabulary]) -> FittedFeature:
         mean, std = (statistics or Moments()).scale
-        return FittedFeature(num_embeddings=FIRST + len(vocabularies[self.config.of]), mean=mean, std=std)
+        size = FIRST + len(vocabularies[self.config.of]) + len(vocabularies.get(self.name, ()))
+        return FittedFeature(num_embeddings=size, mean=mean, std=std)
 
     def encoded_columns(self, fitted: FittedFeature) -> dict[str, EncodedColumn]:
         length, num_embeddings = self.config.max_length, fitted.num_embeddings or 0
@@ -96,6 +100,8 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
             f"the last {length} {self.lists_ids_of}s of the {self.config.entity}, oldest first, each as "
             f"`{self.config.of}` is; padded on the right with {PADDING}"
         )
+        if self.config.unseen == "content":
+            meaning += f"; after these, those among the rows of vocabulary.parquet whose `feature` is `{self.name}`"
         columns = {self.name: EncodedColumn(meaning, shape=(length,), low=UNKNOWN, num_embeddings=num_embeddings)}
         if self.config.values:
             meaning = f"the value beside each entry of `{self.name}`, standardised, 0 for none"
@@ -111,8 +117,16 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
     def encode_values(self, values: pa.Array, state: FittedState) -> np.ndarray:
         lists = values if is_lists(values.type) else pa.nulls(len(values), pa.list_(pa.string()))
         lists = lists.fill_null([])
-        rows = state.vocabularies[self.config.of].rows(to_keys(lists.flatten()))
-        return last_entries(rows, lists, self.config.max_length)
+        return last_entries(self._rows(to_keys(lists.flatten()), state), lists, self.config.max_length)
+
+    def _rows(self, keys: pa.Array, state: FittedState) -> np.ndarray:
+        """Return the (n,) rows of ids: of the table of embeddings, then of what is described beside."""
+        rows = state.vocabularies[self.config.of].rows(keys)
+        if self.config.unseen == "unknown":
+            return rows
+        others = state.vocabularies[self.name].rows(keys)
+        first = state.features[self.config.of].num_embeddings or 0
+        return np.where((rows == UNKNOWN) & (others >= FIRST), others - FIRST + first, rows).astype(np.int32)
 
     def _encode_values_beside(self, table: pa.Table, fitted: FittedFeature) -> np.ndarray:
         if self.values_column not in table.column_names:
@@ -147,9 +161,7 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         """
         ids, length = flat(rows.table.column(ITEM if self.lists_ids_of == "item" else USER)), self.config.max_length
         known = histories(rows, self.config, self.around.split)
-        columns: dict[str, tuple[np.ndarray, pa.Array]] = {
-            self.name: (state.vocabularies[self.config.of].rows(ids), decoded(ids))
-        }
+        columns: dict[str, tuple[np.ndarray, pa.Array]] = {self.name: (self._rows(ids, state), decoded(ids))}
         if self.config.values:
             numbers, fitted = self._numbers(rows.table, self.config.values), state.features[self.name]
             columns[self.values_column] = standardised(numbers, fitted.mean, fitted.std), pa.array(numbers)
@@ -203,18 +215,27 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         """Pool the ids as sum / sqrt(n) over their feature's table (SVD++, Koren 2008), or encode them.
 
         With values they are pooled a second time, weighted by the values. Beside the vectors go log(1 + n) / 4 and the
-        shrunken mean value. A list without ids reads a trained vector.
+        shrunken mean value. A list without ids reads a trained vector. Under `unseen: content` the ids that training
+        has not seen, or hides, have the vector of their attributes; that of each id is made once.
         """
         import torch
 
         from mtl_ray.nn.pooling import list_sizes, pooled
 
         name, table = self.name, parts.tables[self.config.of]
-        ids, values = self._visible(parts, batch, hidden)
+        ids, values, unseen = self._visible(parts, batch, hidden)
         size = list_sizes(table, ids)
-        sums = pooled(table, ids, values) if name not in parts.encoders or values is not None else []
+        known, weights = ids, values
+        if unseen is not None:
+            known = torch.where(unseen.where, PADDING, ids)
+            weights = None if values is None else torch.where(unseen.where, 0, values)
+        sums = pooled(table, known, weights) if name not in parts.encoders or values is not None else []
+        if unseen is not None:
+            sums = [unseen.added_to(total, by) for total, by in zip(sums, (None, values), strict=False)]
         if name in parts.encoders:
-            embedded = table(ids)
+            embedded = table(known)
+            if unseen is not None:
+                embedded = unseen.put_into(embedded)
             if values is not None:
                 embedded = embedded + values[..., None] * parts.values[name]
             vector = parts.encoders[name](embedded, ids != PADDING, vectors[self.config.of])
@@ -229,32 +250,56 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
 
     def _visible(
         self, parts: "EmbeddingParts", batch: "Mapping[str, Tensor]", hidden: "Mapping[str, Tensor]"
-    ) -> "tuple[Tensor, Tensor | None]":
-        """Return the (B, L) ids that are not hidden, and the values beside them."""
+    ) -> "tuple[Tensor, Tensor | None, Unlisted | None]":
+        """Return the (B, L) ids that are not hidden, the values beside them, and those that are read by attributes."""
         import torch
 
-        name, ids = self.name, batch[self.name]
+        name, ids, flags = self.name, batch[self.name], hidden.get(f"{self.name}.unseen")
+        flags = None if flags is None else flags[:, : ids.shape[1]]  # the batch may be trimmed
         values = batch[self.values_column].to(next(parts.parameters()).dtype) if self.config.values else None
         if name in hidden:
             ids = torch.where(hidden[name][:, None], PADDING, ids)
         if (entries := f"{name}.entries") in hidden:
-            ids = torch.where(hidden[entries][:, : ids.shape[1]], PADDING, ids)  # the batch may be trimmed
+            ids = torch.where(hidden[entries][:, : ids.shape[1]], PADDING, ids)
             if name in parts.encoders:  # they want padding on the right
                 order = (ids == PADDING).to(torch.int8).argsort(dim=1, stable=True)
                 ids, values = ids.gather(1, order), None if values is None else values.gather(1, order)
-        return ids, None if values is None else torch.where(ids != PADDING, values, 0)
+                flags = None if flags is None else flags.gather(1, order)
+        values = None if values is None else torch.where(ids != PADDING, values, 0)
+        return ids, values, self._unseen(parts, ids, flags)
 
-    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, unseen: float) -> "dict[str, Tensor]":
-        """Under `known: all`, return `NAME.entries`, (B, L) bool: a random share of the entries."""
+    def _unseen(self, parts: "EmbeddingParts", ids: "Tensor", flags: "Tensor | None") -> "Unlisted | None":
+        """Return the entries of (B, L) ids that are not in the table, or flagged as if they were not."""
+        from mtl_ray.nn.pooling import Unlisted
+
+        if self.config.unseen == "unknown" or ids.is_meta:  # where nothing can be counted; few entries are meant
+            return None
+        where = ids >= parts.first_unseen(self.config.of)
+        if flags is not None:
+            where = where | (flags & (ids >= FIRST))
+        rows, places = ids[where].unique(return_inverse=True)
+        return Unlisted(where, parts.unseen_vectors(self.config.of, rows)[places])
+
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, rates: MaskingConfig) -> "dict[str, Tensor]":
+        """Return which entries are not seen, or seen by their attributes alone.
+
+        Under `known: all`, `NAME.entries`, (B, L) bool, is true for a random share of the entries. Under
+        `unseen: content`, `NAME.unseen` is true as often as the id that the list holds is hidden where it is an input.
+        """
         import torch
 
+        hidden = {}
+        if self.config.unseen == "content":
+            of = rates.item if self.lists_ids_of == "item" else rates.user
+            rate = 1 - (1 - of.id) * (1 - of.new)
+            hidden = draw_unseen(self.name, rows, seed, epoch, rate, self.config.max_length)
         if self.config.known != "all":
-            return {}
+            return hidden
         history, audience = (Stream.HISTORY_SHARE, Stream.HISTORY_ENTRY), (Stream.AUDIENCE_SHARE, Stream.AUDIENCE_ENTRY)
         share, entry = history if self.config.entity == "user" else audience
         kept = uniform_rows(rows, seed, epoch, share).sqrt()
         entries = rows[:, None] * self.config.max_length + torch.arange(self.config.max_length, device=rows.device)
-        return {f"{self.name}.entries": uniform_rows(entries, seed, epoch, entry) >= kept[:, None]}
+        return hidden | {f"{self.name}.entries": uniform_rows(entries, seed, epoch, entry) >= kept[:, None]}
 
     @property
     def is_category(self) -> bool:

@@ -21,7 +21,7 @@ def draw_unseen(
         rows: (B,) numbers of the rows.
         seed: seed of the experiment.
         epoch: number of the epoch.
-        rate: see `MaskingConfig.values`.
+        rate: share of the values.
         length: values of a row, if the feature is a list.
 
     Returns:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_ray.config.features import MultiCategoricalFeatureConfig, TextFeatureConfig
+from mtl_ray.config.training import MaskingConfig
 from mtl_ray.features.base import Embedded, EncodedColumn, FeatureKind, FittedState
 from mtl_ray.features.observed import observed_rows
 from mtl_ray.features.unseen import draw_unseen, with_unseen
@@ -87,8 +88,8 @@ class ValueListKind(FeatureKind[ListConfigT]):
         embedded = table(column)
         return Embedded({self.name: parts.encoders[self.name](embedded, column != PADDING, embedded[:, 0])})
 
-    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, unseen: float) -> "dict[str, Tensor]":
-        return draw_unseen(self.name, rows, seed, epoch, unseen, self.config.max_length)
+    def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, rates: MaskingConfig) -> "dict[str, Tensor]":
+        return draw_unseen(self.name, rows, seed, epoch, rates.values, self.config.max_length)
 
     @property
     def is_category(self) -> bool:

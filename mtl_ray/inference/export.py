@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_ray.config.custom import Trust
+from mtl_ray.config.features import catalogued
 from mtl_ray.errors import InputError
 from mtl_ray.inference.input_spec import input_spec, random_rows
 from mtl_ray.models import MultiTaskModel, checkpoint
@@ -84,6 +85,11 @@ def export(model: Path, kind: Format, output: str, trust: Trust = False) -> Expo
         raise InputError("--format onnx: expected the packages of the extra `export`: pip install 'mtl_ray[export]'")
     loaded = checkpoint.load(model, trust)
     experiment, schema = loaded.experiment, loaded.schema
+    if found := list(catalogued(experiment.features)):
+        raise InputError(
+            f"--format {kind}: features.{found[0]}.unseen `content` looks up the attributes of ids, which cannot be "
+            "exported; train without it"
+        )
     scoring = _Scoring(loaded.model).eval()
     aside = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     aside.mkdir(parents=True)

@@ -66,10 +66,11 @@ def _refuse_vocabulary(features: Mapping[str, FeatureConfig], schema: Schema, fo
         if feature.num_embeddings is None or (isinstance(config, NumberSection) and config.buckets):
             continue
         words = config.of if isinstance(config, SequenceFeatureConfig) else name
-        if feature.num_embeddings != FIRST + counts[words]:
+        found = counts[words] + (counts[name] if words != name else 0)  # of what a list describes beside its id
+        if feature.num_embeddings != FIRST + found:
             raise InputError(
                 f"{folder.path}/{VOCABULARY}: expected {feature.num_embeddings - FIRST:,} values of `{words}`, as "
-                f"schema.json has for `{name}`, found {counts[words]:,}; {MIX}"
+                f"schema.json has for `{name}`, found {found:,}; {MIX}"
             )
 
 

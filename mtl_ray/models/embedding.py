@@ -19,7 +19,7 @@ from mtl_ray.models.cold_start.base import (
 from mtl_ray.models.cold_start.meta_learned import MWUF
 from mtl_ray.nn.containers import ModuleDict
 from mtl_ray.nn.embedding_parts import EmbeddingParts
-from mtl_ray.schema import FittedFeature
+from mtl_ray.schema import UNKNOWN, FittedFeature
 
 
 class EmbeddedFeatures(NamedTuple):
@@ -45,6 +45,7 @@ class FeatureEmbeddings(EmbeddingParts):
         *,
         context: bool = True,
         dropout: float = 0.0,
+        catalogs: ModuleDict | None = None,
     ) -> None:
         """Build the parts of the features that are inputs.
 
@@ -53,10 +54,12 @@ class FeatureEmbeddings(EmbeddingParts):
             fitted: what `prepare` found in them, by name.
             context: true for all features, false for those of the user and the item alone.
             dropout: share of the coordinates of the vectors that training drops.
+            catalogs: those of the model, see `build_catalogs`.
         """
         super().__init__()
         features = {name: kind.config for name, kind in kinds.items()}
         self.keys = (key_of(features, "user"), key_of(features, "item"))
+        self._catalogs: dict[str, Any] = dict(catalogs.items()) if catalogs else {}  # one for all sets of tables
         self.features = {
             name: feature
             for name, feature in features.items()
@@ -85,6 +88,18 @@ class FeatureEmbeddings(EmbeddingParts):
     def of_entity(self, entity: str) -> list[str]:
         """Return the names of the vectors that describe an entity."""
         return [name for name in self.dims if self.features[self._owner[name]].entity == entity]
+
+    def first_unseen(self, key: str) -> int:  # noqa: D102
+        return self._catalogs[key].known
+
+    def unseen_vectors(self, key: str, rows: Tensor) -> Tensor:  # noqa: D102
+        columns, vectors = self._catalogs[key].at(rows), {}
+        for name in attributes_of(self.features, self.features[key].entity):
+            vectors |= self.kinds[name].embed(self, columns, {}, {}).vectors
+        nobody = rows.new_full((1,), UNKNOWN)
+        part = self.cold_starts[key]
+        own, content = self.tables[key](nobody), part.content(vectors)  # pyright: ignore[reportCallIssue]
+        return part(ColdStartInputs(own, content, torch.zeros_like(nobody), nobody)).expand(len(rows), -1)
 
     def _keys_from(self, key: str) -> tuple[str, str]:
         """Return the id `key`, then that of the other side."""

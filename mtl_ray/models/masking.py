@@ -23,7 +23,8 @@ from mtl_ray.schema import ROW
 
 Hidden = dict[str, Tensor]
 """Flags by feature, (B,) bool: true if the input is hidden in the row; by `NAME.entries`, (B, L) bool: true for hidden
-entries of a history; by `NAME.unseen`, (B,) or (B, L) bool: true for values that are read as unseen ones."""
+entries of a history; by `NAME.unseen`, (B,) or (B, L) bool: true for values, or ids of a list, that are read as unseen
+ones."""
 
 CPU = torch.device("cpu")
 
@@ -78,7 +79,7 @@ class Masking:
             for name in names:
                 hidden[name] = hidden[name] | mask if name in hidden else mask
         for kind in self._kinds.values():
-            hidden |= kind.hide_at_random(rows, self.seed, epoch, self.rates.values)
+            hidden |= kind.hide_at_random(rows, self.seed, epoch, self.rates)
         return hidden
 
     def learnable(self, task: str, hidden: Hidden, size: int, device: torch.device = CPU) -> Tensor:

@@ -15,6 +15,7 @@ from mtl_ray.config.visibility import hidden_by
 from mtl_ray.features.base import make_kinds
 from mtl_ray.features.surroundings import Surroundings
 from mtl_ray.models.architectures.base import SHARED, ModelOutput, Network, NetworkInput, NetworkSpec, Towers
+from mtl_ray.models.catalog import build_catalogs
 from mtl_ray.models.cold_start.base import ReadIdVector
 from mtl_ray.models.dot_path import dot_paths
 from mtl_ray.models.embedding import EmbeddedFeatures, FeatureEmbeddings
@@ -87,10 +88,12 @@ class MultiTaskModel(nn.Module):
         self.set_of = {task: task if task in network.sets([task]) else SHARED for task in ranking}
         """The set of tables that each ranking task reads."""
         kinds = make_kinds(Surroundings(features, tasks, architecture.embedding_dim, sparse_rows))
-        dropout = architecture.embedding_dropout
+        dropout, self.catalogs = architecture.embedding_dropout, build_catalogs(kinds, schema.features)
         self.inputs = ModuleDict(
             {
-                name: FeatureEmbeddings(kinds, schema.features, context=name in sets, dropout=dropout)
+                name: FeatureEmbeddings(
+                    kinds, schema.features, context=name in sets, dropout=dropout, catalogs=self.catalogs
+                )
                 for name in dict.fromkeys((*sets, *self.set_of.values()))
             }
         )

@@ -1,6 +1,6 @@
 """Where the parts of all features' embeddings live: by role, then by feature."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from mtl_ray.nn.containers import ModuleDict, ParameterDict
 
@@ -22,3 +22,11 @@ class EmbeddingParts(nn.Module):
         """Layers of an image's encoder that each task has for itself, by feature and task."""
         self.empty = ParameterDict()
         """Vectors read where a feature has no value."""
+
+    def first_unseen(self, key: str) -> int:
+        """Return the first row of an id, by name, that is not in its table but in its catalog."""
+        raise NotImplementedError
+
+    def unseen_vectors(self, key: str, rows: Tensor) -> Tensor:
+        """Return the (n, dim) vectors of (n,) rows of an id, read as if training had not seen it."""
+        raise NotImplementedError

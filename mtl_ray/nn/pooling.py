@@ -1,5 +1,7 @@
 """Sums of embeddings over the entries of a list."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +9,24 @@ from mtl_ray.schema import PADDING
 
 MULTI_HOT_ROWS = 16
 """A table with at most so many rows an entry is summed as a product with counts of the rows, on a CPU."""
+
+
+class Unlisted(NamedTuple):
+    """Entries of lists (B, L) whose vectors are in no table."""
+
+    where: Tensor
+    """(B, L) bool: true for these entries."""
+    vectors: Tensor
+    """(n, dim), in the order of the lists."""
+
+    def added_to(self, sums: Tensor, values: Tensor | None = None) -> Tensor:
+        """Return the (B, dim) sums of the lists with these entries, weighted by (B, L) `values`."""
+        vectors = self.vectors if values is None else self.vectors * values[self.where][:, None]
+        return sums.index_add(0, self.where.nonzero()[:, 0], vectors.to(sums.dtype))
+
+    def put_into(self, vectors: Tensor) -> Tensor:
+        """Return the (B, L, dim) vectors of the lists with those of these entries."""
+        return vectors.index_put(self.where.nonzero(as_tuple=True), self.vectors.to(vectors.dtype))
 
 
 def list_sizes(table: nn.Module, rows: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ def fit(
         InputError: the early-stopping metric has no value.
     """
     experiment, schema, progress = trainer.experiment, trainer.schema, trainer.progress
+    trainer.read_catalogs(train.folder)
     if not progress.epoch:
         check_stopping_metric(experiment, schema, valid.folder / valid.split)
     callbacks, tasks = Callbacks(experiment.training.callbacks), list(trainer.model.tasks)

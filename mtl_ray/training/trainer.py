@@ -26,9 +26,11 @@ from mtl_ray.evaluation.losses import mean_losses
 from mtl_ray.features.base import feature_kinds
 from mtl_ray.models import MultiTaskModel, build_masking, build_model
 from mtl_ray.models.architectures.experts import gate_use
+from mtl_ray.models.catalog import read_catalogs
 from mtl_ray.models.cold_start.meta_loss import meta_losses
 from mtl_ray.models.compile import compile_network
 from mtl_ray.schema import Schema, num_steps
+from mtl_ray.storage import Folder
 from mtl_ray.training.losses import LossComputer, check_finite
 from mtl_ray.training.optimizer import build_optimizers
 from mtl_ray.training.parallel import data_parallel
@@ -75,6 +77,11 @@ class Trainer:
     def evaluated(self) -> MultiTaskModel:
         """The model to evaluate and keep: the averaged one if averaging is on."""
         return self.model if self.average is None else self.average.module  # pyright: ignore[reportReturnType]
+
+    def read_catalogs(self, folder: Folder) -> None:
+        """Read what the models look up of the ids in lists from the folder of the data set."""
+        for model in {self.model, self.evaluated}:
+            read_catalogs(model.catalogs, folder)
 
     def freeze(self, parts: Collection[str]) -> None:
         """Let parts of the model not learn, and all others. Workers must agree, see `Callback.frozen`.

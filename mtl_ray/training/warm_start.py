@@ -76,6 +76,7 @@ def copy_weights(
     found = {key: value.cpu() for key, value in model.state_dict().items()}  # as what was loaded is
     tables, outputs = _tables_and_outputs(model)
     state |= _pieces(old, model, schema)
+    state |= {key: value for key, value in found.items() if key.startswith("catalogs.")}  # they are of the data set
     compressed = {name: part for name, part in model.named_modules() if isinstance(part, CompressedTable)}
     missing = [key for key in found if key not in state] + [key for key in state if key not in found]
     if missing:

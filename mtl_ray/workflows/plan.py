@@ -20,7 +20,7 @@ from mtl_ray.config.data import RandomSplitConfig
 from mtl_ray.config.visibility import hidden_by
 from mtl_ray.data.preparation.events import first_rows
 from mtl_ray.data.preparation.findings import findings, refuse_lost_join
-from mtl_ray.data.preparation.fit import fit_partition, fitted_features, fitted_tasks
+from mtl_ray.data.preparation.fit import fit_partition, fitted_features, fitted_tasks, vocabularies
 from mtl_ray.data.preparation.lost_cells import added, refuse_lost_cells
 from mtl_ray.data.preparation.partition import partition_of
 from mtl_ray.data.preparation.quality_report import quality_report
@@ -226,12 +226,12 @@ def _estimate(experiment: Experiment, raw: Raw) -> tuple[Schema, dict[str, Any]]
     )
     sample = partition_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, Cuts())
     total = fit_partition(everything, sample)
-    staged = {"rows": read, "reasons": reasons, "examples": [], "lost": lost}
-    quality = quality_report(everything, staged, total, mended) | ({"events": events} if events else {})
+    staged = {"rows": read, "reasons": reasons, "examples": [], "lost": lost, "events": events}
+    quality = quality_report(everything, staged, total, mended)
     if is_whole:
         refuse_lost_join(experiment, quality, *example_keys(experiment, total, users, items))
     schema = Schema(
-        features=fitted_features(experiment, total),
+        features=fitted_features(experiment, total, vocabularies(experiment, total)),
         tasks=fitted_tasks(experiment, total),
         num_rows={"train": raw.num_rows, "valid": 0, "test": 0},
         train_offsets=(0, raw.num_rows),

@@ -30,7 +30,8 @@ ENCODERS = {
 }
 
 AUDIENCES = [f"audience by {name}" for name in ("pool", *ENCODERS)]
-OWN_DATA = (*ENCODERS, *AUDIENCES, "ordinal", "count", "value", "ranking by a number")
+UNSEEN = ("unseen items in histories", "unseen users in audiences")
+OWN_DATA = (*ENCODERS, *AUDIENCES, *UNSEEN, "ordinal", "count", "value", "ranking by a number")
 
 
 def cases() -> dict[str, dict[str, Any]]:
@@ -65,6 +66,13 @@ def cases() -> dict[str, dict[str, Any]]:
         result[f"{kind} under balanced"]["balancing"] = {"kind": "cagrad"}
         if kind != "meta_embedding":
             result[f"{kind} under ranking"]["tasks"] = ranking
+    for key, (part, name) in zip(
+        ("item_id", "user_id"), (("history", UNSEEN[0]), ("audience", UNSEEN[1])), strict=True
+    ):
+        lists = {"kind": "sequence", "entity": "user" if part == "history" else "item", "of": key, "values": "rating"}
+        content = {f"features.{part}": {**lists, "max_length": 10, "unseen": "content"}}
+        content[f"features.{key}.cold_start"] = "content_gate"
+        result[name] = {"training.micro_batch": 100, "model": architectures()["stem"], "tasks": TASKS} | content
     result["biases of ids"] = {"model": {**plain, "id_bias": True}, "tasks": TASKS}
     result["unseen values"] = {"model": plain, "tasks": TASKS, "training.masking.values": 0.2}
     for kind in ("lazy_adam", "rowwise_adagrad"):
@@ -83,6 +91,7 @@ def experiment_of(changes: dict[str, Any]) -> Experiment:
 def train(rank: int, world_size: int, prepared: Prepared, name: str) -> dict[str, torch.Tensor]:
     experiment = experiment_of(cases()[name])
     trainer = Trainer(experiment, prepared.schema, torch.device("cpu"))
+    trainer.read_catalogs(prepared.folder)
     batches = shard(prepared, "train", rank, world_size).training_batches(experiment.seed, 0, 256)
     for _, batch in zip(range(STEPS), batches, strict=False):
         trainer.step(batch)

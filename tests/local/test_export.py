@@ -67,6 +67,13 @@ def test_an_exported_model_predicts_what_the_original_does(model: Path, kind: ex
     assert list(told["outputs"]) == [f"predicted_{task}" for task in loaded.experiment.tasks]
 
 
+def test_a_model_that_looks_up_attributes_is_refused_in_one_line(tmp_path: Path):
+    unseen = {"features.item_id.cold_start": "content_gate", "features.history.unseen": "content"}
+    folder = saved(tmp_path / "model", override(small_experiment(), unseen))
+    with pytest.raises(InputError, match=r"--format torch: features.history.unseen `content` looks up the attributes"):
+        export(folder, "torch", str(tmp_path / "out"))
+
+
 @pytest.mark.parametrize("gap", [1e-4, float("nan")])
 def test_a_model_that_differs_anywhere_is_not_left_behind(gap: float, model: Path, tmp_path: Path, monkeypatch):
     scoring = checkpoint.load(model).model

@@ -177,9 +177,10 @@ def advice(experiment: Experiment, total: FitStatistics) -> dict[str, str]:
     return {name: said for name, said in found.items() if said}
 
 
-def fitted_features(experiment: Experiment, total: FitStatistics) -> dict[str, FittedFeature]:
+def fitted_features(
+    experiment: Experiment, total: FitStatistics, known: Mapping[str, Vocabulary]
+) -> dict[str, FittedFeature]:
     """Return the numbers of each input that come from the training rows."""
-    known = vocabularies(experiment, total)
     return {n: kind.fitted(total.features.get(n), known) for n, kind in feature_kinds(experiment).items()}
 
 

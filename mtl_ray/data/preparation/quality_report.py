@@ -66,6 +66,7 @@ def quality_report(
         "rows": staged["rows"],
         "bad": sum(reasons.values()),
         "reasons": reasons,
+        **({"events": staged["events"]} if staged.get("events") else {}),
         "repeats": experiment.data.repeats,
         "examples": staged["examples"] + total.duplicates,
         "splits": splits,

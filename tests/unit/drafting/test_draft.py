@@ -13,15 +13,11 @@ import pytest
 from mtl_ray.config import override
 from mtl_ray.config.yaml_text import read_yaml
 from mtl_ray.data.sources import open_source
-from mtl_ray.drafting.abilities import Abilities
 from mtl_ray.drafting.draft import drafted, init, look_at, name_of
 from mtl_ray.drafting.sample import look_at_log
 from mtl_ray.errors import InputError
 from mtl_ray.workflows.plan import _estimate
 from tests.unit.drafting.conftest import events, feedback, items, people, ratings, shuffled, users
-
-ALL = Abilities()
-NONE = Abilities(events=False, money=False, spellings=False, dates=False, time_format=False)
 
 
 def tree(draft: Any) -> dict[str, Any]:
@@ -43,7 +39,7 @@ def written(folder: Path, **frames: pd.DataFrame) -> dict[str, str]:
 def test_a_draft_is_an_experiment_whose_data_can_be_read(make: Any, tmp_path: Path):
     files = written(tmp_path, log=make(), users=users(), items=items())
     tables = {} if make is people else {"users": files["users"], "items": files["items"]}
-    draft = drafted(look_at(files["log"], **tables), "small", {}, NONE)
+    draft = drafted(look_at(files["log"], **tables), "small", {})
     experiment = override(draft.experiment, {"data.output": str(tmp_path), "data.cache": str(tmp_path)})
     schema, quality = _estimate(experiment, open_source(experiment))
     assert set(schema.features) == set(experiment.features)
@@ -60,7 +56,7 @@ def test_neither_the_order_of_rows_nor_that_of_columns_changes_a_decision(make: 
     ):
         files = written(tmp_path, log=log, users=people_table, items=products)
         tables = {} if make is people else {"users": files["users"], "items": files["items"]}
-        texts.append(drafted(look_at(files["log"], **tables), "small", {}, ALL).text)
+        texts.append(drafted(look_at(files["log"], **tables), "small", {}).text)
     assert texts[0] == texts[1]
 
 
@@ -86,7 +82,7 @@ def test_feedback_is_a_task_each_and_what_gives_it_away_is_no_input():
 
 def test_events_become_rows_with_a_label_for_each_step(tmp_path: Path):
     files = written(tmp_path, log=events(), users=users(), items=items())
-    draft = drafted(look_at(files["log"], files["users"], files["items"]), "shop", {}, ALL)
+    draft = drafted(look_at(files["log"], files["users"], files["items"]), "shop", {})
     said = tree(draft)
     source = said["data"]["source"]
     assert source == {
@@ -107,26 +103,18 @@ def test_events_become_rows_with_a_label_for_each_step(tmp_path: Path):
     assert said["features"]["path"] == {"kind": "multi_categorical", "entity": "item", "separator": " > "}
     assert said["features"]["tags"] == {"kind": "multi_categorical", "entity": "item"}
     assert set(left_out(draft)) == {"country", "event_type", "session_id"}
-    with pytest.raises(InputError, match=r"a row is an event, as `event_type` says .*; group the rows"):
-        drafted(look_at(files["log"]), "shop", {}, NONE)
-
-
-def test_what_the_file_cannot_say_is_left_out_with_what_to_do():
-    said = drafted(look_at(ratings(), users(), items()), "shop", {}, NONE)
-    left = left_out(said)
-    assert left["birth_date"].startswith("a date: make a number of it")
-    assert left["price"].endswith("write them as numbers")
-    assert tree(said)["features"]["gender"] == {"kind": "categorical", "entity": "user"}
+    of_frames = tree(init(events(), users(), items()))["data"]["source"]
+    assert of_frames == {name: value for name, value in source.items() if name not in ("events", "users", "items")}
 
 
 def test_days_are_counted_to_a_time_of_the_calendar_alone():
     log = ratings().rename(columns={"timestamp": "t"})
     log["day_before"] = "2026-01-31"
     log.loc[::2, "day_before"] = "2026-01-30"
-    known = drafted(look_at(log, users()), "shop", {}, ALL)
+    known = drafted(look_at(log, users()), "shop", {})
     assert tree(known)["features"]["birth_date"]["kind"] == "date"
     assert left_out(known)["day_before"] == "another time of the row"
-    counted = drafted(look_at(log.assign(t=range(len(log))).drop(columns="day_before"), users()), "shop", {}, ALL)
+    counted = drafted(look_at(log.assign(t=range(len(log))).drop(columns="day_before"), users()), "shop", {})
     assert tree(counted)["data"]["time"] == "t"
     assert left_out(counted)["birth_date"].startswith("a date, and rows have no time of the calendar")
 

@@ -88,8 +88,9 @@ class Case:
         self.rows = rows_of(self.experiment, self.name)
         self.kind: FeatureKind[Any] = feature_kinds(self.experiment)[self.name]
         self.total = fit_partition(self.experiment, self.rows)
-        self.fitted = fitted_features(self.experiment, self.total)
-        self.state = FittedState(self.fitted, vocabularies(self.experiment, self.total))
+        known = vocabularies(self.experiment, self.total)
+        self.fitted = fitted_features(self.experiment, self.total, known)
+        self.state = FittedState(self.fitted, known)
         self.schema = Schema(
             features=self.fitted,
             tasks={"click": FittedTask()},
@@ -183,7 +184,10 @@ def test_statistics_add_up_over_partitions(case: Case):
     both = fit_partition(case.experiment, case.rows) + fit_partition(case.experiment, others)
     again = fit_partition(case.experiment, others) + fit_partition(case.experiment, case.rows)
     assert (FitStatistics() + both).constant == both.constant
-    found, swapped = (fitted_features(case.experiment, total)[case.name] for total in (both, again))
+    found, swapped = (
+        fitted_features(case.experiment, total, vocabularies(case.experiment, total))[case.name]
+        for total in (both, again)
+    )
     assert found.num_embeddings == swapped.num_embeddings
     for one, other in ((found.mean, swapped.mean), (found.std, swapped.std)):
         assert one == pytest.approx(other)

@@ -87,7 +87,7 @@ def test_moments_and_classes_are_those_of_labelled_training_rows():
 
 def test_features_are_fitted_on_training_rows():
     total = fit()
-    found = fitted_features(EXPERIMENT, total)
+    found = fitted_features(EXPERIMENT, total, vocabularies(EXPERIMENT, total))
     assert (found["price"].mean, found["price"].std) == pytest.approx((3.0, (8 / 3) ** 0.5))
     words = vocabularies(EXPERIMENT, total)
     assert words["user"].values.to_pylist() == ["u", "v", "w"]
@@ -104,7 +104,8 @@ def test_partitions_add_up_to_the_whole(cut: int):
         found = fitted_tasks(EXPERIMENT, total)[name]
         assert (found.classes, found.num_labels) == (task.classes, task.num_labels)
         assert (found.mean, found.std) == pytest.approx((task.mean, task.std))
-    assert fitted_features(EXPERIMENT, total) == fitted_features(EXPERIMENT, whole)
+    known = vocabularies(EXPERIMENT, whole)
+    assert fitted_features(EXPERIMENT, total, known) == fitted_features(EXPERIMENT, whole, known)
     assert sum(total.num_rows).tolist() == whole.num_rows[0].tolist()
     assert total.issues == {"lost": 4}
     assert total.labels == whole.labels
