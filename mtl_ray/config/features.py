@@ -158,8 +158,11 @@ class SequenceFeatureConfig(FeatureSection):
                 f"features.{name}.unseen: `content` is the vector of features.{key}.cold_start, which is not there; "
                 "give one, or leave `unseen` out"
             )
-        attributes = {n: experiment.features[n] for n in attributes_of(experiment.features, listed)}
-        dates = [n for n, one in attributes.items() if isinstance(one, DateFeatureConfig) and one.is_duration]
+        dates = [
+            n
+            for n, one in experiment.features.items()
+            if one.entity == listed and isinstance(one, DateFeatureConfig) and one.is_duration
+        ]
         if self.unseen == "content" and dates:
             raise ValueError(
                 f"features.{name}.unseen: `content` has no use for features.{dates[0]}, which counts to the time of a "

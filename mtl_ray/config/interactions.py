@@ -25,6 +25,9 @@ class DotConfig(_InteractionConfig):
     """`concat`, and a dot product of the user's and the item's vectors that goes straight to the outputs."""
 
     kind: Literal["dot"] = "dot"
+    numbers: Literal["plain", "gated"] = "plain"
+    """How the vectors of numbers, which are larger than those of ids at the start, enter the product: as they are, or
+    times a learned factor each, which is 0 at the start."""
     implementation: ClassVar[str] = "mtl_ray.models.interactions:Concatenation"
     needs_one_width: ClassVar[bool] = True
     adds_dot_product: ClassVar[bool] = True

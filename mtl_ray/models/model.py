@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mtl_ray.config.base import implementation_of, settings_of
 from mtl_ray.config.features import FeatureConfig
+from mtl_ray.config.interactions import DotConfig
 from mtl_ray.config.model import ArchitectureConfig
 from mtl_ray.config.tasks import RankingTaskConfig, TaskConfig
 from mtl_ray.config.visibility import hidden_by
@@ -122,8 +123,9 @@ class MultiTaskModel(nn.Module):
                 with torch.no_grad():
                     tower[-1].bias += self.tasks[name].initial_bias  # pyright: ignore
         self.dots = ModuleDict()
-        if settings.adds_dot_product:
-            self.dots = dot_paths(tasks, sets, first, architecture.embedding_dim)
+        if isinstance(settings, DotConfig):
+            gated = settings.numbers == "gated"
+            self.dots = dot_paths(tasks, sets, first, architecture.embedding_dim, gated=gated)
         self.id_biases = ModuleDict()
         if architecture.id_bias:
             self.id_biases = id_biases(features, tasks, schema.features, architecture.id_bias_prior, sparse_rows)

@@ -97,7 +97,8 @@ def _of_model(experiment: Experiment) -> Iterator[Choice]:
     if experiment.model.kind != "esmm":  # whose products of probabilities nothing may be added to
         yield Choice("model.id_bias", True, "users and items differ in their level, which a network would have to find")
     if _fits_dot(experiment):
-        yield Choice("model.interaction", "dot", "the product of user and item is a term of its own")
+        reason = "the product of user and item is a term of its own, in which numbers start at nothing"
+        yield Choice("model.interaction", {"kind": "dot", "numbers": "gated"}, reason)
     yield Choice("model.encoder.hidden", [256, 128], "vectors of ids and attributes say more together")
     yield Choice("model.encoder.dropout", 0.2, "layers do not learn rows by heart")
     yield Choice("model.embedding_dropout", 0.3, "ids with few rows are not learned by heart")

@@ -25,7 +25,7 @@ def test_outputs_have_the_width_of_their_task(model: MultiTaskModel):
     }
 
 
-@pytest.mark.parametrize("interaction", ["concat", "dot"])
+@pytest.mark.parametrize("interaction", ["concat", "dot", {"kind": "dot", "numbers": "gated"}])
 def test_every_parameter_gets_a_gradient(schema: Schema, interaction: str):
     experiment = small_experiment(
         training__precision="float32", features__history__values="rating", model__interaction=interaction
@@ -133,6 +133,20 @@ def test_the_dot_path_adds_the_product_of_both_sides(experiment, schema: Schema)
         torch.testing.assert_close(outputs[task], plain[task] + (user * item).sum(1, keepdim=True))
     for task in ("gender", "occupation", "tags"):
         assert torch.equal(outputs[task], plain[task])
+
+
+def test_numbers_that_are_gated_enter_the_product_as_far_as_training_lets_them(experiment, schema: Schema):
+    gated = override(experiment, {"model.interaction": {"kind": "dot", "numbers": "gated"}})
+    model, batch = build_model(gated, schema).eval(), batch_of(5)
+    gates = model.dots["shared"].gates
+    assert set(gates) == {"age"}  # prices are cut into buckets
+    loud = {n: torch.full_like(batch[n], 100.0) for n in gates}
+    vectors, other = (model.inputs["shared"](rows, {}).vectors for rows in (batch, batch | loud))
+    for task, product in model.dots["shared"](vectors).items():
+        assert torch.equal(product, model.dots["shared"](other)[task])
+    with torch.no_grad():
+        gates["age"] += 1
+    assert not torch.equal(model.dots["shared"](vectors)["click"], model.dots["shared"](other)["click"])
 
 
 def test_parts_hold_every_parameter_once(model: MultiTaskModel):

@@ -87,4 +87,5 @@ def test_losses_of_several_tasks_are_made_half_comparable():
 def test_vectors_of_different_widths_are_not_multiplied():
     experiment = override(bare(small_experiment()), {"features.age.dim": 5})
     assert completed(experiment, schema_of(experiment)).model.interaction.kind == "concat"
-    assert completed(bare(small_experiment()), schema_of(experiment)).model.interaction.kind == "dot"
+    chosen = completed(bare(small_experiment()), schema_of(experiment)).model.interaction
+    assert (chosen.kind, chosen.numbers) == ("dot", "gated")
