@@ -20,6 +20,24 @@ Keys = Annotated[
 ]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415 - as below
+
+        print(f"mtl_ray {version('mtl_ray')}")
+        raise typer.Exit
+
+
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but warnings and errors.")] = False,
+) -> None:
+    """Distributed training of multi-task recommenders that solve the cold-start problem."""
+    console.quiet = quiet
+
+
 def names_of(keys: str | None) -> list[str] | None:
     """Split an option's value at commas."""
     return None if keys is None else [name.strip() for name in keys.split(",") if name.strip()]

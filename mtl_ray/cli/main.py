@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from mtl_ray.cli.cluster import submit
-from mtl_ray.cli.console import Json, Keys, console, echo, names_of, write_result
+from mtl_ray.cli.console import Json, Keys, console, echo, names_of, options, write_result
 from mtl_ray.cli.drafting import init
 from mtl_ray.cli.models import drift, evaluate, export, predict, promote, recommend, serve
 from mtl_ray.cli.outcome import require_registered, tell_findings, tell_lost
@@ -71,25 +71,7 @@ def _show(message: Warning | str, *_: Any, **__: Any) -> None:
         print(f"warning: {without_credentials(str(message))}", file=sys.stderr)
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        print(f"mtl_ray {version('mtl_ray')}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but warnings and errors.")] = False,
-) -> None:
-    """Distributed training of multi-task recommenders that solve the cold-start problem."""
-    console.quiet = quiet
-
-
+app.callback()(options)
 app.command()(init)
 
 
