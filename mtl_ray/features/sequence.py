@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mtl_ray.nn.embedding_parts import EmbeddingParts
-    from mtl_ray.nn.pooling import Unlisted
 
 SHRINKAGE = 3.0
 """Interactions at the mean that a list's mean value starts from."""
@@ -220,10 +219,11 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         """
         import torch
 
+        from mtl_ray.features.visible_entries import visible_entries
         from mtl_ray.nn.pooling import list_sizes, pooled
 
         name, table = self.name, parts.tables[self.config.of]
-        ids, values, unseen = self._visible(parts, batch, hidden)
+        ids, values, unseen = visible_entries(self, parts, batch, hidden)
         size = list_sizes(table, ids)
         known, weights = ids, values
         if unseen is not None:
@@ -247,38 +247,6 @@ class SequenceKind(FeatureKind[SequenceFeatureConfig]):
         weighted = sums[1] / size.clamp(min=1).sqrt()
         mean = values.sum(1) / (size[:, 0] + SHRINKAGE)
         return Embedded({name: vector, self.values_column: weighted}, (scalar, mean))
-
-    def _visible(
-        self, parts: "EmbeddingParts", batch: "Mapping[str, Tensor]", hidden: "Mapping[str, Tensor]"
-    ) -> "tuple[Tensor, Tensor | None, Unlisted | None]":
-        """Return the (B, L) ids that are not hidden, the values beside them, and those that are read by attributes."""
-        import torch
-
-        name, ids, flags = self.name, batch[self.name], hidden.get(f"{self.name}.unseen")
-        flags = None if flags is None else flags[:, : ids.shape[1]]  # the batch may be trimmed
-        values = batch[self.values_column].to(next(parts.parameters()).dtype) if self.config.values else None
-        if name in hidden:
-            ids = torch.where(hidden[name][:, None], PADDING, ids)
-        if (entries := f"{name}.entries") in hidden:
-            ids = torch.where(hidden[entries][:, : ids.shape[1]], PADDING, ids)
-            if name in parts.encoders:  # they want padding on the right
-                order = (ids == PADDING).to(torch.int8).argsort(dim=1, stable=True)
-                ids, values = ids.gather(1, order), None if values is None else values.gather(1, order)
-                flags = None if flags is None else flags.gather(1, order)
-        values = None if values is None else torch.where(ids != PADDING, values, 0)
-        return ids, values, self._unseen(parts, ids, flags)
-
-    def _unseen(self, parts: "EmbeddingParts", ids: "Tensor", flags: "Tensor | None") -> "Unlisted | None":
-        """Return the entries of (B, L) ids that are not in the table, or flagged as if they were not."""
-        from mtl_ray.nn.pooling import Unlisted
-
-        if self.config.unseen == "unknown" or ids.is_meta:  # where nothing can be counted; few entries are meant
-            return None
-        where = ids >= parts.first_unseen(self.config.of)
-        if flags is not None:
-            where = where | (flags & (ids >= FIRST))
-        rows, places = ids[where].unique(return_inverse=True)
-        return Unlisted(where, parts.unseen_vectors(self.config.of, rows)[places])
 
     def hide_at_random(self, rows: "Tensor", seed: int, epoch: int, rates: MaskingConfig) -> "dict[str, Tensor]":
         """Return which entries are not seen, or seen by their attributes alone.
