@@ -2,15 +2,12 @@
 
 import hashlib
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 import mtl_ray
 from mtl_ray.cluster.machine import physical_memory
@@ -26,7 +23,7 @@ from mtl_ray.data.preparation.partition import partition_of
 from mtl_ray.data.preparation.quality_report import quality_report
 from mtl_ray.data.preparation.side_tables import raw_columns, side_tables
 from mtl_ray.data.preparation.split import Cuts
-from mtl_ray.data.preparation.stage import Stage, placed
+from mtl_ray.data.preparation.stage import Stage
 from mtl_ray.data.prepare import example_keys, find_prepared
 from mtl_ray.data.sources import Raw, open_source
 from mtl_ray.errors import InputError
@@ -206,29 +203,19 @@ def _estimate(experiment: Experiment, raw: Raw) -> tuple[Schema, dict[str, Any]]
     events, all_events = None, True
     if raw.events is not None:
         raw, events, all_events = first_rows(experiment, raw, columns, SAMPLE_ROWS)
-    tables = ((chunk.file, *entry) for chunk in raw.chunks for entry in chunk.read())
-    parts, read, reasons, is_whole = [], 0, Counter[str](), all_events
-    for file, first_row, table in tables:
-        if read >= SAMPLE_ROWS:
-            is_whole = False
-            break
-        read_rows = placed(table, file, first_row)
-        reason, part, _ = stage.checked(*read_rows)
-        lost = added([lost, stage.lost(read_rows[0], reason, *read_rows[1:])])
-        parts.append(part)
-        reasons.update(reason.drop_null().to_pylist())
-        read += len(table)
+    first = stage.first(raw.chunks, SAMPLE_ROWS)
+    lost = added([lost, first.lost])
     refuse_lost_cells(lost)
-    if not parts or not sum(map(len, parts)):
+    if first.staged is None:
         raise InputError("the log has no usable row among its first; run `mtl-ray prepare` to see why")
     everything = experiment.model_copy(
         update={"data": experiment.data.model_copy(update={"split": RandomSplitConfig(valid=0, test=0)})}
     )
-    sample = partition_of(everything, pa.concat_tables(parts, promote_options="permissive"), users, items, Cuts())
+    sample = partition_of(everything, first.staged, users, items, Cuts())
     total = fit_partition(everything, sample)
-    staged = {"rows": read, "reasons": reasons, "examples": [], "lost": lost, "events": events}
+    staged = {"rows": first.num_rows, "reasons": first.reasons, "examples": [], "lost": lost, "events": events}
     quality = quality_report(everything, staged, total, mended)
-    if is_whole:
+    if first.is_whole and all_events:
         refuse_lost_join(experiment, quality, *example_keys(experiment, total, users, items))
     schema = Schema(
         features=fitted_features(experiment, total, vocabularies(experiment, total)),

@@ -25,7 +25,7 @@ from mtl_ray.data.preparation.passes import stage_pieces
 from mtl_ray.data.preparation.quality_report import count_staged
 from mtl_ray.data.preparation.repeats import REPEATED_EVENT, repeats
 from mtl_ray.data.preparation.row_checks import bad_events
-from mtl_ray.data.preparation.stage import Stage, describe, placed
+from mtl_ray.data.preparation.stage import Stage, describe
 from mtl_ray.data.sources import Raw
 from mtl_ray.data.sources.files import open_log
 from mtl_ray.data.sources.memory import Held, MemoryChunk
@@ -173,24 +173,16 @@ def first_rows(experiment: Experiment, raw: Raw, columns: Columns, limit: int) -
     """
     source = _source(raw)
     stage = EventStage.of(experiment, source, columns, num_partitions=1, folder=Folder(experiment.data.output))
-    parts, read, reasons, is_whole = [], 0, Counter[str](), True
-    for file, first, table in ((chunk.file, *entry) for chunk in raw.chunks for entry in chunk.read()):
-        if read >= limit:
-            is_whole = False
-            break
-        reason, part, _ = stage.checked(*placed(table, file, first))
-        parts.append(part)
-        reasons.update(reason.drop_null().to_pylist())
-        read += len(table)
-    if not sum(map(len, parts)):
-        raise InputError(_none_usable(reasons))
-    rows, _, made = MakeRows(stage, columns.log).made(pa.concat_tables(parts, promote_options="permissive"))
-    if is_whole:
+    first = stage.first(raw.chunks, limit)
+    if first.staged is None:
+        raise InputError(_none_usable(first.reasons))
+    rows, _, made = MakeRows(stage, columns.log).made(first.staged)
+    if first.is_whole:
         made.declared.refuse(declared_events(source))
-    counts = {"rows": read, "bad": sum(reasons.values()), "reasons": dict(reasons), "examples": []}
-    num_rows = made.rows if is_whole else max(1, round(raw.num_rows * made.rows / read))
+    counts = {"rows": first.num_rows, "reasons": first.reasons, "examples": []}
+    num_rows = made.rows if first.is_whole else max(1, round(raw.num_rows * made.rows / first.num_rows))
     log = replace(raw, chunks=[MemoryChunk(Held(rows), 1)], num_rows=num_rows, events=None)
-    return log, _report(counts, made), is_whole
+    return log, _report(counts, made), first.is_whole
 
 
 def _none_usable(reasons: Counter[str]) -> str:

@@ -5,9 +5,9 @@ memory, however long the log is.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,24 @@ from mtl_ray.values.times import parse_times
 
 DEALS_PER_FILE = 16
 """The most times that rows are added to a file: what Parquet notes of each stays in memory until the file is closed."""
+
+
+class First(NamedTuple):
+    """The first rows of a log."""
+
+    parts: list[pa.Table]
+    """The good ones, staged."""
+    num_rows: int
+    reasons: Counter[str]
+    """The bad ones by reason."""
+    lost: dict[str, Lost]
+    is_whole: bool
+    """True if the log has no more."""
+
+    @property
+    def staged(self) -> pa.Table | None:
+        """The good rows as one table; None if there is none."""
+        return pa.concat_tables(self.parts, promote_options="permissive") if sum(map(len, self.parts)) else None
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,20 @@ class Stage:
             "dates": dates,
             "numbers": numbers,
         }
+
+    def first(self, chunks: Iterable[Chunk], limit: int) -> "First":
+        """Check the first rows of the log, at least `limit` of them if it has so many, and keep the good ones here."""
+        parts, num_rows, reasons, lost = [], 0, Counter[str](), []
+        for file, first_row, read in ((chunk.file, *entry) for chunk in chunks for entry in chunk.read()):
+            if num_rows >= limit:
+                return First(parts, num_rows, reasons, added(lost), is_whole=False)
+            table, place, rows = placed(read, file, first_row)
+            reason, staged, _ = self.checked(table, place, rows)
+            parts.append(staged)
+            reasons.update(reason.drop_null().to_pylist())
+            lost.append(self.lost(table, reason, place, rows))
+            num_rows += len(read)
+        return First(parts, num_rows, reasons, added(lost), is_whole=True)
 
     def checked(self, table: pa.Table, file: pa.Array, rows: np.ndarray) -> tuple[pa.Array, pa.Table, int]:
         """Check rows of the log, with (n,) the names of their files and (n,) int64 their numbers there.
