@@ -129,7 +129,7 @@ class SequenceFeatureConfig(FeatureSection):
     encoder: Annotated[SequenceEncoderConfig, name_alone(SequenceEncoderConfig), NOT_ENCODED] = MeanPoolConfig()
     """How the list becomes one vector; with `values`, all but `pool` also read the value beside each id."""
     unseen: Annotated[Literal["unknown", "content"], ENCODED_UNLESS_DEFAULT] = "unknown"
-    """What stands for an id that training has not seen: the row of such ids, or the vector that the `cold_start` of its
+    """The vector of an id that training has not seen: the row of such ids, or the vector that the `cold_start` of its
     id makes of its attributes, if a table has them. Training hides ids in the list as it hides the id itself."""
 
     @property

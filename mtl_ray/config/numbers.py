@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NumberSection(FeatureSection):
-    """What becomes a number."""
+    """A feature that becomes a number."""
 
     buckets: Annotated[int, Field(ge=2, le=1024)] | None = None
     """Largest number of quantile buckets, each with an embedding; a value that fills a bucket has one to itself."""

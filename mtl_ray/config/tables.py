@@ -53,7 +53,7 @@ class EventValueConfig(NumberFormat):
     of: Scalar | tuple[Scalar, ...] = ()
     """Value or values of the column `event` of the events that are looked at; by default all."""
     by: Literal["sum", "mean", "max", "first", "last", "count"] = "sum"
-    """What is made of the numbers. Where there is none, `count` is 0, and any other is no value."""
+    """The number that is made of them. Where there is none, `count` is 0, and any other is no value."""
 
     @model_validator(mode="after")
     def _column(self) -> "EventValueConfig":

@@ -24,7 +24,7 @@ class Line:
 
     name: str
     settings: object
-    """What the file says: a value, a list or a mapping of them."""
+    """The setting in the file: a value, a list or a mapping of them."""
     reason: str = ""
     is_guess: bool = False
 

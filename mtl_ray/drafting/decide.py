@@ -34,7 +34,7 @@ class Decisions:
     left: dict[str, str]
     """Columns that are no inputs, with the reasons."""
     notes: list[str]
-    """What a reader should know of the tasks."""
+    """Remarks on the tasks, for the reader of the file."""
     doubts: list[Doubt]
 
 

@@ -15,13 +15,13 @@ KNOWN = 0.5
 
 @dataclass(frozen=True)
 class Events:
-    """What a column of events says."""
+    """A column of events, and the meaning of its values."""
 
     column: str
     values: dict[str, list[str]]
     """Values by what they stand for, the most important first."""
     base: str
-    """What happens first of all, such as a view: the other events are learned from it."""
+    """The event that comes first of all, such as a view: the other events are learned from it."""
     unknown: list[str]
     counts: dict[str, int]
     """Rows of the sample by meaning."""

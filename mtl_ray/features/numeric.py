@@ -49,7 +49,7 @@ class NumberStatistics:
 
 
 class NumberKind(FeatureKind[NumberConfigT]):
-    """What becomes a number: `raw` returns numbers, or texts of numbers."""
+    """A feature that becomes a number: `raw` returns numbers, or texts of numbers."""
 
     quantity = "value"
     """What is standardised, in words."""

@@ -36,7 +36,7 @@ class Formatted(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """What a format could not read of a column; two add up with `added`."""
+    """Cells of a column that a format could not read; two add up with `added`."""
 
     column: str
     cells: int
